@@ -1,0 +1,87 @@
+// What the world may do wrong: one code a case, its kind, and how to fix it. docs/errors.md is kept equal to this table.
+
+export type ErrorKind =
+  | 'invalid'
+  | 'not-found'
+  | 'already-exists'
+  | 'precondition'
+  | 'unauthenticated'
+  | 'denied'
+  | 'exhausted'
+  | 'cancelled'
+  | 'deadline'
+  | 'unavailable'
+  | 'internal'
+  | 'data-loss'
+
+export const errorCodes = {
+  // Requests
+  INVALID_ARGUMENT: { kind: 'invalid', fix: 'Correct the named parameter' },
+  REFUSED_PARAMETER: { kind: 'invalid', fix: 'Leave the parameter out; this backend has no use for it' },
+  MISSING_PARAMETER: { kind: 'invalid', fix: 'Give both a backend and a table' },
+  UNKNOWN_BACKEND: { kind: 'invalid', fix: 'Use one of the backends tsdb, nosql (kv), stream, csv' },
+  NOT_IN_THIS_VERSION: { kind: 'invalid', fix: 'See the CHANGELOG for what this version serves' },
+  // Frames
+  MALFORMED_FRAME: { kind: 'invalid', fix: 'Send a complete pb.Frame as proto/frames.proto describes it' },
+  FRAME_SHAPE: { kind: 'invalid', fix: 'Give every column and index of a frame the same number of rows' },
+  FRAME_TOO_LARGE: { kind: 'exhausted', fix: 'Split the frame, for example with max_rows_in_msg' },
+  // Tables
+  TABLE_NOT_FOUND: { kind: 'not-found', fix: 'Create the table first' },
+  TABLE_EXISTS: { kind: 'already-exists', fix: 'Delete the table first, or pass if_exists=IGNORE' },
+  // Resources
+  MEMORY_BUDGET: { kind: 'exhausted', fix: 'Send smaller requests, or raise the memory budget' },
+  QUEUE_FULL: { kind: 'exhausted', fix: 'Send fewer requests at once and try again' },
+  DISK_FULL: { kind: 'exhausted', fix: 'Free disk space; writes are accepted again as soon as there is room' },
+  // Outcomes of a request
+  CANCELLED: { kind: 'cancelled', fix: 'The caller ended the request' },
+  DEADLINE_EXCEEDED: { kind: 'deadline', fix: 'Ask for less, or allow more time' },
+  SHUTTING_DOWN: { kind: 'unavailable', fix: 'Connect again in a moment' },
+  WORKER_DIED: { kind: 'internal', fix: 'Try again; the worker has been replaced' },
+  INTERNAL: { kind: 'internal', fix: 'Report this with the request number in the log' },
+  // Storage
+  COMMIT_CONFLICT: { kind: 'internal', fix: 'Try again; another writer changed the table first' },
+  STORE_READ_ONLY: { kind: 'internal', fix: 'Restart framesd after checking the disk; a flush to disk failed' },
+  STORE_IN_USE: { kind: 'precondition', fix: 'Stop the other framesd process, or use another data folder' },
+  DATA_DAMAGED: { kind: 'data-loss', fix: 'Restore the named block from a backup; other data stays readable' },
+  FORMAT_VERSION: { kind: 'precondition', fix: 'Open this data folder with the version of framesd that wrote it' },
+} as const satisfies Record<string, { kind: ErrorKind; fix: string }>
+
+export type ErrorCode = keyof typeof errorCodes
+
+/** An error the caller can act on. `message` starts with what was wrong and ends with how to fix it. */
+export class FramesError extends Error {
+  override readonly name = 'FramesError'
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, what: string, options?: { cause?: unknown }) {
+    super(`${what}. ${errorCodes[code].fix}.`, options)
+    this.code = code
+  }
+
+  get kind(): ErrorKind {
+    return errorCodes[this.code].kind
+  }
+
+  /** The same error with `prefix: ` before its message, as each layer that passes it on names itself. */
+  prefixed(prefix: string): FramesError {
+    const error = new FramesError(this.code, '', { cause: this })
+    error.message = `${prefix}: ${this.message}`
+    return error
+  }
+}
+
+/** The form in which an error crosses a thread boundary. */
+export interface ErrorMessage {
+  readonly code: ErrorCode
+  readonly message: string
+}
+
+export function toErrorMessage(error: FramesError): ErrorMessage {
+  return { code: error.code, message: error.message }
+}
+
+export function fromErrorMessage({ code, message }: ErrorMessage): FramesError {
+  const error = new FramesError(code, '')
+  error.message = message
+  return error
+}

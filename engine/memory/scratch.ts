@@ -1,0 +1,52 @@
+// The memory of one job: a slice given by the main thread, handed out from its start and taken back in reverse order.
+import type { Slice } from './slice.js'
+
+/** Thrown when a job's slice is too small; the job is sent again with a slice of at least `byteLengthNeeded`. */
+export class ScratchFull extends Error {
+  override readonly name = 'ScratchFull'
+  constructor(readonly byteLengthNeeded: number) {
+    super(`scratch is full: ${byteLengthNeeded} bytes needed`)
+  }
+}
+
+/** 16, so that every allocation is aligned for SIMD loads. */
+const alignment = 16
+
+export class Scratch {
+  readonly slice: Slice
+  #next: number
+  readonly #end: number
+
+  constructor(slice: Slice) {
+    this.slice = slice
+    this.#next = alignUp(slice.byteOffset)
+    this.#end = slice.byteOffset + slice.byteLength
+  }
+
+  /** Returns a pointer to byteLength bytes, 16-byte aligned, contents undefined. Throws ScratchFull. */
+  allocate(byteLength: number): number {
+    const pointer = this.#next
+    const next = alignUp(pointer + byteLength)
+    if (next > this.#end) throw new ScratchFull(next - this.slice.byteOffset)
+    this.#next = next
+    return pointer
+  }
+
+  /** What is left, in bytes. */
+  get byteLengthFree(): number {
+    return this.#end - this.#next
+  }
+
+  /** A place to come back to: all that is allocated after it is free again after `release`. */
+  mark(): number {
+    return this.#next
+  }
+
+  release(mark: number): void {
+    this.#next = mark
+  }
+}
+
+function alignUp(pointer: number): number {
+  return (pointer + alignment - 1) & -alignment
+}

@@ -1,0 +1,12 @@
+// Every export of kernels.wasm, in one list. A kernel is a pure loop over (pointer, length): no state, no allocation.
+export * from './bitmap'
+
+/** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
+export function trap(message: usize, file: usize, line: u32, column: u32): void {
+  unreachable();
+}
+
+/** Where the first byte that no kernel uses stands (static data of this module ends here). */
+export function heapBase(): usize {
+  return __heap_base;
+}
