@@ -3,10 +3,10 @@ export * from './bitmap'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
 export function trap(message: usize, file: usize, line: u32, column: u32): void {
-  unreachable();
+  unreachable()
 }
 
 /** Where the first byte that no kernel uses stands (static data of this module ends here). */
 export function heapBase(): usize {
-  return __heap_base;
+  return __heap_base
 }

@@ -1,5 +1,5 @@
 // A column as kernels see it: pointers into the shared memory. The public, typed form is in column.ts.
-import type { DType } from './dtype.js'
+import type { DType, Value } from './dtype.js'
 
 /**
  * One named, typed run of values in the Arrow columnar layout. Plain numbers, so that a message can carry it.
@@ -31,8 +31,6 @@ export interface FrameSlice {
   readonly indices: readonly ColumnSlice[]
   readonly labels: readonly FrameLabel[]
 }
-
-import type { Value } from './dtype.js'
 
 export interface FrameLabel {
   readonly name: string

@@ -3,7 +3,10 @@
 export type DType = 'int64' | 'float64' | 'string' | 'time' | 'bool' | 'null'
 
 /** The number of each type in proto/frames.proto and in stored blocks. */
-export const dtypeNumbers = { int64: 1, float64: 2, string: 3, time: 4, bool: 5, null: 6 } as const satisfies Record<DType, number>
+export const dtypeNumbers = { int64: 1, float64: 2, string: 3, time: 4, bool: 5, null: 6 } as const satisfies Record<
+  DType,
+  number
+>
 
 const dtypesByNumber: readonly (DType | undefined)[] = [undefined, 'int64', 'float64', 'string', 'time', 'bool', 'null']
 
