@@ -17,8 +17,12 @@ export class Scratch {
   #next: number
   readonly #end: number
 
-  constructor(slice: Slice) {
+  /** How many bytes of the job's whole slice one byte of this one stands for; see split. */
+  readonly #scale: number
+
+  constructor(slice: Slice, scale = 1) {
     this.slice = slice
+    this.#scale = scale
     this.#next = alignUp(slice.byteOffset)
     this.#end = slice.byteOffset + slice.byteLength
   }
@@ -27,9 +31,24 @@ export class Scratch {
   allocate(byteLength: number): number {
     const pointer = this.#next
     const next = alignUp(pointer + byteLength)
-    if (next > this.#end) throw new ScratchFull(next - this.slice.byteOffset)
+    if (next > this.#end) throw new ScratchFull(Math.ceil((next - this.slice.byteOffset) * this.#scale))
     this.#next = next
     return pointer
+  }
+
+  /**
+   * Divides what is left into parts of the given shares (together at most 1). When a part is full, the slice that is
+   * asked for is so much larger that the same shares would do.
+   */
+  split(shares: readonly number[]): Scratch[] {
+    const free = this.byteLengthFree
+    let start = this.#next
+    return shares.map((share) => {
+      const byteLength = Math.floor(free * share) & -alignment
+      const part = new Scratch({ byteOffset: start, byteLength }, (this.#scale * this.slice.byteLength) / Math.max(1, byteLength))
+      start += byteLength
+      return part
+    })
   }
 
   /** What is left, in bytes. */

@@ -1,0 +1,444 @@
+// A frame becomes blocks, in a worker: decode the index, group rows by label set, sort by time, then column by column
+// decode, order, compress. Everything is validated before anything is stored.
+import { PageEncoder } from '../../blocks/builder.js'
+import type { PreparedBlock } from '../../blocks/merge-rule.js'
+import { decodeColumn, decodeNulls, scanFrame } from '../../codec/wire.js'
+import type { WireColumn } from '../../codec/wire.js'
+import { FramesError } from '../../errors.js'
+import type { ColumnSlice, FrameLabel, FrameSlice } from '../../frame/column-slice.js'
+import type { DType } from '../../frame/dtype.js'
+import { dtypeNumbers } from '../../frame/dtype.js'
+import { valueText } from '../../frame/value-text.js'
+import type { Kernels } from '../../kernels/kernels.js'
+import { pageRowCountMax } from '../../limits.js'
+import type { Scratch } from '../../memory/scratch.js'
+import type { Slice } from '../../memory/slice.js'
+import type { Directory } from './directory.js'
+import { floorMs } from './directory.js'
+import type { Grouping } from './grouping.js'
+import { groupRows, labelSources } from './grouping.js'
+import { RunWriter } from './run-writer.js'
+import { validateLabelName, validateMetricName } from './schema.js'
+import type { MetricType, Signature, SignatureMessage } from './signature.js'
+import { conflicts, isMetricType, Signatures, typeBits } from './signature.js'
+
+/** Where a frame stands: as pb.Frame bytes, or as columns that the caller laid out. */
+export type FrameInput = { readonly format: 'wire'; readonly message: Slice } | { readonly format: 'columns'; readonly frame: FrameSlice }
+
+/** What a job needs to know of a table's label sets; see LabelSets on the main thread. */
+export interface LabelView {
+  readonly tablePtr: number
+  /** Sets below this number may be used. */
+  readonly setCount: number
+  readonly signatures: readonly SignatureMessage[]
+}
+
+/** Sample times are years 1970 to 2400. */
+export const timeMsMax = 13_569_465_600_000
+const notFound = 0xffffffff
+
+/** A decoded frame index and what its value columns are; values are decoded one by one. */
+export interface OpenFrame {
+  readonly rowCount: number
+  readonly metrics: readonly OpenMetric[]
+  /** i64 ns a row. */
+  readonly timesPtr: number
+  readonly grouping: Grouping
+}
+
+interface OpenMetric {
+  readonly name: string
+  readonly dtype: MetricType
+  readonly validityPtr: number
+  /** Decodes into scratch. */
+  readonly decode: () => ColumnSlice
+  readonly textByteLength: number
+}
+
+/** Validates a frame and decodes its index. Null for a frame without rows. Throws FramesError. */
+export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput): OpenFrame | null {
+  const parsed = input.format === 'wire' ? parseWire(kernels, scratch, input.message) : parseColumns(input.frame)
+  const { rowCount, columns, indices, labels } = parsed
+  if (rowCount === 0) return null
+  if (columns.length === 0) throw new FramesError('INVALID_ARGUMENT', 'empty frame')
+  if (indices.length === 0) throw new FramesError('INVALID_ARGUMENT', 'no indices, must have at least one Time index')
+  const timeIndex = indices.findIndex((index) => index.dtype === 'time')
+  if (timeIndex < 0) throw new FramesError('INVALID_ARGUMENT', 'there is no index of type time/date')
+
+  const metricName = metricNameOf(labels, columns.length)
+  const metrics = new Map<string, OpenMetric>()
+  for (const column of columns) {
+    const name = metricName ?? column.name
+    if (column.dtype === 'null') continue
+    if (!isMetricType(column.dtype)) {
+      throw new FramesError('INVALID_ARGUMENT', `cannot write type ${dtypeNumbers[column.dtype]} as time series value (column '${column.name}')`)
+    }
+    asAdd(() => validateMetricName(name), `column '${column.name}'`)
+    metrics.set(name, { name, dtype: column.dtype, validityPtr: column.validityPtr, decode: column.decode, textByteLength: column.textByteLength })
+  }
+  const timesPtr = materializeTimes(kernels, scratch, indices[timeIndex]!.decode(), rowCount)
+  checkTimes(kernels, scratch, timesPtr, rowCount, indices[timeIndex]!.name)
+
+  const frameLabels = labels.filter((label) => label.name !== '__name__')
+  const taken = new Set(frameLabels.map((label) => label.name))
+  const labelIndices = indices.filter((index, i) => i !== timeIndex && index.dtype !== 'null' && !taken.has(index.name))
+  for (const index of labelIndices) asAdd(() => validateLabelName(index.name), `index '${index.name}'`)
+  for (const label of frameLabels) asAdd(() => validateLabelName(label.name), `label '${label.name}'`)
+  const sources = labelSources(
+    labelIndices.map((index) => index.decode()),
+    frameLabels,
+    (label) => valueText(label.value, 'allowed'),
+  )
+  const grouping = groupRows(kernels, scratch, sources, rowCount)
+  return { rowCount, metrics: [...metrics.values()], timesPtr, grouping }
+}
+
+interface ParsedColumn {
+  readonly name: string
+  readonly dtype: DType
+  readonly validityPtr: number
+  readonly textByteLength: number
+  readonly decode: () => ColumnSlice
+}
+
+interface ParsedFrame {
+  readonly rowCount: number
+  readonly columns: readonly ParsedColumn[]
+  readonly indices: readonly ParsedColumn[]
+  readonly labels: readonly FrameLabel[]
+}
+
+function parseWire(kernels: Kernels, scratch: Scratch, message: Slice): ParsedFrame {
+  const frame = scanFrame(kernels, message, scratch)
+  const validity = decodeNulls(kernels, frame, scratch)
+  const parse = (column: WireColumn, validityPtr: number): ParsedColumn => ({
+    name: column.name,
+    dtype: column.dtype,
+    validityPtr,
+    textByteLength: column.textByteLength,
+    decode: () => decodeColumn(kernels, column, validityPtr, scratch),
+  })
+  return {
+    rowCount: frame.rowCount,
+    columns: frame.columns.map((column, i) => parse(column, validity[i] ?? 0)),
+    indices: frame.indices.map((index) => parse(index, 0)),
+    labels: frame.labels,
+  }
+}
+
+function parseColumns(frame: FrameSlice): ParsedFrame {
+  const parse = (column: ColumnSlice): ParsedColumn => ({
+    name: column.name,
+    dtype: column.dtype,
+    validityPtr: column.validityPtr,
+    textByteLength: column.byteLength,
+    decode: () => column,
+  })
+  return { rowCount: frame.rowCount, columns: frame.columns.map(parse), indices: frame.indices.map(parse), labels: frame.labels }
+}
+
+/** The label `__name__` names the metric of a frame that has one value column. */
+function metricNameOf(labels: readonly FrameLabel[], columnCount: number): string | null {
+  const label = labels.find(({ name }) => name === '__name__')
+  if (label === undefined) return null
+  if (columnCount > 1) throw new FramesError('INVALID_ARGUMENT', 'label __name__ cannot be set with multi column TSDB frames')
+  return valueText(label.value, 'allowed')
+}
+
+/** Errors of single samples carry upstream's prefix, and where they were found. */
+function asAdd(check: () => void, where: string): void {
+  try {
+    check()
+  } catch (error) {
+    if (error instanceof FramesError) throw new FramesError(error.code, `failed to Add: ${withoutFix(error)} (${where}, row 0)`)
+    throw error
+  }
+}
+
+/** The message without its last sentence, which says how to fix it and is added again. */
+function withoutFix(error: FramesError): string {
+  return error.what
+}
+
+function materializeTimes(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCount: number): number {
+  if (column.kind === 'slice') return column.valuesPtr
+  const ptr = scratch.allocate(8 * rowCount)
+  kernels.call.fillInt64(ptr, rowCount, kernels.i64[column.valuesPtr >> 3]!)
+  return ptr
+}
+
+function checkTimes(kernels: Kernels, scratch: Scratch, timesPtr: number, rowCount: number, name: string): void {
+  const { call, i64 } = kernels
+  const mark = scratch.mark()
+  const statisticsPtr = scratch.allocate(64)
+  call.statisticsInt64(timesPtr, rowCount, statisticsPtr)
+  const min = i64[statisticsPtr >> 3]!
+  const max = i64[(statisticsPtr >> 3) + 1]!
+  scratch.release(mark)
+  const endNs = BigInt(timeMsMax + 1) * 1_000_000n
+  if (min >= 0n && max < endNs) return
+  for (let row = 0; row < rowCount; row++) {
+    const timeNs = i64[(timesPtr >> 3) + row]!
+    if (timeNs >= 0n && timeNs < endNs) continue
+    const timeMs = timeNs >= 0n ? timeNs / 1_000_000n : -((-timeNs + 999_999n) / 1_000_000n)
+    throw new FramesError(
+      'INVALID_ARGUMENT',
+      `failed to Add: time '${timeMs}' doesn't seem to be a valid Unix timesamp in milliseconds. ` +
+        `The time must be in the years range 1970-2400 (index '${name}', row ${row})`,
+    )
+  }
+}
+
+/** u32 a group: the number of its label set. Returns how many are not in the table yet. */
+export function findSets(kernels: Kernels, labels: LabelView, grouping: Grouping, targetPtr: number): number {
+  return kernels.call.labelTableFind(labels.tablePtr, labels.setCount, grouping.keyOffsetsPtr, grouping.keyBytesPtr, grouping.groupCount, targetPtr)
+}
+
+/** Metric → type bits that a label set needs so that the rows of one of its groups can be stored. */
+export type NeededTypes = ReadonlyMap<string, number>
+
+/**
+ * Which groups bring a metric or a type that their label set does not have yet. Calls `visit` for each, with the types
+ * of the cells that are really there. Throws when a string meets a number.
+ */
+export function checkTypes(
+  kernels: Kernels,
+  frame: OpenFrame,
+  signatureOf: (group: number) => Signature,
+  visit: (group: number, types: NeededTypes) => void,
+  requestKinds: ReadonlyMap<string, number>,
+): void {
+  const { grouping, metrics } = frame
+  const accepted = new Map<Signature, boolean>()
+  const all: NeededTypes = new Map(metrics.map(({ name, dtype }) => [name, typeBits[dtype]]))
+  const isFull = metrics.every(({ validityPtr }) => validityPtr === 0)
+  let present: ((group: number, metric: number) => boolean) | null = null
+  for (let group = 0; group < grouping.groupCount; group++) {
+    const signature = signatureOf(group)
+    let isAccepted = accepted.get(signature)
+    if (isAccepted === undefined) {
+      isAccepted = metrics.every(({ name, dtype }) => ((signature.get(name) ?? 0) & typeBits[dtype]) !== 0)
+      accepted.set(signature, isAccepted)
+    }
+    if (isAccepted) continue
+    let types = all
+    if (!isFull) {
+      present ??= presence(kernels, frame)
+      const found = new Map<string, number>()
+      for (let m = 0; m < metrics.length; m++) if (present(group, m)) found.set(metrics[m]!.name, typeBits[metrics[m]!.dtype])
+      types = found
+    }
+    let isMissing = false
+    for (const { name, dtype } of metrics) {
+      if (!types.has(name)) continue
+      const bits = signature.get(name) ?? 0
+      if (conflicts(bits, dtype)) throw typeConflict(kernels, frame, name, dtype, group, requestKinds)
+      if ((bits & typeBits[dtype]) === 0) isMissing = true
+    }
+    if (isMissing) visit(group, types)
+  }
+}
+
+/** Whether a group has any cell of a metric; looked at row by row, because frames with gaps in new series are rare. */
+function presence(kernels: Kernels, { rowCount, grouping, metrics }: OpenFrame): (group: number, metric: number) => boolean {
+  const { u8, u32 } = kernels
+  const seen = metrics.map(({ validityPtr }) => {
+    if (validityPtr === 0) return null
+    const groups = new Uint8Array(grouping.groupCount)
+    for (let row = 0; row < rowCount; row++) {
+      if ((u8[validityPtr + (row >> 3)]! >> (row & 7)) & 1) groups[grouping.codesPtr === 0 ? 0 : u32[(grouping.codesPtr >> 2) + row]!] = 1
+    }
+    return groups
+  })
+  return (group, metric) => seen[metric] == null || seen[metric]![group] === 1
+}
+
+function typeConflict(kernels: Kernels, frame: OpenFrame, name: string, dtype: MetricType, group: number, requestKinds: ReadonlyMap<string, number>): FramesError {
+  const { u8, u32 } = kernels
+  const { grouping, rowCount, metrics } = frame
+  const { validityPtr } = metrics.find((metric) => metric.name === name)!
+  let row = 0
+  while (row < rowCount) {
+    const isPresent = validityPtr === 0 || (u8[validityPtr + (row >> 3)]! >> (row & 7)) & 1
+    if (isPresent && (grouping.codesPtr === 0 || u32[(grouping.codesPtr >> 2) + row] === group)) break
+    row++
+  }
+  const where = `(column '${name}', row ${row})`
+  if (conflicts(requestKinds.get(name) ?? 0, dtype)) {
+    const [from, to] = dtype === 'string' ? ['string', 'numeric'] : ['numeric', 'string']
+    return new FramesError('INVALID_ARGUMENT', `failed to Add: Cannot append ${from} type metric to ${to} type metric. ${where}`)
+  }
+  return new FramesError('INVALID_ARGUMENT', `failed to ingest values of incompatible data type into metric ${name}. ${where}`)
+}
+
+/** The kinds of values a frame brings, for the error text of later frames of its request. */
+export function frameKinds(frame: OpenFrame): [metric: string, bits: number][] {
+  return frame.metrics.map(({ name, dtype }) => [name, typeBits[dtype]])
+}
+
+/** Row order by (set, time), with runs of rows that have one set and time. */
+interface RowOrder {
+  readonly directory: Directory
+  /** Rows kept: distinct (set, time). */
+  readonly rowCount: number
+  /** u32 a row; 0: rows are in order already, all distinct. */
+  readonly permutationPtr: number
+  /** (rowCount + 1) u32: runs of equal rows in the permutation; 0: each row is alone. */
+  readonly runStartsPtr: number
+  readonly hasDuplicates: boolean
+}
+
+function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumbersPtr: number): RowOrder {
+  const { call, u32 } = kernels
+  const { rowCount, grouping, timesPtr } = frame
+  const { groupCount, codesPtr } = grouping
+  const setNumbers = u32.subarray(setNumbersPtr >> 2, (setNumbersPtr >> 2) + groupCount)
+  if (groupCount === 1 && call.isStrictlySortedInt64(timesPtr, rowCount) === 1) {
+    const directory = { sets: Uint32Array.of(setNumbers[0]!), starts: Uint32Array.of(0, rowCount) }
+    return { directory, rowCount, permutationPtr: 0, runStartsPtr: 0, hasDuplicates: false }
+  }
+  // Codes become ranks of set numbers; groups whose labels have one text (0.0 and -0.0, say) are one set.
+  const sets = Uint32Array.from(new Set(setNumbers)).sort()
+  const permutationPtr = scratch.allocate(4 * rowCount)
+  const groupStartsPtr = scratch.allocate(4 * (sets.length + 1))
+  const ranksPtr = scratch.allocate(4 * rowCount)
+  if (groupCount === 1) u32.fill(0, ranksPtr >> 2, (ranksPtr >> 2) + rowCount)
+  else {
+    const rankOfSet = new Map<number, number>()
+    sets.forEach((set, rank) => rankOfSet.set(set, rank))
+    const ranks = scratch.allocate(4 * groupCount)
+    for (let group = 0; group < groupCount; group++) u32[(ranks >> 2) + group] = rankOfSet.get(setNumbers[group]!)!
+    call.gather32(ranks, codesPtr, rowCount, ranksPtr)
+  }
+  call.sortGroups(ranksPtr, sets.length, rowCount, permutationPtr, groupStartsPtr)
+  const mark = scratch.mark()
+  const sortPtr = scratch.allocate(16 * rowCount)
+  const groupStarts = u32.slice(groupStartsPtr >> 2, (groupStartsPtr >> 2) + sets.length + 1)
+  for (let i = 0; i < sets.length; i++) call.sortRowsByTime(timesPtr, permutationPtr, groupStarts[i]!, groupStarts[i + 1]!, sortPtr)
+  scratch.release(mark)
+  const runStartsPtr = scratch.allocate(4 * (rowCount + 1))
+  const starts = new Uint32Array(sets.length + 1)
+  let distinctCount = 0
+  for (let i = 0; i < sets.length; i++) {
+    starts[i] = distinctCount
+    distinctCount += call.distinctTimes(timesPtr, permutationPtr, groupStarts[i]!, groupStarts[i + 1]!, runStartsPtr + 4 * distinctCount)
+  }
+  starts[sets.length] = distinctCount
+  return { directory: { sets, starts }, rowCount: distinctCount, permutationPtr, runStartsPtr, hasDuplicates: distinctCount < rowCount }
+}
+
+/** Compresses an open frame whose label sets are all known. */
+export function encodeFrameRows(
+  kernels: Kernels,
+  scratch: Scratch,
+  frame: OpenFrame,
+  setNumbersPtr: number,
+  options: { partitionIntervalMs: number; newestWins: boolean; refuseDuplicates: boolean; isCancelled: () => boolean },
+): PreparedBlock[] {
+  const { call } = kernels
+  const order = orderRows(kernels, scratch, frame, setNumbersPtr)
+  if (order.hasDuplicates && options.refuseDuplicates) throw duplicateInFrame(kernels, frame, order)
+  const { permutationPtr, runStartsPtr, rowCount } = order
+  let { timesPtr } = frame
+  if (permutationPtr !== 0) {
+    timesPtr = scratch.allocate(8 * rowCount)
+    call.gatherGroupTimes(frame.timesPtr, permutationPtr, runStartsPtr, rowCount, timesPtr)
+  }
+  let rowByteLength = 8
+  for (const { dtype, textByteLength } of frame.metrics) rowByteLength += dtype === 'string' ? textByteLength / frame.rowCount : 8
+  const encoder = new PageEncoder(kernels, scratch, pageRowCountMax)
+  const writer = new RunWriter(encoder, { directory: order.directory, timesPtr }, { columnCount: frame.metrics.length, rowByteLength })
+  for (const metric of frame.metrics) {
+    if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')
+    // What is decoded for one column is not freed before the next one is decoded: the pages it made stand behind it.
+    // The bound is one frame; the slice was sized for it.
+    const column = spread(kernels, scratch, metric.decode(), frame.rowCount)
+    writer.addColumn(metric.name, permutationPtr === 0 ? column : orderColumn(kernels, scratch, column, order, options.newestWins))
+  }
+  return writer.finish(options.partitionIntervalMs)
+}
+
+/** A column that is one value for all rows, as rows. */
+function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCount: number): ColumnSlice {
+  if (column.kind === 'slice') return column
+  const { call, u8, u32, i64, f64 } = kernels
+  const { dtype } = column
+  let valuesPtr: number
+  if (dtype === 'string') {
+    const indexesPtr = scratch.allocate(4 * rowCount)
+    u32.fill(0, indexesPtr >> 2, (indexesPtr >> 2) + rowCount)
+    const byteLength = call.gatheredStringsByteLength(column.valuesPtr, indexesPtr, rowCount)
+    if (byteLength < 0) throw new FramesError('FRAME_TOO_LARGE', `column '${column.name}' repeats a long text ${rowCount} times`)
+    valuesPtr = scratch.allocate(4 * (rowCount + 1))
+    const bytesPtr = scratch.allocate(byteLength)
+    call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
+    return { ...column, kind: 'slice', valuesPtr, bytesPtr, byteLength }
+  }
+  if (dtype === 'bool') {
+    valuesPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
+    call.fillBits(valuesPtr, rowCount, u8[column.valuesPtr]! & 1)
+  } else {
+    valuesPtr = scratch.allocate(8 * rowCount)
+    if (dtype === 'float64') call.fillFloat64(valuesPtr, rowCount, f64[column.valuesPtr >> 3]!)
+    else call.fillInt64(valuesPtr, rowCount, i64[column.valuesPtr >> 3]!)
+  }
+  return { ...column, kind: 'slice', valuesPtr }
+}
+
+/** The column in row order, one cell for each distinct row: the newest (or oldest) that is there. */
+function orderColumn(kernels: Kernels, scratch: Scratch, column: ColumnSlice, order: RowOrder, newestWins: boolean): ColumnSlice {
+  const { call } = kernels
+  const { permutationPtr, runStartsPtr, rowCount, hasDuplicates } = order
+  const needsValidity = column.validityPtr !== 0
+  const newest = newestWins ? 1 : 0
+  let validityPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
+  let { bytesPtr } = column
+  let valuesPtr: number
+  if (column.dtype === 'string') {
+    const indexesPtr = scratch.allocate(4 * rowCount)
+    call.coalesceIndexes(column.validityPtr, permutationPtr, runStartsPtr, rowCount, newest, indexesPtr)
+    valuesPtr = scratch.allocate(4 * (rowCount + 1))
+    bytesPtr = scratch.allocate(call.gatheredStringsByteLength(column.valuesPtr, indexesPtr, rowCount))
+    call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
+    if (needsValidity) call.presentIndexes(indexesPtr, rowCount, validityPtr)
+  } else if (column.dtype === 'bool') {
+    valuesPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
+    call.coalesceBits(column.valuesPtr, column.validityPtr, permutationPtr, runStartsPtr, rowCount, newest, valuesPtr, validityPtr)
+  } else {
+    valuesPtr = scratch.allocate(8 * rowCount)
+    if (!needsValidity && !hasDuplicates) call.gather64(column.valuesPtr, permutationPtr, rowCount, valuesPtr)
+    else call.coalesce64(column.valuesPtr, column.validityPtr, permutationPtr, runStartsPtr, rowCount, newest, valuesPtr, validityPtr)
+  }
+  if (!needsValidity) validityPtr = 0
+  return { ...column, rowCount, valuesPtr, validityPtr, bytesPtr }
+}
+
+function duplicateInFrame(kernels: Kernels, frame: OpenFrame, order: RowOrder): FramesError {
+  const { u32, i64 } = kernels
+  for (let run = 0; run < order.rowCount; run++) {
+    const start = u32[(order.runStartsPtr >> 2) + run]!
+    if (u32[(order.runStartsPtr >> 2) + run + 1]! - start < 2) continue
+    const row = u32[(order.permutationPtr >> 2) + start + 1]!
+    return duplicateSample(frame.metrics[0]?.name ?? '', row, i64[(frame.timesPtr >> 3) + row]!)
+  }
+  return new FramesError('INTERNAL', 'no duplicate was found')
+}
+
+/** The error of a table that refuses duplicates. */
+export function duplicateSample(metric: string, row: number, timeNs: bigint): FramesError {
+  return new FramesError('INVALID_ARGUMENT', `failed to Add: a sample of this series and time exists (column '${metric}', row ${row}, time ${floorMs(timeNs)} ms)`)
+}
+
+/** Numbers of the label sets of a frame's groups, or null when one is unknown. */
+export function knownSets(kernels: Kernels, scratch: Scratch, labels: LabelView, grouping: Grouping): number | null {
+  const targetPtr = scratch.allocate(4 * Math.max(1, grouping.groupCount))
+  return findSets(kernels, labels, grouping, targetPtr) === 0 ? targetPtr : null
+}
+
+export function setNumberOf(kernels: Kernels, setNumbersPtr: number, group: number): number {
+  const set = kernels.u32[(setNumbersPtr >> 2) + group]!
+  if (set === notFound) throw new FramesError('INTERNAL', 'a label set is not in the table')
+  return set
+}
+
+export { Signatures }

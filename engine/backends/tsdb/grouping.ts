@@ -1,0 +1,158 @@
+// Rows of a frame to label sets: the label columns become codes, equal rows a group, and each group a canonical key.
+import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
+import { plainFloatText } from '../../frame/value-text.js'
+import { formatTimeNs } from '../../time.js'
+import type { Kernels } from '../../kernels/kernels.js'
+import type { Scratch } from '../../memory/scratch.js'
+
+/**
+ * codesPtr      u32 a row: its group; 0 when there is one group
+ * firstRowsPtr  u32 a group: one row of it
+ * keys          canonical label keys: (groupCount + 1) u32 offsets, and bytes
+ */
+export interface Grouping {
+  readonly groupCount: number
+  readonly codesPtr: number
+  readonly firstRowsPtr: number
+  readonly keyOffsetsPtr: number
+  readonly keyBytesPtr: number
+}
+
+/** A label: one text for all rows, or a column. */
+export type LabelSource = { readonly name: string; readonly text: string } | { readonly name: string; readonly column: ColumnSlice }
+
+/** The values of one label: a dictionary of texts, and which of them each row has (codesPtr 0: the first). */
+interface CodedLabel {
+  readonly name: string
+  readonly codesPtr: number
+  readonly valueCount: number
+  readonly offsetsPtr: number
+  readonly bytesPtr: number
+}
+
+const encoder = new TextEncoder()
+/** u32 words of an entry in the table of label columns that the kernel takes. */
+const entryWordCount = 8
+
+/** labels: distinct names. */
+export function groupRows(kernels: Kernels, scratch: Scratch, labels: readonly LabelSource[], rowCount: number): Grouping {
+  const { call, u8, u32 } = kernels
+  const tableCapacity = call.groupTableCapacity(rowCount)
+  const tablePtr = scratch.allocate(4 * tableCapacity)
+  const coded = [...labels]
+    .sort((a, b) => compareBytes(encoder.encode(a.name), encoder.encode(b.name)))
+    .map((label) => ('text' in label ? constantLabel(kernels, scratch, label.name, label.text) : codeLabel(kernels, scratch, label.name, label.column, tablePtr, tableCapacity)))
+
+  let codesPtr = 0
+  let groupCount = rowCount === 0 ? 0 : 1
+  const firstRowsPtr = scratch.allocate(4 * Math.max(1, rowCount))
+  u32[firstRowsPtr >> 2] = 0
+  for (const label of coded) {
+    if (label.codesPtr === 0) continue
+    if (codesPtr === 0) {
+      codesPtr = scratch.allocate(4 * rowCount)
+      u8.copyWithin(codesPtr, label.codesPtr, label.codesPtr + 4 * rowCount)
+      groupCount = label.valueCount
+      firstRowsOf(kernels, codesPtr, groupCount, rowCount, firstRowsPtr)
+    } else {
+      groupCount = call.combineCodes(codesPtr, groupCount, label.codesPtr, label.valueCount, rowCount, codesPtr, firstRowsPtr, tablePtr, tableCapacity)
+    }
+  }
+
+  const entriesPtr = scratch.allocate(4 * entryWordCount * Math.max(1, coded.length))
+  coded.forEach((label, i) => {
+    const name = encoder.encode(label.name)
+    const namePtr = scratch.allocate(name.length)
+    u8.set(name, namePtr)
+    const words = [namePtr, name.length, label.codesPtr, label.offsetsPtr, label.bytesPtr, 0, 0, 0]
+    u32.set(words, (entriesPtr >> 2) + i * entryWordCount)
+  })
+  const keyBytesPtr = scratch.allocate(call.labelKeysByteLength(entriesPtr, coded.length, firstRowsPtr, groupCount))
+  const keyOffsetsPtr = scratch.allocate(4 * (groupCount + 1))
+  call.labelKeys(entriesPtr, coded.length, firstRowsPtr, groupCount, keyOffsetsPtr, keyBytesPtr)
+  return { groupCount, codesPtr, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
+}
+
+/** Codes stand in order of first appearance, so the first row of code k comes after that of code k - 1. */
+function firstRowsOf(kernels: Kernels, codesPtr: number, groupCount: number, rowCount: number, targetPtr: number): void {
+  const { u32 } = kernels
+  let next = 0
+  for (let row = 0; row < rowCount && next < groupCount; row++) {
+    if (u32[(codesPtr >> 2) + row] === next) u32[(targetPtr >> 2) + next++] = row
+  }
+}
+
+function constantLabel(kernels: Kernels, scratch: Scratch, name: string, text: string): CodedLabel {
+  return { name, codesPtr: 0, valueCount: 1, ...writeTexts(kernels, scratch, [text]) }
+}
+
+function codeLabel(kernels: Kernels, scratch: Scratch, name: string, column: ColumnSlice, tablePtr: number, tableCapacity: number): CodedLabel {
+  const { call, u32 } = kernels
+  const { dtype, rowCount, valuesPtr, bytesPtr } = column
+  if (column.kind === 'label' || rowCount <= 1) {
+    if (dtype === 'string') return { name, codesPtr: 0, valueCount: 1, offsetsPtr: valuesPtr, bytesPtr }
+    return constantLabel(kernels, scratch, name, textOfCell(kernels, column, 0))
+  }
+  const codesPtr = scratch.allocate(4 * rowCount)
+  const firstRowsPtr = scratch.allocate(4 * rowCount)
+  let valueCount: number
+  if (dtype === 'string') valueCount = call.dictionaryStrings(valuesPtr, bytesPtr, rowCount, codesPtr, firstRowsPtr, tablePtr, tableCapacity)
+  else if (dtype === 'bool') valueCount = call.dictionaryBits(valuesPtr, rowCount, codesPtr, firstRowsPtr)
+  else valueCount = call.dictionary64(valuesPtr, rowCount, codesPtr, firstRowsPtr, tablePtr, tableCapacity)
+  if (dtype === 'string') {
+    const offsetsPtr = scratch.allocate(4 * (valueCount + 1))
+    const byteLength = call.gatheredStringsByteLength(valuesPtr, firstRowsPtr, valueCount)
+    const textPtr = scratch.allocate(byteLength)
+    call.gatherStrings(valuesPtr, bytesPtr, firstRowsPtr, valueCount, offsetsPtr, textPtr)
+    return { name, codesPtr: valueCount > 1 ? codesPtr : 0, valueCount, offsetsPtr, bytesPtr: textPtr }
+  }
+  const texts: string[] = []
+  for (let i = 0; i < valueCount; i++) texts.push(textOfCell(kernels, column, u32[(firstRowsPtr >> 2) + i]!))
+  return { name, codesPtr: valueCount > 1 ? codesPtr : 0, valueCount, ...writeTexts(kernels, scratch, texts) }
+}
+
+function writeTexts(kernels: Kernels, scratch: Scratch, texts: readonly string[]): { offsetsPtr: number; bytesPtr: number } {
+  const { u8, u32 } = kernels
+  const encoded = texts.map((text) => encoder.encode(text))
+  const offsetsPtr = scratch.allocate(4 * (texts.length + 1))
+  const bytesPtr = scratch.allocate(encoded.reduce((sum, text) => sum + text.length, 0))
+  let offset = 0
+  encoded.forEach((text, i) => {
+    u32[(offsetsPtr >> 2) + i] = offset
+    u8.set(text, bytesPtr + offset)
+    offset += text.length
+  })
+  u32[(offsetsPtr >> 2) + texts.length] = offset
+  return { offsetsPtr, bytesPtr }
+}
+
+/** A cell of an index column as label text. */
+function textOfCell(kernels: Kernels, column: ColumnSlice, row: number): string {
+  const { dtype, valuesPtr } = column
+  switch (dtype) {
+    case 'int64':
+      return kernels.i64[(valuesPtr >> 3) + row]!.toString()
+    case 'time':
+      return formatTimeNs(kernels.i64[(valuesPtr >> 3) + row]!)
+    case 'float64':
+      return plainFloatText(kernels.f64[(valuesPtr >> 3) + row]!)
+    case 'bool':
+      return (kernels.u8[valuesPtr + (row >> 3)]! >> (row & 7)) & 1 ? 'true' : 'false'
+    default:
+      return ''
+  }
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!
+  return a.length - b.length
+}
+
+/** Labels of the frame's map win over index columns of the same name; of equal index names the last counts. */
+export function labelSources(indices: readonly ColumnSlice[], frameLabels: readonly FrameLabel[], textOf: (label: FrameLabel) => string): LabelSource[] {
+  const byName = new Map<string, LabelSource>()
+  for (const column of indices) byName.set(column.name, { name: column.name, column })
+  for (const label of frameLabels) byName.set(label.name, { name: label.name, text: textOf(label) })
+  return [...byName.values()]
+}

@@ -1,0 +1,208 @@
+// Gathers batches of sorted rows into whole columns: for a message of a raw read, or for a block of a merge.
+import type { Kernels } from '../../kernels/kernels.js'
+import type { Scratch } from '../../memory/scratch.js'
+import type { Batch, BatchColumn } from './series-reader.js'
+import { bitmapByteLength } from './series-reader.js'
+import type { MetricType } from './signature.js'
+
+interface TextPiece {
+  readonly row: number
+  readonly rowCount: number
+  readonly offsetsPtr: number
+  readonly bytesPtr: number
+  readonly byteLength: number
+}
+
+interface Column {
+  readonly type: MetricType
+  /** 8-byte cells or bits; 0 for strings. */
+  readonly valuesPtr: number
+  readonly validityPtr: number
+  readonly pieces: TextPiece[]
+  presentCount: number
+}
+
+/** A collected column; see ColumnSlice. */
+export interface CollectedColumn {
+  readonly valuesPtr: number
+  readonly validityPtr: number
+  readonly bytesPtr: number
+  readonly byteLength: number
+  readonly presentCount: number
+}
+
+export class RowCollector {
+  rowCount = 0
+  /** Bytes of text so far. */
+  textByteLength = 0
+  readonly timesPtr: number
+  readonly #columns: Column[] = []
+  readonly #indexesPtr: number
+  #mark: number
+
+  constructor(
+    readonly kernels: Kernels,
+    readonly scratch: Scratch,
+    readonly capacity: number,
+  ) {
+    this.timesPtr = scratch.allocate(8 * capacity)
+    this.#indexesPtr = scratch.allocate(4 * capacity)
+    this.#mark = 0
+  }
+
+  get columnCount(): number {
+    return this.#columns.length
+  }
+
+  /** Adds a column; rows collected before have no cell in it. Returns its number. */
+  addColumn(type: MetricType): number {
+    const { call } = this.kernels
+    const validityPtr = this.scratch.allocate(bitmapByteLength(this.capacity))
+    call.fillBits(validityPtr, this.capacity, 0)
+    let valuesPtr = 0
+    if (type === 'bool') {
+      valuesPtr = this.scratch.allocate(bitmapByteLength(this.capacity))
+      call.fillBits(valuesPtr, this.capacity, 0)
+    } else if (type !== 'string') {
+      valuesPtr = this.scratch.allocate(8 * this.capacity)
+      if (this.rowCount > 0) this.kernels.u8.fill(0, valuesPtr, valuesPtr + 8 * this.rowCount)
+    }
+    return this.#columns.push({ type, valuesPtr, validityPtr, pieces: [], presentCount: 0 }) - 1
+  }
+
+  /** Forgets the rows, keeps the columns. Text of strings is given back. */
+  clear(): void {
+    if (this.#mark === 0) this.#mark = this.scratch.mark()
+    else this.scratch.release(this.#mark)
+    this.rowCount = 0
+    this.textByteLength = 0
+    for (const column of this.#columns) {
+      this.kernels.call.fillBits(column.validityPtr, this.capacity, 0)
+      column.pieces.length = 0
+      column.presentCount = 0
+    }
+  }
+
+  /**
+   * Takes rows [0, rowCount) of a batch; column i of the batch goes to columns[i]. With `dropEmpty`, rows without any
+   * cell are left out. rowCount must fit: capacity - this.rowCount.
+   */
+  append(batch: Batch, rowCount: number, columns: readonly number[], dropEmpty: boolean): void {
+    const { call, u8 } = this.kernels
+    const row = this.rowCount
+    const indexCount = dropEmpty ? this.#presentRows(batch, rowCount) : rowCount
+    if (indexCount === 0) return
+    const isWhole = indexCount === rowCount
+    if (isWhole) u8.copyWithin(this.timesPtr + 8 * row, batch.timesPtr, batch.timesPtr + 8 * rowCount)
+    else call.gather64(batch.timesPtr, this.#indexesPtr, indexCount, this.timesPtr + 8 * row)
+    this.#columns.forEach((column, number) => {
+      const index = columns.indexOf(number)
+      const cells = index < 0 ? null : batch.columns[index]!
+      if (cells === null) {
+        if (column.type !== 'string' && column.type !== 'bool') u8.fill(0, column.valuesPtr + 8 * row, column.valuesPtr + 8 * (row + indexCount))
+        return
+      }
+      this.#appendCells(column, cells, row, indexCount, isWhole)
+    })
+    this.rowCount += indexCount
+  }
+
+  #appendCells(column: Column, cells: BatchColumn, row: number, rowCount: number, isWhole: boolean): void {
+    const { call, u8, u32 } = this.kernels
+    const { scratch } = this
+    const { valuesPtr, validityPtr, type } = column
+    const indexes = this.#indexesPtr
+    if (cells.validityPtr === 0) {
+      call.setBitRange(validityPtr, row, row + rowCount, 1)
+      column.presentCount += rowCount
+    } else {
+      let source = cells.validityPtr
+      const mark = scratch.mark()
+      if (!isWhole) {
+        source = scratch.allocate(bitmapByteLength(rowCount))
+        call.gatherBits(cells.validityPtr, indexes, rowCount, source)
+      }
+      call.copyBits(source, 0, validityPtr, row, rowCount)
+      column.presentCount += call.countBits(source, rowCount)
+      scratch.release(mark)
+    }
+    if (type === 'string') {
+      const offsetsPtr = scratch.allocate(4 * (rowCount + 1))
+      let byteLength: number
+      let bytesPtr: number
+      if (isWhole) {
+        const offsets = cells.valuesPtr >> 2
+        byteLength = u32[offsets + rowCount]! - u32[offsets]!
+        bytesPtr = scratch.allocate(byteLength)
+        call.copyStrings(cells.valuesPtr, cells.bytesPtr, 0, rowCount, offsetsPtr, 0, bytesPtr)
+      } else {
+        byteLength = call.gatheredStringsByteLength(cells.valuesPtr, indexes, rowCount)
+        bytesPtr = scratch.allocate(byteLength)
+        call.gatherStrings(cells.valuesPtr, cells.bytesPtr, indexes, rowCount, offsetsPtr, bytesPtr)
+      }
+      column.pieces.push({ row, rowCount, offsetsPtr, bytesPtr, byteLength })
+      this.textByteLength += byteLength
+      return
+    }
+    if (type === 'bool') {
+      const mark = scratch.mark()
+      let source = cells.valuesPtr
+      if (!isWhole) {
+        source = scratch.allocate(bitmapByteLength(rowCount))
+        call.gatherBits(cells.valuesPtr, indexes, rowCount, source)
+      }
+      call.copyBits(source, 0, valuesPtr, row, rowCount)
+      scratch.release(mark)
+      return
+    }
+    if (isWhole) u8.copyWithin(valuesPtr + 8 * row, cells.valuesPtr, cells.valuesPtr + 8 * rowCount)
+    else call.gather64(cells.valuesPtr, indexes, rowCount, valuesPtr + 8 * row)
+  }
+
+  /** Writes the rows that have any cell into the index list; returns how many. */
+  #presentRows(batch: Batch, rowCount: number): number {
+    const { call } = this.kernels
+    let anyPtr = 0
+    const mark = this.scratch.mark()
+    for (const column of batch.columns) {
+      if (column === null) continue
+      if (column.validityPtr === 0) {
+        this.scratch.release(mark)
+        return rowCount
+      }
+      if (anyPtr === 0) {
+        anyPtr = this.scratch.allocate(bitmapByteLength(rowCount))
+        call.copyBits(column.validityPtr, 0, anyPtr, 0, rowCount)
+        const last = rowCount & 7
+        if (last !== 0) this.kernels.u8[anyPtr + (rowCount >> 3)]! &= (1 << last) - 1
+      } else call.orBits(anyPtr, column.validityPtr, anyPtr, rowCount)
+    }
+    const count = anyPtr === 0 ? 0 : call.countBits(anyPtr, rowCount)
+    if (count > 0 && count < rowCount) call.bitsToIndexes(anyPtr, rowCount, this.#indexesPtr)
+    this.scratch.release(mark)
+    return count
+  }
+
+  /** The collected cells of a column. Strings are laid out now, in scratch. */
+  column(number: number): CollectedColumn {
+    const { call, u32 } = this.kernels
+    const column = this.#columns[number]!
+    const { presentCount } = column
+    const validityPtr = presentCount === this.rowCount ? 0 : column.validityPtr
+    if (column.type !== 'string') return { valuesPtr: column.valuesPtr, validityPtr, bytesPtr: 0, byteLength: 0, presentCount }
+    const total = column.pieces.reduce((sum, piece) => sum + piece.byteLength, 0)
+    const offsetsPtr = this.scratch.allocate(4 * (this.rowCount + 1))
+    const bytesPtr = this.scratch.allocate(total)
+    const offsets = offsetsPtr >> 2
+    let end = 0
+    let row = 0
+    u32[offsets] = 0
+    for (const piece of column.pieces) {
+      u32.fill(end, offsets + row, offsets + piece.row + 1)
+      end = call.copyStrings(piece.offsetsPtr, piece.bytesPtr, 0, piece.rowCount, offsetsPtr + 4 * piece.row, end, bytesPtr)
+      row = piece.row + piece.rowCount
+    }
+    u32.fill(end, offsets + row, offsets + this.rowCount + 1)
+    return { valuesPtr: offsetsPtr, validityPtr, bytesPtr, byteLength: total, presentCount }
+  }
+}

@@ -1,0 +1,427 @@
+// Reads one label set after another out of many blocks, in time order: overlapping blocks are merged cell by cell,
+// everything else passes through as decoded pages. Scans, merges of runs and checks for duplicates all read through it.
+import type { ColumnEntry } from '../../blocks/block.js'
+import type { BlockIo, BlockSource } from '../../blocks/reader.js'
+import { BlockReader } from '../../blocks/reader.js'
+import type { Scratch } from '../../memory/scratch.js'
+import type { Directory } from './directory.js'
+import { directoryOf, findSet } from './directory.js'
+import { timeColumnName } from './run-writer.js'
+import type { MetricType } from './signature.js'
+
+/** A metric to read: in which type it is wanted, and the types its cells may be stored in. */
+export interface WantedMetric {
+  readonly name: string
+  readonly type: MetricType
+  readonly storedTypes: readonly MetricType[]
+}
+
+/**
+ * Cells of one metric in a batch; pointers as in ColumnSlice for the batch's rows (row 0 at bit 0).
+ * A string column's first offset may be above 0. Null instead: no row has a cell.
+ */
+export interface BatchColumn {
+  readonly valuesPtr: number
+  readonly validityPtr: number
+  readonly bytesPtr: number
+}
+
+/** Some rows of the open label set, times strictly ascending. Valid until the next call of next(). */
+export interface Batch {
+  readonly rowCount: number
+  readonly timesPtr: number
+  readonly columns: readonly (BatchColumn | null)[]
+}
+
+/** Where one block stands in the open label set. */
+interface Cursor {
+  readonly reader: BlockReader
+  readonly directory: Directory
+  readonly timeColumn: ColumnEntry
+  /** Rows of the set that are not loaded yet: [row, rowEnd). */
+  row: number
+  rowEnd: number
+  page: number
+  /** The loaded piece: rows [from, to) of page `piece`, or piece < 0. */
+  piece: number
+  from: number
+  to: number
+  firstNs: bigint
+  lastNs: bigint
+}
+
+/** Rows of one cursor's piece that a batch takes. */
+interface Part {
+  readonly cursor: Cursor
+  readonly page: number
+  readonly from: number
+  readonly rowCount: number
+}
+
+const beforeAllTimes = -(2n ** 63n)
+
+export class SeriesReader {
+  readonly #cursors: Cursor[]
+  /** Those that hold the open set, oldest first. */
+  #open: Cursor[] = []
+  #metrics: readonly WantedMetric[] = []
+  #startNs = 0n
+  #endNs = 0n
+  readonly #mark: number
+
+  /**
+   * sources: oldest first. `temporary` holds what a batch needs beyond decoded pages; it is taken back with each batch.
+   * newestWins: of cells with one series and time, the newest commit's (else the oldest's).
+   */
+  constructor(
+    readonly io: BlockIo,
+    readonly temporary: Scratch,
+    sources: readonly BlockSource[],
+    readonly newestWins: boolean,
+  ) {
+    this.#cursors = sources.map((source, number) => {
+      const reader = new BlockReader(io, source, number)
+      const timeColumn = reader.column(timeColumnName, 'time')
+      if (timeColumn === undefined) throw io.damaged(source.id, 'it has no times')
+      const directory = directoryOf(reader)
+      return { reader, directory, timeColumn, row: 0, rowEnd: 0, page: 0, piece: -1, from: 0, to: 0, firstNs: 0n, lastNs: 0n }
+    })
+    this.#mark = temporary.mark()
+  }
+
+  /** All sets of all blocks, ascending. */
+  sets(): Uint32Array {
+    if (this.#cursors.length === 1) return this.#cursors[0]!.directory.sets
+    const all = new Set<number>()
+    for (const { directory } of this.#cursors) for (const set of directory.sets) all.add(set)
+    return Uint32Array.from(all).sort()
+  }
+
+  /** Begins to read [startNs, endNs) of a label set. False when no block has it. */
+  open(set: number, metrics: readonly WantedMetric[], startNs: bigint = beforeAllTimes, endNs: bigint = 2n ** 63n - 1n): boolean {
+    this.#metrics = metrics
+    this.#startNs = startNs
+    this.#endNs = endNs
+    this.#open = []
+    this.io.cache.beginEpoch()
+    for (const cursor of this.#cursors) {
+      const { directory, reader } = cursor
+      const index = findSet(directory, set)
+      if (index < 0) continue
+      cursor.row = directory.starts[index]!
+      cursor.rowEnd = directory.starts[index + 1]!
+      cursor.page = pageOf(reader.layout.pageStarts, cursor.row)
+      cursor.piece = -1
+      this.#open.push(cursor)
+    }
+    return this.#open.length > 0
+  }
+
+  /** The next rows, or null at the end. Throws DATA_DAMAGED, ScratchFull. */
+  next(): Batch | null {
+    this.io.cache.beginEpoch()
+    this.temporary.release(this.#mark)
+    const { call } = this.io.kernels
+    let first: Cursor | null = null
+    let firstNs = 0n
+    for (const cursor of this.#open) {
+      const lowerNs = this.#lowerBound(cursor)
+      if (lowerNs !== null && (first === null || lowerNs < firstNs)) {
+        first = cursor
+        firstNs = lowerNs
+      }
+    }
+    if (first === null || !this.#load(first)) return this.#open.some((cursor) => cursor.piece >= 0 || cursor.row < cursor.rowEnd) ? this.next() : null
+    // All rows up to the horizon are loaded: no block has an unloaded row at or before it.
+    let horizonNs = first.lastNs
+    for (const cursor of this.#open) {
+      if (cursor === first) continue
+      const lowerNs = this.#lowerBound(cursor)
+      if (lowerNs === null || lowerNs > horizonNs) continue
+      if (this.#load(cursor) && cursor.lastNs < horizonNs) horizonNs = cursor.lastNs
+    }
+    const parts: Part[] = []
+    let rowCount = 0
+    for (const cursor of this.#open) {
+      if (cursor.piece < 0 || cursor.firstNs > horizonNs) continue
+      const { from, to, piece: page } = cursor
+      const timesPtr = this.#timesOf(cursor)
+      const end = cursor.lastNs <= horizonNs ? to : call.lowerBoundInt64(timesPtr, from, to, horizonNs + 1n)
+      if (end === from) continue
+      parts.push({ cursor, page, from, rowCount: end - from })
+      rowCount += end - from
+      if (end === to) cursor.piece = -1
+      else {
+        cursor.from = end
+        cursor.firstNs = this.io.kernels.i64[(timesPtr >> 3) + end]!
+      }
+    }
+    return parts.length === 1 ? this.#direct(parts[0]!) : this.#merged(parts, rowCount)
+  }
+
+  /** A time that no unread row of the cursor is before; null at its end. */
+  #lowerBound(cursor: Cursor): bigint | null {
+    if (cursor.piece >= 0) return cursor.firstNs
+    if (cursor.row >= cursor.rowEnd) return null
+    const { reader, timeColumn } = cursor
+    const statistics = this.#ownStatistics(cursor)
+    if (statistics >= 0) {
+      const minNs = reader.table(timeColumn).statistics.getBigInt64(statistics, true)
+      if (minNs >= this.#endNs) {
+        cursor.row = cursor.rowEnd
+        return null
+      }
+      return minNs < this.#startNs ? this.#startNs : minNs
+    }
+    return this.#load(cursor) ? cursor.firstNs : null
+  }
+
+  /** Byte offset of the time statistics of the cursor's next page when all its rows are of the open set, else -1. */
+  #ownStatistics(cursor: Cursor): number {
+    const { reader, page, row, rowEnd, timeColumn } = cursor
+    const { pageStarts } = reader.layout
+    if (row > pageStarts[page]! || pageStarts[page + 1]! > rowEnd) return -1
+    const index = reader.table(timeColumn).statisticsIndexes[page]!
+    return index < 0 ? -1 : index * 48
+  }
+
+  #timesOf(cursor: Cursor): number {
+    const page = cursor.reader.page(cursor.timeColumn, cursor.piece)
+    if (page === null) throw this.io.damaged(cursor.reader.source.id, 'a page has no times')
+    return page.valuesPtr
+  }
+
+  /** Loads the next piece with rows in the wanted range; false at the end. */
+  #load(cursor: Cursor): boolean {
+    if (cursor.piece >= 0) return true
+    const { call, i64 } = this.io.kernels
+    const { reader, timeColumn } = cursor
+    const { pageStarts } = reader.layout
+    const { statistics } = reader.table(timeColumn)
+    while (cursor.row < cursor.rowEnd) {
+      const own = this.#ownStatistics(cursor)
+      const pageStart = pageStarts[cursor.page]!
+      const pieceEnd = Math.min(pageStarts[cursor.page + 1]!, cursor.rowEnd)
+      if (own >= 0 && statistics.getBigInt64(own + 8, true) < this.#startNs) {
+        cursor.row = pieceEnd
+        cursor.page++
+        continue
+      }
+      cursor.piece = cursor.page
+      let from = cursor.row - pageStart
+      let to = pieceEnd - pageStart
+      const timesPtr = this.#timesOf(cursor)
+      const times = timesPtr >> 3
+      cursor.row = pieceEnd
+      cursor.page++
+      if (i64[times + from]! < this.#startNs) from = call.lowerBoundInt64(timesPtr, from, to, this.#startNs)
+      if (i64[times + to - 1]! >= this.#endNs) {
+        to = call.lowerBoundInt64(timesPtr, from, to, this.#endNs)
+        cursor.row = cursor.rowEnd
+      }
+      if (from < to) {
+        cursor.from = from
+        cursor.to = to
+        cursor.firstNs = i64[times + from]!
+        cursor.lastNs = i64[times + to - 1]!
+        return true
+      }
+      cursor.piece = -1
+    }
+    return false
+  }
+
+  /** Rows of one page, as they stand there where possible. */
+  #direct({ cursor, page, from, rowCount }: Part): Batch {
+    const { kernels } = this.io
+    const { call } = kernels
+    const { reader } = cursor
+    const times = reader.page(cursor.timeColumn, page)!
+    const columns = this.#metrics.map((metric): BatchColumn | null => {
+      const stored = metric.storedTypes.map((type) => reader.column(metric.name, type)).filter((entry) => entry !== undefined)
+      if (stored.length === 0) return null
+      if (stored.length > 1 || stored[0]!.dtype !== metric.type) return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
+      const decoded = reader.page(stored[0]!, page)
+      if (decoded === null) return null
+      let { validityPtr, valuesPtr } = decoded
+      if (validityPtr !== 0 && from > 0) {
+        const bitsPtr = this.temporary.allocate(bitmapByteLength(rowCount))
+        call.copyBits(validityPtr, from, bitsPtr, 0, rowCount)
+        validityPtr = bitsPtr
+      }
+      if (metric.type === 'bool') {
+        if (from > 0) {
+          const bitsPtr = this.temporary.allocate(bitmapByteLength(rowCount))
+          call.copyBits(valuesPtr, from, bitsPtr, 0, rowCount)
+          valuesPtr = bitsPtr
+        }
+      } else valuesPtr += from * (metric.type === 'string' ? 4 : 8)
+      return { valuesPtr, validityPtr, bytesPtr: decoded.bytesPtr }
+    })
+    return { rowCount, timesPtr: times.valuesPtr + 8 * from, columns }
+  }
+
+  /** Rows of several blocks: sorted by time, one row a time, each cell the newest that is there. */
+  #merged(parts: readonly Part[], rowCount: number): Batch {
+    const { temporary } = this
+    const { call, u8, u32 } = this.io.kernels
+    const timesPtr = temporary.allocate(8 * rowCount)
+    const partStartsPtr = temporary.allocate(4 * (parts.length + 1))
+    let row = 0
+    parts.forEach(({ cursor, page, from, rowCount: partRowCount }, i) => {
+      const source = cursor.reader.page(cursor.timeColumn, page)!.valuesPtr + 8 * from
+      u8.copyWithin(timesPtr + 8 * row, source, source + 8 * partRowCount)
+      u32[(partStartsPtr >> 2) + i] = row
+      row += partRowCount
+    })
+    u32[(partStartsPtr >> 2) + parts.length] = row
+    const permutationPtr = temporary.allocate(4 * rowCount)
+    const mergePtr = temporary.allocate(call.mergeTimesScratchByteLength(rowCount))
+    call.mergeTimes(timesPtr, partStartsPtr, parts.length, permutationPtr, mergePtr)
+    const groupStartsPtr = temporary.allocate(4 * (rowCount + 1))
+    const distinctCount = call.distinctTimes(timesPtr, permutationPtr, 0, rowCount, groupStartsPtr)
+    const distinctPtr = temporary.allocate(8 * distinctCount)
+    call.gatherGroupTimes(timesPtr, permutationPtr, groupStartsPtr, distinctCount, distinctPtr)
+    const newest = this.newestWins ? 1 : 0
+    const columns = this.#metrics.map((metric): BatchColumn | null => {
+      const all = this.#gathered(metric, parts, rowCount)
+      if (all === null) return null
+      const validityPtr = temporary.allocate(bitmapByteLength(distinctCount))
+      let valuesPtr: number
+      let { bytesPtr } = all
+      if (metric.type === 'string') {
+        const indexesPtr = temporary.allocate(4 * distinctCount)
+        call.coalesceIndexes(all.validityPtr, permutationPtr, groupStartsPtr, distinctCount, newest, indexesPtr)
+        valuesPtr = temporary.allocate(4 * (distinctCount + 1))
+        bytesPtr = temporary.allocate(call.gatheredStringsByteLength(all.valuesPtr, indexesPtr, distinctCount))
+        call.gatherStrings(all.valuesPtr, all.bytesPtr, indexesPtr, distinctCount, valuesPtr, bytesPtr)
+        call.presentIndexes(indexesPtr, distinctCount, validityPtr)
+      } else if (metric.type === 'bool') {
+        valuesPtr = temporary.allocate(bitmapByteLength(distinctCount))
+        call.coalesceBits(all.valuesPtr, all.validityPtr, permutationPtr, groupStartsPtr, distinctCount, newest, valuesPtr, validityPtr)
+      } else {
+        valuesPtr = temporary.allocate(8 * distinctCount)
+        call.coalesce64(all.valuesPtr, all.validityPtr, permutationPtr, groupStartsPtr, distinctCount, newest, valuesPtr, validityPtr)
+      }
+      return { valuesPtr, validityPtr: all.validityPtr === 0 ? 0 : validityPtr, bytesPtr }
+    })
+    return { rowCount: distinctCount, timesPtr: distinctPtr, columns }
+  }
+
+  /** One metric's cells of several parts, one behind the other, in the wanted type. Null when there is none. */
+  #gathered(metric: WantedMetric, parts: readonly Part[], rowCount: number): BatchColumn | null {
+    const { temporary } = this
+    const { call, u8 } = this.io.kernels
+    const isString = metric.type === 'string'
+    const isBool = metric.type === 'bool'
+    const pages = parts.map(({ cursor, page }) =>
+      metric.storedTypes.flatMap((type) => {
+        const entry = cursor.reader.column(metric.name, type)
+        const decoded = entry === undefined ? null : cursor.reader.page(entry, page)
+        return decoded === null ? [] : [{ type, decoded }]
+      }),
+    )
+    if (pages.every((found) => found.length === 0)) return null
+    const validityPtr = temporary.allocate(bitmapByteLength(rowCount))
+    call.fillBits(validityPtr, rowCount, 0)
+    const valuesPtr = temporary.allocate(isBool ? bitmapByteLength(rowCount) : isString ? 4 * (rowCount + 1) : 8 * rowCount)
+    if (isBool) call.fillBits(valuesPtr, rowCount, 0)
+    if (isString) return this.#gatheredStrings(parts, pages, rowCount, validityPtr, valuesPtr)
+    const convertedPtr = temporary.allocate(8 * rowCount)
+    let row = 0
+    parts.forEach((part, i) => {
+      const found = pages[i]!
+      if (found.length !== 1 && !isBool) u8.fill(0, valuesPtr + 8 * row, valuesPtr + 8 * (row + part.rowCount))
+      for (const { type, decoded } of found) {
+        let cellsPtr = convertedPtr
+        if (type === metric.type && !isBool) cellsPtr = decoded.valuesPtr + 8 * part.from
+        else if (type === 'int64') call.convertInt64ToFloat64(decoded.valuesPtr + 8 * part.from, part.rowCount, convertedPtr)
+        else {
+          call.copyBits(decoded.valuesPtr, part.from, convertedPtr, 0, part.rowCount)
+          if (metric.type === 'float64') this.#bitsTo64(convertedPtr, part.rowCount, (from, to) => call.convertBitsToFloat64(from, part.rowCount, to))
+          else if (metric.type === 'int64') this.#bitsTo64(convertedPtr, part.rowCount, (from, to) => call.convertBitsToInt64(from, part.rowCount, to))
+        }
+        if (found.length === 1) {
+          if (isBool) call.copyBits(cellsPtr, 0, valuesPtr, row, part.rowCount)
+          else u8.copyWithin(valuesPtr + 8 * row, cellsPtr, cellsPtr + 8 * part.rowCount)
+          if (decoded.validityPtr === 0) call.setBitRange(validityPtr, row, row + part.rowCount, 1)
+          else call.copyBits(decoded.validityPtr, part.from, validityPtr, row, part.rowCount)
+        } else this.#mix(cellsPtr, decoded.validityPtr, part, row, valuesPtr, validityPtr)
+      }
+      row += part.rowCount
+    })
+    const isFull = call.countBits(validityPtr, rowCount) === rowCount
+    return { valuesPtr, validityPtr: isFull ? 0 : validityPtr, bytesPtr: 0 }
+  }
+
+  /** Widens bits that stand at `ptr` into 8-byte cells at the same place. */
+  #bitsTo64(ptr: number, rowCount: number, convert: (from: number, to: number) => void): void {
+    const { u8 } = this.io.kernels
+    const byteLength = Math.ceil(rowCount / 8)
+    const copyPtr = this.temporary.allocate(bitmapByteLength(rowCount))
+    u8.copyWithin(copyPtr, ptr, ptr + byteLength)
+    convert(copyPtr, ptr)
+  }
+
+  /** A page that holds cells of several types, each in rows of its own. Rare: a block that is not merged yet. */
+  #mix(cellsPtr: number, pageValidityPtr: number, part: Part, row: number, valuesPtr: number, validityPtr: number): void {
+    const { call, u8, i64 } = this.io.kernels
+    for (let i = 0; i < part.rowCount; i++) {
+      const bit = part.from + i
+      if (pageValidityPtr !== 0 && ((u8[pageValidityPtr + (bit >> 3)]! >> (bit & 7)) & 1) === 0) continue
+      i64[(valuesPtr >> 3) + row + i] = i64[(cellsPtr >> 3) + i]!
+      call.setBitRange(validityPtr, row + i, row + i + 1, 1)
+    }
+  }
+
+  #gatheredStrings(
+    parts: readonly Part[],
+    pages: readonly (readonly { decoded: { valuesPtr: number; validityPtr: number; bytesPtr: number } }[])[],
+    rowCount: number,
+    validityPtr: number,
+    offsetsPtr: number,
+  ): BatchColumn {
+    const { call, u32 } = this.io.kernels
+    let byteLength = 0
+    parts.forEach((part, i) => {
+      const page = pages[i]![0]
+      if (page === undefined) return
+      const offsets = (page.decoded.valuesPtr >> 2) + part.from
+      byteLength += u32[offsets + part.rowCount]! - u32[offsets]!
+    })
+    const bytesPtr = this.temporary.allocate(byteLength)
+    let row = 0
+    let end = 0
+    u32[offsetsPtr >> 2] = 0
+    parts.forEach((part, i) => {
+      const page = pages[i]![0]
+      if (page === undefined) u32.fill(end, (offsetsPtr >> 2) + row, (offsetsPtr >> 2) + row + part.rowCount + 1)
+      else {
+        const { valuesPtr, bytesPtr: textPtr, validityPtr: pageValidityPtr } = page.decoded
+        end = call.copyStrings(valuesPtr, textPtr, part.from, part.rowCount, offsetsPtr + 4 * row, end, bytesPtr)
+        if (pageValidityPtr === 0) call.setBitRange(validityPtr, row, row + part.rowCount, 1)
+        else call.copyBits(pageValidityPtr, part.from, validityPtr, row, part.rowCount)
+      }
+      row += part.rowCount
+    })
+    const isFull = call.countBits(validityPtr, rowCount) === rowCount
+    return { valuesPtr: offsetsPtr, validityPtr: isFull ? 0 : validityPtr, bytesPtr }
+  }
+}
+
+/** Bytes of a bitmap, with room for kernels that write whole words. */
+export function bitmapByteLength(rowCount: number): number {
+  return ((rowCount + 63) >> 6) * 8 + 8
+}
+
+/** The page that holds a row. */
+function pageOf(pageStarts: Uint32Array, row: number): number {
+  let low = 0
+  let high = pageStarts.length - 1
+  while (low + 1 < high) {
+    const middle = (low + high) >>> 1
+    if (pageStarts[middle]! <= row) low = middle
+    else high = middle
+  }
+  return low
+}

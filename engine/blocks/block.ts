@@ -1,0 +1,188 @@
+// The one storage format: an immutable, sorted, columnar block. Drawn as boxes in docs/formats.md.
+//
+//   header    what is where; read first, checked by its own CRC
+//   segments  stored values of some 256 KiB: first the pages of all columns, then the page tables
+//   page      up to 4096 rows of one column: [missing-cell bitmap] values, compressed, with a CRC of its own
+//
+// A block that is not stored under its own keys (a small commit in the log, a chunk of the head) is "packed": its header
+// and its segments stand one behind the other.
+import { assert } from '../assert.js'
+import type { DType } from '../frame/dtype.js'
+import { dtypeNumbers, dtypeOfNumber } from '../frame/dtype.js'
+
+export const blockMagic = 0xfb
+export const blockFormatVersion = 1
+
+/** Fixed part of a header, in bytes: magic, version, two reserved, then five u32 (see docs/formats.md). */
+const headerFixedByteLength = 24
+const columnFixedByteLength = 24
+/** One page in a page table: segment, offset, byteLength, crc, presentCount, validityByteLength. */
+export const pagePlaceByteLength = 24
+/** min, max, first, last (as the dtype), sum, m2 (f64). */
+export const pageStatisticsByteLength = 48
+/** A page carries statistics when they are at most about 5 % of it. */
+export const statisticsPageByteLengthMin = 20 * pageStatisticsByteLength
+
+/** Where a column's page table stands. */
+export interface ColumnEntry {
+  readonly index: number
+  readonly name: string
+  readonly dtype: DType
+  readonly tableSegment: number
+  readonly tableOffset: number
+  readonly tableByteLength: number
+  readonly tableCrc: number
+}
+
+/** A parsed header. */
+export interface BlockLayout {
+  readonly rowCount: number
+  readonly pageCount: number
+  /** First row of each page, then rowCount. */
+  readonly pageStarts: Uint32Array
+  readonly segmentByteLengths: Uint32Array
+  readonly columns: readonly ColumnEntry[]
+  /** The backend's own: which keys stand at which rows. */
+  readonly directory: Uint8Array
+}
+
+/** Offset of a segment in a packed block, counted from the end of the header. */
+export function segmentOffset(layout: BlockLayout, segment: number): number {
+  let offset = 0
+  for (let i = 0; i < segment; i++) offset += layout.segmentByteLengths[i]!
+  return offset
+}
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
+
+/**
+ * Writes a header. The last 4 bytes are left for the CRC-32C of all before them.
+ * Returns a fresh array, a multiple of 8 bytes long.
+ */
+export function encodeHeader(layout: BlockLayout): Uint8Array {
+  const names = layout.columns.map((column) => encoder.encode(column.name))
+  let byteLength = headerFixedByteLength + 4 * layout.pageStarts.length + 4 * layout.segmentByteLengths.length
+  for (const name of names) byteLength += columnFixedByteLength + name.length
+  byteLength = alignUp8(byteLength + layout.directory.length + 4)
+  const bytes = new Uint8Array(byteLength)
+  const view = new DataView(bytes.buffer)
+  bytes[0] = blockMagic
+  bytes[1] = blockFormatVersion
+  view.setUint32(4, layout.rowCount, true)
+  view.setUint32(8, layout.pageCount, true)
+  view.setUint32(12, layout.segmentByteLengths.length, true)
+  view.setUint32(16, layout.columns.length, true)
+  view.setUint32(20, layout.directory.length, true)
+  let at = headerFixedByteLength
+  for (const start of layout.pageStarts) {
+    view.setUint32(at, start, true)
+    at += 4
+  }
+  for (const length of layout.segmentByteLengths) {
+    view.setUint32(at, length, true)
+    at += 4
+  }
+  layout.columns.forEach((column, i) => {
+    const name = names[i]!
+    bytes[at] = dtypeNumbers[column.dtype]
+    view.setUint32(at + 4, name.length, true)
+    view.setUint32(at + 8, column.tableSegment, true)
+    view.setUint32(at + 12, column.tableOffset, true)
+    view.setUint32(at + 16, column.tableByteLength, true)
+    view.setUint32(at + 20, column.tableCrc, true)
+    bytes.set(name, at + columnFixedByteLength)
+    at += columnFixedByteLength + name.length
+  })
+  bytes.set(layout.directory, at)
+  return bytes
+}
+
+/**
+ * Parses header bytes whose CRC has been checked. Returns null when the bytes are no header of this format version
+ * (a damaged or newer one); the layout keeps no reference to `bytes`.
+ */
+export function parseHeader(bytes: Uint8Array): BlockLayout | null {
+  if (bytes.length < headerFixedByteLength + 4 || bytes[0] !== blockMagic || bytes[1] !== blockFormatVersion) return null
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const rowCount = view.getUint32(4, true)
+  const pageCount = view.getUint32(8, true)
+  const segmentCount = view.getUint32(12, true)
+  const columnCount = view.getUint32(16, true)
+  const directoryByteLength = view.getUint32(20, true)
+  let at = headerFixedByteLength
+  if (at + 4 * (pageCount + 1 + segmentCount) > bytes.length) return null
+  const pageStarts = new Uint32Array(pageCount + 1)
+  for (let i = 0; i <= pageCount; i++, at += 4) pageStarts[i] = view.getUint32(at, true)
+  const segmentByteLengths = new Uint32Array(segmentCount)
+  for (let i = 0; i < segmentCount; i++, at += 4) segmentByteLengths[i] = view.getUint32(at, true)
+  const columns: ColumnEntry[] = []
+  for (let index = 0; index < columnCount; index++) {
+    if (at + columnFixedByteLength > bytes.length) return null
+    const dtype = dtypeOfNumber(bytes[at]!)
+    const nameByteLength = view.getUint32(at + 4, true)
+    const nameStart = at + columnFixedByteLength
+    if (dtype === undefined || nameStart + nameByteLength > bytes.length) return null
+    columns.push({
+      index,
+      name: decoder.decode(bytes.slice(nameStart, nameStart + nameByteLength)),
+      dtype,
+      tableSegment: view.getUint32(at + 8, true),
+      tableOffset: view.getUint32(at + 12, true),
+      tableByteLength: view.getUint32(at + 16, true),
+      tableCrc: view.getUint32(at + 20, true),
+    })
+    at = nameStart + nameByteLength
+  }
+  if (at + directoryByteLength + 4 > bytes.length) return null
+  return { rowCount, pageCount, pageStarts, segmentByteLengths, columns, directory: bytes.slice(at, at + directoryByteLength) }
+}
+
+/** Length of a page table: all places, one byte a page that says whether it has statistics, then those, 8-byte aligned. */
+export function pageTableByteLength(pageCount: number, statisticsCount: number): number {
+  return alignUp8(pageCount * (pagePlaceByteLength + 1)) + statisticsCount * pageStatisticsByteLength
+}
+
+/** One column's pages. Plain arrays, index = page. */
+export interface PageTable {
+  readonly segments: Uint32Array
+  readonly offsets: Uint32Array
+  readonly byteLengths: Uint32Array
+  readonly crcs: Uint32Array
+  readonly presentCounts: Uint32Array
+  readonly validityByteLengths: Uint32Array
+  /** Index into `statistics` (× 48 bytes), or -1. */
+  readonly statisticsIndexes: Int32Array
+  readonly statistics: DataView
+}
+
+export function parsePageTable(bytes: Uint8Array, pageCount: number): PageTable {
+  const copy = bytes.slice()
+  const view = new DataView(copy.buffer)
+  const column = (field: number): Uint32Array => {
+    const values = new Uint32Array(pageCount)
+    for (let page = 0; page < pageCount; page++) values[page] = view.getUint32(page * pagePlaceByteLength + 4 * field, true)
+    return values
+  }
+  const statisticsIndexes = new Int32Array(pageCount)
+  let statisticsCount = 0
+  for (let page = 0; page < pageCount; page++) {
+    statisticsIndexes[page] = copy[pageCount * pagePlaceByteLength + page] === 1 ? statisticsCount++ : -1
+  }
+  const statisticsStart = pageTableByteLength(pageCount, 0)
+  assert(copy.length === pageTableByteLength(pageCount, statisticsCount), 'a page table is as long as its counts say')
+  return {
+    segments: column(0),
+    offsets: column(1),
+    byteLengths: column(2),
+    crcs: column(3),
+    presentCounts: column(4),
+    validityByteLengths: column(5),
+    statisticsIndexes,
+    statistics: new DataView(copy.buffer, statisticsStart),
+  }
+}
+
+export function alignUp8(byteLength: number): number {
+  return (byteLength + 7) & ~7
+}

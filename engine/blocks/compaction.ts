@@ -1,0 +1,72 @@
+// Which runs to merge next: neighbours in commit order, so that "newest wins" needs no more than the order of runs.
+import type { LiveBlock } from './live-block.js'
+import { sameRun } from './live-block.js'
+
+export interface Run {
+  /** Index of its first block in the snapshot, and after its last. */
+  readonly start: number
+  readonly end: number
+  readonly rowCount: number
+  readonly byteLength: number
+}
+
+/** Runs in commit order. */
+export function runsOf(blocks: readonly LiveBlock[]): Run[] {
+  const runs: Run[] = []
+  for (let start = 0; start < blocks.length; ) {
+    let end = start
+    let rowCount = 0
+    let byteLength = 0
+    for (; end < blocks.length && sameRun(blocks[start]!, blocks[end]!); end++) {
+      rowCount += blocks[end]!.rowCount
+      byteLength += blocks[end]!.byteLength
+    }
+    runs.push({ start, end, rowCount, byteLength })
+    start = end
+  }
+  return runs
+}
+
+/** Runs of a tier that make one of the next. */
+export const runsPerMerge = 8
+/** The smallest runs are cheap to hold and to read together: more of them are gathered before a merge. */
+const smallestRunsPerMerge = 32
+const smallestRowCount = 256
+/** Larger runs are left as they are: rewriting them again would cost more than reading one run more. */
+export const mergedRunRowCountMax = 64 * 1024 * 1024
+
+/** Tier 0 has runs below 256 rows, each further one eight times as many. */
+export function tierOf(rowCount: number): number {
+  let tier = 0
+  for (let limit = smallestRowCount; rowCount >= limit; limit *= runsPerMerge) tier++
+  return tier
+}
+
+/**
+ * The runs [start, end) to merge, or null. Walks the tiers from the smallest: the longest stretch of neighbours that are
+ * all of at most that tier is merged when it has enough runs (size-tiered, as in O'Neil et al., "The log-structured
+ * merge-tree", 1996, with runs of similar size grouped instead of levels of fixed size).
+ */
+export function chooseMerge(runs: readonly Run[]): { start: number; end: number } | null {
+  const tiers = runs.map((run) => tierOf(run.rowCount))
+  const tierMax = Math.max(0, ...tiers)
+  for (let tier = 0; tier <= tierMax; tier++) {
+    const wanted = tier === 0 ? smallestRunsPerMerge : runsPerMerge
+    for (let start = 0; start < runs.length; ) {
+      if (tiers[start]! > tier || runs[start]!.rowCount > mergedRunRowCountMax) {
+        start++
+        continue
+      }
+      let end = start
+      let rowCount = 0
+      while (end < runs.length && tiers[end]! <= tier && end - start < 2 * smallestRunsPerMerge) {
+        if (rowCount + runs[end]!.rowCount > mergedRunRowCountMax) break
+        rowCount += runs[end]!.rowCount
+        end++
+      }
+      if (end - start >= wanted) return { start, end }
+      start = end > start ? end : start + 1
+    }
+  }
+  return null
+}

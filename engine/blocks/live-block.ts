@@ -1,0 +1,77 @@
+// What the live list of a table says of each block.
+import { pack, unpack } from 'msgpackr'
+import type { Slice } from '../memory/slice.js'
+import type { BlockSource } from './reader.js'
+import { liveKey } from './keys.js'
+import { seal, unseal } from './sealed.js'
+
+/** The backend's summary of which keys a block holds; the block layer stores it and does not look inside. */
+export type Extent = readonly number[]
+
+export interface LiveBlock {
+  readonly id: bigint
+  /** Commits whose rows it holds: [firstCommit, lastCommit], disjoint from those of every other run. */
+  readonly firstCommit: number
+  readonly lastCommit: number
+  readonly rowCount: number
+  /** Header and segments. */
+  readonly byteLength: number
+  readonly headerByteLength: number
+  readonly headerCrc: number
+  readonly segmentCount: number
+  /** Stored as one value. */
+  readonly isPacked: boolean
+  /** Null when the live entry was damaged: the block may hold anything. */
+  readonly extent: Extent | null
+  /** Its packed bytes in the shared memory, while there is room for them. */
+  readonly memory: Slice | null
+}
+
+/** Blocks that one commit, flush or merge wrote have the same commits; they do not overlap each other. */
+export function sameRun(a: LiveBlock, b: LiveBlock): boolean {
+  return a.firstCommit === b.firstCommit && a.lastCommit === b.lastCommit
+}
+
+export function encodeLive(block: LiveBlock): { key: Uint8Array; value: Uint8Array } {
+  const key = liveKey(BigInt(block.lastCommit), block.id)
+  const fields = [
+    block.firstCommit,
+    block.rowCount,
+    block.byteLength,
+    block.headerByteLength,
+    block.headerCrc,
+    block.segmentCount,
+    block.isPacked,
+    block.extent,
+  ]
+  return { key, value: seal(key, pack(fields)) }
+}
+
+/** Null when the value is damaged. */
+export function decodeLive(key: Uint8Array, id: bigint, lastCommit: number, value: Uint8Array): LiveBlock | null {
+  const payload = unseal(key, value)
+  if (payload === null) return null
+  const [firstCommit, rowCount, byteLength, headerByteLength, headerCrc, segmentCount, isPacked, extent] = unpack(payload) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    boolean,
+    Extent | null,
+  ]
+  return { id, firstCommit, lastCommit, rowCount, byteLength, headerByteLength, headerCrc, segmentCount, isPacked, extent, memory: null }
+}
+
+export function toSource(block: LiveBlock, values: readonly Uint8Array[] | null): BlockSource {
+  return {
+    id: block.id,
+    rowCount: block.rowCount,
+    headerByteLength: block.headerByteLength,
+    headerCrc: block.headerCrc,
+    isPacked: block.isPacked,
+    packed: block.memory,
+    values: block.memory === null ? values : null,
+  }
+}

@@ -1,0 +1,257 @@
+// Reads blocks inside a worker: headers and page tables are parsed once and kept, pages are decoded into scratch.
+import type { DType } from '../frame/dtype.js'
+import { FramesError } from '../errors.js'
+import type { Kernels } from '../kernels/kernels.js'
+import { MiB, pageRowCountMax } from '../limits.js'
+import type { Scratch } from '../memory/scratch.js'
+import type { Slice } from '../memory/slice.js'
+import { dataKey, headKey, packedKey } from './keys.js'
+import type { WorkerReader } from '../stores/store.js'
+import type { BlockLayout, ColumnEntry, PageTable } from './block.js'
+import { alignUp8, parseHeader, parsePageTable, segmentOffset } from './block.js'
+import { PageCache } from './page-cache.js'
+
+/** Where a job finds a block. Plain, so that a message can carry it. */
+export interface BlockSource {
+  /** Unique among all blocks and head chunks of the engine. */
+  readonly id: bigint
+  readonly rowCount: number
+  readonly headerByteLength: number
+  readonly headerCrc: number
+  /** Stored as one value (header and segments), not under keys of its own. */
+  readonly isPacked: boolean
+  /** In the shared memory: header and segments one behind the other. */
+  readonly packed: Slice | null
+  /** Of a store that workers cannot read: the packed value, or header and segments. They travel with the job, uncopied. */
+  readonly values: readonly Uint8Array[] | null
+}
+
+/** A decoded page: as in ColumnSlice, row 0 = first row of the page. Null stands for a page without any value. */
+export interface DecodedPage {
+  readonly valuesPtr: number
+  readonly validityPtr: number
+  readonly bytesPtr: number
+}
+
+/** A parsed block, kept by the worker between jobs (blocks never change). */
+interface ParsedBlock {
+  readonly layout: BlockLayout
+  readonly columnsByKey: ReadonlyMap<string, ColumnEntry>
+  readonly tables: (PageTable | undefined)[]
+  /** What the backend made of the directory. */
+  directory: unknown
+  byteLength: number
+}
+
+/** Parsed headers and page tables of one worker; bounded by the bytes they were parsed from. */
+const parsedByteLengthMax = 32 * MiB
+const parsedBlocks = new Map<bigint, ParsedBlock>()
+let parsedByteLength = 0
+
+function keep(id: bigint, parsed: ParsedBlock): void {
+  parsedBlocks.set(id, parsed)
+  parsedByteLength += parsed.byteLength
+  for (const [oldId, old] of parsedBlocks) {
+    if (parsedByteLength <= parsedByteLengthMax || oldId === id) break
+    parsedBlocks.delete(oldId)
+    parsedByteLength -= old.byteLength
+  }
+}
+
+/** What all readers of one job share. */
+export class BlockIo {
+  readonly cache: PageCache
+  readonly densePtr: number
+  /** Decoded pages by cache key, so that a hit costs one look-up. */
+  readonly decoded = new Map<number, DecodedPage | null>()
+
+  constructor(
+    readonly kernels: Kernels,
+    readonly scratch: Scratch,
+    readonly store: WorkerReader | null,
+    readonly partition: string,
+    readonly tableName: string,
+  ) {
+    this.cache = new PageCache(scratch)
+    this.densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
+  }
+
+  damaged(id: bigint, what: string): FramesError {
+    return new FramesError('DATA_DAMAGED', `block ${id} of table '${this.tableName}' is damaged: ${what}`)
+  }
+}
+
+// Cache keys: reader number, then what it is. 2^13 readers × 2^15 columns × 2^17 pages, and segments above them.
+const keysPerColumn = 2 ** 17
+const keysPerReader = 2 ** 33
+
+export class BlockReader {
+  readonly #parsed: ParsedBlock
+  readonly #firstKey: number
+
+  /** `number` tells the readers of one job apart. Throws DATA_DAMAGED. */
+  constructor(
+    readonly io: BlockIo,
+    readonly source: BlockSource,
+    number: number,
+  ) {
+    this.#firstKey = number * keysPerReader
+    let parsed = parsedBlocks.get(source.id)
+    if (parsed === undefined) {
+      const layout = this.#readHeader()
+      const columnsByKey = new Map(layout.columns.map((column) => [columnKey(column.name, column.dtype), column]))
+      parsed = { layout, columnsByKey, tables: [], directory: undefined, byteLength: source.headerByteLength }
+      keep(source.id, parsed)
+    } else {
+      // Least recently used first, as Map order.
+      parsedBlocks.delete(source.id)
+      parsedBlocks.set(source.id, parsed)
+    }
+    this.#parsed = parsed
+  }
+
+  get layout(): BlockLayout {
+    return this.#parsed.layout
+  }
+
+  /** The directory as the backend parses it, once. */
+  directory<T>(parse: (bytes: Uint8Array) => T): T {
+    this.#parsed.directory ??= parse(this.layout.directory)
+    return this.#parsed.directory as T
+  }
+
+  column(name: string, dtype: DType): ColumnEntry | undefined {
+    return this.#parsed.columnsByKey.get(columnKey(name, dtype))
+  }
+
+  #readHeader(): BlockLayout {
+    const { kernels, scratch, store, partition } = this.io
+    const { packed, values, headerByteLength, headerCrc, isPacked, id } = this.source
+    let bytes: Uint8Array | null
+    if (packed !== null) bytes = kernels.u8.subarray(packed.byteOffset, packed.byteOffset + headerByteLength)
+    else if (values !== null) bytes = values[0] ?? null
+    else bytes = store?.get(partition, isPacked ? packedKey(id) : headKey(id)) ?? null
+    if (bytes === null) throw this.io.damaged(id, 'its header is missing')
+    if (isPacked) bytes = bytes.subarray(0, headerByteLength)
+    if (bytes.length !== headerByteLength) throw this.io.damaged(id, 'its header has the wrong length')
+    const mark = scratch.mark()
+    const ptr = scratch.allocate(headerByteLength)
+    kernels.u8.set(bytes, ptr)
+    const copy = kernels.u8.slice(ptr, ptr + headerByteLength)
+    const crc = kernels.call.crc32c(ptr, headerByteLength - 4, 0) >>> 0
+    const stored = kernels.view.getUint32(ptr + headerByteLength - 4, true)
+    scratch.release(mark)
+    const layout = crc === stored && crc === headerCrc ? parseHeader(copy) : null
+    if (layout === null) throw this.io.damaged(id, 'the checksum of its header does not fit')
+    return layout
+  }
+
+  /** Pointer to a segment's bytes, in scratch or where the packed block stands. */
+  #segment(segment: number): number {
+    const { kernels, store, partition, cache } = this.io
+    const { packed, values, headerByteLength, isPacked, id } = this.source
+    const { segmentByteLengths } = this.layout
+    if (packed !== null) return packed.byteOffset + headerByteLength + segmentOffset(this.layout, segment)
+    const key = this.#firstKey + keysPerReader - 1 - segment
+    const found = cache.find(key)
+    if (found !== 0) return found
+    const byteLength = segmentByteLengths[segment]!
+    let bytes: Uint8Array | null | undefined
+    if (isPacked) {
+      const start = headerByteLength + segmentOffset(this.layout, segment)
+      bytes = (values !== null ? values[0] : store?.get(partition, packedKey(id)))?.subarray(start, start + byteLength)
+    } else bytes = values !== null ? values[1 + segment] : store?.get(partition, dataKey(id, segment))
+    if (bytes === null || bytes === undefined || bytes.length !== byteLength) {
+      throw this.io.damaged(id, `segment ${segment} is missing or has the wrong length`)
+    }
+    const ptr = cache.insert(key, byteLength)
+    kernels.u8.set(bytes, ptr)
+    return ptr
+  }
+
+  table(column: ColumnEntry): PageTable {
+    const known = this.#parsed.tables[column.index]
+    if (known !== undefined) return known
+    const { kernels } = this.io
+    const ptr = this.#segment(column.tableSegment) + column.tableOffset
+    const { tableByteLength } = column
+    if (kernels.call.crc32c(ptr, tableByteLength, 0) >>> 0 !== column.tableCrc) {
+      throw this.io.damaged(this.source.id, `the page table of column '${column.name}' does not fit its checksum`)
+    }
+    const table = parsePageTable(kernels.u8.subarray(ptr, ptr + tableByteLength), this.layout.pageCount)
+    this.#parsed.tables[column.index] = table
+    this.#parsed.byteLength += tableByteLength
+    parsedByteLength += tableByteLength
+    return table
+  }
+
+  /** Decodes one page; it stays until the cache's next epoch. Throws DATA_DAMAGED. */
+  page(column: ColumnEntry, page: number): DecodedPage | null {
+    const { cache, decoded } = this.io
+    const key = this.#firstKey + column.index * keysPerColumn + page
+    if (cache.find(key) !== 0) return decoded.get(key)!
+    const table = this.table(column)
+    if (table.presentCounts[page] === 0) return null
+    const result = this.#decode(column, table, page, key)
+    decoded.set(key, result)
+    return result
+  }
+
+  #decode(column: ColumnEntry, table: PageTable, page: number, key: number): DecodedPage {
+    const { kernels, cache, densePtr } = this.io
+    const { call } = kernels
+    const { pageStarts } = this.layout
+    const rowCount = pageStarts[page + 1]! - pageStarts[page]!
+    const presentCount = table.presentCounts[page]!
+    const validityByteLength = table.validityByteLengths[page]!
+    const byteLength = table.byteLengths[page]!
+    const ptr = this.#segment(table.segments[page]!) + table.offsets[page]!
+    const fail = (what: string): never => {
+      throw this.io.damaged(this.source.id, `page ${page} of column '${column.name}' ${what}`)
+    }
+    if (call.crc32c(ptr, byteLength, 0) >>> 0 !== table.crcs[page]) fail('does not fit its checksum')
+    const bitmapByteLength = alignUp8(Math.ceil(rowCount / 8)) + 8
+    const valuesByteLength = column.dtype === 'bool' ? bitmapByteLength : column.dtype === 'string' ? 4 * (rowCount + 1) : 8 * rowCount
+    const pagePtr = ptr + validityByteLength
+    const pageByteLength = byteLength - validityByteLength
+    let textByteLength = 0
+    if (column.dtype === 'string') {
+      textByteLength = call.decodedStringByteLength(pagePtr, pageByteLength, presentCount)
+      if (textByteLength < 0) fail('cannot be decoded')
+    }
+    const hasMissing = validityByteLength > 0
+    const validityPtr = cache.insert(key, bitmapByteLength + alignUp8(valuesByteLength) + textByteLength)
+    const valuesPtr = validityPtr + bitmapByteLength
+    const bytesPtr = valuesPtr + alignUp8(valuesByteLength)
+    if (hasMissing && call.decodeBoolPage(ptr, validityByteLength, rowCount, validityPtr) < 0) fail('cannot be decoded')
+    const targetPtr = hasMissing ? densePtr : valuesPtr
+    let status: number
+    switch (column.dtype) {
+      case 'int64':
+        status = call.decodeInt64Page(pagePtr, pageByteLength, presentCount, targetPtr)
+        break
+      case 'time':
+        status = call.decodeTimePage(pagePtr, pageByteLength, presentCount, targetPtr)
+        break
+      case 'float64':
+        status = call.decodeFloat64Page(pagePtr, pageByteLength, presentCount, targetPtr)
+        break
+      case 'bool':
+        status = call.decodeBoolPage(pagePtr, pageByteLength, presentCount, targetPtr)
+        break
+      default:
+        status = call.decodeStringPage(pagePtr, pageByteLength, presentCount, targetPtr, bytesPtr)
+    }
+    if (status < 0) fail('cannot be decoded')
+    if (hasMissing) {
+      if (column.dtype === 'bool') call.expandBits(densePtr, validityPtr, rowCount, valuesPtr)
+      else if (column.dtype === 'string') call.expandOffsets(densePtr, validityPtr, rowCount, valuesPtr)
+      else call.expand64(densePtr, validityPtr, rowCount, valuesPtr)
+    }
+    return { valuesPtr, validityPtr: hasMissing ? validityPtr : 0, bytesPtr: column.dtype === 'string' ? bytesPtr : 0 }
+  }
+}
+
+function columnKey(name: string, dtype: DType): string {
+  return `${dtype} ${name}`
+}
