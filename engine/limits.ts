@@ -34,3 +34,24 @@ export const headByteLengthMax = 8 * MiB
 
 /** A message of a read: large enough to amortise a job, small enough that a slow reader holds little. */
 export const readMessageByteLength = 1 * MiB
+
+/** The shared memory by default: this part of the machine's memory, and no more than the maximum (pointers stay small). */
+export const memoryShareOfMachine = 1 / 4
+export const memoryByteLengthDefaultMax = 1024 * MiB
+/** Below 4 GiB, because a kernel's pointer has 32 bits; above 2 GiB pointers from kernels would need `>>> 0`. */
+export const memoryByteLengthMax = 2048 * MiB
+/** Callers that wait for memory of one region: each is a request that holds a socket; more are told to come back. */
+export const arenaWaiterCountMax = 1024
+/** Nobody waits for memory longer: what holds it for so long is stuck, perhaps waiting for memory itself. */
+export const arenaWaitMsMax = 30_000
+
+/** Workers by default: one a core, and no more, because beyond that jobs wait for the main thread. */
+export const workerCountDefaultMax = 8
+/** A worker's own heap; columns are in the shared memory, so a heap this large is a mistake, and ends one worker. */
+export const workerHeapByteLengthMax = 512 * MiB
+/** Jobs that wait for a worker. They hold no memory of the arenas, only their message. */
+export const jobQueueCountMax = 4096
+/** Times that a job is sent again because its scratch was too small; each time it gets at least twice as much. */
+export const jobRetryCountMax = 16
+/** How long running jobs have to end when the pool closes, before they are cancelled; a second later they are ended. */
+export const poolCloseGraceMs = 5_000

@@ -1,5 +1,6 @@
 // Loads kernels.wasm over a shared memory. Each thread has its own instance; all of them see the same bytes.
 import { readFileSync } from 'node:fs'
+import { MiB } from '../limits.js'
 import type { KernelExports } from './exports.js'
 
 /**
@@ -17,6 +18,9 @@ export interface Kernels {
   readonly view: DataView
 }
 
+/** More than the kernels' tables take; untouched pages cost nothing. */
+const staticDataByteLengthMax = 16 * MiB
+
 let compiled: WebAssembly.Module | undefined
 
 /** The compiled module: read once a thread, at start. */
@@ -25,8 +29,9 @@ export function compileKernels(): WebAssembly.Module {
   return compiled
 }
 
-export function loadKernels(memory: WebAssembly.Memory): Kernels {
-  const instance = new WebAssembly.Instance(compileKernels(), { env: { memory } })
+/** An instance over a memory. A worker is given the module that the main thread compiled. */
+export function loadKernels(memory: WebAssembly.Memory, module = compileKernels()): Kernels {
+  const instance = new WebAssembly.Instance(module, { env: { memory } })
   const { buffer } = memory
   return {
     call: instance.exports as unknown as KernelExports,
@@ -44,4 +49,9 @@ export function loadKernels(memory: WebAssembly.Memory): Kernels {
 export function createMemory(byteLength: number): WebAssembly.Memory {
   const pages = Math.ceil(byteLength / 65536)
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+}
+
+/** Where the kernels' static data ends: the shared memory hands out nothing below. Found with an instance on its own. */
+export function kernelHeapBase(): number {
+  return loadKernels(createMemory(staticDataByteLengthMax)).call.heapBase()
 }

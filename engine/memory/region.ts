@@ -1,0 +1,212 @@
+// A budgeted part of the shared memory, handed out in runs of 64 KiB by the main thread. No Atomics: a lock-free list
+// would invite ABA and owners that died.
+import { assert } from '../assert.js'
+import { FramesError } from '../errors.js'
+import { arenaWaiterCountMax, arenaWaitMsMax, KiB } from '../limits.js'
+import { emptySlice, type Slice } from './slice.js'
+
+/** What a region hands out is a whole number of these; also the page of WebAssembly. */
+export const runByteLength = 64 * KiB
+
+export interface RegionStatistics {
+  readonly byteLength: number
+  readonly byteLengthUsed: number
+  /** The most that was used at one time. */
+  readonly byteLengthUsedMax: number
+  /** Slices that are out now. */
+  readonly allocationCount: number
+  /** Callers that wait now. */
+  readonly waiterCount: number
+  /** Requests refused since the start: too large, too many waiters, waited too long. */
+  readonly failureCount: number
+}
+
+/** A gap between slices. */
+interface FreeRange {
+  byteOffset: number
+  byteLength: number
+}
+
+interface Waiter {
+  readonly byteLength: number
+  readonly grant: (slice: Slice) => void
+}
+
+export interface RegionOptions {
+  /** Named in errors. */
+  readonly name: string
+  /** Whole runs. */
+  readonly slice: Slice
+  readonly waiterCountMax?: number
+  readonly waitMsMax?: number
+}
+
+export class Region {
+  readonly name: string
+  readonly slice: Slice
+  readonly #waiterCountMax: number
+  readonly #waitMsMax: number
+  /** By offset; two of them never touch. */
+  readonly #free: FreeRange[]
+  /** Slices that are out: byte length by byte offset. */
+  readonly #held = new Map<number, number>()
+  /** First come, first served: a large request is never overtaken, so it cannot starve. */
+  readonly #waiters: Waiter[] = []
+  #byteLengthUsed = 0
+  #byteLengthUsedMax = 0
+  #failureCount = 0
+
+  constructor({ name, slice, waiterCountMax = arenaWaiterCountMax, waitMsMax = arenaWaitMsMax }: RegionOptions) {
+    assert(slice.byteOffset % runByteLength === 0, 'a region starts at a run')
+    assert(slice.byteLength % runByteLength === 0, 'a region has whole runs')
+    this.name = name
+    this.slice = slice
+    this.#waiterCountMax = waiterCountMax
+    this.#waitMsMax = waitMsMax
+    this.#free = slice.byteLength > 0 ? [{ ...slice }] : []
+  }
+
+  /**
+   * The lowest place that has room for byteLength bytes, rounded up to whole runs (the slice says how long it is); the
+   * contents are undefined. Null when there is none now, or when others wait already. No bytes need no place: emptySlice.
+   */
+  tryAllocate(byteLength: number): Slice | null {
+    assert(Number.isSafeInteger(byteLength) && byteLength >= 0, `${byteLength} is a byte length`)
+    if (byteLength === 0) return emptySlice
+    return this.#waiters.length > 0 ? null : this.#take(byteLength)
+  }
+
+  /**
+   * As tryAllocate, but waits in line while the region is full.
+   *
+   * Fails with MEMORY_BUDGET when the region is smaller than the request, too many wait already, or the wait becomes too
+   * long; with CANCELLED when the signal aborts first (or with its reason, if that is a FramesError).
+   */
+  async allocate(byteLength: number, { signal }: { signal?: AbortSignal } = {}): Promise<Slice> {
+    if (signal?.aborted) throw abortError(signal)
+    if (byteLength > this.slice.byteLength) {
+      throw this.#refusal(
+        `${byteLength} bytes do not fit the budget of ${this.slice.byteLength} bytes for ${this.name}`,
+      )
+    }
+    const slice = this.tryAllocate(byteLength)
+    if (slice !== null) return slice
+    if (this.#waiters.length >= this.#waiterCountMax) {
+      throw this.#refusal(`${this.#waiters.length} requests wait for ${this.name} already`)
+    }
+    return this.#wait(byteLength, signal)
+  }
+
+  /** Gives a slice back, once and as it was handed out. Those who wait are served first. */
+  free(slice: Slice): void {
+    if (slice.byteLength === 0) return
+    assert(this.#held.get(slice.byteOffset) === slice.byteLength, `a slice of ${this.name} is freed once, and whole`)
+    this.#held.delete(slice.byteOffset)
+    this.#byteLengthUsed -= slice.byteLength
+    this.#insertFree(slice)
+    this.#serveWaiters()
+  }
+
+  statistics(): RegionStatistics {
+    return {
+      byteLength: this.slice.byteLength,
+      byteLengthUsed: this.#byteLengthUsed,
+      byteLengthUsedMax: this.#byteLengthUsedMax,
+      allocationCount: this.#held.size,
+      waiterCount: this.#waiters.length,
+      failureCount: this.#failureCount,
+    }
+  }
+
+  #take(byteLengthAsked: number): Slice | null {
+    const byteLength = Math.ceil(byteLengthAsked / runByteLength) * runByteLength
+    // First fit from the lowest offset: pages once touched are never given back to the system, so few are touched.
+    const index = this.#free.findIndex((range) => range.byteLength >= byteLength)
+    const range = this.#free[index]
+    if (range === undefined) return null
+    const slice: Slice = { byteOffset: range.byteOffset, byteLength }
+    range.byteOffset += byteLength
+    range.byteLength -= byteLength
+    if (range.byteLength === 0) this.#free.splice(index, 1)
+    this.#held.set(slice.byteOffset, byteLength)
+    this.#byteLengthUsed += byteLength
+    this.#byteLengthUsedMax = Math.max(this.#byteLengthUsedMax, this.#byteLengthUsed)
+    return slice
+  }
+
+  #insertFree({ byteOffset, byteLength }: Slice): void {
+    const free = this.#free
+    // The first range behind the slice, by halving.
+    let low = 0
+    let high = free.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (free[middle]!.byteOffset < byteOffset) low = middle + 1
+      else high = middle
+    }
+    const before = free[low - 1]
+    const after = free[low]
+    const touchesBefore = before !== undefined && before.byteOffset + before.byteLength === byteOffset
+    const touchesAfter = after !== undefined && byteOffset + byteLength === after.byteOffset
+    if (touchesBefore && touchesAfter) {
+      before.byteLength += byteLength + after.byteLength
+      free.splice(low, 1)
+    } else if (touchesBefore) {
+      before.byteLength += byteLength
+    } else if (touchesAfter) {
+      after.byteOffset = byteOffset
+      after.byteLength += byteLength
+    } else {
+      free.splice(low, 0, { byteOffset, byteLength })
+    }
+  }
+
+  #serveWaiters(): void {
+    for (let waiter = this.#waiters[0]; waiter !== undefined; waiter = this.#waiters[0]) {
+      const slice = this.#take(waiter.byteLength)
+      if (slice === null) return
+      this.#waiters.shift()
+      waiter.grant(slice)
+    }
+  }
+
+  #wait(byteLength: number, signal: AbortSignal | undefined): Promise<Slice> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', onAbort)
+      }
+      const giveUp = (error: FramesError) => {
+        leave()
+        this.#waiters.splice(this.#waiters.indexOf(waiter), 1)
+        reject(error)
+        // Those behind may fit where this one did not.
+        this.#serveWaiters()
+      }
+      const onAbort = () => giveUp(abortError(signal!))
+      const timer = setTimeout(
+        () => giveUp(this.#refusal(`${byteLength} bytes of ${this.name} did not come free in ${this.#waitMsMax} ms`)),
+        this.#waitMsMax,
+      )
+      const waiter: Waiter = {
+        byteLength,
+        grant: (slice) => {
+          leave()
+          resolve(slice)
+        },
+      }
+      signal?.addEventListener('abort', onAbort)
+      this.#waiters.push(waiter)
+    })
+  }
+
+  #refusal(what: string): FramesError {
+    this.#failureCount++
+    return new FramesError('MEMORY_BUDGET', what)
+  }
+}
+
+function abortError(signal: AbortSignal): FramesError {
+  if (signal.reason instanceof FramesError) return signal.reason
+  return new FramesError('CANCELLED', 'the request ended while it waited for memory', { cause: signal.reason })
+}

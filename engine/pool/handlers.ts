@@ -1,0 +1,14 @@
+// Every kind of job and the function that carries it out: the one place where backends' worker halves come together.
+import type { JobHandler } from './context.js'
+import { diagnosticHandlers } from './diagnostics.js'
+
+// A handler takes the jobs of its own kind only, and the kind is what finds it: `never` says that to the compiler.
+type HandlerTable = Readonly<Record<string, JobHandler<never>>>
+
+const handlers: HandlerTable = {}
+
+/** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
+export function handlerTable(diagnostics: boolean): ReadonlyMap<string, JobHandler> {
+  const table: HandlerTable = diagnostics ? { ...handlers, ...diagnosticHandlers } : handlers
+  return new Map(Object.entries(table)) as ReadonlyMap<string, JobHandler<never>> as ReadonlyMap<string, JobHandler>
+}

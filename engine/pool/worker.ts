@@ -1,0 +1,74 @@
+// The entry of a worker thread: kernels over the shared memory, store readers, and a handler for every kind of job.
+import { workerData } from 'node:worker_threads'
+import { assert } from '../assert.js'
+import { FramesError, toErrorMessage } from '../errors.js'
+import { loadKernels } from '../kernels/kernels.js'
+import { ScratchFull } from '../memory/scratch.js'
+import type { WorkerReader } from '../stores/store.js'
+import type { ReaderModule, WorkerContext, WorkerStart } from './context.js'
+import { handlerTable } from './handlers.js'
+import type { JobOutcome, SentJob } from './job.js'
+
+const start = workerData as WorkerStart
+const kernels = loadKernels(start.memory, start.kernels)
+const handlers = handlerTable(start.diagnostics)
+const readerModule: ReaderModule | null = start.readerModule === null ? null : await import(start.readerModule)
+/** By driver and path, opened when first asked for. */
+const readers = new Map<string, WorkerReader>()
+
+const context: WorkerContext = {
+  kernels,
+  reader(access) {
+    const key = `${access.driver} ${access.path}`
+    let reader = readers.get(key)
+    if (reader === undefined) {
+      assert(readerModule !== null, 'a pool whose jobs read a store is given its reader')
+      reader = readerModule.openReader(access)
+      reader.beginJob()
+      readers.set(key, reader)
+    }
+    return reader
+  },
+  isCancelled(job) {
+    return Atomics.load(kernels.i32, job.cancelWord >> 2) !== 0
+  },
+}
+
+/** Carries out one job. Never throws: what goes wrong is the outcome. */
+export default function runJob(job: SentJob): JobOutcome | Promise<JobOutcome> {
+  try {
+    for (const reader of readers.values()) reader.beginJob()
+    const handler = handlers.get(job.kind)
+    assert(handler !== undefined, `there is a handler for jobs of kind '${job.kind}'`)
+    const result = handler(job, context)
+    return result instanceof Promise ? result.then(done, failed) : done(result)
+  } catch (error) {
+    return failed(error)
+  }
+}
+
+/** The last message to a worker: releases what its readers hold. */
+export function closeReaders(): void {
+  for (const reader of readers.values()) reader.close()
+  readers.clear()
+}
+
+function done(result: unknown): JobOutcome {
+  return { ok: true, result }
+}
+
+function failed(error: unknown): JobOutcome {
+  if (error instanceof ScratchFull) return { needBytes: error.byteLengthNeeded }
+  if (error instanceof FramesError) return { ok: false, error: toErrorMessage(error) }
+  return {
+    ok: false,
+    error: toErrorMessage(new FramesError('INTERNAL', 'internal error')),
+    fault: {
+      stack: error instanceof Error ? (error.stack ?? `${error.name}: ${error.message}`) : String(error),
+      isTrap: error instanceof WebAssembly.RuntimeError,
+    },
+  }
+}
+
+/** Does nothing: a worker that takes it is there. */
+export function standBy(): void {}

@@ -1,0 +1,451 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { afterEach, describe, expect, test } from 'vitest'
+import { FramesError } from '../dist/engine/errors.js'
+import { kernelHeapBase } from '../dist/engine/kernels/kernels.js'
+import { runByteLength } from '../dist/engine/memory/region.js'
+import { createSharedMemory, type SharedMemory } from '../dist/engine/memory/shared-memory.js'
+import type { Slice } from '../dist/engine/memory/slice.js'
+import { openPool, type Pool, type PoolEvent, type PoolOptions } from '../dist/engine/pool/pool.js'
+
+const run = runByteLength
+const MiB = 1024 * 1024
+
+interface Opened {
+  readonly pool: Pool
+  readonly memory: SharedMemory
+  readonly events: PoolEvent[]
+}
+
+const opened: Pool[] = []
+
+function open(options: Partial<PoolOptions> & { byteLength?: number } = {}): Opened {
+  const { byteLength = 64 * MiB, ...poolOptions } = options
+  const memory = createSharedMemory({ byteLength, heapBase: kernelHeapBase() })
+  const events: PoolEvent[] = []
+  const pool = openPool({
+    memory,
+    workerCount: 2,
+    diagnostics: true,
+    workerHeapByteLengthMax: 32 * MiB,
+    onEvent: (event) => events.push(event),
+    ...poolOptions,
+  })
+  opened.push(pool)
+  return { pool, memory, events }
+}
+
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((pool) => pool.close({ graceMs: 0 })))
+})
+
+async function errorOf(promise: Promise<unknown>): Promise<FramesError> {
+  try {
+    await promise
+  } catch (error) {
+    if (error instanceof FramesError) return error
+    throw error
+  }
+  throw new Error('there was no error')
+}
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  return (await errorOf(promise)).code
+}
+
+async function echo(pool: Pool, value: unknown = 1): Promise<unknown> {
+  const { result, release } = await pool.run({ kind: 'echo', value } as { kind: 'echo' }, { scratchByteLength: run })
+  release()
+  return result
+}
+
+/** Waits until a fact holds; the test's own time limit ends a wait that is in vain. */
+async function until(fact: () => boolean): Promise<void> {
+  while (!fact()) await new Promise((resolve) => setTimeout(resolve, 1))
+}
+
+async function expectAllFree({ pool, memory }: Opened): Promise<void> {
+  await until(() => pool.statistics().runningCount === 0)
+  expect(memory.arenas.statistics()).toMatchObject({ byteLengthUsed: 0, allocationCount: 0, waiterCount: 0 })
+  expect(pool.statistics()).toMatchObject({ queueCount: 0, memoryWaiterCount: 0 })
+}
+
+async function expectWhole(place: Opened, workerCount = 2): Promise<void> {
+  await until(() => place.pool.statistics().workerCount === workerCount)
+  expect(await Promise.all([1, 2, 3, 4].map((value) => echo(place.pool, value)))).toEqual([1, 2, 3, 4])
+  await expectAllFree(place)
+}
+
+const sleep = { kind: 'sleepUntilCancelled' } as const
+
+describe('a job', () => {
+  test('is answered with plain data, and its result stands in the scratch until it is released', async () => {
+    const { pool, memory } = open()
+    expect(await echo(pool, { a: [1n, 'x', null] })).toEqual({ a: [1n, 'x', null] })
+    const job = { kind: 'fill', pattern: 0xab, roundCount: 1 } as const
+    const { result, scratch, release } = await pool.run<Slice>(job, { scratchByteLength: 3 * run })
+    expect(result).toEqual(scratch)
+    expect(memory.arenas.statistics().byteLengthUsed).toBe(3 * run)
+    const bytes = new Uint8Array(memory.memory.buffer, scratch.byteOffset, scratch.byteLength)
+    expect(bytes.every((byte) => byte === 0xab)).toBe(true)
+    release()
+    expect(memory.arenas.statistics().byteLengthUsed).toBe(0)
+  })
+
+  test('may need no memory at all', async () => {
+    const place = open()
+    const { scratch, release } = await place.pool.run({ kind: 'echo' }, { scratchByteLength: 0 })
+    expect(scratch.byteLength).toBe(0)
+    release()
+    await expectAllFree(place)
+  })
+
+  test('that needs more memory is sent again with more, as often as it takes', async () => {
+    const place = open()
+    const job = { kind: 'allocate', byteLength: 5 * MiB } as const
+    const { scratch, release } = await place.pool.run<number>(job, { scratchByteLength: run })
+    expect(scratch.byteLength).toBeGreaterThanOrEqual(5 * MiB)
+    expect(place.pool.statistics().jobRetryCount).toBe(1)
+    release()
+    await expectAllFree(place)
+  })
+
+  test('that needs more memory than there is fails with a typed error', async () => {
+    const place = open()
+    const job = { kind: 'allocate', byteLength: 64 * MiB } as const
+    expect(await codeOf(place.pool.run(job, { scratchByteLength: run }))).toBe('MEMORY_BUDGET')
+    expect(await codeOf(place.pool.run({ kind: 'echo' }, { scratchByteLength: 64 * MiB }))).toBe('MEMORY_BUDGET')
+    await expectWhole(place)
+  })
+
+  test('fails with the typed error of its handler', async () => {
+    const place = open()
+    const fail = (how: string) =>
+      errorOf(place.pool.run({ kind: 'fail', how } as { kind: 'fail' }, { scratchByteLength: run }))
+    const error = await fail('framesError')
+    expect([error.code, error.message]).toEqual(['TABLE_NOT_FOUND', 'no table of this name. Create the table first.'])
+    expect((await fail('promise')).code).toBe('TABLE_EXISTS')
+    expect(place.events).toEqual([])
+    await expectWhole(place)
+  })
+
+  test('that fails by a mistake of ours says so in the log, and to the caller only that', async () => {
+    const place = open()
+    for (const how of ['assertion', 'error', 'notAnError']) {
+      const error = await errorOf(place.pool.run({ kind: 'fail', how } as { kind: 'fail' }, { scratchByteLength: run }))
+      expect(error.code).toBe('INTERNAL')
+      expect(error.message).not.toMatch(/secret|right|text|\.js/)
+    }
+    expect(await codeOf(place.pool.run({ kind: 'noSuchKind' }, { scratchByteLength: run }))).toBe('INTERNAL')
+    const stacks = place.events.map((event) => (event.event === 'jobFault' ? event.fault.stack : event.event))
+    expect(stacks[0]).toMatch(/AssertionFailed.*this job is right/)
+    expect(stacks[1]).toMatch(/a secret of the worker/)
+    expect(stacks[2]).toBe('a text')
+    expect(place.pool.statistics()).toMatchObject({ trapCount: 0, workerDeathCount: 0, jobFailedCount: 4 })
+    await expectWhole(place)
+  })
+
+  test('that cannot be sent fails alone', async () => {
+    const place = open()
+    const job = { kind: 'echo', value: () => 1 }
+    expect(await codeOf(place.pool.run(job, { scratchByteLength: run }))).toBe('INTERNAL')
+    expect(place.pool.statistics().workerDeathCount).toBe(0)
+    await expectWhole(place)
+  })
+
+  test('of the diagnostics is refused unless they are allowed', async () => {
+    const { pool } = open({ diagnostics: false })
+    expect(await codeOf(echo(pool))).toBe('INTERNAL')
+  })
+})
+
+describe('cancelling', () => {
+  test('a running job answers at once, and frees its memory when the worker has finished', async () => {
+    const place = open()
+    const controller = new AbortController()
+    const job = { kind: 'sleepUntilCancelled', writeMs: 50 } as const
+    const failed = codeOf(place.pool.run(job, { scratchByteLength: run, signal: controller.signal }))
+    await until(() => place.pool.statistics().runningCount === 1)
+    await echo(place.pool)
+    controller.abort()
+    expect(await failed).toBe('CANCELLED')
+    // The worker still writes: the slice is not free.
+    expect(place.memory.arenas.statistics().allocationCount).toBe(1)
+    await expectWhole(place)
+    expect(place.pool.statistics()).toMatchObject({ workerDeathCount: 0, jobCancelledCount: 1 })
+  })
+
+  test('a waiting job removes it from the queue', async () => {
+    const place = open({ workerCount: 1 })
+    const first = new AbortController()
+    const second = new AbortController()
+    const running = codeOf(place.pool.run(sleep, { scratchByteLength: run, signal: first.signal }))
+    const queued = codeOf(place.pool.run(sleep, { scratchByteLength: run, signal: second.signal }))
+    await until(() => place.pool.statistics().runningCount === 1)
+    expect(place.pool.statistics().queueCount).toBe(1)
+    second.abort()
+    expect(await queued).toBe('CANCELLED')
+    expect(place.pool.statistics()).toMatchObject({ queueCount: 0, runningCount: 1 })
+    first.abort()
+    expect(await running).toBe('CANCELLED')
+    await expectWhole(place, 1)
+  })
+
+  test('a job that waits for memory lets the next one have it', async () => {
+    const place = open()
+    const whole = place.memory.arenas.tryAllocate(place.memory.arenas.slice.byteLength - run)!
+    const controller = new AbortController()
+    const options = { scratchByteLength: 2 * run, signal: controller.signal }
+    const waiting = codeOf(place.pool.run({ kind: 'echo' }, options))
+    const next = echo(place.pool, 'next')
+    await until(() => place.pool.statistics().memoryWaiterCount === 1)
+    controller.abort()
+    expect(await waiting).toBe('CANCELLED')
+    expect(await next).toBe('next')
+    place.memory.arenas.free(whole)
+    await expectWhole(place)
+  })
+
+  test('before the job is sent fails without sending it', async () => {
+    const place = open()
+    expect(await codeOf(place.pool.run(sleep, { scratchByteLength: run, signal: AbortSignal.abort() }))).toBe(
+      'CANCELLED',
+    )
+    const deadlineMs = Date.now() - 1
+    expect(await codeOf(place.pool.run(sleep, { scratchByteLength: run, deadlineMs }))).toBe('DEADLINE_EXCEEDED')
+    await expectAllFree(place)
+  })
+
+  test('happens by itself when the deadline passes, for running and waiting jobs', async () => {
+    const place = open({ workerCount: 1 })
+    const deadlineMs = Date.now() + 100
+    const codes = [1, 2, 3].map(() => codeOf(place.pool.run(sleep, { scratchByteLength: run, deadlineMs })))
+    expect(await Promise.all(codes)).toEqual(new Array(3).fill('DEADLINE_EXCEEDED'))
+    expect(place.pool.statistics()).toMatchObject({ jobExpiredCount: 3, workerDeathCount: 0 })
+    await expectWhole(place, 1)
+  })
+})
+
+describe('the queue', () => {
+  test('is bounded: one job more is refused with a typed error', async () => {
+    const place = open({ workerCount: 1, queueCountMax: 3 })
+    const controller = new AbortController()
+    const options = { scratchByteLength: run, signal: controller.signal }
+    const running = codeOf(place.pool.run(sleep, options))
+    await until(() => place.pool.statistics().runningCount === 1)
+    const queued = [1, 2, 3].map((value) => echo(place.pool, value))
+    expect(await codeOf(echo(place.pool))).toBe('QUEUE_FULL')
+    controller.abort()
+    expect(await running).toBe('CANCELLED')
+    expect(await Promise.all(queued)).toEqual([1, 2, 3])
+    expect(place.pool.statistics().jobRefusedCount).toBe(1)
+    await expectWhole(place, 1)
+  })
+
+  test('holds no memory: only jobs that have a worker do', async () => {
+    const place = open({ workerCount: 1, byteLength: 8 * MiB })
+    const jobs = Array.from({ length: 200 }, (_, value) => echo(place.pool, value))
+    expect(await Promise.all(jobs)).toEqual(Array.from({ length: 200 }, (_, value) => value))
+    // One job with its worker, and the results that callers have not released yet.
+    expect(place.memory.arenas.statistics().byteLengthUsedMax).toBeLessThanOrEqual(4 * run)
+    await expectAllFree(place)
+  })
+
+  test('waits for memory in order, and goes on when it comes free', async () => {
+    const place = open({ workerCount: 1 })
+    const { arenas } = place.memory
+    const whole = arenas.tryAllocate(arenas.slice.byteLength)!
+    const order: number[] = []
+    const jobs = [3, 2, 1].map(async (runCount, index) => {
+      const { release } = await place.pool.run({ kind: 'echo' }, { scratchByteLength: runCount * run })
+      order.push(index)
+      release()
+    })
+    await until(() => place.pool.statistics().memoryWaiterCount === 1)
+    arenas.free(whole)
+    await Promise.all(jobs)
+    expect(order).toEqual([0, 1, 2])
+    await expectWhole(place, 1)
+  })
+})
+
+describe('a worker that dies', () => {
+  const die = (pool: Pool, kind: string) => codeOf(pool.run({ kind }, { scratchByteLength: 2 * run }))
+
+  test.each(['exit', 'exhaustHeap', 'throwLater'])(
+    'by %s fails its job with a typed error and is replaced',
+    async (kind) => {
+      const place = open()
+      expect(await die(place.pool, kind)).toBe('WORKER_DIED')
+      await expectWhole(place)
+      expect(place.pool.statistics()).toMatchObject({ workerDeathCount: 1, trapCount: 0 })
+      expect(place.events).toMatchObject([{ event: 'workerDied', jobKinds: [kind] }])
+    },
+  )
+
+  test('by a result that is not plain data fails its job with a typed error and is replaced', async () => {
+    const place = open()
+    const job = { kind: 'fail', how: 'unclonable' }
+    expect(await codeOf(place.pool.run(job, { scratchByteLength: run }))).toBe('WORKER_DIED')
+    await expectWhole(place)
+  })
+
+  test('holds its memory until it has really exited', async () => {
+    const place = open({ workerCount: 1 })
+    const usedWhenTold = place.pool.run({ kind: 'throwLater' }, { scratchByteLength: run }).then(
+      () => -1,
+      () => place.memory.arenas.statistics().byteLengthUsed,
+    )
+    expect(await usedWhenTold).toBe(run)
+    await expectWhole(place, 1)
+  })
+
+  test('by a trap of a kernel is counted, told apart, and replaced', async () => {
+    const place = open()
+    expect(await die(place.pool, 'trap')).toBe('INTERNAL')
+    expect(place.pool.statistics()).toMatchObject({ trapCount: 1, workerCount: 1 })
+    await expectWhole(place)
+    expect(place.pool.statistics()).toMatchObject({ trapCount: 1, workerDeathCount: 0 })
+    expect(place.events).toMatchObject([{ event: 'jobFault', jobKind: 'trap', fault: { isTrap: true } }])
+  })
+
+  test('takes nobody with it: jobs in other workers and in the queue go on', async () => {
+    const place = open()
+    const controller = new AbortController()
+    const options = { scratchByteLength: run, signal: controller.signal }
+    const other = codeOf(place.pool.run(sleep, options))
+    await until(() => place.pool.statistics().runningCount === 1)
+    const dying = die(place.pool, 'exit')
+    const queued = Array.from({ length: 20 }, (_, value) => echo(place.pool, value))
+    expect(await dying).toBe('WORKER_DIED')
+    expect(await Promise.all(queued)).toEqual(Array.from({ length: 20 }, (_, value) => value))
+    expect(place.pool.statistics().runningCount).toBe(1)
+    controller.abort()
+    expect(await other).toBe('CANCELLED')
+    await expectWhole(place)
+  })
+
+  test('after its job was cancelled frees the memory all the same', async () => {
+    const place = open({ workerCount: 1 })
+    const controller = new AbortController()
+    const job = { kind: 'throwLater' }
+    const failed = codeOf(place.pool.run(job, { scratchByteLength: run, signal: controller.signal }))
+    controller.abort()
+    expect(await failed).toBe('CANCELLED')
+    await expectWhole(place, 1)
+  })
+
+  test('200 times in a row leaves a pool that is whole', async () => {
+    const place = open()
+    const kinds = ['exit', 'trap', 'throwLater', 'exit']
+    for (let death = 0; death < 200; death += 4) {
+      await Promise.all(kinds.map((kind) => die(place.pool, kind)))
+    }
+    await expectWhole(place)
+    expect(place.pool.statistics()).toMatchObject({ trapCount: 50, workerDeathCount: 150, jobFailedCount: 200 })
+  })
+})
+
+describe('workers that cannot start', () => {
+  test('are tried again, and those who wait are told when none comes', async () => {
+    const place = open({ readerModule: new URL('file:///no/such/module.js') })
+    // The first two die with the first workers, which count as ready from the start; the third finds none.
+    const codes = await Promise.all([1, 2, 3].map(() => codeOf(echo(place.pool))))
+    expect(codes).toEqual(new Array(3).fill('WORKER_DIED'))
+    expect(place.events.filter((event) => event.event === 'workerStartFailed').length).toBeGreaterThan(2)
+    await expectAllFree(place)
+  })
+
+  test('are whole again when what kept them from starting is gone', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'framesd-pool-'))
+    const readerModule = pathToFileURL(join(folder, 'reader.mjs'))
+    const place = open({ readerModule })
+    await until(() => place.events.filter((event) => event.event === 'workerStartFailed').length === 3)
+    expect(place.pool.statistics().workerCount).toBe(0)
+    await writeFile(readerModule, 'export function openReader() {}')
+    await expectWhole(place)
+    await rm(folder, { recursive: true })
+  })
+})
+
+describe('closing', () => {
+  test('lets running jobs finish, refuses those that wait and those that come', async () => {
+    const place = open({ workerCount: 1 })
+    const fill = { kind: 'fill', pattern: 7, roundCount: 20 } as const
+    const running = place.pool.run<Slice>(fill, { scratchByteLength: MiB })
+    await until(() => place.pool.statistics().runningCount === 1)
+    const queued = codeOf(echo(place.pool))
+    const closed = place.pool.close()
+    expect(await codeOf(echo(place.pool))).toBe('SHUTTING_DOWN')
+    expect(await queued).toBe('SHUTTING_DOWN')
+    const { release } = await running
+    release()
+    await closed
+    await expectAllFree(place)
+  })
+
+  test('cancels what runs too long, and ends what does not stop', async () => {
+    const place = open()
+    const stoppable = codeOf(place.pool.run(sleep, { scratchByteLength: run }))
+    const endless = codeOf(
+      place.pool.run({ kind: 'sleepUntilCancelled', writeMs: 1e9 } as typeof sleep, { scratchByteLength: run }),
+    )
+    await until(() => place.pool.statistics().runningCount === 2)
+    await place.pool.close({ graceMs: 10 })
+    expect(await stoppable).toBe('CANCELLED')
+    expect(await endless).toBe('SHUTTING_DOWN')
+    await expectAllFree(place)
+  })
+})
+
+describe('memory under load', () => {
+  test('random allocation and release while workers write: every owner finds its own bytes', async () => {
+    const seed = Date.now() % 2 ** 31
+    let state = seed
+    const next = () => {
+      // A linear congruential generator is random enough to mix sizes.
+      state = (Math.imul(state, 1664525) + 1013904223) | 0
+      return (state >>> 0) / 2 ** 32
+    }
+    const place = open({ byteLength: 16 * MiB })
+    const { arenas, memory } = { ...place.memory, memory: place.memory.memory }
+    const bytesOf = (slice: Slice) => new Uint8Array(memory.buffer, slice.byteOffset, slice.byteLength)
+    let checkedCount = 0
+
+    /** Fills a slice in a worker, lets others run, and finds it as it was. */
+    const inWorker = async (pattern: number) => {
+      const job = { kind: 'fill', pattern, roundCount: 1 + Math.floor(next() * 3) }
+      const { scratch, release } = await place.pool.run(job, { scratchByteLength: Math.floor(next() * 20 * run) })
+      if (next() < 0.5) await new Promise((resolve) => setImmediate(resolve))
+      expect(
+        bytesOf(scratch).every((byte) => byte === pattern),
+        `seed ${seed}`,
+      ).toBe(true)
+      checkedCount++
+      release()
+    }
+    /** The same on the main thread, as frames that arrive. */
+    const onMainThread = async (pattern: number) => {
+      const slice = await arenas.allocate(1 + Math.floor(next() * 20 * run))
+      bytesOf(slice).fill(pattern)
+      await new Promise((resolve) => setTimeout(resolve, next() * 3))
+      expect(
+        bytesOf(slice).every((byte) => byte === pattern),
+        `seed ${seed}`,
+      ).toBe(true)
+      checkedCount++
+      arenas.free(slice)
+    }
+    await Promise.all(
+      Array.from({ length: 16 }, async (_, owner) => {
+        for (let step = 0; step < 30; step++) {
+          await (next() < 0.7 ? inWorker : onMainThread)(1 + ((owner * 30 + step) % 255))
+        }
+      }),
+    )
+    expect(checkedCount).toBe(480)
+    await expectAllFree(place)
+  })
+})
