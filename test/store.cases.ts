@@ -283,6 +283,15 @@ export function storeCases(name: string, open: () => Promise<OpenStore>, skip: R
     expect(await store.scan('p-', { limit: 5000 })).toHaveLength(2000)
   })
 
+  promise('a drop takes with it what was committed before its call', async (store) => {
+    const commits = Array.from({ length: 50 }, (_, n) => store.commit(put('p', [`k${n}`, 'v'.repeat(1000)])))
+    const drop = store.dropPartition('p')
+    await Promise.all([...commits, drop])
+    expect(await store.partitions('')).toEqual([])
+    await store.commit(put('p', ['again', '1']))
+    expect(keysOf(await store.scan('p', { limit: 9 }))).toEqual(['again'])
+  })
+
   promise('a closed store has carried out its commits and refuses more', async (store) => {
     const commits = Array.from({ length: 50 }, (_, n) => codeOf(store.commit(put('p', [`k${n}`, 'v']))))
     await store.close()

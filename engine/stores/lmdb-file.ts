@@ -1,6 +1,5 @@
 // One LMDB file as a thread sees it: reads from snapshots that are taken and given back by hand.
-import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import * as lmdb from 'lmdb'
 import { FramesError } from '../errors.js'
 
@@ -18,7 +17,7 @@ export interface FileOptions {
 }
 
 /** 1 TiB: address space only, of which a process has 128 TiB. */
-const mapByteLengthDefault = 2 ** 40
+export const mapByteLengthDefault = 2 ** 40
 
 export interface FileRange {
   readonly start: Uint8Array
@@ -98,6 +97,16 @@ export class LmdbFile {
     return found
   }
 
+  /** Bytes of the pages that hold something, from the counts that LMDB keeps. */
+  get usedByteLength(): number {
+    const stats = this.database.getStats() as { root: Record<string, number>; free: Record<string, number> }
+    let pageCount = 2 // the two that say where the trees are
+    for (const tree of [stats.root, stats.free]) {
+      pageCount += tree['treeBranchPageCount'] + tree['treeLeafPageCount'] + tree['overflowPages']
+    }
+    return pageCount * pageByteLength
+  }
+
   async close(): Promise<void> {
     this.#transaction.done()
     await this.database.close()
@@ -115,17 +124,38 @@ export function toStoreError(error: unknown, path: string): FramesError {
   return new FramesError(damaged ? 'DATA_DAMAGED' : 'INTERNAL', `${path}: ${message}`, { cause: error })
 }
 
-const fileName = /^data\.(\d+)\.mdb$/
+/*
+ * The first two pages of a file (LMDB data format 2): each says where the trees are, and the one with the higher
+ * transaction number counts.
+ *
+ *   24 | u32 magic | u32 version | ... | 144: u64 last page | u64 transaction |
+ */
+const pageByteLength = 4096
+const magicOffset = 24
+const lastPageOffset = 144
+const transactionOffset = 152
+const magic = 0xbeefc0de
 
-/** The number of a data file of this folder, or null for any other name. */
-export function fileNumber(name: string): number | null {
-  const match = fileName.exec(name)
-  return match && Number(match[1])
-}
-
-/** The data file of a folder: of several the one with the highest number, and `data.0.mdb` when there is none yet. */
-export function currentFile(folder: string): string {
-  let newest = 0
-  for (const name of readdirSync(folder)) newest = Math.max(newest, fileNumber(name) ?? 0)
-  return join(folder, `data.${newest}.mdb`)
+/**
+ * Looks at a file before LMDB does, which ends the process over a file that is not its own. Throws DATA_DAMAGED then.
+ *
+ * Returns whether the file ends before its last page. That may be right (pages taken and given back in one transaction
+ * are not written) or the file was cut, and reading behind its end would end the process, too.
+ */
+export function inspectFile(path: string): { endsEarly: boolean } {
+  const header = Buffer.alloc(2 * pageByteLength)
+  const descriptor = openSync(path, 'r')
+  try {
+    const byteLength = readSync(descriptor, header)
+    const isDatabase =
+      byteLength === header.byteLength &&
+      [0, pageByteLength].every((page) => header.readUInt32LE(page + magicOffset) === magic)
+    if (!isDatabase) throw new FramesError('DATA_DAMAGED', `${path} is not an LMDB file`)
+    const transaction = (page: number) => header.readBigUInt64LE(page + transactionOffset)
+    const newest = transaction(pageByteLength) > transaction(0) ? pageByteLength : 0
+    const pageCount = Number(header.readBigUInt64LE(newest + lastPageOffset)) + 1
+    return { endsEarly: fstatSync(descriptor).size < pageCount * pageByteLength }
+  } finally {
+    closeSync(descriptor)
+  }
 }

@@ -4,10 +4,18 @@ import type { Batch } from './store.js'
 
 export interface ThreadOptions {
   readonly folder: string
+  /** The last owner did not end properly: walk through the file before opening it. */
+  readonly checkFirst: boolean
   readonly mapByteLength: number
   readonly reserveByteLength: number
   readonly shared: SharedArrayBuffer | null
   readonly faults: SharedArrayBuffer | null
+}
+
+/** Bytes of the data file, and of those the bytes of pages that hold something; the rest is free to be written again. */
+export interface FileSpace {
+  readonly fileByteLength: number
+  readonly usedByteLength: number
 }
 
 export type ToThread =
@@ -25,11 +33,15 @@ export type ToThread =
     }
   | { readonly kind: 'partitions'; readonly id: number; readonly prefix: string }
   | { readonly kind: 'dropStep'; readonly id: number; readonly partition: string }
+  | { readonly kind: 'space'; readonly id: number }
+  | { readonly kind: 'compactFile'; readonly id: number }
   | { readonly kind: 'close' }
 
 export type FromThread =
   | { readonly kind: 'opened'; readonly path: string }
   | { readonly kind: 'openFailed'; readonly error: ErrorMessage }
+  /** The data is in another file now; commits that are reported after this are only in that one. */
+  | { readonly kind: 'moved'; readonly path: string }
   /** The outcome of the oldest commits under way, in their order; those without an error are durable. */
   | {
       readonly kind: 'committed'

@@ -1,13 +1,17 @@
 // The storage thread: the only writer of the LMDB file. It puts all batches that wait into one synced transaction, and
 // reads for the main thread, which never touches the file system.
-import { statfsSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { rmSync, statfsSync, statSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
 import { MiB } from '../limits.js'
 import { faultWords } from './lmdb-faults.js'
-import { currentFile, LmdbFile, toStoreError } from './lmdb-file.js'
+import { inspectFile, LmdbFile, toStoreError } from './lmdb-file.js'
+import { currentFile, nextFile, publishFile, removeOldFiles, withdrawFile } from './lmdb-folder.js'
 import {
+  type FileSpace,
   type FromThread,
   type PackedBatch,
   packList,
@@ -24,12 +28,15 @@ const transactionByteLengthMax = 1 * MiB
 const dropStepKeyCount = 256
 /** Room that even a batch which makes room must find: its own pages are written before others are free. */
 const makesRoomByteLength = 1 * MiB
+/** After a move, jobs that were told of the old file can still open it for so long. */
+const oldFileLifeMs = 10_000
 /** Snapshots of processes that were killed are given up this often. */
 const readerCheckIntervalMs = 60_000
 
 type Job =
   | { readonly kind: 'batch'; readonly batch: PackedBatch }
   | { readonly kind: 'dropStep'; readonly id: number; readonly partition: string }
+  | { readonly kind: 'compactFile'; readonly id: number }
 
 assert(parentPort !== null, 'the storage thread is a worker thread')
 const port: MessagePort = parentPort
@@ -41,17 +48,43 @@ const waiting: Job[] = []
 let readOnlyBecause: string | null = null
 let turnIsDue = false
 let closing = false
+let closed = false
 /** Values in shared memory are copied here before LMDB copies them again: it misreads a SharedArrayBuffer. */
 let copies: Buffer = Buffer.alloc(transactionByteLengthMax)
 
 let file: LmdbFile
 try {
-  file = new LmdbFile(currentFile(options.folder), options)
+  const path = currentFile(options.folder)
+  if (path !== null) checkFile(path)
+  file = new LmdbFile(path ?? (await createFile()), options)
+  removeOldFiles(options.folder)
   send({ kind: 'opened', path: file.path })
   port.on('message', receive)
   setInterval(() => file.database.readerCheck(), readerCheckIntervalMs).unref()
 } catch (error) {
   send({ kind: 'openFailed', error: toErrorMessage(toStoreError(error, options.folder)) })
+}
+
+/**
+ * LMDB's pages have no checksums, and a damaged one can end the process that reads it. After an unclean stop another
+ * process reads all of them first. Throws DATA_DAMAGED when that one found something or did not survive.
+ */
+function checkFile(path: string): void {
+  const { endsEarly } = inspectFile(path)
+  if (!options.checkFirst && !endsEarly) return
+  const script = fileURLToPath(new URL('./lmdb-check.js', import.meta.url))
+  const { status, signal, stderr } = spawnSync(process.execPath, [script, path, endsEarly ? 'values' : 'keys'])
+  if (status === 0) return
+  const what = signal === null ? stderr.toString().trim() : `reading it ended with ${signal}`
+  throw new FramesError('DATA_DAMAGED', `${path} is damaged: ${what}`)
+}
+
+/** An empty file; it gets its name when it is complete, so no crash leaves half of one. */
+async function createFile(): Promise<string> {
+  const next = nextFile(options.folder)
+  await new LmdbFile(next.unfinished, options).close()
+  publishFile(next)
+  return next.finished
 }
 
 function send(message: FromThread, transfer: ArrayBuffer[] = []): void {
@@ -76,6 +109,7 @@ function accept(message: ToThread): void {
       }
       break
     case 'dropStep':
+    case 'compactFile':
       waiting.push(message)
       break
     case 'close':
@@ -86,12 +120,17 @@ function accept(message: ToThread): void {
   }
 }
 
-function answer(message: Exclude<ToThread, { kind: 'commit' | 'dropStep' | 'close' }>): void {
+function answer(message: Exclude<ToThread, { kind: 'commit' | 'dropStep' | 'compactFile' | 'close' }>): void {
   const { id } = message
   file.releaseSnapshot()
   try {
     if (message.kind === 'partitions') {
       send({ kind: 'answer', id, value: partitions(message.prefix) })
+      return
+    }
+    if (message.kind === 'space') {
+      const value: FileSpace = { fileByteLength: statSync(file.path).size, usedByteLength: file.usedByteLength }
+      send({ kind: 'answer', id, value })
       return
     }
     const found =
@@ -126,21 +165,23 @@ function partitions(prefix: string): string[] {
 function takeTurnSoon(): void {
   if (turnIsDue) return
   turnIsDue = true
-  setImmediate(() => {
+  setImmediate(async () => {
+    if (waiting.length > 0)
+      await takeTurn() // only a move to another file takes longer than this call
+    else if (closing) await close()
     turnIsDue = false
-    if (waiting.length > 0) {
-      takeTurn()
-      takeTurnSoon()
-    } else if (closing) void close()
+    if (waiting.length > 0 || (closing && !closed)) takeTurnSoon()
   })
 }
 
 async function close(): Promise<void> {
+  closed = true
   await file.close()
+  removeOldFiles(options.folder)
   port.close() // nothing keeps the thread alive now
 }
 
-function takeTurn(): void {
+async function takeTurn(): Promise<void> {
   if (faults && Atomics.load(faults, faultWords.crash) !== 0n) throw new Error('the storage thread was told to crash')
   const first = waiting[0]
   if (first.kind === 'dropStep') {
@@ -148,8 +189,13 @@ function takeTurn(): void {
     dropStep(first)
     return
   }
+  if (first.kind === 'compactFile') {
+    waiting.shift()
+    await compactFile(first.id)
+    return
+  }
   const batches = takeBatches()
-  const results = commitTogether(batches) ?? batches.map((batch) => commitAlone(batch))
+  const results = (batches.length > 1 && commitTogether(batches)) || batches.map((batch) => commitAlone(batch))
   const errors = results.flatMap((error, index) => (error ? [{ index, error: toErrorMessage(error) }] : []))
   send({ kind: 'committed', batchCount: batches.length, errors })
 }
@@ -168,24 +214,27 @@ function takeBatches(): PackedBatch[] {
   return batches
 }
 
-/** What became of each batch (null: it is durable), or null when the transaction failed and nothing is written. */
+/** What became of each batch (null: it is durable); or null: nothing is written, and each is to be tried alone. */
 function commitTogether(batches: readonly PackedBatch[]): (FramesError | null)[] | null {
-  if (readOnlyBecause !== null) return batches.map(() => readOnly())
   let byteLength = 0
   for (const batch of batches) byteLength += batch.byteLength
-  if (batches.length > 1 && !hasRoom(byteLength, false)) return null
+  if (readOnlyBecause !== null || !hasRoom(byteLength, false)) return null
   try {
     return transact(batches)
   } catch (error) {
-    if (batches.length > 1 && !isFailedSync(error)) return null
-    return batches.map(() => writeError(error, byteLength))
+    if (isFailedSync(error)) becomeReadOnly(error)
+    return null
   }
 }
 
 function commitAlone(batch: PackedBatch): FramesError | null {
   if (readOnlyBecause !== null) return readOnly()
   if (!hasRoom(batch.byteLength, batch.makesRoom)) return diskFull(batch.byteLength)
-  return commitTogether([batch])![0]
+  try {
+    return transact([batch])[0]
+  } catch (error) {
+    return writeError(error, batch.byteLength)
+  }
 }
 
 /** One synced transaction. Each batch sees what the ones before it wrote; a conflict leaves out one batch only. */
@@ -235,6 +284,49 @@ function dropStep({ id, partition }: { id: number; partition: string }): void {
   }
 }
 
+/**
+ * Copies what is in use into a new file and goes on with that. Commits wait meanwhile; reads are answered. Should
+ * anything fail, the old file stays the one that counts.
+ */
+async function compactFile(id: number): Promise<void> {
+  try {
+    if (readOnlyBecause !== null) throw readOnly()
+    const usedByteLength = file.usedByteLength
+    if (freeByteLength() < usedByteLength + options.reserveByteLength) throw diskFull(usedByteLength)
+    const next = nextFile(options.folder)
+    removeOldFiles(options.folder)
+    try {
+      await file.database.backup(next.unfinished, true)
+      publishFile(next)
+    } catch (error) {
+      rmSync(next.unfinished, { force: true })
+      throw error
+    }
+    const old = file
+    file = openPublished(next.finished)
+    await old.close()
+    setTimeout(() => removeOldFiles(options.folder), oldFileLifeMs).unref()
+    send({ kind: 'moved', path: file.path })
+    send({ kind: 'answer', id, value: null })
+  } catch (error) {
+    send({ kind: 'failed', id, error: toErrorMessage(writeError(error, 0)) })
+  }
+}
+
+/** Opens the new file. When that fails, the file must go: the next start would take it and miss what comes after. */
+function openPublished(path: string): LmdbFile {
+  try {
+    return new LmdbFile(path, options)
+  } catch (error) {
+    try {
+      withdrawFile(path)
+    } catch (cannotWithdraw) {
+      becomeReadOnly(cannotWithdraw)
+    }
+    throw error
+  }
+}
+
 /** Free bytes of the disk, for those who may not use the reserve of a system administrator. */
 function freeByteLength(): number {
   const injected = faults ? Atomics.load(faults, faultWords.freeByteLength) : -1n
@@ -257,14 +349,18 @@ function isFailedSync(error: unknown): boolean {
 /** What a failed transaction means for its caller. A failed sync makes the store read-only until the restart. */
 function writeError(error: unknown, byteLength: number): FramesError {
   if (error instanceof FramesError) return error
-  const { code, message } = error as { code?: unknown; message?: unknown }
   if (isFailedSync(error)) {
-    readOnlyBecause = String(message)
+    becomeReadOnly(error)
     return readOnly()
   }
+  const { code } = error as { code?: unknown }
   // EIO without room, ENOSPC, and LMDB's "map full" and "transaction full".
   if (code === 5 || code === 28 || code === -30792 || code === -30788) return diskFull(byteLength)
   return toStoreError(error, file.path)
+}
+
+function becomeReadOnly(error: unknown): void {
+  readOnlyBecause = String((error as { message?: unknown }).message)
 }
 
 function readOnly(): FramesError {

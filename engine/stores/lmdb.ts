@@ -7,6 +7,7 @@ import { MiB } from '../limits.js'
 import type { LmdbFaults } from './lmdb-faults.js'
 import {
   batchByteLength,
+  type FileSpace,
   type FromThread,
   packBatches,
   packList,
@@ -34,13 +35,28 @@ export interface LmdbOptions {
   readonly faults?: LmdbFaults
 }
 
-/** Opens the store of a folder. Throws STORE_IN_USE, and DATA_DAMAGED when the file is no database. */
-export async function openLmdbStore(options: LmdbOptions): Promise<Store> {
+export interface LmdbStore extends Store {
+  /** How large the data file is, and how much of it holds something. */
+  space(): Promise<FileSpace>
+
+  /**
+   * Rewrites the file without its free pages, so that the disk gets them back: LMDB itself only uses them again.
+   *
+   * Commits wait meanwhile (a copy of what is in use), reads go on, and `workerAccess` names the new file afterwards.
+   * The disk has the old file's space back some seconds later, once every reader of it is closed. Throws DISK_FULL when
+   * there is no room for the copy; the old file then stays.
+   */
+  compactFile(): Promise<void>
+}
+
+/** Opens the store of a folder. Throws STORE_IN_USE, and DATA_DAMAGED when its file cannot be read. */
+export async function openLmdbStore(options: LmdbOptions): Promise<LmdbStore> {
   const lock = await lockFolder(options.path)
   const memory = options.memory?.buffer
   assert(memory === undefined || memory instanceof SharedArrayBuffer, "the engine's memory is shared")
   const threadOptions: ThreadOptions = {
     folder: options.path,
+    checkFirst: lock.tookOver,
     mapByteLength: options.mapByteLength ?? 2 ** 40,
     reserveByteLength: options.reserveByteLength ?? 16 * MiB,
     shared: memory ?? null,
@@ -54,7 +70,7 @@ export async function openLmdbStore(options: LmdbOptions): Promise<Store> {
     })
     if (opened.kind === 'openFailed') throw fromErrorMessage(opened.error)
     assert(opened.kind === 'opened', 'the storage thread first says that it has opened the file')
-    return new LmdbStore(thread, lock, opened.path, memory ?? null, options.inFlightByteLengthMax ?? 64 * MiB)
+    return new ThreadedStore(thread, lock, opened.path, memory ?? null, options.inFlightByteLengthMax ?? 64 * MiB)
   } catch (error) {
     await lock.release()
     throw error
@@ -81,12 +97,12 @@ type Question =
       : never
     : never
 
-class LmdbStore implements Store {
+class ThreadedStore implements LmdbStore {
   readonly #thread: Worker
   readonly #lock: FolderLock
   readonly #memory: SharedArrayBuffer | null
   readonly #inFlightByteLengthMax: number
-  readonly #path: string
+  #path: string
   /** Commits not yet sent, then those sent and not yet settled, both in order. */
   #unsent: PendingCommit[] = []
   readonly #inFlight: PendingCommit[] = []
@@ -174,8 +190,16 @@ class LmdbStore implements Store {
   }
 
   async dropPartition(partition: string): Promise<void> {
-    assertPartition(partition)
+    await this.commit({ partition, puts: [] }) // what was called before this is carried out before it
     while (!(await this.#ask({ kind: 'dropStep', partition })));
+  }
+
+  async space(): Promise<FileSpace> {
+    return (await this.#ask({ kind: 'space' })) as FileSpace
+  }
+
+  async compactFile(): Promise<void> {
+    await this.#ask({ kind: 'compactFile' })
   }
 
   async close(): Promise<void> {
@@ -244,6 +268,10 @@ class LmdbStore implements Store {
         else resolve()
       }
       this.#send()
+      return
+    }
+    if (message.kind === 'moved') {
+      this.#path = message.path
       return
     }
     assert(message.kind === 'answer' || message.kind === 'failed', 'the storage thread has opened the file only once')

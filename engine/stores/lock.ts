@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { FramesError } from '../errors.js'
 
 export interface FolderLock {
+  /** Whether the last owner ended without a release: it was killed, or the machine stopped. */
+  readonly tookOver: boolean
   release(): Promise<void>
 }
 
@@ -51,6 +53,7 @@ async function tryLock(folder: string): Promise<FolderLock | null> {
     await rm(owned, { force: true })
     await new Promise<void>((resolve) => server.close(() => resolve()))
   }
+  let tookOver = false
   try {
     await listen(server, join(short.path, newcomerPrefix + name))
     await rename(join(folder, newcomerPrefix + name), owned)
@@ -61,8 +64,9 @@ async function tryLock(folder: string): Promise<FolderLock | null> {
         return null
       }
       await rm(join(folder, other), { force: true })
+      tookOver = true
     }
-    return { release }
+    return { tookOver, release }
   } catch (error) {
     await release()
     throw error
