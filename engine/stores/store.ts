@@ -16,7 +16,13 @@ export interface Batch {
   /** Every key must have exactly this value (null: be absent), or nothing happens and the commit fails with COMMIT_CONFLICT. */
   readonly expect?: readonly { readonly key: Uint8Array; readonly value: Uint8Array | null }[]
   readonly puts: readonly Entry[]
+  /** Applied after the puts; a key that is not there is no error. */
   readonly deletes?: readonly Uint8Array[]
+  /**
+   * This batch makes room (it deletes, or lets something be deleted soon), so it may use the disk space that is kept
+   * free. A batch without puts may always.
+   */
+  readonly makesRoom?: boolean
 }
 
 /** Keys in [start, end), byte order; a bound that is absent is open. */
@@ -26,14 +32,21 @@ export interface ScanRange {
   readonly reverse?: boolean
   /** Entries returned at most. */
   readonly limit: number
+  /** Stops after the entry whose value reaches this many bytes of values; there may be more although fewer than `limit` came. */
+  readonly byteLengthMax?: number
+  /** Values are left empty and are not read. */
+  readonly keysOnly?: boolean
 }
 
-/** How a worker thread can read this store by itself; null when values must travel with the job. */
+/**
+ * How a worker thread can read this store by itself; null when values must travel with the job. It changes when the
+ * store moves to another file, so take it anew for every job; a reader of another path is closed and opened again.
+ */
 export type WorkerAccess = { readonly driver: 'lmdb'; readonly path: string } | null
 
 /**
- * A driver. Partition names are short ASCII text without NUL. Every method may fail with a FramesError; a value that is
- * returned belongs to the caller.
+ * A driver. Partition names are short ASCII text without NUL, keys up to 1800 bytes. Every method may fail with a
+ * FramesError. A value that is returned may be kept as long as the caller likes, and is not to be changed.
  */
 export interface Store {
   readonly workerAccess: WorkerAccess
@@ -62,8 +75,12 @@ export interface Store {
 
 /** Read access inside a worker thread; synchronous, because a worker has nothing else to do. */
 export interface WorkerReader {
-  /** Every job begins with this: without it a cached transaction would miss newer commits. */
+  /** The path it was opened with; a job with another path needs another reader. */
+  readonly path: string
+  /** Every job begins with this: what it reads is then the newest commit, and stays that until the job's end. */
   beginJob(): void
+  /** Every job ends with this, also a failed one: an idle worker that holds a snapshot makes the file grow. */
+  endJob(): void
   /**
    * The value of a key, or null. The bytes are valid until the next call: copy them (into the shared memory) at once.
    */
