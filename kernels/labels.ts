@@ -1,0 +1,469 @@
+// Label sets: their canonical keys, the table of all label sets of one tsdb table, and the look at one label of a set.
+//
+// The canonical key of a label set is, for every label, sorted by name:
+//
+//     name bytes │ 00 │ value bytes, every 00 written as 00 FF │ 00 01
+//
+// A name has no 00. Two sets have one key only if they are equal, and the order of keys as bytes (memcmp) is the order
+// of label text: by first name, then first value, and so on. The set without labels has the empty key.
+import { compareText, equalText, hashText } from './hash'
+import { sortTextRows, sortTextRowsScratchByteLength } from './order'
+
+// ---- Keys -----------------------------------------------------------------------------------------------------------
+
+/** Bytes of one entry of the table of label columns that labelKeys takes. */
+const columnByteLength: usize = 32
+
+const ones: u64 = ((<u64>0x01010101) << 32) | 0x01010101
+const highs: u64 = ((<u64>0x80808080) << 32) | 0x80808080
+
+/** How many bytes of text are 00. */
+function countNuls(ptr: usize, byteLength: u32): u32 {
+  let count: u32 = 0
+  let i: u32 = 0
+  for (; i + 8 <= byteLength; i += 8) {
+    const word = load<u64>(ptr + i)
+    // Quick test (some byte is 00), then the slow count.
+    if (((word - ones) & ~word & highs) === 0) continue
+    for (let j: u32 = 0; j < 8; j++) count += u32(load<u8>(ptr + i + j) === 0)
+  }
+  for (; i < byteLength; i++) count += u32(load<u8>(ptr + i) === 0)
+  return count
+}
+
+/** Copies text, every 00 as 00 FF. Returns the end of what was written. */
+function copyEscaped(ptr: usize, byteLength: u32, target: usize): usize {
+  let i: u32 = 0
+  for (; i + 8 <= byteLength; i += 8) {
+    const word = load<u64>(ptr + i)
+    if (((word - ones) & ~word & highs) === 0) {
+      store<u64>(target, word)
+      target += 8
+    } else {
+      target = copyEscapedBytes(ptr + i, 8, target)
+    }
+  }
+  return copyEscapedBytes(ptr + i, byteLength - i, target)
+}
+
+function copyEscapedBytes(ptr: usize, byteLength: u32, target: usize): usize {
+  for (let i: u32 = 0; i < byteLength; i++) {
+    const byte = load<u8>(ptr + i)
+    store<u8>(target++, byte)
+    if (byte === 0) store<u8>(target++, 0xff)
+  }
+  return target
+}
+
+function copyBytes(ptr: usize, byteLength: u32, target: usize): usize {
+  let i: u32 = 0
+  for (; i + 8 <= byteLength; i += 8) store<u64>(target + i, load<u64>(ptr + i))
+  for (; i < byteLength; i++) store<u8>(target + i, load<u8>(ptr + i))
+  return target + byteLength
+}
+
+/** The place of a row's value in the offsets of a label column (an entry of the table that labelKeys takes). */
+function valueIndex(columnPtr: usize, row: u32): u32 {
+  if (load<u32>(columnPtr, 20) !== 0) return row
+  const codesPtr = <usize>load<u32>(columnPtr, 8)
+  return codesPtr === 0 ? 0 : load<u32>(codesPtr + ((<usize>row) << 2))
+}
+
+/**
+ * The bytes that labelKeys will write, or -1 when they are 2 GiB or more. Arguments as for labelKeys.
+ */
+export function labelKeysByteLength(columnsPtr: usize, columnCount: i32, rowsPtr: usize, groupCount: i32): i32 {
+  let total: u64 = 0
+  for (let column: i32 = 0; column < columnCount; column++) {
+    const columnPtr = columnsPtr + <usize>column * columnByteLength
+    const offsetsPtr = <usize>load<u32>(columnPtr, 12)
+    const bytesPtr = <usize>load<u32>(columnPtr, 16)
+    total += <u64>groupCount * (<u64>load<u32>(columnPtr, 4) + 3)
+    for (let group: i32 = 0; group < groupCount; group++) {
+      const index = valueIndex(columnPtr, load<u32>(rowsPtr + ((<usize>group) << 2)))
+      const start = load<u32>(offsetsPtr + ((<usize>index) << 2))
+      const byteLength = load<u32>(offsetsPtr + ((<usize>index) << 2), 4) - start
+      total += byteLength + countNuls(bytesPtr + start, byteLength)
+    }
+  }
+  return total > 0x7fffffff ? -1 : <i32>total
+}
+
+/**
+ * Writes the canonical keys of many groups of rows.
+ *
+ * columns        columnCount × 8 u32, sorted by name, names distinct:
+ *                  namePtr, nameByteLength   the label's name
+ *                  codesPtr                  u32 for every row: the place of its value in the dictionary;
+ *                                            0: one value for all rows, the dictionary's first
+ *                  offsetsPtr, bytesPtr      the dictionary: u32 offsets, text
+ *                  byRow                     1: there are no codes, offsets and bytes are those of the column itself
+ *                  0, 0
+ * rows           groupCount × u32: a row of each group
+ * targetOffsets  (groupCount + 1) × u32, overwritten
+ * targetBytes    labelKeysByteLength bytes, overwritten
+ *
+ * Returns the number of bytes written.
+ */
+export function labelKeys(
+  columnsPtr: usize,
+  columnCount: i32,
+  rowsPtr: usize,
+  groupCount: i32,
+  targetOffsetsPtr: usize,
+  targetBytesPtr: usize,
+): i32 {
+  let target = targetBytesPtr
+  const columnsEnd = columnsPtr + <usize>columnCount * columnByteLength
+  for (let group: i32 = 0; group < groupCount; group++) {
+    store<u32>(targetOffsetsPtr + ((<usize>group) << 2), <u32>(target - targetBytesPtr))
+    const row = load<u32>(rowsPtr + ((<usize>group) << 2))
+    for (let columnPtr = columnsPtr; columnPtr < columnsEnd; columnPtr += columnByteLength) {
+      target = copyBytes(load<u32>(columnPtr), load<u32>(columnPtr, 4), target)
+      store<u8>(target++, 0)
+      const offsetPtr = <usize>load<u32>(columnPtr, 12) + ((<usize>valueIndex(columnPtr, row)) << 2)
+      const start = load<u32>(offsetPtr)
+      target = copyEscaped(<usize>load<u32>(columnPtr, 16) + start, load<u32>(offsetPtr, 4) - start, target)
+      store<u16>(target, 0x0100)
+      target += 2
+    }
+  }
+  store<u32>(targetOffsetsPtr + ((<usize>groupCount) << 2), <u32>(target - targetBytesPtr))
+  return <i32>(target - targetBytesPtr)
+}
+
+// ---- The table of label sets ----------------------------------------------------------------------------------------
+//
+// Append-only. One writer at a time; readers on other threads need no lock, because they trust only set numbers below
+// a count that a message gave them, and the writer stores a set's slot after all else of it.
+//
+//      0  u32 setCount            4  u32 setCapacity       8  u32 slotCapacity   12  u32 keyBytesUsed
+//     16  u32 keyBytesCapacity   20  u32 keyOffsetsAt     24  u32 signaturesAt   28  u32 keyBytesAt
+//     32  32 bytes of 0                                          (…At: bytes from the table's begin)
+//    ┌────────────────────────────────────────────────────────────────────────────────────────────┐
+//  64│ slots       slotCapacity × u64: hash << 32 | set + 1; 0 = empty. Open addressing, linear     │
+//    │             probing from (hash & slotCapacity - 1). A power of two, at least 2 × setCapacity │
+//    │ keyOffsets  (setCapacity + 1) × u32 into key bytes                                           │
+//    │ signatures  setCapacity × u32: a number that the caller keeps for each set, at first 0       │
+//    │ key bytes   keyBytesCapacity bytes                                                           │
+//    └────────────────────────────────────────────────────────────────────────────────────────────┘
+//
+// The hash stands beside the set number: a probe that meets another set is settled by one load, and a larger table is
+// filled without hashing any key again.
+
+const slotsAt: usize = 64
+const notFound: u32 = 0xffffffff
+
+function slotCapacityOf(setCapacity: u32): u32 {
+  let capacity: u32 = 2
+  while (capacity < setCapacity << 1) capacity <<= 1
+  return capacity
+}
+
+function alignUp8(byteLength: usize): usize {
+  return (byteLength + 7) & ~7
+}
+
+/** The bytes of a table for so many sets with so many bytes of keys. Read it as unsigned (>>> 0) from 2 GiB on. */
+export function labelTableByteLength(setCapacity: i32, keyBytesCapacity: i32): u32 {
+  const slots = (<usize>slotCapacityOf(setCapacity)) << 3
+  return <u32>(
+    (slotsAt +
+      slots +
+      alignUp8((<usize>setCapacity + 1) << 2) +
+      alignUp8((<usize>setCapacity) << 2) +
+      alignUp8(keyBytesCapacity))
+  )
+}
+
+/** Makes an empty table at tablePtr, 8-byte aligned, in labelTableByteLength bytes. */
+export function initLabelTable(tablePtr: usize, setCapacity: i32, keyBytesCapacity: i32): void {
+  const slotCapacity = slotCapacityOf(setCapacity)
+  const keyOffsetsAt = slotsAt + ((<usize>slotCapacity) << 3)
+  const signaturesAt = keyOffsetsAt + alignUp8((<usize>setCapacity + 1) << 2)
+  const keyBytesAt = signaturesAt + alignUp8((<usize>setCapacity) << 2)
+  memory.fill(tablePtr, 0, keyOffsetsAt + 4)
+  store<u32>(tablePtr, setCapacity, 4)
+  store<u32>(tablePtr, slotCapacity, 8)
+  store<u32>(tablePtr, keyBytesCapacity, 16)
+  store<u32>(tablePtr, <u32>keyOffsetsAt, 20)
+  store<u32>(tablePtr, <u32>signaturesAt, 24)
+  store<u32>(tablePtr, <u32>keyBytesAt, 28)
+}
+
+function setCapacityOf(tablePtr: usize): u32 {
+  return load<u32>(tablePtr, 4)
+}
+
+function slotMaskOf(tablePtr: usize): u32 {
+  return load<u32>(tablePtr, 8) - 1
+}
+
+function keyOffsetsOf(tablePtr: usize): usize {
+  return tablePtr + load<u32>(tablePtr, 20)
+}
+
+function signaturesOf(tablePtr: usize): usize {
+  return tablePtr + load<u32>(tablePtr, 24)
+}
+
+function keyBytesOf(tablePtr: usize): usize {
+  return tablePtr + load<u32>(tablePtr, 28)
+}
+
+/** The 32 bits of a key's hash that a slot keeps and that pick its place. */
+function keyHash(ptr: usize, byteLength: u32, textEnd: usize): u32 {
+  return <u32>hashText(ptr, byteLength, textEnd)
+}
+
+/**
+ * Looks for a key from slot `slot` on. Returns the number of a set below setCountVisible, or notFound; sets that are
+ * not visible yet are passed over as if they were others.
+ */
+function probe(tablePtr: usize, slot: u32, hash: u32, ptr: usize, byteLength: u32, setCountVisible: u32): u32 {
+  const mask = slotMaskOf(tablePtr)
+  const keyOffsetsPtr = keyOffsetsOf(tablePtr)
+  const keyBytesPtr = keyBytesOf(tablePtr)
+  while (true) {
+    const entry = atomic.load<u64>(tablePtr + slotsAt + ((<usize>slot) << 3))
+    if (entry === 0) return notFound
+    const set = <u32>entry - 1
+    if (<u32>(entry >> 32) === hash && set < setCountVisible) {
+      const start = load<u32>(keyOffsetsPtr + ((<usize>set) << 2))
+      const end = load<u32>(keyOffsetsPtr + ((<usize>set) << 2), 4)
+      if (end - start === byteLength && equalText(ptr, keyBytesPtr + start, byteLength)) return set
+    }
+    slot = (slot + 1) & mask
+  }
+}
+
+/**
+ * The numbers of label sets, on any thread.
+ *
+ * setCountVisible  sets from this number on are not known to the caller and count as not found
+ * keysOffsets      (keyCount + 1) × u32 into keysBytes; keysBytes: canonical keys
+ * setNumbers       keyCount × u32, overwritten; 0xFFFFFFFF where not found
+ *
+ * Returns how many were not found.
+ */
+export function labelTableFind(
+  tablePtr: usize,
+  setCountVisible: i32,
+  keysOffsetsPtr: usize,
+  keysBytesPtr: usize,
+  keyCount: i32,
+  setNumbersPtr: usize,
+): i32 {
+  const textEnd = keysBytesPtr + load<u32>(keysOffsetsPtr + ((<usize>keyCount) << 2))
+  const mask = slotMaskOf(tablePtr)
+  let missing: i32 = 0
+  for (let key: i32 = 0; key < keyCount; key++) {
+    const start = load<u32>(keysOffsetsPtr + ((<usize>key) << 2))
+    const byteLength = load<u32>(keysOffsetsPtr + ((<usize>key) << 2), 4) - start
+    const ptr = keysBytesPtr + start
+    const hash = keyHash(ptr, byteLength, textEnd)
+    const set = probe(tablePtr, hash & mask, hash, ptr, byteLength, setCountVisible)
+    missing += i32(set === notFound)
+    store<u32>(setNumbersPtr + ((<usize>key) << 2), set)
+  }
+  return missing
+}
+
+/**
+ * The numbers of label sets; those that are new are appended, in the order of their keys, with signature 0. Only one
+ * thread at a time may do this to a table.
+ *
+ * Arguments as for labelTableFind. Equal keys get one number.
+ *
+ * Returns the number of new sets; -1 when they may not fit the sets, -2 when they may not fit the key bytes (equal new
+ * keys are counted singly for this): then the table is as before and setNumbers are those that labelTableFind gives.
+ */
+export function labelTableInsert(
+  tablePtr: usize,
+  keysOffsetsPtr: usize,
+  keysBytesPtr: usize,
+  keyCount: i32,
+  setNumbersPtr: usize,
+): i32 {
+  const countBefore = load<u32>(tablePtr)
+  const missing = labelTableFind(tablePtr, countBefore, keysOffsetsPtr, keysBytesPtr, keyCount, setNumbersPtr)
+  if (missing === 0) return 0
+  if (<u64>countBefore + <u64>missing > <u64>setCapacityOf(tablePtr)) return -1
+  let keyBytesUsed = load<u32>(tablePtr, 12)
+  let keyBytesNeeded: u64 = keyBytesUsed
+  for (let key: i32 = 0; key < keyCount; key++) {
+    if (load<u32>(setNumbersPtr + ((<usize>key) << 2)) !== notFound) continue
+    const offsetPtr = keysOffsetsPtr + ((<usize>key) << 2)
+    keyBytesNeeded += load<u32>(offsetPtr, 4) - load<u32>(offsetPtr)
+  }
+  if (keyBytesNeeded > <u64>load<u32>(tablePtr, 16)) return -2
+
+  const textEnd = keysBytesPtr + load<u32>(keysOffsetsPtr + ((<usize>keyCount) << 2))
+  const mask = slotMaskOf(tablePtr)
+  const keyOffsetsPtr = keyOffsetsOf(tablePtr)
+  const keyBytesPtr = keyBytesOf(tablePtr)
+  let count = countBefore
+  for (let key: i32 = 0; key < keyCount; key++) {
+    if (load<u32>(setNumbersPtr + ((<usize>key) << 2)) !== notFound) continue
+    const start = load<u32>(keysOffsetsPtr + ((<usize>key) << 2))
+    const byteLength = load<u32>(keysOffsetsPtr + ((<usize>key) << 2), 4) - start
+    const ptr = keysBytesPtr + start
+    const hash = keyHash(ptr, byteLength, textEnd)
+    // Again, since an equal key may have been appended just now.
+    let set = probe(tablePtr, hash & mask, hash, ptr, byteLength, count)
+    if (set === notFound) {
+      set = count++
+      memory.copy(keyBytesPtr + keyBytesUsed, ptr, byteLength)
+      keyBytesUsed += byteLength
+      store<u32>(keyOffsetsPtr + ((<usize>set) << 2), keyBytesUsed, 4)
+      store<u32>(signaturesOf(tablePtr) + ((<usize>set) << 2), 0)
+      store<u32>(tablePtr, keyBytesUsed, 12)
+      atomic.store<u32>(tablePtr, count)
+      enterSlot(tablePtr, mask, ((<u64>hash) << 32) | <u64>count)
+    }
+    store<u32>(setNumbersPtr + ((<usize>key) << 2), set)
+  }
+  return count - countBefore
+}
+
+/** Stores a slot's content (hash << 32 | set + 1) in the first free place of its probe sequence. */
+function enterSlot(tablePtr: usize, mask: u32, entry: u64): void {
+  let slot = <u32>(entry >> 32) & mask
+  while (load<u64>(tablePtr + slotsAt + ((<usize>slot) << 3)) !== 0) slot = (slot + 1) & mask
+  atomic.store<u64>(tablePtr + slotsAt + ((<usize>slot) << 3), entry)
+}
+
+/**
+ * Copies all sets, with their numbers and signatures, into an empty, larger table.
+ *
+ * Returns their count, or -1 (sets) or -2 (key bytes) when they do not fit; then the target stays empty.
+ */
+export function copyLabelTable(sourcePtr: usize, targetPtr: usize): i32 {
+  const count = load<u32>(sourcePtr)
+  const keyBytesUsed = load<u32>(sourcePtr, 12)
+  if (count > setCapacityOf(targetPtr)) return -1
+  if (keyBytesUsed > load<u32>(targetPtr, 16)) return -2
+  memory.copy(keyOffsetsOf(targetPtr), keyOffsetsOf(sourcePtr), (<usize>count + 1) << 2)
+  memory.copy(signaturesOf(targetPtr), signaturesOf(sourcePtr), (<usize>count) << 2)
+  memory.copy(keyBytesOf(targetPtr), keyBytesOf(sourcePtr), keyBytesUsed)
+  const mask = slotMaskOf(targetPtr)
+  const slotsEnd = keyOffsetsOf(sourcePtr)
+  for (let ptr = sourcePtr + slotsAt; ptr < slotsEnd; ptr += 8) {
+    const entry = load<u64>(ptr)
+    if (entry !== 0) enterSlot(targetPtr, mask, entry)
+  }
+  store<u32>(targetPtr, keyBytesUsed, 12)
+  atomic.store<u32>(targetPtr, count)
+  return count
+}
+
+/** The number of sets: what the writer tells readers once their commit is durable. */
+export function labelTableCount(tablePtr: usize): i32 {
+  return atomic.load<u32>(tablePtr)
+}
+
+/** How many sets the table can take. */
+export function labelTableSetCapacity(tablePtr: usize): i32 {
+  return setCapacityOf(tablePtr)
+}
+
+/** Bytes of keys that the table holds. */
+export function labelTableKeyBytesUsed(tablePtr: usize): i32 {
+  return load<u32>(tablePtr, 12)
+}
+
+/** Bytes of keys that the table can take. */
+export function labelTableKeyBytesCapacity(tablePtr: usize): i32 {
+  return load<u32>(tablePtr, 16)
+}
+
+/** Where the canonical key of a set stands. */
+export function labelTableKeyPtr(tablePtr: usize, set: i32): usize {
+  return keyBytesOf(tablePtr) + load<u32>(keyOffsetsOf(tablePtr) + ((<usize>set) << 2))
+}
+
+export function labelTableKeyByteLength(tablePtr: usize, set: i32): i32 {
+  const offsetPtr = keyOffsetsOf(tablePtr) + ((<usize>set) << 2)
+  return load<u32>(offsetPtr, 4) - load<u32>(offsetPtr)
+}
+
+/** The number that the caller keeps for a set. */
+export function labelTableSignature(tablePtr: usize, set: i32): u32 {
+  return atomic.load<u32>(signaturesOf(tablePtr) + ((<usize>set) << 2))
+}
+
+export function setLabelTableSignature(tablePtr: usize, set: i32, signature: u32): void {
+  atomic.store<u32>(signaturesOf(tablePtr) + ((<usize>set) << 2), signature)
+}
+
+/** The signatures of many sets. setNumbers, target: count × u32. */
+export function labelTableSignatures(tablePtr: usize, setNumbersPtr: usize, count: i32, targetPtr: usize): void {
+  const signaturesPtr = signaturesOf(tablePtr)
+  for (let i: i32 = 0; i < count; i++) {
+    const set = load<u32>(setNumbersPtr + ((<usize>i) << 2))
+    store<u32>(targetPtr + ((<usize>i) << 2), load<u32>(signaturesPtr + ((<usize>set) << 2)))
+  }
+}
+
+// ---- Order ----------------------------------------------------------------------------------------------------------
+
+/** Negative, 0 or positive as set a stands before, is, or stands behind set b in label text order. */
+export function compareLabelKeys(tablePtr: usize, a: i32, b: i32): i32 {
+  return compareText(
+    labelTableKeyPtr(tablePtr, a),
+    labelTableKeyByteLength(tablePtr, a),
+    labelTableKeyPtr(tablePtr, b),
+    labelTableKeyByteLength(tablePtr, b),
+  )
+}
+
+/** What sortLabelSets needs as scratch for so many sets. */
+export function sortLabelSetsScratchByteLength(count: i32): i32 {
+  return sortTextRowsScratchByteLength(count)
+}
+
+/**
+ * Sorts set numbers by canonical key.
+ *
+ * setNumbers  count × u32, read and overwritten
+ * scratch     sortLabelSetsScratchByteLength(count), 8-byte aligned
+ */
+export function sortLabelSets(tablePtr: usize, setNumbersPtr: usize, count: i32, scratchPtr: usize): void {
+  // The table's key offsets and key bytes are a string column, and set numbers are its rows.
+  sortTextRows(keyOffsetsOf(tablePtr), keyBytesOf(tablePtr), setNumbersPtr, count, scratchPtr)
+}
+
+// ---- One label ------------------------------------------------------------------------------------------------------
+
+/**
+ * Looks for a label in a set.
+ *
+ * out  2 × u32, written when found: where its value stands and how many bytes it has, as written in the key
+ *
+ * Returns 0: the set has no such label; 1: found, and what stands there is the value itself; 2: found, and the value
+ * holds escapes (every 00 FF stands for 00).
+ */
+export function labelValue(tablePtr: usize, set: i32, namePtr: usize, nameByteLength: i32, outPtr: usize): i32 {
+  let ptr = labelTableKeyPtr(tablePtr, set)
+  const end = ptr + labelTableKeyByteLength(tablePtr, set)
+  while (ptr < end) {
+    const labelPtr = ptr
+    while (load<u8>(ptr) !== 0) ptr++
+    const isWanted = ptr - labelPtr === <usize>nameByteLength && equalText(labelPtr, namePtr, nameByteLength)
+    const valuePtr = ++ptr
+    let form: i32 = 1
+    while (true) {
+      while (load<u8>(ptr) !== 0) ptr++
+      if (load<u8>(ptr, 1) === 1) break
+      form = 2
+      ptr += 2
+    }
+    if (isWanted) {
+      store<u32>(outPtr, <u32>valuePtr)
+      store<u32>(outPtr, <u32>(ptr - valuePtr), 4)
+      return form
+    }
+    ptr += 2
+  }
+  return 0
+}

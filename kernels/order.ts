@@ -1,0 +1,754 @@
+// The order of rows: checks, stable sorts by code, by time and by text, merges of sorted runs, and the choice of one
+// cell among rows of one time. Rows stay where they are: an order is a permutation, u32 row numbers.
+import { compareText } from './hash'
+
+/** 1 when no value is smaller than the one before it. values: rowCount × i64, read only. */
+export function isSortedInt64(valuesPtr: usize, rowCount: i32): i32 {
+  const last = valuesPtr + ((<usize>max(rowCount - 1, 0)) << 3)
+  let ptr = valuesPtr
+  for (; ptr + 64 <= last; ptr += 64) {
+    const a = i64x2.gt_s(v128.load(ptr), v128.load(ptr, 8))
+    const b = i64x2.gt_s(v128.load(ptr, 16), v128.load(ptr, 24))
+    const c = i64x2.gt_s(v128.load(ptr, 32), v128.load(ptr, 40))
+    const d = i64x2.gt_s(v128.load(ptr, 48), v128.load(ptr, 56))
+    if (v128.any_true(v128.or(v128.or(a, b), v128.or(c, d)))) return 0
+  }
+  for (; ptr < last; ptr += 8) {
+    if (load<i64>(ptr) > load<i64>(ptr, 8)) return 0
+  }
+  return 1
+}
+
+/** 1 when every value is larger than the one before it. values: rowCount × i64, read only. */
+export function isStrictlySortedInt64(valuesPtr: usize, rowCount: i32): i32 {
+  const last = valuesPtr + ((<usize>max(rowCount - 1, 0)) << 3)
+  let ptr = valuesPtr
+  for (; ptr + 64 <= last; ptr += 64) {
+    const a = i64x2.ge_s(v128.load(ptr), v128.load(ptr, 8))
+    const b = i64x2.ge_s(v128.load(ptr, 16), v128.load(ptr, 24))
+    const c = i64x2.ge_s(v128.load(ptr, 32), v128.load(ptr, 40))
+    const d = i64x2.ge_s(v128.load(ptr, 48), v128.load(ptr, 56))
+    if (v128.any_true(v128.or(v128.or(a, b), v128.or(c, d)))) return 0
+  }
+  for (; ptr < last; ptr += 8) {
+    if (load<i64>(ptr) >= load<i64>(ptr, 8)) return 0
+  }
+  return 1
+}
+
+/** Writes start, start + 1, ... : count × u32. */
+function fillSequence(targetPtr: usize, start: u32, count: i32): void {
+  let next = i32x4.add(i32x4.splat(start), i32x4(0, 1, 2, 3))
+  const step = i32x4.splat(4)
+  let i: i32 = 0
+  for (; i + 4 <= count; i += 4) {
+    v128.store(targetPtr + ((<usize>i) << 2), next)
+    next = i32x4.add(next, step)
+  }
+  for (; i < count; i++) store<u32>(targetPtr + ((<usize>i) << 2), start + i)
+}
+
+/**
+ * Sorts rows by code, stable (a counting sort).
+ *
+ * codes        rowCount × u32, every one below groupCount, read only
+ * permutation  rowCount × u32, overwritten: the rows of code 0, then those of code 1, ...
+ * groupStarts  (groupCount + 1) × u32, overwritten: where the rows of each code begin, then rowCount
+ */
+export function sortGroups(
+  codesPtr: usize,
+  groupCount: i32,
+  rowCount: i32,
+  permutationPtr: usize,
+  groupStartsPtr: usize,
+): void {
+  memory.fill(groupStartsPtr, 0, (<usize>groupCount + 1) << 2)
+  // The count of a code stands one place on, so that after the sum its own place holds its start.
+  let isSorted = true
+  let previous: u32 = 0
+  for (let row: i32 = 0; row < rowCount; row++) {
+    const code = load<u32>(codesPtr + ((<usize>row) << 2))
+    isSorted = isSorted && code >= previous
+    previous = code
+    const countPtr = groupStartsPtr + ((<usize>code) << 2)
+    store<u32>(countPtr, load<u32>(countPtr, 4) + 1, 4)
+  }
+  let start: u32 = 0
+  for (let group: i32 = 1; group <= groupCount; group++) {
+    const at = groupStartsPtr + ((<usize>group) << 2)
+    start += load<u32>(at)
+    store<u32>(at, start)
+  }
+  if (isSorted) {
+    fillSequence(permutationPtr, 0, rowCount)
+    return
+  }
+  for (let row: i32 = 0; row < rowCount; row++) {
+    const nextPtr = groupStartsPtr + ((<usize>load<u32>(codesPtr + ((<usize>row) << 2))) << 2)
+    const next = load<u32>(nextPtr)
+    store<u32>(permutationPtr + ((<usize>next) << 2), row)
+    store<u32>(nextPtr, next + 1)
+  }
+  // Every start has moved to the next group's: move them back.
+  memory.copy(groupStartsPtr + 4, groupStartsPtr, (<usize>groupCount) << 2)
+  store<u32>(groupStartsPtr, 0)
+}
+
+/** Rows that are sorted by insertion before runs are merged. */
+const insertionRowCount: i32 = 16
+
+/**
+ * Sorts permutation[rowStart..rowEnd) by times[permutation[i]], stable: rows of one time keep their order.
+ *
+ * times        i64, one for every row that the permutation names, read only
+ * permutation  u32, read and overwritten in [rowStart, rowEnd)
+ * scratch      16 bytes a row of the range, 8-byte aligned
+ *
+ * Sorted rows cost one look. Else time (less the smallest, without common low zero bits) and place are packed into one
+ * u64 where they fit, which makes every key unique and a merge a comparison of numbers; natural runs are merged.
+ */
+export function sortRowsByTime(
+  timesPtr: usize,
+  permutationPtr: usize,
+  rowStart: i32,
+  rowEnd: i32,
+  scratchPtr: usize,
+): void {
+  const rowCount = rowEnd - rowStart
+  if (rowCount < 2) return
+  const rowsPtr = permutationPtr + ((<usize>rowStart) << 2)
+  const rowsEnd = rowsPtr + ((<usize>rowCount) << 2)
+  let ptr = rowsPtr
+  let previous = timeOf(timesPtr, ptr)
+  for (ptr += 4; ptr < rowsEnd; ptr += 4) {
+    const time = timeOf(timesPtr, ptr)
+    if (time < previous) break
+    previous = time
+  }
+  if (ptr === rowsEnd) return
+
+  let smallest = previous
+  let largest = previous
+  const first = timeOf(timesPtr, rowsPtr)
+  let differing: u64 = 0
+  let descents: i32 = 0
+  previous = first
+  for (ptr = rowsPtr; ptr < rowsEnd; ptr += 4) {
+    const time = timeOf(timesPtr, ptr)
+    smallest = min(smallest, time)
+    largest = max(largest, time)
+    differing |= <u64>(time ^ first)
+    descents += i32(time < previous)
+    previous = time
+  }
+  // Times that agree in their low bits differ by a multiple of that power of two.
+  const shift = ctz<u64>(differing)
+  const placeBits = 32 - clz<i32>(rowCount - 1)
+  const timeBits = 64 - clz<u64>((<u64>largest - <u64>smallest) >> shift)
+  if (timeBits + placeBits <= 64) {
+    sortPacked(timesPtr, rowsPtr, rowCount, descents, smallest, shift, placeBits, scratchPtr)
+  } else {
+    sortIndirect(timesPtr, rowsPtr, rowCount, scratchPtr)
+  }
+}
+
+function timeOf(timesPtr: usize, rowPtr: usize): i64 {
+  return load<i64>(timesPtr + ((<usize>load<u32>(rowPtr)) << 3))
+}
+
+function sortPacked(
+  timesPtr: usize,
+  rowsPtr: usize,
+  rowCount: i32,
+  descents: i32,
+  smallest: i64,
+  shift: u64,
+  placeBits: u64,
+  scratchPtr: usize,
+): void {
+  let sourcePtr = scratchPtr
+  let targetPtr = scratchPtr + ((<usize>rowCount) << 3)
+  for (let i: i32 = 0; i < rowCount; i++) {
+    const delta = <u64>timeOf(timesPtr, rowsPtr + ((<usize>i) << 2)) - <u64>smallest
+    store<u64>(sourcePtr + ((<usize>i) << 3), ((delta >> shift) << placeBits) | <u64>i)
+  }
+  if (descents > rowCount / insertionRowCount) {
+    for (let start: i32 = 0; start < rowCount; start += insertionRowCount) {
+      insertionSort64(sourcePtr, start, min(start + insertionRowCount, rowCount))
+    }
+  }
+  while (mergeNaturalRuns(sourcePtr, targetPtr, rowCount) > 1) {
+    const ptr = sourcePtr
+    sourcePtr = targetPtr
+    targetPtr = ptr
+  }
+  // One run: the last pass was a copy, and it named the target. Replace places by rows, in the free half first.
+  const rowsCopyPtr = sourcePtr
+  memory.copy(rowsCopyPtr, rowsPtr, (<usize>rowCount) << 2)
+  const placeMask = ((<u64>1) << placeBits) - 1
+  for (let i: i32 = 0; i < rowCount; i++) {
+    const place = <u32>(load<u64>(targetPtr + ((<usize>i) << 3)) & placeMask)
+    store<u32>(rowsPtr + ((<usize>i) << 2), load<u32>(rowsCopyPtr + ((<usize>place) << 2)))
+  }
+}
+
+function insertionSort64(keysPtr: usize, start: i32, end: i32): void {
+  const firstPtr = keysPtr + ((<usize>start) << 3)
+  const endPtr = keysPtr + ((<usize>end) << 3)
+  for (let ptr = firstPtr + 8; ptr < endPtr; ptr += 8) {
+    const key = load<u64>(ptr)
+    let hole = ptr
+    for (; hole > firstPtr && load<u64>(hole - 8) > key; hole -= 8) store<u64>(hole, load<u64>(hole - 8))
+    store<u64>(hole, key)
+  }
+}
+
+/** Where the run that begins at ptr ends: before the first key that is smaller than its predecessor. */
+function runEnd64(ptr: usize, end: usize): usize {
+  if (ptr === end) return end
+  let previous = load<u64>(ptr)
+  for (ptr += 8; ptr < end; ptr += 8) {
+    const key = load<u64>(ptr)
+    if (key < previous) break
+    previous = key
+  }
+  return ptr
+}
+
+/** Merges neighbouring runs of source, two at a time, into target. Returns the number of runs that target has. */
+function mergeNaturalRuns(sourcePtr: usize, targetPtr: usize, rowCount: i32): i32 {
+  const end = sourcePtr + ((<usize>rowCount) << 3)
+  let runCount: i32 = 0
+  let ptr = sourcePtr
+  while (ptr < end) {
+    const aEnd = runEnd64(ptr, end)
+    const bEnd = runEnd64(aEnd, end)
+    merge64(ptr, aEnd, bEnd, targetPtr + (ptr - sourcePtr))
+    ptr = bEnd
+    runCount++
+  }
+  return runCount
+}
+
+/** Merges [aPtr, bPtr) and [bPtr, bEnd), unique keys. */
+function merge64(aPtr: usize, bPtr: usize, bEnd: usize, targetPtr: usize): void {
+  const aEnd = bPtr
+  while (aPtr < aEnd && bPtr < bEnd) {
+    const a = load<u64>(aPtr)
+    const b = load<u64>(bPtr)
+    // No branch on the keys: which run comes next is a coin toss.
+    const takesB = usize(b < a)
+    store<u64>(targetPtr, takesB ? b : a)
+    aPtr += (1 - takesB) << 3
+    bPtr += takesB << 3
+    targetPtr += 8
+  }
+  memory.copy(targetPtr, aPtr, aEnd - aPtr)
+  memory.copy(targetPtr + (aEnd - aPtr), bPtr, bEnd - bPtr)
+}
+
+/** For times too far apart to be packed: a merge sort of places, from runs of one row on. */
+function sortIndirect(timesPtr: usize, rowsPtr: usize, rowCount: i32, scratchPtr: usize): void {
+  const keysPtr = scratchPtr
+  let sourcePtr = scratchPtr + ((<usize>rowCount) << 3)
+  let targetPtr = sourcePtr + ((<usize>rowCount) << 2)
+  for (let i: i32 = 0; i < rowCount; i++) {
+    store<i64>(keysPtr + ((<usize>i) << 3), timeOf(timesPtr, rowsPtr + ((<usize>i) << 2)))
+  }
+  fillSequence(sourcePtr, 0, rowCount)
+  for (let width: i32 = 1; width < rowCount; width <<= 1) {
+    for (let start: i32 = 0; start < rowCount; start += width << 1) {
+      const middle = min(start + width, rowCount)
+      const end = min(middle + width, rowCount)
+      mergeRows(keysPtr, sourcePtr, start, middle, end, targetPtr)
+    }
+    const ptr = sourcePtr
+    sourcePtr = targetPtr
+    targetPtr = ptr
+  }
+  // The keys are no longer needed; their place takes the rows.
+  memory.copy(keysPtr, rowsPtr, (<usize>rowCount) << 2)
+  for (let i: i32 = 0; i < rowCount; i++) {
+    store<u32>(
+      rowsPtr + ((<usize>i) << 2),
+      load<u32>(keysPtr + ((<usize>load<u32>(sourcePtr + ((<usize>i) << 2))) << 2)),
+    )
+  }
+}
+
+/** Rows that are copied or merged in one step of mergeRows. */
+const stepRowCount: i32 = 32
+
+/**
+ * Merges source[start..middle) and source[middle..end), rows sorted by time, into target[start..end); of equal times
+ * those of the first come first. Parts that do not overlap are copied; inside, 32 rows at a time are copied when the
+ * other run has nothing between them, else merged one by one without a branch on times.
+ */
+function mergeRows(timesPtr: usize, sourcePtr: usize, start: i32, middle: i32, end: i32, targetPtr: usize): void {
+  let a = sourcePtr + ((<usize>start) << 2)
+  const aEnd = sourcePtr + ((<usize>middle) << 2)
+  let b = aEnd
+  const bEnd = sourcePtr + ((<usize>end) << 2)
+  let target = targetPtr + ((<usize>start) << 2)
+  const stepByteLength: usize = (<usize>stepRowCount) << 2
+  while (a + stepByteLength <= aEnd && b + stepByteLength <= bEnd) {
+    if (timeOf(timesPtr, a + stepByteLength - 4) <= timeOf(timesPtr, b)) {
+      memory.copy(target, a, stepByteLength)
+      a += stepByteLength
+    } else if (timeOf(timesPtr, b + stepByteLength - 4) < timeOf(timesPtr, a)) {
+      memory.copy(target, b, stepByteLength)
+      b += stepByteLength
+    } else {
+      for (let i: usize = 0; i < stepByteLength; i += 4) {
+        const takesB = usize(timeOf(timesPtr, b) < timeOf(timesPtr, a))
+        store<u32>(target + i, load<u32>(takesB ? b : a))
+        a += (1 - takesB) << 2
+        b += takesB << 2
+      }
+    }
+    target += stepByteLength
+  }
+  while (a < aEnd && b < bEnd) {
+    const takesB = usize(timeOf(timesPtr, b) < timeOf(timesPtr, a))
+    store<u32>(target, load<u32>(takesB ? b : a))
+    a += (1 - takesB) << 2
+    b += takesB << 2
+    target += 4
+  }
+  memory.copy(target, a, aEnd - a)
+  memory.copy(target + (aEnd - a), b, bEnd - b)
+}
+
+/**
+ * Marks the runs of equal times in a permutation sorted by time.
+ *
+ * groupStarts  (rowEnd - rowStart + 1) × u32: the places in the permutation (counted from its begin, not from rowStart)
+ *              where the rows of each distinct time begin, then rowEnd
+ *
+ * Returns the number of distinct times.
+ */
+export function distinctTimes(
+  timesPtr: usize,
+  permutationPtr: usize,
+  rowStart: i32,
+  rowEnd: i32,
+  groupStartsPtr: usize,
+): i32 {
+  store<u32>(groupStartsPtr, rowEnd)
+  if (rowStart >= rowEnd) return 0
+  store<u32>(groupStartsPtr, rowStart)
+  let previous = timeOf(timesPtr, permutationPtr + ((<usize>rowStart) << 2))
+  let target = groupStartsPtr + 4
+  for (let i = rowStart + 1; i < rowEnd; i++) {
+    const time = timeOf(timesPtr, permutationPtr + ((<usize>i) << 2))
+    // Written always, kept when the time is a new one. At most one place behind the last start, which rowEnd takes.
+    store<u32>(target, i)
+    target += usize(time !== previous) << 2
+    previous = time
+  }
+  store<u32>(target, rowEnd)
+  return <i32>((target - groupStartsPtr) >> 2)
+}
+
+/** What mergeTimes needs as scratch. */
+export function mergeTimesScratchByteLength(rowCount: i32): i32 {
+  return rowCount << 2
+}
+
+/**
+ * The stable order of several sorted runs that stand one behind the other, oldest source first: of equal times those of
+ * the earlier run come first.
+ *
+ * times        i64, runStarts[runCount] of them; ascending (equal allowed) inside every run, read only
+ * runStarts    (runCount + 1) × u32, the first 0; empty runs allowed
+ * permutation  u32 for every row, overwritten
+ * scratch      u32 for every row (mergeTimesScratchByteLength)
+ */
+export function mergeTimes(
+  timesPtr: usize,
+  runStartsPtr: usize,
+  runCount: i32,
+  permutationPtr: usize,
+  scratchPtr: usize,
+): void {
+  if (runCount === 0) return
+  const rowCount = load<u32>(runStartsPtr + ((<usize>runCount) << 2))
+  let passCount: i32 = 0
+  while (1 << passCount < runCount) passCount++
+  // The first of two buffers is chosen so that the last pass ends in the permutation.
+  let sourcePtr = passCount & 1 ? scratchPtr : permutationPtr
+  let targetPtr = passCount & 1 ? permutationPtr : scratchPtr
+  fillSequence(sourcePtr, 0, rowCount)
+  for (let pass: i32 = 0; pass < passCount; pass++) {
+    const width: i32 = 1 << pass
+    for (let run: i32 = 0; run < runCount; run += width << 1) {
+      const start = load<u32>(runStartsPtr + ((<usize>run) << 2))
+      const middle = load<u32>(runStartsPtr + ((<usize>min(run + width, runCount)) << 2))
+      const end = load<u32>(runStartsPtr + ((<usize>min(run + (width << 1), runCount)) << 2))
+      mergeNeighbours(timesPtr, sourcePtr, start, middle, end, targetPtr)
+    }
+    const ptr = sourcePtr
+    sourcePtr = targetPtr
+    targetPtr = ptr
+  }
+}
+
+/** mergeRows, but runs that do not overlap are moved as they are. */
+function mergeNeighbours(timesPtr: usize, sourcePtr: usize, start: i32, middle: i32, end: i32, targetPtr: usize): void {
+  const a = sourcePtr + ((<usize>start) << 2)
+  const b = sourcePtr + ((<usize>middle) << 2)
+  const bEnd = sourcePtr + ((<usize>end) << 2)
+  const target = targetPtr + ((<usize>start) << 2)
+  if (a === b || b === bEnd || timeOf(timesPtr, b - 4) <= timeOf(timesPtr, b)) {
+    memory.copy(target, a, bEnd - a)
+  } else if (timeOf(timesPtr, bEnd - 4) < timeOf(timesPtr, a)) {
+    memory.copy(target, b, bEnd - b)
+    memory.copy(target + (bEnd - b), a, b - a)
+  } else {
+    mergeRows(timesPtr, sourcePtr, start, middle, end, targetPtr)
+  }
+}
+
+/** The times of the groups that distinctTimes marked. target: groupCount × i64, overwritten. */
+export function gatherGroupTimes(
+  timesPtr: usize,
+  permutationPtr: usize,
+  groupStartsPtr: usize,
+  groupCount: i32,
+  targetPtr: usize,
+): void {
+  for (let group: i32 = 0; group < groupCount; group++) {
+    const place = load<u32>(groupStartsPtr + ((<usize>group) << 2))
+    store<i64>(targetPtr + ((<usize>group) << 3), timeOf(timesPtr, permutationPtr + ((<usize>place) << 2)))
+  }
+}
+
+const noRow: u32 = 0xffffffff
+
+function isPresent(validityPtr: usize, row: u32): bool {
+  return ((load<u8>(validityPtr + (<usize>row >> 3)) >> <u8>(row & 7)) & 1) !== 0
+}
+
+/** The row whose cell counts among permutation[start..end): the last that is present, or the first; noRow if none is. */
+function winnerOf(validityPtr: usize, permutationPtr: usize, start: u32, end: u32, newest: i32): u32 {
+  if (validityPtr === 0) return load<u32>(permutationPtr + ((<usize>(newest ? end - 1 : start)) << 2))
+  if (newest) {
+    for (let place = end; place > start; place--) {
+      const row = load<u32>(permutationPtr + ((<usize>place) << 2) - 4)
+      if (isPresent(validityPtr, row)) return row
+    }
+  } else {
+    for (let place = start; place < end; place++) {
+      const row = load<u32>(permutationPtr + ((<usize>place) << 2))
+      if (isPresent(validityPtr, row)) return row
+    }
+  }
+  return noRow
+}
+
+/** Clears a bitmap of rowCount rows, also the bits behind the last row in its last byte. */
+function clearBits(bitsPtr: usize, rowCount: i32): void {
+  memory.fill(bitsPtr, 0, (<usize>rowCount + 7) >> 3)
+}
+
+function setBit(bitsPtr: usize, row: i32): void {
+  const ptr = bitsPtr + (<usize>row >> 3)
+  store<u8>(ptr, load<u8>(ptr) | ((<u8>1) << (<u8>row & 7)))
+}
+
+/**
+ * One cell for every group of rows (rows of one time, oldest source first): the last present one (newest = 1) or the
+ * first present one (newest = 0) — the newest write wins, cell by cell; missing when no row of the group has one.
+ *
+ * values          8 bytes for every row that the permutation names, read only
+ * validity        bitmap over the same rows, or 0: all present
+ * permutation     u32; groupStarts: (groupCount + 1) × u32, places in it, no group is empty
+ * target          groupCount × 8 bytes, overwritten; 0 where missing
+ * targetValidity  ceil(groupCount / 8) bytes, overwritten; or 0 when the caller does not want it
+ *
+ * Returns the number of groups that have a value.
+ */
+export function coalesce64(
+  valuesPtr: usize,
+  validityPtr: usize,
+  permutationPtr: usize,
+  groupStartsPtr: usize,
+  groupCount: i32,
+  newest: i32,
+  targetPtr: usize,
+  targetValidityPtr: usize,
+): i32 {
+  if (targetValidityPtr) clearBits(targetValidityPtr, groupCount)
+  let presentCount: i32 = 0
+  let start = groupCount === 0 ? 0 : load<u32>(groupStartsPtr)
+  for (let group: i32 = 0; group < groupCount; group++) {
+    const end = load<u32>(groupStartsPtr + ((<usize>group) << 2), 4)
+    const row = winnerOf(validityPtr, permutationPtr, start, end, newest)
+    let value: u64 = 0
+    if (row !== noRow) {
+      value = load<u64>(valuesPtr + ((<usize>row) << 3))
+      presentCount++
+      if (targetValidityPtr) setBit(targetValidityPtr, group)
+    }
+    store<u64>(targetPtr + ((<usize>group) << 3), value)
+    start = end
+  }
+  return presentCount
+}
+
+/** coalesce64 for bools: values and target are bitmaps, target ceil(groupCount / 8) bytes. */
+export function coalesceBits(
+  valuesPtr: usize,
+  validityPtr: usize,
+  permutationPtr: usize,
+  groupStartsPtr: usize,
+  groupCount: i32,
+  newest: i32,
+  targetPtr: usize,
+  targetValidityPtr: usize,
+): i32 {
+  if (targetValidityPtr) clearBits(targetValidityPtr, groupCount)
+  clearBits(targetPtr, groupCount)
+  let presentCount: i32 = 0
+  let start = groupCount === 0 ? 0 : load<u32>(groupStartsPtr)
+  for (let group: i32 = 0; group < groupCount; group++) {
+    const end = load<u32>(groupStartsPtr + ((<usize>group) << 2), 4)
+    const row = winnerOf(validityPtr, permutationPtr, start, end, newest)
+    if (row !== noRow) {
+      presentCount++
+      if (targetValidityPtr) setBit(targetValidityPtr, group)
+      if (isPresent(valuesPtr, row)) setBit(targetPtr, group)
+    }
+    start = end
+  }
+  return presentCount
+}
+
+/**
+ * coalesce64 for what is gathered by row, such as strings: writes the row that counts, or 0xFFFFFFFF where no row is
+ * present. target: groupCount × u32, overwritten. Returns the number of groups that have a row.
+ */
+export function coalesceIndexes(
+  validityPtr: usize,
+  permutationPtr: usize,
+  groupStartsPtr: usize,
+  groupCount: i32,
+  newest: i32,
+  targetIndexesPtr: usize,
+): i32 {
+  let presentCount: i32 = 0
+  let start = groupCount === 0 ? 0 : load<u32>(groupStartsPtr)
+  for (let group: i32 = 0; group < groupCount; group++) {
+    const end = load<u32>(groupStartsPtr + ((<usize>group) << 2), 4)
+    const row = winnerOf(validityPtr, permutationPtr, start, end, newest)
+    presentCount += i32(row !== noRow)
+    store<u32>(targetIndexesPtr + ((<usize>group) << 2), row)
+    start = end
+  }
+  return presentCount
+}
+
+// ---- Text -----------------------------------------------------------------------------------------------------------
+
+/** Fewer rows than this are sorted by comparing whole texts. */
+const compareRowCountMax: i32 = 8
+/** Fewer rows than this are sorted by insertion of their prefixes, more by radix. */
+const insertionTextRowCountMax: i32 = 48
+
+/** What sortTextRows needs as scratch for rowCount rows; the result is at most 26 bytes a row and 1 KiB. */
+export function sortTextRowsScratchByteLength(rowCount: i32): i32 {
+  return rowCount * 26 + 1024 + 32
+}
+
+/**
+ * Sorts rows by the bytes of their text (memcmp order; a text sorts behind its own start), stable.
+ *
+ * offsets      u32, two for every row that the permutation names: its text is bytes[offsets[row]..offsets[row + 1])
+ * permutation  rowCount × u32, read and overwritten
+ * scratch      sortTextRowsScratchByteLength(rowCount), 8-byte aligned
+ *
+ * A radix sort from the most significant byte on, 7 bytes at a time, kept beside the row as one u64 (the cache of
+ * Waihong Ng, Katsuhiko Kakehi: Cache Efficient Radix Sort for String Sorting, 2007); each step sorts those numbers from
+ * the least significant byte that differs. The eighth byte says how much text is left, which settles texts that end
+ * here. What all rows of a part have in common is skipped. Parts wait on a stack in scratch, not on the machine's.
+ */
+export function sortTextRows(
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  permutationPtr: usize,
+  rowCount: i32,
+  scratchPtr: usize,
+): void {
+  if (rowCount < 2) return
+  const keysPtr = scratchPtr
+  const otherKeysPtr = keysPtr + ((<usize>rowCount) << 3)
+  const otherRowsPtr = otherKeysPtr + ((<usize>rowCount) << 3)
+  const countsPtr = otherRowsPtr + ((<usize>rowCount) << 2)
+  const stackPtr = countsPtr + 1024
+  let top = stackPtr
+  store<u32>(top, 0)
+  store<u32>(top, rowCount, 4)
+  store<u32>(top, 0, 8)
+  top += 12
+  while (top > stackPtr) {
+    top -= 12
+    const start = load<u32>(top)
+    const count = load<u32>(top, 4)
+    let depth = load<u32>(top, 8)
+    const rowsPtr = permutationPtr + ((<usize>start) << 2)
+    if (<i32>count < compareRowCountMax) {
+      insertionSortText(offsetsPtr, bytesPtr, rowsPtr, count, depth)
+      continue
+    }
+    depth += sharedByteLength(offsetsPtr, bytesPtr, rowsPtr, count, depth)
+    let differing: u64 = 0
+    let first: u64 = 0
+    for (let i: u32 = 0; i < count; i++) {
+      const key = prefixOf(offsetsPtr, bytesPtr, load<u32>(rowsPtr + ((<usize>i) << 2)), depth)
+      if (i === 0) first = key
+      differing |= key ^ first
+      store<u64>(keysPtr + ((<usize>i) << 3), key)
+    }
+    if (<i32>count < insertionTextRowCountMax) {
+      insertionSortPairs(keysPtr, rowsPtr, count)
+    } else {
+      radixSortPairs(keysPtr, rowsPtr, count, differing, otherKeysPtr, otherRowsPtr, countsPtr)
+    }
+    // Rows that agree so far and have text left are the next parts. Two rows at least each, so the stack holds them.
+    let partStart: u32 = 0
+    while (partStart < count) {
+      const key = load<u64>(keysPtr + ((<usize>partStart) << 3))
+      let partEnd = partStart + 1
+      while (partEnd < count && load<u64>(keysPtr + ((<usize>partEnd) << 3)) === key) partEnd++
+      if (partEnd - partStart > 1 && (key & 0xff) === 8) {
+        store<u32>(top, start + partStart)
+        store<u32>(top, partEnd - partStart, 4)
+        store<u32>(top, depth + 7, 8)
+        top += 12
+      }
+      partStart = partEnd
+    }
+  }
+}
+
+function insertionSortText(offsetsPtr: usize, bytesPtr: usize, rowsPtr: usize, count: u32, depth: u32): void {
+  for (let i: u32 = 1; i < count; i++) {
+    const row = load<u32>(rowsPtr + ((<usize>i) << 2))
+    let hole = i
+    for (; hole > 0; hole--) {
+      const other = load<u32>(rowsPtr + ((<usize>hole) << 2) - 4)
+      if (compareRows(offsetsPtr, bytesPtr, other, row, depth) <= 0) break
+      store<u32>(rowsPtr + ((<usize>hole) << 2), other)
+    }
+    store<u32>(rowsPtr + ((<usize>hole) << 2), row)
+  }
+}
+
+/** Compares the text of two rows that agree in their first `depth` bytes. */
+function compareRows(offsetsPtr: usize, bytesPtr: usize, a: u32, b: u32, depth: u32): i32 {
+  const aStart = load<u32>(offsetsPtr + ((<usize>a) << 2)) + depth
+  const aEnd = load<u32>(offsetsPtr + ((<usize>a) << 2), 4)
+  const bStart = load<u32>(offsetsPtr + ((<usize>b) << 2)) + depth
+  const bEnd = load<u32>(offsetsPtr + ((<usize>b) << 2), 4)
+  return compareText(bytesPtr + aStart, aEnd - aStart, bytesPtr + bStart, bEnd - bStart)
+}
+
+/** How many bytes from depth on all rows have in common. */
+function sharedByteLength(offsetsPtr: usize, bytesPtr: usize, rowsPtr: usize, count: u32, depth: u32): u32 {
+  const firstPtr = offsetsPtr + ((<usize>load<u32>(rowsPtr)) << 2)
+  const first = bytesPtr + load<u32>(firstPtr) + depth
+  let shared = load<u32>(firstPtr, 4) - load<u32>(firstPtr) - depth
+  // From the last row on: in rows that come nearly sorted it shares least with the first, and bounds what is compared.
+  for (let i = count - 1; i > 0 && shared > 0; i--) {
+    const offsetPtr = offsetsPtr + ((<usize>load<u32>(rowsPtr + ((<usize>i) << 2))) << 2)
+    const start = load<u32>(offsetPtr) + depth
+    shared = min(shared, load<u32>(offsetPtr, 4) - start)
+    const text = bytesPtr + start
+    let at: u32 = 0
+    for (; at + 8 <= shared; at += 8) {
+      const differing = load<u64>(first + at) ^ load<u64>(text + at)
+      if (differing !== 0) {
+        shared = at + <u32>(ctz<u64>(differing) >> 3)
+        break
+      }
+    }
+    while (at < shared && load<u8>(first + at) === load<u8>(text + at)) at++
+    shared = min(shared, at)
+  }
+  return shared
+}
+
+/** 7 bytes of a row's text from depth on, most significant first, and below them how much is left: 0 to 7, or 8 for more. */
+function prefixOf(offsetsPtr: usize, bytesPtr: usize, row: u32, depth: u32): u64 {
+  const offsetPtr = offsetsPtr + ((<usize>row) << 2)
+  const start = load<u32>(offsetPtr) + depth
+  const left = load<u32>(offsetPtr, 4) - start
+  const ptr = bytesPtr + start
+  if (left >= 8) return (bswap<u64>(load<u64>(ptr)) & ~(<u64>0xff)) | 8
+  let key: u64 = left
+  for (let i: u32 = 0; i < left; i++) key |= (<u64>load<u8>(ptr + i)) << ((7 - i) << 3)
+  return key
+}
+
+function insertionSortPairs(keysPtr: usize, rowsPtr: usize, count: u32): void {
+  for (let i: u32 = 1; i < count; i++) {
+    const key = load<u64>(keysPtr + ((<usize>i) << 3))
+    const row = load<u32>(rowsPtr + ((<usize>i) << 2))
+    let hole = i
+    for (; hole > 0; hole--) {
+      const other = load<u64>(keysPtr + ((<usize>hole) << 3) - 8)
+      if (other <= key) break
+      store<u64>(keysPtr + ((<usize>hole) << 3), other)
+      store<u32>(rowsPtr + ((<usize>hole) << 2), load<u32>(rowsPtr + ((<usize>hole) << 2) - 4))
+    }
+    store<u64>(keysPtr + ((<usize>hole) << 3), key)
+    store<u32>(rowsPtr + ((<usize>hole) << 2), row)
+  }
+}
+
+/** Sorts (key, row) by key, stable, one pass for every byte in which keys differ. */
+function radixSortPairs(
+  keysPtr: usize,
+  rowsPtr: usize,
+  count: u32,
+  differing: u64,
+  otherKeysPtr: usize,
+  otherRowsPtr: usize,
+  countsPtr: usize,
+): void {
+  let sourceKeys = keysPtr
+  let sourceRows = rowsPtr
+  let targetKeys = otherKeysPtr
+  let targetRows = otherRowsPtr
+  for (let shift: u64 = 0; shift < 64; shift += 8) {
+    if (((differing >> shift) & 0xff) === 0) continue
+    memory.fill(countsPtr, 0, 1024)
+    for (let i: u32 = 0; i < count; i++) {
+      const countPtr = countsPtr + ((<usize>((load<u64>(sourceKeys + ((<usize>i) << 3)) >> shift) & 0xff)) << 2)
+      store<u32>(countPtr, load<u32>(countPtr) + 1)
+    }
+    let next: u32 = 0
+    for (let digit: usize = 0; digit < 1024; digit += 4) {
+      const size = load<u32>(countsPtr + digit)
+      store<u32>(countsPtr + digit, next)
+      next += size
+    }
+    for (let i: u32 = 0; i < count; i++) {
+      const key = load<u64>(sourceKeys + ((<usize>i) << 3))
+      const placePtr = countsPtr + ((<usize>((key >> shift) & 0xff)) << 2)
+      const place = load<u32>(placePtr)
+      store<u32>(placePtr, place + 1)
+      store<u64>(targetKeys + ((<usize>place) << 3), key)
+      store<u32>(targetRows + ((<usize>place) << 2), load<u32>(sourceRows + ((<usize>i) << 2)))
+    }
+    const keys = sourceKeys
+    const rows = sourceRows
+    sourceKeys = targetKeys
+    sourceRows = targetRows
+    targetKeys = keys
+    targetRows = rows
+  }
+  if (sourceKeys === keysPtr) return
+  memory.copy(keysPtr, sourceKeys, (<usize>count) << 3)
+  memory.copy(rowsPtr, sourceRows, (<usize>count) << 2)
+}
