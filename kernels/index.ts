@@ -1,8 +1,13 @@
 // Every export of kernels.wasm, in one list. A kernel is a pure loop over (pointer, length): no state, no allocation.
+export * from './aggregate'
 export * from './bitmap'
 export * from './group'
 export * from './labels'
 export * from './order'
+export * from './compare'
+export * from './convert'
+export * from './gather'
+export * from './window'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
 export function trap(message: usize, file: usize, line: u32, column: u32): void {

@@ -1,0 +1,77 @@
+// Short runs of bytes: equality, order, copy. Not exported from kernels.wasm.
+// Most cells are a few bytes long, where a call of memory.copy costs more than the copy itself.
+
+/** Above this, memory.copy is the faster copy. */
+const INLINE_COPY_MAX: u32 = 128
+
+/** Whether byteLength bytes are equal. */
+export function sameText(aPtr: usize, bPtr: usize, byteLength: u32): bool {
+  if (byteLength >= 8) {
+    const last = byteLength - 8
+    for (let i: u32 = 0; i < last; i += 8) {
+      if (load<u64>(aPtr + i) !== load<u64>(bPtr + i)) return false
+    }
+    // The last eight bytes may overlap those before.
+    return load<u64>(aPtr + last) === load<u64>(bPtr + last)
+  }
+  if (byteLength >= 4) {
+    const last = byteLength - 4
+    return load<u32>(aPtr) === load<u32>(bPtr) && load<u32>(aPtr + last) === load<u32>(bPtr + last)
+  }
+  if (byteLength === 0) return true
+  // One to three bytes: the first, the middle and the last.
+  const middle = byteLength >> 1
+  const last = byteLength - 1
+  return (
+    load<u8>(aPtr) === load<u8>(bPtr) &&
+    load<u8>(aPtr + middle) === load<u8>(bPtr + middle) &&
+    load<u8>(aPtr + last) === load<u8>(bPtr + last)
+  )
+}
+
+/** -1, 0 or 1 as text a stands before, at or after text b in the order of their bytes. */
+export function compareText(aPtr: usize, aByteLength: u32, bPtr: usize, bByteLength: u32): i32 {
+  const shared = min(aByteLength, bByteLength)
+  let i: u32 = 0
+  while (i + 8 <= shared) {
+    const a = load<u64>(aPtr + i)
+    const b = load<u64>(bPtr + i)
+    if (a !== b) {
+      // The first byte that differs is the lowest, since memory is little endian.
+      const shift = ctz(a ^ b) & ~7
+      return ((a >> shift) & 0xff) < ((b >> shift) & 0xff) ? -1 : 1
+    }
+    i += 8
+  }
+  for (; i < shared; i++) {
+    const a = load<u8>(aPtr + i)
+    const b = load<u8>(bPtr + i)
+    if (a !== b) return a < b ? -1 : 1
+  }
+  return i32(aByteLength > bByteLength) - i32(aByteLength < bByteLength)
+}
+
+/** Copies byteLength bytes between places that do not overlap. */
+export function copyText(targetPtr: usize, sourcePtr: usize, byteLength: u32): void {
+  if (byteLength > INLINE_COPY_MAX) {
+    memory.copy(targetPtr, sourcePtr, byteLength)
+  } else if (byteLength >= 16) {
+    const last = byteLength - 16
+    for (let i: u32 = 0; i < last; i += 16) v128.store(targetPtr + i, v128.load(sourcePtr + i))
+    v128.store(targetPtr + last, v128.load(sourcePtr + last))
+  } else if (byteLength >= 8) {
+    const last = byteLength - 8
+    store<u64>(targetPtr, load<u64>(sourcePtr))
+    store<u64>(targetPtr + last, load<u64>(sourcePtr + last))
+  } else if (byteLength >= 4) {
+    const last = byteLength - 4
+    store<u32>(targetPtr, load<u32>(sourcePtr))
+    store<u32>(targetPtr + last, load<u32>(sourcePtr + last))
+  } else if (byteLength > 0) {
+    const middle = byteLength >> 1
+    const last = byteLength - 1
+    store<u8>(targetPtr, load<u8>(sourcePtr))
+    store<u8>(targetPtr + middle, load<u8>(sourcePtr + middle))
+    store<u8>(targetPtr + last, load<u8>(sourcePtr + last))
+  }
+}

@@ -1,0 +1,443 @@
+// Bucketed aggregation: states fed in batches cut anywhere, against twins that keep each bucket's values in a list.
+import { afterEach, expect, test } from 'vitest'
+import { ColumnsInMemory } from './columns-in-memory.js'
+import { rowCounts, SeededRandom, seed } from './seeded-random.js'
+
+const columns = new ColumnsInMemory(8 * 2 ** 20)
+const { call } = columns.kernels
+const random = new SeededRandom(seed)
+
+afterEach(() => columns.clear())
+
+const which = { sum: 2, extremes: 4, last: 8, variance: 16 } as const
+const allOfThem = 2 + 4 + 8 + 16
+const aggregates = ['count', 'sum', 'sqr', 'min', 'max', 'last', 'avg', 'stdvar', 'stddev'] as const
+type Aggregate = (typeof aggregates)[number]
+
+interface Windows {
+  readonly startNs: bigint
+  readonly stepNs: bigint
+  readonly bucketCount: number
+}
+
+interface Series {
+  readonly timesNs: readonly bigint[]
+  readonly values: readonly number[]
+  /** null: no row is missing. */
+  readonly validity: readonly boolean[] | null
+}
+
+/** The twin of accumulating: the present values of each bucket, in order. */
+function bucketsOf({ startNs, stepNs, bucketCount }: Windows, { timesNs, values, validity }: Series): number[][] {
+  const buckets: number[][] = Array.from({ length: bucketCount }, () => [])
+  for (const [row, timeNs] of timesNs.entries()) {
+    if (timeNs < startNs || validity?.[row] === false) continue
+    buckets[Number((timeNs - startNs) / stepNs)]?.push(values[row]!)
+  }
+  return buckets
+}
+
+/** The twin of finishing: spec'd definitions, one bucket at a time. */
+function aggregateOf(values: readonly number[], aggregate: Aggregate): number {
+  const count = values.length
+  if (count === 0) return Number.NaN
+  const sum = values.reduce((a, b) => a + b, 0)
+  const mean = sum / count
+  const variance = () => values.reduce((total, value) => total + (value - mean) ** 2, 0) / (count - 1)
+  switch (aggregate) {
+    case 'count':
+      return count
+    case 'sum':
+      return sum
+    case 'sqr':
+      return values.reduce((total, value) => total + value * value, 0)
+    case 'min':
+      return values.reduce((a, b) => Math.min(a, b))
+    case 'max':
+      return values.reduce((a, b) => Math.max(a, b))
+    case 'last':
+      return values.at(-1)!
+    case 'avg':
+      return mean
+    case 'stdvar':
+      return count < 2 ? Number.NaN : variance()
+    case 'stddev':
+      return count < 2 ? Number.NaN : Math.sqrt(variance())
+  }
+}
+
+/** How far an aggregate may be from its twin: nothing for exact ones, else rounding in proportion to what was added. */
+function expectAggregate(actual: number, values: readonly number[], aggregate: Aggregate): void {
+  const expected = aggregateOf(values, aggregate)
+  const exact = ['count', 'min', 'max', 'last'].includes(aggregate)
+  if (exact || !Number.isFinite(expected)) {
+    expect(actual, `${aggregate} of ${values.slice(0, 20)}`).toBe(expected)
+    return
+  }
+  const magnitude = values.reduce((total, value) => total + Math.abs(value), 0)
+  const squares = values.reduce((total, value) => total + value * value, 0)
+  const tolerances = {
+    sum: magnitude,
+    avg: magnitude / values.length,
+    sqr: squares,
+    stdvar: squares,
+    stddev: magnitude,
+  }
+  const tolerance = 1e-12 * tolerances[aggregate as keyof typeof tolerances]
+  expect(Math.abs(actual - expected), `${aggregate}: ${actual}, expected ${expected}`).toBeLessThanOrEqual(tolerance)
+}
+
+type Kernel = 'Float64' | 'Int64' | 'Bits' | 'Count'
+
+/** Writes the columns of rows [rowStart, rowEnd) on their own and feeds them to the state. */
+function feed(
+  kernel: Kernel,
+  { startNs, stepNs, bucketCount }: Windows,
+  { timesNs, values, validity }: Series,
+  statePtr: number,
+  rowStart: number,
+  rowEnd: number,
+  kept: number,
+): void {
+  const count = rowEnd - rowStart
+  const timesPtr = columns.int64s(timesNs.slice(rowStart, rowEnd))
+  const batch = values.slice(rowStart, rowEnd)
+  const validityPtr = validity === null ? 0 : columns.bits(validity.slice(rowStart, rowEnd))
+  if (kernel === 'Count') {
+    call.accumulateWindowsCount(timesPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr)
+  } else if (kernel === 'Bits') {
+    const bitsPtr = columns.bits(batch.map((value) => value === 1))
+    call.accumulateWindowsBits(timesPtr, bitsPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr, kept)
+  } else if (kernel === 'Int64') {
+    const valuesPtr = columns.int64s(batch.map(BigInt))
+    call.accumulateWindowsInt64(timesPtr, valuesPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr, kept)
+  } else {
+    const valuesPtr = columns.float64s(batch)
+    call.accumulateWindowsFloat64(timesPtr, valuesPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr, kept)
+  }
+}
+
+function newState(bucketCount: number): number {
+  const statePtr = columns.target(call.windowStateByteLength(bucketCount))
+  call.initWindows(statePtr, bucketCount)
+  return statePtr
+}
+
+function finished(statePtr: number, bucketCount: number, aggregate: Aggregate): number[] {
+  const targetPtr = columns.target(bucketCount * 8)
+  call.finishWindows(statePtr, bucketCount, aggregates.indexOf(aggregate), targetPtr)
+  return columns.readFloat64s(targetPtr, bucketCount)
+}
+
+/** Feeds the whole series in batches cut at random places. */
+function feedInBatches(kernel: Kernel, windows: Windows, series: Series, statePtr: number, kept = allOfThem): void {
+  const batchCount = random.integer(1, 5)
+  const cuts = random.list(batchCount - 1, () => random.integer(0, series.timesNs.length + 1)).sort((a, b) => a - b)
+  const edges = [0, ...cuts, series.timesNs.length]
+  for (let at = 0; at < batchCount; at++) feed(kernel, windows, series, statePtr, edges[at]!, edges[at + 1]!, kept)
+}
+
+/** Ascending times around 1970, of one of the shapes that runs of rows come in. */
+function randomTimes(rowCount: number): bigint[] {
+  const shape = random.integer(0, 4)
+  const meanStepNs = random.pick([0, 1, 3, 50, 1000])
+  let timeNs = -BigInt(Math.floor((rowCount * meanStepNs) / 2))
+  return random.list(rowCount, () => {
+    if (shape === 0) timeNs += BigInt(meanStepNs)
+    else if (shape === 1) timeNs += BigInt(random.integer(0, 2 * meanStepNs + 1))
+    else if (shape === 2) timeNs += random.chance(0.05) ? BigInt(random.integer(0, 40 * meanStepNs + 1)) : 0n
+    else timeNs += random.chance(0.02) ? BigInt(random.integer(0, 200 * meanStepNs + 1)) : BigInt(meanStepNs)
+    return timeNs
+  })
+}
+
+/** Buckets that begin before, in or after the series and hold from less than one to all of its rows. */
+function randomWindows(timesNs: readonly bigint[]): Windows {
+  const first = timesNs[0] ?? 0n
+  const spanNs = (timesNs.at(-1) ?? 0n) - first + 1n
+  const bucketCount = random.integer(1, 40)
+  const stepNs = spanNs / BigInt(random.pick([1, 2, 5, 10, bucketCount, 100])) + BigInt(random.integer(1, 4))
+  const startNs = first + (spanNs * BigInt(random.integer(-20, 60))) / 100n
+  return { startNs, stepNs, bucketCount }
+}
+
+function randomSeries(rowCount: number, value: () => number): Series {
+  const validity = random.chance(0.5) ? null : random.bits(rowCount)
+  return { timesNs: randomTimes(rowCount), values: random.list(rowCount, value), validity }
+}
+
+const valueMakers: Record<Kernel, () => number> = {
+  Float64: () => random.float64(0),
+  Int64: () => random.integer(-(2 ** 40), 2 ** 40),
+  Bits: () => (random.chance(0.5) ? 1 : 0),
+  Count: () => 0,
+}
+
+for (const kernel of ['Float64', 'Int64', 'Bits'] as const) {
+  test(`every aggregate of every bucket of ${kernel} values equals its definition, however the batches are cut`, () => {
+    for (const rowCount of [...rowCounts, 3000, 5000]) {
+      for (let round = 0; round < 6; round++) {
+        const series = randomSeries(rowCount, valueMakers[kernel])
+        const windows = randomWindows(series.timesNs)
+        const buckets = bucketsOf(windows, series)
+        const statePtr = newState(windows.bucketCount)
+        feedInBatches(kernel, windows, series, statePtr)
+        for (const aggregate of aggregates) {
+          const actual = finished(statePtr, windows.bucketCount, aggregate)
+          for (const [bucket, values] of buckets.entries()) expectAggregate(actual[bucket]!, values, aggregate)
+        }
+        columns.expectGuardsIntact()
+        columns.clear()
+      }
+    }
+  })
+}
+
+test('rows that are no numbers are counted', () => {
+  for (const rowCount of rowCounts) {
+    const series = randomSeries(rowCount, valueMakers.Count)
+    const windows = randomWindows(series.timesNs)
+    const statePtr = newState(windows.bucketCount)
+    feedInBatches('Count', windows, series, statePtr)
+    const counts = bucketsOf(windows, series).map((values) => values.length || Number.NaN)
+    expect(finished(statePtr, windows.bucketCount, 'count')).toEqual(counts)
+    columns.clear()
+  }
+})
+
+test('each aggregate needs only what it says it needs, and the rest of the state stays as it began', () => {
+  const needs: Record<Aggregate, number> = {
+    count: 0,
+    sum: which.sum,
+    avg: which.sum,
+    min: which.extremes,
+    max: which.extremes,
+    last: which.last,
+    sqr: which.variance,
+    stdvar: which.variance,
+    stddev: which.variance,
+  }
+  for (const aggregate of aggregates) {
+    for (const rowCount of [1, 5, 64, 300, 5000]) {
+      const kept = needs[aggregate]
+      const series = randomSeries(rowCount, valueMakers.Float64)
+      const windows = randomWindows(series.timesNs)
+      const { bucketCount } = windows
+      const statePtr = newState(bucketCount)
+      feedInBatches('Float64', windows, series, statePtr, kept)
+      const actual = finished(statePtr, bucketCount, aggregate)
+      for (const [bucket, values] of bucketsOf(windows, series).entries()) {
+        expectAggregate(actual[bucket]!, values, aggregate)
+      }
+      const parts = [
+        [which.sum, [1], 0],
+        [which.extremes, [2], Infinity],
+        [which.last, [4], Number.NaN],
+      ] as const
+      for (const [part, [at], initial] of parts) {
+        if (kept & part) continue
+        const untouched = columns.readFloat64s(statePtr + at * bucketCount * 8, bucketCount)
+        expect(untouched).toEqual(untouched.map(() => initial))
+      }
+      columns.clear()
+    }
+  }
+})
+
+test('NaN anywhere in a bucket makes all but count and last NaN, and only in that bucket, across batches too', () => {
+  for (const length of [1, 2, 3, 5, 8, 16, 63, 64, 65, 200]) {
+    for (const at of [0, length >> 1, length - 1]) {
+      const rowCount = length * 3
+      const values = random.list(rowCount, (row) => (row === length + at ? Number.NaN : row + 1))
+      const timesNs = random.list(rowCount, BigInt)
+      const windows = { startNs: 0n, stepNs: BigInt(length), bucketCount: 3 }
+      for (const validity of [null, random.list(rowCount, (row) => row % 5 !== 4 || row === length + at)]) {
+        const buckets = bucketsOf(windows, { timesNs, values, validity })
+        const statePtr = newState(3)
+        feedInBatches('Float64', windows, { timesNs, values, validity }, statePtr)
+        for (const aggregate of aggregates) {
+          const actual = finished(statePtr, 3, aggregate)
+          for (const [bucket, bucketValues] of buckets.entries()) {
+            expectAggregate(actual[bucket]!, bucketValues, aggregate)
+          }
+        }
+        for (const aggregate of ['sum', 'sqr', 'min', 'max', 'avg'] as const) {
+          expect(finished(statePtr, 3, aggregate)[1]).toBeNaN()
+        }
+      }
+      columns.clear()
+    }
+  }
+})
+
+test('a missing NaN does not count', () => {
+  const series = { timesNs: [0n, 1n, 2n], values: [1, Number.NaN, 3], validity: [true, false, true] }
+  const windows = { startNs: 0n, stepNs: 10n, bucketCount: 1 }
+  const statePtr = newState(1)
+  feed('Float64', windows, series, statePtr, 0, 3, allOfThem)
+  expect(aggregates.map((aggregate) => finished(statePtr, 1, aggregate)[0])).toEqual([
+    2,
+    4,
+    10,
+    1,
+    3,
+    3,
+    2,
+    2,
+    Math.sqrt(2),
+  ])
+})
+
+test('infinite values: sum, min, max and sqr as arithmetic says, and no variance', () => {
+  for (const length of [1, 2, 9, 100]) {
+    for (const infinities of [[Infinity], [-Infinity], [Infinity, -Infinity], [Infinity, Infinity]]) {
+      const values = random.list(length, (row) => infinities[row] ?? row)
+      const windows = { startNs: 0n, stepNs: 1000n, bucketCount: 1 }
+      const statePtr = newState(1)
+      const series = { timesNs: random.list(length, BigInt), values, validity: null }
+      feedInBatches('Float64', windows, series, statePtr)
+      for (const aggregate of aggregates) expectAggregate(finished(statePtr, 1, aggregate)[0]!, values, aggregate)
+    }
+  }
+})
+
+test('the least zero is -0 and the greatest is 0, however the batches are cut', () => {
+  for (const length of [2, 3, 8, 9, 70]) {
+    for (const zeros of [
+      [0, -0],
+      [-0, 0],
+    ]) {
+      const values = random.list(length, (row) => zeros[row] ?? zeros[1]!)
+      const series = { timesNs: random.list(length, BigInt), values, validity: null }
+      const windows = { startNs: 0n, stepNs: 1000n, bucketCount: 1 }
+      for (const kept of [which.extremes, which.extremes + which.sum]) {
+        const statePtr = newState(1)
+        feedInBatches('Float64', windows, series, statePtr, kept)
+        expect(finished(statePtr, 1, 'min')).toEqual([-0])
+        expect(finished(statePtr, 1, 'max')).toEqual([0])
+      }
+    }
+  }
+})
+
+test('variance is right where the values are far from zero and close together', () => {
+  const offset = 1e9
+  const rowCount = 10_000
+  const small = random.list(rowCount, () => random.next())
+  const series = {
+    timesNs: random.list(rowCount, BigInt),
+    values: small.map((value) => value + offset),
+    validity: null,
+  }
+  const windows = { startNs: 0n, stepNs: BigInt(rowCount), bucketCount: 1 }
+  const statePtr = newState(1)
+  feedInBatches('Float64', windows, series, statePtr)
+  const expected = aggregateOf(
+    series.values.map((value) => value - offset),
+    'stdvar',
+  )
+  // The mean is 3.5e9 standard deviations away: merging may lose 2^-53 × 3.5e9, where the textbook formula loses all.
+  expect(Math.abs(finished(statePtr, 1, 'stdvar')[0]! / expected - 1)).toBeLessThan(4e-7)
+})
+
+test('times and buckets may reach the ends of int64', () => {
+  const lowest = -(2n ** 63n)
+  const highest = 2n ** 63n - 1n
+  const timesNs = [lowest, lowest, lowest + 1n, -1n, 0n, highest - 1n, highest, highest, highest]
+  const series = { timesNs, values: timesNs.map((_, row) => 2 ** row), validity: null }
+  const cases: Windows[] = [
+    { startNs: lowest, stepNs: highest, bucketCount: 3 },
+    { startNs: lowest, stepNs: highest, bucketCount: 1000 },
+    { startNs: lowest, stepNs: 2n ** 62n, bucketCount: 4 },
+    { startNs: lowest + 1n, stepNs: 1n, bucketCount: 5 },
+    { startNs: highest, stepNs: highest, bucketCount: 2 },
+    { startNs: highest - 1n, stepNs: 1n, bucketCount: 7 },
+    { startNs: 0n, stepNs: 2n ** 62n, bucketCount: 2 },
+  ]
+  for (const windows of cases) {
+    const statePtr = newState(windows.bucketCount)
+    feedInBatches('Float64', windows, series, statePtr)
+    const sums = bucketsOf(windows, series).map((values) => aggregateOf(values, 'sum'))
+    expect(finished(statePtr, windows.bucketCount, 'sum')).toEqual(sums)
+    columns.expectGuardsIntact()
+  }
+})
+
+test('int64 values are rounded to float64 one by one', () => {
+  const values = random.list(200, () => random.int64())
+  const timesPtr = columns.int64s(values.map((_, row) => BigInt(row)))
+  const statePtr = newState(200)
+  call.accumulateWindowsInt64(timesPtr, columns.int64s(values), 0, 200, 0n, 1n, 200, statePtr, allOfThem)
+  for (const aggregate of ['sum', 'min', 'max', 'last', 'avg'] as const) {
+    expect(finished(statePtr, 200, aggregate)).toEqual(values.map(Number))
+  }
+})
+
+test('two states of the same buckets combine to the state of both parts', () => {
+  for (const rowCount of rowCounts) {
+    const series = randomSeries(rowCount, valueMakers.Float64)
+    const windows = randomWindows(series.timesNs)
+    const { bucketCount } = windows
+    const cut = random.integer(0, rowCount + 1)
+    const early = newState(bucketCount)
+    const late = newState(bucketCount)
+    feed('Float64', windows, series, early, 0, cut, allOfThem)
+    feed('Float64', windows, series, late, cut, rowCount, allOfThem)
+    call.combineWindows(late, early, bucketCount)
+    const buckets = bucketsOf(windows, series)
+    for (const aggregate of aggregates) {
+      const actual = finished(early, bucketCount, aggregate)
+      for (const [bucket, values] of buckets.entries()) expectAggregate(actual[bucket]!, values, aggregate)
+    }
+    columns.expectGuardsIntact()
+    columns.clear()
+  }
+})
+
+test('the rate is the difference of last values over the time between the buckets that have rows', () => {
+  const seconds = (second: number) => BigInt(second) * 1_000_000_000n
+  const series = {
+    timesNs: [seconds(0), seconds(60), seconds(120), seconds(180), seconds(600)],
+    values: [10, 20, 30, 40, 4],
+    validity: null,
+  }
+  const windows = { startNs: seconds(-120), stepNs: seconds(120), bucketCount: 8 }
+  const statePtr = newState(8)
+  feed('Float64', windows, series, statePtr, 0, 5, which.last)
+  const targetPtr = columns.target(8 * 8)
+  call.finishRate(statePtr, 8, windows.startNs, windows.stepNs, targetPtr)
+  const none = Number.NaN
+  expect(columns.readFloat64s(targetPtr, 8)).toEqual([none, none, 20 / 120, none, none, none, -36 / 480, none])
+})
+
+test('the buckets that have rows are marked beside those that others marked', () => {
+  for (const bucketCount of [1, 7, 8, 9, 64, 100]) {
+    const occupied = random.bits(bucketCount)
+    const marked = random.bits(bucketCount)
+    const rows = [...occupied.keys()].filter((bucket) => occupied[bucket])
+    const statePtr = newState(bucketCount)
+    const timesPtr = columns.int64s(rows.map(BigInt))
+    call.accumulateWindowsCount(timesPtr, 0, rows.length, 0n, 1n, bucketCount, statePtr)
+    const maskPtr = columns.bits(marked)
+    expect(call.occupiedWindows(statePtr, bucketCount, maskPtr)).toBe(rows.length)
+    expect(columns.readBits(maskPtr, bucketCount)).toEqual(marked.map((bit, bucket) => bit || occupied[bucket]!))
+  }
+})
+
+test('times in no order write nothing outside the state', () => {
+  for (let round = 0; round < 50; round++) {
+    const timesNs = random.list(100, () => random.int64())
+    const series = { timesNs, values: random.list(100, () => 1), validity: null }
+    const windows = { startNs: random.int64(), stepNs: BigInt(random.integer(1, 2 ** 50)), bucketCount: 5 }
+    feed('Float64', windows, series, newState(5), 0, 100, allOfThem)
+    columns.expectGuardsIntact()
+  }
+})
+
+test('a step of 0 or less is a mistake that stops the request', () => {
+  const statePtr = newState(1)
+  const timesPtr = columns.int64s([0n])
+  for (const stepNs of [0n, -1n]) {
+    expect(() => call.accumulateWindowsCount(timesPtr, 0, 1, 0n, stepNs, 1, statePtr)).toThrow(WebAssembly.RuntimeError)
+  }
+})
