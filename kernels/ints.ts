@@ -139,24 +139,64 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
     first = readInteger(firstPtr)
   }
   if (unpackBlocks(source, end, count, targetPtr) < 0) return -1
-  if (order === 0) {
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<i64>(ptr, base + unzigzag(load<u64>(ptr)))
-  } else if (order === 1) {
-    let value = first - base
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) {
-      value += base + unzigzag(load<u64>(ptr))
-      store<i64>(ptr, value)
-    }
-  } else {
-    let value = first - base
-    let delta = base
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) {
-      delta += unzigzag(load<u64>(ptr))
-      value += delta
-      store<i64>(ptr, value)
-    }
-  }
+  if (order === 0) addBase(targetPtr, count, base)
+  else if (order === 1) addDeltas(targetPtr, count, first - base, base)
+  else addDeltasOfDeltas(targetPtr, count, first - base, base)
   return 0
+}
+
+/** unzigzag of two codes. */
+function unzigzagPair(codes: v128): v128 {
+  return v128.xor(i64x2.shr_u(codes, 1), i64x2.neg(v128.and(codes, i64x2.splat(1))))
+}
+
+/** In place: values[i] = base + residual(codes[i]). */
+function addBase(ptr: usize, count: i32, base: i64): void {
+  const end = ptr + ((<usize>count) << 3)
+  const bases = i64x2.splat(base)
+  let at = ptr
+  for (; at + 32 <= end; at += 32) {
+    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at))))
+    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at, 16))), 16)
+  }
+  for (; at < end; at += 8) store<i64>(at, base + unzigzag(load<u64>(at)))
+}
+
+/** In place: values[i] = values[i - 1] + base + residual(codes[i]), where values[-1] is `before`. */
+function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
+  const end = ptr + ((<usize>count) << 3)
+  const bases = i64x2.splat(base)
+  const zero = i64x2.splat(0)
+  let carry = i64x2.splat(before)
+  let at = ptr
+  for (; at + 32 <= end; at += 32) {
+    // Sums within pairs, then of the pairs, then of all before: two additions a step wait for the step before.
+    const a = i64x2.add(bases, unzigzagPair(v128.load(at)))
+    const b = i64x2.add(bases, unzigzagPair(v128.load(at, 16)))
+    const aSums = i64x2.add(a, v128.shuffle<i64>(zero, a, 0, 2))
+    const bSums = i64x2.add(b, v128.shuffle<i64>(zero, b, 0, 2))
+    const abSums = i64x2.add(bSums, v128.shuffle<i64>(aSums, aSums, 1, 1))
+    v128.store(at, i64x2.add(carry, aSums))
+    v128.store(at, i64x2.add(carry, abSums), 16)
+    carry = i64x2.add(carry, v128.shuffle<i64>(abSums, abSums, 1, 1))
+  }
+  let value = i64x2.extract_lane(carry, 0)
+  for (; at < end; at += 8) {
+    value += base + unzigzag(load<u64>(at))
+    store<i64>(at, value)
+  }
+}
+
+/** In place: values[i] = values[i - 1] + deltas[i], deltas[i] = deltas[i - 1] + residual(codes[i]). */
+function addDeltasOfDeltas(ptr: usize, count: i32, before: i64, deltaBefore: i64): void {
+  const end = ptr + ((<usize>count) << 3)
+  let value = before
+  let delta = deltaBefore
+  for (let at = ptr; at < end; at += 8) {
+    delta += unzigzag(load<u64>(at))
+    value += delta
+    store<i64>(at, value)
+  }
 }
 
 function writeProgression(targetPtr: usize, first: i64, step: i64): i32 {

@@ -317,16 +317,61 @@ function unpackBlock(ptr: usize, end: usize, count: i32, targetPtr: usize): usiz
   if (width === 0) return unpackSparse(ptr, end, count, escapeWidth, targetPtr)
   const source = unpackCodes(ptr + 2, end, count, width, targetPtr)
   if (source === 0) return 0
-  const marker = lowBits(width)
-  let bitIndex: usize = 0
-  const bitCount = (end - source) << 3
-  for (let at = targetPtr; at < targetPtr + ((<usize>count) << 3); at += 8) {
-    if (load<u64>(at) !== marker) continue
-    if (bitIndex + <usize>escapeWidth > bitCount) return 0
-    store<u64>(at, marker + readBits(source, end, bitIndex, escapeWidth))
-    bitIndex += <usize>escapeWidth
+  return unpackEscapes(source, end, count, lowBits(width), escapeWidth, targetPtr)
+}
+
+/** Puts the escapes of a block where its codes are all ones. Returns where the block ends; 0 when it is malformed. */
+function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i32, targetPtr: usize): usize {
+  // No block has more than 256 escapes of 8 bytes.
+  const bitCount = <i32>min<usize>(end - ptr, BLOCK_COUNT << 3) << 3
+  // Away from the page's end, eight bytes hold any escape of up to 56 bits.
+  const fastBitCount = width <= 56 ? <i32>min<usize>(end - ptr, (BLOCK_COUNT << 3) + 8) * 8 - 64 : -1
+  const mask = lowBits(width)
+  let bitIndex = 0
+  let start = 0
+  for (; start + 64 <= count; start += 64) {
+    const codesPtr = targetPtr + ((<usize>start) << 3)
+    let places = markers(codesPtr, marker)
+    const bitEnd = bitIndex + <i32>popcnt(places) * width
+    if (bitEnd <= fastBitCount) {
+      for (; places !== 0; places &= places - 1) {
+        const excess = (load<u64>(ptr + <usize>(bitIndex >> 3)) >> (bitIndex & 7)) & mask
+        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + excess)
+        bitIndex += width
+      }
+    } else {
+      if (bitEnd > bitCount) return 0
+      for (; places !== 0; places &= places - 1) {
+        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + readBits(ptr, end, bitIndex, width))
+        bitIndex += width
+      }
+    }
   }
-  return source + ((bitIndex + 7) >> 3)
+  for (; start < count; start++) {
+    const at = targetPtr + ((<usize>start) << 3)
+    if (load<u64>(at) !== marker) continue
+    if (bitIndex + width > bitCount) return 0
+    store<u64>(at, marker + readBits(ptr, end, bitIndex, width))
+    bitIndex += width
+  }
+  return ptr + <usize>((bitIndex + 7) >> 3)
+}
+
+/** Which of 64 codes equal the marker, lowest bit first. */
+function markers(codesPtr: usize, marker: u64): u64 {
+  const wanted = i64x2.splat(<i64>marker)
+  let places: u64 = 0
+  for (let i: usize = 0; i < 4; i++) {
+    // 64-bit lanes of 0 or -1 are narrowed step by step until 16 codes are 16 bytes.
+    const ptr = codesPtr + (i << 7)
+    const a = v128.shuffle<i32>(i64x2.eq(v128.load(ptr), wanted), i64x2.eq(v128.load(ptr, 16), wanted), 0, 2, 4, 6)
+    const b = v128.shuffle<i32>(i64x2.eq(v128.load(ptr, 32), wanted), i64x2.eq(v128.load(ptr, 48), wanted), 0, 2, 4, 6)
+    const c = v128.shuffle<i32>(i64x2.eq(v128.load(ptr, 64), wanted), i64x2.eq(v128.load(ptr, 80), wanted), 0, 2, 4, 6)
+    const d = v128.shuffle<i32>(i64x2.eq(v128.load(ptr, 96), wanted), i64x2.eq(v128.load(ptr, 112), wanted), 0, 2, 4, 6)
+    const bytes = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d))
+    places |= (<u64>i8x16.bitmask(bytes)) << (i << 4)
+  }
+  return places
 }
 
 function unpackCodes(ptr: usize, end: usize, count: i32, width: i32, targetPtr: usize): usize {
