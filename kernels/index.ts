@@ -8,6 +8,13 @@ export * from './compare'
 export * from './convert'
 export * from './gather'
 export * from './window'
+export * from './bools'
+export * from './crc'
+export * from './floats'
+export * from './ints'
+export * from './statistics'
+export * from './strings'
+export * from './times'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
 export function trap(message: usize, file: usize, line: u32, column: u32): void {

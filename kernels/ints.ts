@@ -1,0 +1,284 @@
+// int64 pages: integers of one page as small differences, bit-packed. docs/formats.md draws the bytes.
+import {
+  bitLength,
+  integerEnd,
+  lowBits,
+  maxPackedByteLength,
+  packBlocks,
+  readInteger,
+  unpackBlocks,
+  unzigzag,
+  writeInteger,
+  zigzag,
+} from './packing'
+import { CODEC_CONSTANT, CODEC_PACKED, CODEC_PROGRESSION, CODEC_RAW, PAGE_COUNT_MAX } from './page-codecs'
+
+/** Residuals that the choice of an order looks at: runs of 16 spread over the page. */
+const SAMPLE_RUN_COUNT: i32 = 16
+/** Values of which the median is taken; odd. */
+const MEDIAN_COUNT: i32 = 63
+
+/** Bytes that encodeInt64Page writes at most. */
+export function maxEncodedInt64Page(count: i32): i32 {
+  return 32 + maxPackedByteLength(count)
+}
+
+/**
+ * Encodes the values of one page and returns the bytes written, at most maxEncodedInt64Page(count).
+ *
+ * values   count × i64, 8-byte aligned, 1 <= count <= 4096, read only; a missing cell has no value here
+ * target   maxEncodedInt64Page(count) bytes; all of them may be written
+ * scratch  PAGE_SCRATCH bytes, 16-byte aligned, overwritten
+ *
+ * The page holds, in this order of preference: one value; first and step; residuals, bit-packed; raw values. A residual
+ * is what is left of a value after subtracting a base (order 0), the value before it and a base (order 1: delta), or
+ * the value and the difference before it (order 2: delta of deltas). All arithmetic wraps, so every int64 comes back.
+ */
+export function encodeInt64Page(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
+  const first = load<i64>(valuesPtr)
+  const step = count > 1 ? load<i64>(valuesPtr, 8) - first : 0
+  let least = first
+  let greatest = first
+  let isProgression = true
+  let expected = first
+  const end = valuesPtr + ((<usize>count) << 3)
+  for (let ptr = valuesPtr; ptr < end; ptr += 8) {
+    const value = load<i64>(ptr)
+    isProgression = isProgression && value === expected
+    least = min(least, value)
+    greatest = max(greatest, value)
+    expected += step
+  }
+  if (isProgression) return writeProgression(targetPtr, first, step)
+
+  // The base of order 0 is the middle of the range, or where outliers stretch the range, the median.
+  const medians = scratchPtr
+  const histogram = scratchPtr + 1024
+  const middle = <i64>(<u64>least + ((<u64>greatest - <u64>least + 1) >> 1))
+  let order = 0
+  let base = middle
+  let cost = residualCost(valuesPtr, count, 0, middle, histogram)
+  const median = sampleMedian(valuesPtr, count, 0, medians)
+  const medianCost = residualCost(valuesPtr, count, 0, median, histogram)
+  if (medianCost < cost) {
+    cost = medianCost
+    base = median
+  }
+  const delta = sampleMedian(valuesPtr, count, 1, medians)
+  const deltaCost = residualCost(valuesPtr, count, 1, delta, histogram)
+  if (deltaCost < cost) {
+    cost = deltaCost
+    base = delta
+    order = 1
+  }
+  if (residualCost(valuesPtr, count, 2, 0, histogram) < cost) {
+    base = step
+    order = 2
+  }
+
+  let target = targetPtr
+  store<u8>(target, <u8>CODEC_PACKED)
+  store<u8>(target, <u8>order, 1)
+  target = writeInteger(target + 2, base)
+  if (order > 0) target = writeInteger(target, first)
+  const residuals = scratchPtr
+  writeResiduals(valuesPtr, count, order, base, residuals)
+  target += packBlocks(residuals, count, target, scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3))
+  const byteLength = <i32>(target - targetPtr)
+  if (byteLength <= count << 3) return byteLength
+  store<u8>(targetPtr, <u8>CODEC_RAW)
+  memory.copy(targetPtr + 1, valuesPtr, (<usize>count) << 3)
+  return 1 + (count << 3)
+}
+
+/**
+ * Decodes a page of `count` values. Returns 0, or -1 when the bytes are not such a page; whatever the bytes, it reads
+ * only [page, page + byteLength) and writes only count × 8 bytes at target (also when it fails).
+ *
+ * target  count × i64, 8-byte aligned
+ */
+export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usize): i32 {
+  if (byteLength < 1 || count < 1 || count > PAGE_COUNT_MAX) return -1
+  const end = pagePtr + <usize>byteLength
+  const codec = <i32>load<u8>(pagePtr)
+  const valueEnd = targetPtr + ((<usize>count) << 3)
+  if (codec === CODEC_RAW) {
+    if (byteLength !== 1 + (count << 3)) return -1
+    memory.copy(targetPtr, pagePtr + 1, (<usize>count) << 3)
+    return 0
+  }
+  if (codec === CODEC_CONSTANT || codec === CODEC_PROGRESSION) {
+    let source = integerEnd(pagePtr + 1, end)
+    if (source === 0) return -1
+    let value = readInteger(pagePtr + 1)
+    let step: i64 = 0
+    if (codec === CODEC_PROGRESSION) {
+      const stepPtr = source
+      source = integerEnd(stepPtr, end)
+      if (source === 0) return -1
+      step = readInteger(stepPtr)
+    }
+    if (source !== end) return -1
+    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) {
+      store<i64>(ptr, value)
+      value += step
+    }
+    return 0
+  }
+  if (codec !== CODEC_PACKED || byteLength < 2) return -1
+  const order = <i32>load<u8>(pagePtr, 1)
+  if (order > 2) return -1
+  let source = integerEnd(pagePtr + 2, end)
+  if (source === 0) return -1
+  const base = readInteger(pagePtr + 2)
+  let first: i64 = 0
+  if (order > 0) {
+    const firstPtr = source
+    source = integerEnd(firstPtr, end)
+    if (source === 0) return -1
+    first = readInteger(firstPtr)
+  }
+  if (unpackBlocks(source, end, count, targetPtr) < 0) return -1
+  if (order === 0) addBase(targetPtr, count, base)
+  else if (order === 1) addDeltas(targetPtr, count, first - base, base)
+  else addDeltasOfDeltas(targetPtr, count, first - base, base)
+  return 0
+}
+
+/** unzigzag of two codes. */
+function unzigzagPair(codes: v128): v128 {
+  return v128.xor(i64x2.shr_u(codes, 1), i64x2.neg(v128.and(codes, i64x2.splat(1))))
+}
+
+/** In place: values[i] = base + residual(codes[i]). */
+function addBase(ptr: usize, count: i32, base: i64): void {
+  const end = ptr + ((<usize>count) << 3)
+  const bases = i64x2.splat(base)
+  let at = ptr
+  for (; at + 32 <= end; at += 32) {
+    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at))))
+    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at, 16))), 16)
+  }
+  for (; at < end; at += 8) store<i64>(at, base + unzigzag(load<u64>(at)))
+}
+
+/** In place: values[i] = values[i - 1] + base + residual(codes[i]), where values[-1] is `before`. */
+function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
+  const end = ptr + ((<usize>count) << 3)
+  const bases = i64x2.splat(base)
+  const zero = i64x2.splat(0)
+  let carry = i64x2.splat(before)
+  let at = ptr
+  for (; at + 32 <= end; at += 32) {
+    // Sums within pairs, then of the pairs, then of all before: two additions a step wait for the step before.
+    const a = i64x2.add(bases, unzigzagPair(v128.load(at)))
+    const b = i64x2.add(bases, unzigzagPair(v128.load(at, 16)))
+    const aSums = i64x2.add(a, v128.shuffle<i64>(zero, a, 0, 2))
+    const bSums = i64x2.add(b, v128.shuffle<i64>(zero, b, 0, 2))
+    const abSums = i64x2.add(bSums, v128.shuffle<i64>(aSums, aSums, 1, 1))
+    v128.store(at, i64x2.add(carry, aSums))
+    v128.store(at, i64x2.add(carry, abSums), 16)
+    carry = i64x2.add(carry, v128.shuffle<i64>(abSums, abSums, 1, 1))
+  }
+  let value = i64x2.extract_lane(carry, 0)
+  for (; at < end; at += 8) {
+    value += base + unzigzag(load<u64>(at))
+    store<i64>(at, value)
+  }
+}
+
+/** In place: values[i] = values[i - 1] + deltas[i], deltas[i] = deltas[i - 1] + residual(codes[i]). */
+function addDeltasOfDeltas(ptr: usize, count: i32, before: i64, deltaBefore: i64): void {
+  const end = ptr + ((<usize>count) << 3)
+  let value = before
+  let delta = deltaBefore
+  for (let at = ptr; at < end; at += 8) {
+    delta += unzigzag(load<u64>(at))
+    value += delta
+    store<i64>(at, value)
+  }
+}
+
+function writeProgression(targetPtr: usize, first: i64, step: i64): i32 {
+  store<u8>(targetPtr, <u8>(step === 0 ? CODEC_CONSTANT : CODEC_PROGRESSION))
+  let target = writeInteger(targetPtr + 1, first)
+  if (step !== 0) target = writeInteger(target, step)
+  return <i32>(target - targetPtr)
+}
+
+/** What is left of the value at ptr after subtracting what its order predicts from the `order` values before it. */
+function residual(ptr: usize, order: i32): i64 {
+  const value = load<i64>(ptr)
+  if (order === 0) return value
+  const delta = value - load<i64>(ptr - 8)
+  if (order === 1) return delta
+  return delta - (load<i64>(ptr - 8) - load<i64>(ptr - 16))
+}
+
+/** The median of 63 residuals spread over the page. Scratch: 512 bytes. */
+function sampleMedian(valuesPtr: usize, count: i32, order: i32, sortedPtr: usize): i64 {
+  const available = count - order
+  const sampleCount = min(MEDIAN_COUNT, available)
+  for (let k = 0; k < sampleCount; k++) {
+    const i = order + (k * available) / sampleCount
+    const value = residual(valuesPtr + ((<usize>i) << 3), order)
+    let at = sortedPtr + ((<usize>k) << 3)
+    for (; at > sortedPtr && load<i64>(at - 8) > value; at -= 8) store<i64>(at, load<i64>(at - 8))
+    store<i64>(at, value)
+  }
+  return load<i64>(sortedPtr + ((<usize>sampleCount >> 1) << 3))
+}
+
+/** About how many bits the residuals of an order need, seen on 256 of them. Scratch: 260 bytes. */
+function residualCost(valuesPtr: usize, count: i32, order: i32, base: i64, histogram: usize): i32 {
+  memory.fill(histogram, 0, 65 * 4)
+  const runLength = min(16, count)
+  const runCount = count <= SAMPLE_RUN_COUNT * 16 ? (count + 15) / 16 : SAMPLE_RUN_COUNT
+  let largest: u64 = 0
+  let sampleCount = 0
+  for (let run = 0; run < runCount; run++) {
+    const start = runCount === 1 ? 0 : (run * (count - runLength)) / (runCount - 1)
+    for (let i = max(start, order); i < start + runLength; i++) {
+      const code = zigzag(residual(valuesPtr + ((<usize>i) << 3), order) - base)
+      largest = max(largest, code)
+      const slot = histogram + ((<usize>bitLength(code + 1)) << 2)
+      store<u32>(slot, load<u32>(slot) + 1)
+      sampleCount++
+    }
+  }
+  const plainWidth = bitLength(largest)
+  let bitCountMin = sampleCount * plainWidth
+  let escapeCount = <i32>load<u32>(histogram)
+  if (plainWidth < 64) escapeCount += <i32>load<u32>(histogram + ((<usize>plainWidth + 1) << 2))
+  for (let w = plainWidth - 1; w >= 0; w--) {
+    escapeCount += <i32>load<u32>(histogram + ((<usize>w + 1) << 2))
+    if (w === 0) escapeCount = sampleCount - <i32>load<u32>(histogram, 4)
+    const escapeBitCount = w === 0 ? plainWidth + 8 : bitLength(largest - lowBits(w))
+    bitCountMin = min(bitCountMin, sampleCount * w + escapeCount * escapeBitCount)
+  }
+  // Orders 1 and 2 see fewer values of a small page.
+  return sampleCount === 0 ? 0 : (bitCountMin << 8) / sampleCount
+}
+
+/** Writes count zigzag codes; those before the order's first residual are 0. */
+function writeResiduals(valuesPtr: usize, count: i32, order: i32, base: i64, codesPtr: usize): void {
+  const byteLength = (<usize>count) << 3
+  if (order === 0) {
+    for (let at: usize = 0; at < byteLength; at += 8)
+      store<u64>(codesPtr + at, zigzag(load<i64>(valuesPtr + at) - base))
+    return
+  }
+  store<u64>(codesPtr, 0)
+  if (order === 1) {
+    for (let at: usize = 8; at < byteLength; at += 8) {
+      store<u64>(codesPtr + at, zigzag(load<i64>(valuesPtr + at) - load<i64>(valuesPtr + at - 8) - base))
+    }
+    return
+  }
+  let delta = base
+  for (let at: usize = 8; at < byteLength; at += 8) {
+    const next = load<i64>(valuesPtr + at) - load<i64>(valuesPtr + at - 8)
+    store<u64>(codesPtr + at, zigzag(next - delta))
+    delta = next
+  }
+}

@@ -1,0 +1,404 @@
+// Bit packing: blocks of unsigned 64-bit codes in as few bits as most of them need, the rest as escapes.
+// Internal to the page codecs (ints.ts, times.ts, floats.ts, strings.ts, bools.ts); docs/formats.md draws the bytes.
+
+/** Codes of one block: large enough that its header is small change, small enough to follow the data. */
+export const BLOCK_COUNT: i32 = 256
+/** Codes of one vertical group, the unit of the SIMD loops. */
+export const GROUP_COUNT: i32 = 128
+/** Bit of a block's first byte: the block has escapes. */
+const ESCAPES: i32 = 128
+/** Scratch of packBlocks. */
+export const PACK_SCRATCH: usize = 8192
+
+/** Bits needed to write x: 0 for 0, 64 for 2^63 and more. */
+export function bitLength(x: u64): i32 {
+  return 64 - <i32>clz(x)
+}
+
+/** All ones in the lowest `width` bits, 0 to 64. */
+export function lowBits(width: i32): u64 {
+  return width === 0 ? 0 : ~(<u64>0) >> (64 - width)
+}
+
+/** 0, -1, 1, -2, 2 … as 0, 1, 2, 3, 4 … */
+export function zigzag(x: i64): u64 {
+  return ((<u64>x) << 1) ^ <u64>(x >> 63)
+}
+
+export function unzigzag(z: u64): i64 {
+  return <i64>((z >> 1) ^ (0 - (z & 1)))
+}
+
+/** Bytes of `count` codes of `width` bits. */
+export function packedByteLength(count: i32, width: i32): i32 {
+  return (count * width + 7) >> 3
+}
+
+/**
+ * Reads `width` bits (0 to 64) from bit `bitIndex` of the bytes [ptr, end), lowest bit first.
+ * The caller knows that the bits lie inside; bytes beyond `end` are not touched.
+ */
+export function readBits(ptr: usize, end: usize, bitIndex: usize, width: i32): u64 {
+  const at = ptr + (bitIndex >> 3)
+  const shift = <u64>(bitIndex & 7)
+  let bits: u64 = 0
+  let above: u64 = 0
+  if (at + 9 <= end) {
+    bits = load<u64>(at)
+    above = load<u8>(at, 8)
+  } else {
+    for (let i: usize = 0; at + i < end && i < 8; i++) bits |= (<u64>load<u8>(at + i)) << ((<u64>i) << 3)
+    if (at + 8 < end) above = load<u8>(at, 8)
+  }
+  bits >>= shift
+  if (<i32>shift + width > 64) bits |= above << (64 - shift)
+  return bits & lowBits(width)
+}
+
+/** Writes `count` codes of `width` bits (0 to 64) one after the other, lowest bit first; returns the bytes written. */
+export function packBits(codesPtr: usize, count: i32, width: i32, targetPtr: usize): i32 {
+  let held: u64 = 0
+  let heldCount = 0
+  let target = targetPtr
+  const end = codesPtr + ((<usize>count) << 3)
+  for (let ptr = codesPtr; ptr < end; ptr += 8) {
+    const code = load<u64>(ptr)
+    held |= code << heldCount
+    heldCount += width
+    if (heldCount >= 64) {
+      store<u64>(target, held)
+      target += 8
+      heldCount -= 64
+      held = heldCount === 0 ? 0 : code >> (width - heldCount)
+    }
+  }
+  for (; heldCount > 0; heldCount -= 8) {
+    store<u8>(target, <u8>held)
+    held >>= 8
+    target++
+  }
+  return <i32>(target - targetPtr)
+}
+
+/** Reads what packBits wrote as u64 codes. The caller has checked that the codes end at or before `end`. */
+export function unpackBits(ptr: usize, end: usize, count: i32, width: i32, targetPtr: usize): void {
+  let bitIndex: usize = 0
+  for (let i = 0; i < count; i++) {
+    store<u64>(targetPtr + ((<usize>i) << 3), readBits(ptr, end, bitIndex, width))
+    bitIndex += <usize>width
+  }
+}
+
+/** Writes an integer as its byte length (0 to 8) and its lowest bytes; returns where it ends. Touches 9 bytes. */
+export function writeInteger(targetPtr: usize, value: i64): usize {
+  const length = (bitLength(zigzag(value)) + 7) >> 3
+  store<u8>(targetPtr, <u8>length)
+  store<i64>(targetPtr, value, 1)
+  return targetPtr + 1 + <usize>length
+}
+
+/** Where the integer at ptr ends, 0 when it does not end at or before `end`. */
+export function integerEnd(ptr: usize, end: usize): usize {
+  if (ptr >= end) return 0
+  const length = <usize>load<u8>(ptr)
+  return length > 8 || end - ptr - 1 < length ? 0 : ptr + 1 + length
+}
+
+/** The integer at ptr, which integerEnd has found complete. */
+export function readInteger(ptr: usize): i64 {
+  const length = <i32>load<u8>(ptr)
+  let bits: u64 = 0
+  for (let i = 0; i < length; i++) bits |= (<u64>load<u8>(ptr + 1 + <usize>i)) << (i << 3)
+  const unused = 64 - (length << 3)
+  return length === 0 ? 0 : <i64>(bits << unused) >> unused
+}
+
+// A group of 128 codes is packed "vertically", so that every lane of a SIMD register is shifted by the same amount
+// (Lemire and Boytsov: Decoding billions of integers per second through vectorization, 2015, section 4).
+// Up to 32 bits: row r holds codes 4r … 4r+3 in four 32-bit lanes. Wider: codes 2r and 2r+1 in two 64-bit lanes.
+// Each lane is a stream of its own, lowest bit first, cut into words; the words of all lanes stand side by side.
+// Either way the group is 16 × width bytes.
+
+/** Packs 128 codes of `width` (0 to 64) bits each into 16 × width bytes. */
+export function packGroup(codesPtr: usize, width: i32, targetPtr: usize): void {
+  if (width === 0) return
+  let held = i64x2.splat(0)
+  let heldCount = 0
+  let target = targetPtr
+  if (width <= 32) {
+    for (let ptr = codesPtr; ptr < codesPtr + 1024; ptr += 32) {
+      const row = v128.shuffle<i32>(v128.load(ptr), v128.load(ptr, 16), 0, 2, 4, 6)
+      held = v128.or(held, i32x4.shl(row, heldCount))
+      heldCount += width
+      if (heldCount >= 32) {
+        v128.store(target, held)
+        target += 16
+        heldCount -= 32
+        held = heldCount === 0 ? i64x2.splat(0) : i32x4.shr_u(row, width - heldCount)
+      }
+    }
+    return
+  }
+  for (let ptr = codesPtr; ptr < codesPtr + 1024; ptr += 16) {
+    const row = v128.load(ptr)
+    held = v128.or(held, i64x2.shl(row, heldCount))
+    heldCount += width
+    if (heldCount >= 64) {
+      v128.store(target, held)
+      target += 16
+      heldCount -= 64
+      held = heldCount === 0 ? i64x2.splat(0) : i64x2.shr_u(row, width - heldCount)
+    }
+  }
+}
+
+/** Unpacks 128 codes of `width` (0 to 64) bits from 16 × width bytes into u64. */
+export function unpackGroup(sourcePtr: usize, width: i32, targetPtr: usize): void {
+  if (width === 0) {
+    memory.fill(targetPtr, 0, 1024)
+    return
+  }
+  let source = sourcePtr + 16
+  let held = v128.load(sourcePtr)
+  let heldCount = 0
+  if (width <= 32) {
+    const mask = i32x4.splat(<i32>lowBits(width))
+    for (let target = targetPtr; target < targetPtr + 1024; target += 32) {
+      let row = i32x4.shr_u(held, heldCount)
+      heldCount += width
+      if (heldCount >= 32) {
+        heldCount -= 32
+        if (target !== targetPtr + 992) held = v128.load(source)
+        source += 16
+        if (heldCount !== 0) row = v128.or(row, i32x4.shl(held, width - heldCount))
+      }
+      row = v128.and(row, mask)
+      v128.store(target, i64x2.extend_low_i32x4_u(row))
+      v128.store(target, i64x2.extend_high_i32x4_u(row), 16)
+    }
+    return
+  }
+  const mask = i64x2.splat(<i64>lowBits(width))
+  for (let target = targetPtr; target < targetPtr + 1024; target += 16) {
+    let row = i64x2.shr_u(held, heldCount)
+    heldCount += width
+    if (heldCount >= 64) {
+      heldCount -= 64
+      if (target !== targetPtr + 1008) held = v128.load(source)
+      source += 16
+      if (heldCount !== 0) row = v128.or(row, i64x2.shl(held, width - heldCount))
+    }
+    v128.store(target, v128.and(row, mask))
+  }
+}
+
+/** Bytes that packBlocks writes at most. */
+export function maxPackedByteLength(count: i32): i32 {
+  return (count << 3) + (count / BLOCK_COUNT + 1) * 2
+}
+
+/**
+ * Packs `count` u64 codes in blocks of 256; returns the bytes written, at most maxPackedByteLength.
+ *
+ * Each block takes the width that makes it smallest. In a block with escapes the code of all ones says that the value
+ * is one of the escapes, which follow, less that code, in a width of their own. So a few large values do not widen the
+ * rest (compare PFOR: Zukowski, Heman, Nes, Boncz: Super-scalar RAM-CPU cache compression, ICDE 2006, which chains
+ * positions instead), and frequent small values cost as little as with a two-level prefix code.
+ *
+ * scratch  PACK_SCRATCH bytes, 16-byte aligned
+ */
+export function packBlocks(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
+  let target = targetPtr
+  for (let start = 0; start < count; start += BLOCK_COUNT) {
+    target += packBlock(codesPtr + ((<usize>start) << 3), min(count - start, BLOCK_COUNT), target, scratchPtr)
+  }
+  return <i32>(target - targetPtr)
+}
+
+function packBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): usize {
+  // histogram[n]: codes with bitLength(code + 1) == n, so that a width w leaves an escape for each n above w. The code
+  // 2^64 - 1 wraps to 0 and is an escape at every width.
+  const histogram = scratchPtr
+  memory.fill(histogram, 0, 65 * 4)
+  let largest: u64 = 0
+  const end = codesPtr + ((<usize>count) << 3)
+  for (let ptr = codesPtr; ptr < end; ptr += 8) {
+    const code = load<u64>(ptr)
+    largest = max(largest, code)
+    const slot = histogram + ((<usize>bitLength(code + 1)) << 2)
+    store<u32>(slot, load<u32>(slot) + 1)
+  }
+  const plainWidth = bitLength(largest)
+  let width = plainWidth
+  let bitCountMin = count * plainWidth
+  let escapeCount = <i32>load<u32>(histogram)
+  if (plainWidth < 64) escapeCount += <i32>load<u32>(histogram + ((<usize>plainWidth + 1) << 2))
+  for (let w = plainWidth - 1; w >= 0; w--) {
+    escapeCount += <i32>load<u32>(histogram + ((<usize>w + 1) << 2))
+    // Width 0 has no code to spare: its escapes are the codes above 0, and each says where it stands.
+    if (w === 0) escapeCount = count - <i32>load<u32>(histogram, 4)
+    const escapeBitCount = w === 0 ? plainWidth + 8 : bitLength(largest - lowBits(w))
+    const bitCount = count * w + escapeCount * escapeBitCount + (w === 0 ? 16 : 8)
+    if (bitCount < bitCountMin) {
+      bitCountMin = bitCount
+      width = w
+    }
+  }
+  if (width === plainWidth) {
+    store<u8>(targetPtr, <u8>width)
+    return 1 + packCodes(codesPtr, count, width, targetPtr + 1)
+  }
+  store<u8>(targetPtr, <u8>(width | ESCAPES))
+  const marker = lowBits(width)
+  const escapeWidth = bitLength(largest - marker)
+  store<u8>(targetPtr, <u8>escapeWidth, 1)
+  let target = targetPtr + 2
+  const escapesPtr = scratchPtr + 512
+  let escapesEnd = escapesPtr
+  if (width === 0) {
+    target++
+    for (let i = 0; i < count; i++) {
+      const code = load<u64>(codesPtr + ((<usize>i) << 3))
+      if (code === 0) continue
+      store<u64>(escapesEnd, code)
+      escapesEnd += 8
+      store<u8>(target, <u8>i)
+      target++
+    }
+    store<u8>(targetPtr, <u8>((escapesEnd - escapesPtr) >> 3), 2)
+  } else {
+    const cappedPtr = escapesPtr + ((<usize>BLOCK_COUNT) << 3) + 16
+    for (let i: usize = 0; i < (<usize>count) << 3; i += 8) {
+      const code = load<u64>(codesPtr + i)
+      store<u64>(escapesEnd, code - marker)
+      escapesEnd += (<usize>(code >= marker)) << 3
+      store<u64>(cappedPtr + i, min(code, marker))
+    }
+    target += packCodes(cappedPtr, count, width, target)
+  }
+  target += packBits(escapesPtr, <i32>((escapesEnd - escapesPtr) >> 3), escapeWidth, target)
+  return target - targetPtr
+}
+
+/** Packs whole groups vertically and what is left in one row; returns the bytes written, packedByteLength. */
+function packCodes(codesPtr: usize, count: i32, width: i32, targetPtr: usize): usize {
+  let target = targetPtr
+  let i = 0
+  for (; i + GROUP_COUNT <= count; i += GROUP_COUNT) {
+    packGroup(codesPtr + ((<usize>i) << 3), width, target)
+    target += (<usize>width) << 4
+  }
+  target += packBits(codesPtr + ((<usize>i) << 3), count - i, width, target)
+  return target - targetPtr
+}
+
+/**
+ * Reads `count` codes that packBlocks wrote from exactly the bytes [ptr, end) into u64.
+ * Returns 0, or -1 when the bytes are not such a sequence of blocks.
+ */
+export function unpackBlocks(ptr: usize, end: usize, count: i32, targetPtr: usize): i32 {
+  let source = ptr
+  for (let start = 0; start < count; start += BLOCK_COUNT) {
+    source = unpackBlock(source, end, min(count - start, BLOCK_COUNT), targetPtr + ((<usize>start) << 3))
+    if (source === 0) return -1
+  }
+  return source === end ? 0 : -1
+}
+
+/** Unpacks one block and returns where the next one begins; 0 when it is malformed. */
+function unpackBlock(ptr: usize, end: usize, count: i32, targetPtr: usize): usize {
+  if (ptr >= end) return 0
+  const head = <i32>load<u8>(ptr)
+  if (head < ESCAPES) return unpackCodes(ptr + 1, end, count, head, targetPtr)
+  if (end - ptr < 3) return 0
+  const width = head & 127
+  const escapeWidth = <i32>load<u8>(ptr, 1)
+  if (escapeWidth > 64) return 0
+  if (width === 0) return unpackSparse(ptr, end, count, escapeWidth, targetPtr)
+  const source = unpackCodes(ptr + 2, end, count, width, targetPtr)
+  if (source === 0) return 0
+  return unpackEscapes(source, end, count, lowBits(width), escapeWidth, targetPtr)
+}
+
+/** Puts the escapes of a block where its codes are all ones. Returns where the block ends; 0 when it is malformed. */
+function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i32, targetPtr: usize): usize {
+  // No block has more than 256 escapes of 8 bytes.
+  const bitCount = <i32>min<usize>(end - ptr, BLOCK_COUNT << 3) << 3
+  // Away from the page's end, eight bytes hold any escape of up to 56 bits.
+  const fastBitCount = width <= 56 ? <i32>min<usize>(end - ptr, (BLOCK_COUNT << 3) + 8) * 8 - 64 : -1
+  const mask = lowBits(width)
+  let bitIndex = 0
+  let start = 0
+  for (; start + 64 <= count; start += 64) {
+    const codesPtr = targetPtr + ((<usize>start) << 3)
+    let places = markers(codesPtr, marker)
+    const bitEnd = bitIndex + <i32>popcnt(places) * width
+    if (bitEnd <= fastBitCount) {
+      for (; places !== 0; places &= places - 1) {
+        const excess = (load<u64>(ptr + <usize>(bitIndex >> 3)) >> (bitIndex & 7)) & mask
+        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + excess)
+        bitIndex += width
+      }
+    } else {
+      if (bitEnd > bitCount) return 0
+      for (; places !== 0; places &= places - 1) {
+        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + readBits(ptr, end, bitIndex, width))
+        bitIndex += width
+      }
+    }
+  }
+  for (; start < count; start++) {
+    const at = targetPtr + ((<usize>start) << 3)
+    if (load<u64>(at) !== marker) continue
+    if (bitIndex + width > bitCount) return 0
+    store<u64>(at, marker + readBits(ptr, end, bitIndex, width))
+    bitIndex += width
+  }
+  return ptr + <usize>((bitIndex + 7) >> 3)
+}
+
+/** Which of 64 codes equal the marker, lowest bit first. */
+function markers(codesPtr: usize, marker: u64): u64 {
+  const wanted = i64x2.splat(<i64>marker)
+  let places: u64 = 0
+  for (let i: usize = 0; i < 4; i++) {
+    // 64-bit lanes of 0 or -1 are narrowed step by step until 16 codes are 16 bytes.
+    const ptr = codesPtr + (i << 7)
+    const a = v128.shuffle<i32>(i64x2.eq(v128.load(ptr), wanted), i64x2.eq(v128.load(ptr, 16), wanted), 0, 2, 4, 6)
+    const b = v128.shuffle<i32>(i64x2.eq(v128.load(ptr, 32), wanted), i64x2.eq(v128.load(ptr, 48), wanted), 0, 2, 4, 6)
+    const c = v128.shuffle<i32>(i64x2.eq(v128.load(ptr, 64), wanted), i64x2.eq(v128.load(ptr, 80), wanted), 0, 2, 4, 6)
+    const d = v128.shuffle<i32>(i64x2.eq(v128.load(ptr, 96), wanted), i64x2.eq(v128.load(ptr, 112), wanted), 0, 2, 4, 6)
+    const bytes = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d))
+    places |= (<u64>i8x16.bitmask(bytes)) << (i << 4)
+  }
+  return places
+}
+
+function unpackCodes(ptr: usize, end: usize, count: i32, width: i32, targetPtr: usize): usize {
+  if (width > 64 || end - ptr < <usize>packedByteLength(count, width)) return 0
+  let source = ptr
+  let i = 0
+  for (; i + GROUP_COUNT <= count; i += GROUP_COUNT) {
+    unpackGroup(source, width, targetPtr + ((<usize>i) << 3))
+    source += (<usize>width) << 4
+  }
+  unpackBits(source, end, count - i, width, targetPtr + ((<usize>i) << 3))
+  return source + <usize>packedByteLength(count - i, width)
+}
+
+/** A block of zeros but for a few codes: width of these, their number, their places (a byte each), the codes. */
+function unpackSparse(ptr: usize, end: usize, count: i32, escapeWidth: i32, targetPtr: usize): usize {
+  const escapeCount = <i32>load<u8>(ptr, 2)
+  const placesPtr = ptr + 3
+  if (end - placesPtr < <usize>(escapeCount + packedByteLength(escapeCount, escapeWidth))) return 0
+  const source = placesPtr + <usize>escapeCount
+  memory.fill(targetPtr, 0, (<usize>count) << 3)
+  let bitIndex: usize = 0
+  for (let i = 0; i < escapeCount; i++) {
+    const place = <i32>load<u8>(placesPtr + <usize>i)
+    if (place >= count) return 0
+    store<u64>(targetPtr + ((<usize>place) << 3), readBits(source, end, bitIndex, escapeWidth))
+    bitIndex += <usize>escapeWidth
+  }
+  return source + ((bitIndex + 7) >> 3)
+}

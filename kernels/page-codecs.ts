@@ -1,0 +1,15 @@
+// The numbers of the page codecs (the first byte of every page) and the bounds of a page. docs/formats.md is the table.
+
+export const CODEC_RAW: i32 = 0
+export const CODEC_CONSTANT: i32 = 1
+export const CODEC_PROGRESSION: i32 = 2
+export const CODEC_PACKED: i32 = 3
+export const CODEC_SCALED: i32 = 4
+export const CODEC_DECIMALS: i32 = 5
+export const CODEC_BITS: i32 = 6
+export const CODEC_RUNS: i32 = 7
+export const CODEC_STRINGS: i32 = 8
+export const CODEC_DICTIONARY: i32 = 9
+
+/** Values of a page at most: every scratch layout and 16-bit place in a page rests on it. */
+export const PAGE_COUNT_MAX: i32 = 4096

@@ -1,0 +1,77 @@
+// Pages of times (int64 nanoseconds): ticks of the coarsest decimal unit that is exact, then as integers.
+import { decodeInt64Page, encodeInt64Page, maxEncodedInt64Page } from './ints'
+import { CODEC_SCALED, PAGE_COUNT_MAX } from './page-codecs'
+import { integerEnd, readInteger, writeInteger } from './packing'
+
+/** The largest power of ten of nanoseconds that is tried: 10^10 ns are 10 s. */
+const EXPONENT_MAX: i32 = 10
+
+/** 10^0 … 10^10. */
+const POWERS = memory.data<i64>([
+  1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000,
+])
+
+/** Bytes that encodeTimePage writes at most. */
+export function maxEncodedTimePage(count: i32): i32 {
+  return 16 + maxEncodedInt64Page(count)
+}
+
+/**
+ * Encodes the times of one page and returns the bytes written, at most maxEncodedTimePage(count).
+ *
+ * values   count × i64 ns, 8-byte aligned, 1 <= count <= 4096; any values, though sorted ones become smallest
+ * target   maxEncodedTimePage(count) bytes; all of them may be written
+ * scratch  PAGE_SCRATCH bytes, 16-byte aligned, overwritten
+ *
+ * A regular series is its first time and its step. Others are residuals of deltas, or of deltas of deltas (Gorilla:
+ * Pelkonen et al.: A fast, scalable, in-memory time series database, VLDB 2015, section 4.1.1, with bit-packed blocks
+ * instead of its prefix code), whichever looks smaller; see encodeInt64Page.
+ */
+export function encodeTimePage(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
+  const exponent = commonExponent(valuesPtr, count)
+  if (exponent === 0) return encodeInt64Page(valuesPtr, count, targetPtr, scratchPtr)
+  const first = load<i64>(valuesPtr)
+  const ticksPtr = scratchPtr
+  const byteLength = (<usize>count) << 3
+  const power = load<i64>(POWERS + ((<usize>exponent) << 3))
+  for (let at: usize = 0; at < byteLength; at += 8) {
+    store<i64>(ticksPtr + at, (load<i64>(valuesPtr + at) - first) / power)
+  }
+  store<u8>(targetPtr, <u8>CODEC_SCALED)
+  store<u8>(targetPtr, <u8>exponent, 1)
+  const target = writeInteger(targetPtr + 2, first)
+  const packed = encodeInt64Page(ticksPtr, count, target, scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3))
+  return <i32>(target - targetPtr) + packed
+}
+
+/**
+ * Decodes a page of `count` times. Returns 0, or -1 when the bytes are not such a page; whatever the bytes, it reads
+ * only [page, page + byteLength) and writes only count × 8 bytes at target (also when it fails).
+ */
+export function decodeTimePage(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usize): i32 {
+  if (byteLength < 2 || <i32>load<u8>(pagePtr) !== CODEC_SCALED) {
+    return decodeInt64Page(pagePtr, byteLength, count, targetPtr)
+  }
+  const end = pagePtr + <usize>byteLength
+  const exponent = <i32>load<u8>(pagePtr, 1)
+  const source = integerEnd(pagePtr + 2, end)
+  if (exponent > EXPONENT_MAX || source === 0) return -1
+  const first = readInteger(pagePtr + 2)
+  if (decodeInt64Page(source, <i32>(end - source), count, targetPtr) < 0) return -1
+  const power = load<i64>(POWERS + ((<usize>exponent) << 3))
+  const valueEnd = targetPtr + ((<usize>count) << 3)
+  for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<i64>(ptr, first + load<i64>(ptr) * power)
+  return 0
+}
+
+/** The largest exponent such that 10^exponent divides every difference to the first value. */
+function commonExponent(valuesPtr: usize, count: i32): i32 {
+  const first = load<i64>(valuesPtr)
+  const end = valuesPtr + ((<usize>count) << 3)
+  let exponent = EXPONENT_MAX
+  for (let ptr = valuesPtr + 8; ptr < end && exponent > 0; ptr += 8) {
+    const difference = load<i64>(ptr) - first
+    while (difference % load<i64>(POWERS + ((<usize>exponent) << 3)) !== 0) exponent--
+  }
+  return exponent
+}
