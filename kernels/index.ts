@@ -1,5 +1,7 @@
 // Every export of kernels.wasm, in one list. A kernel is a pure loop over (pointer, length): no state, no allocation.
 export * from './bitmap'
+export * from './utf8'
+export * from './wire'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
 export function trap(message: usize, file: usize, line: u32, column: u32): void {
