@@ -23,7 +23,10 @@ export const errorCodes = {
   NOT_IN_THIS_VERSION: { kind: 'invalid', fix: 'See the CHANGELOG for what this version serves' },
   // Frames
   MALFORMED_FRAME: { kind: 'invalid', fix: 'Send a complete pb.Frame as proto/frames.proto describes it' },
-  FRAME_SHAPE: { kind: 'invalid', fix: 'Give every column and index of a frame the same number of rows' },
+  FRAME_SHAPE: {
+    kind: 'invalid',
+    fix: 'Give every column and index of a frame the same number of rows, and null_values none or one map a row',
+  },
   FRAME_TOO_LARGE: { kind: 'exhausted', fix: 'Split the frame, for example with max_rows_in_msg' },
   // Tables
   TABLE_NOT_FOUND: { kind: 'not-found', fix: 'Create the table first' },

@@ -13,6 +13,10 @@ export const tableColumnCountMax = 16_384
 export const cellByteLengthMax = 16 * MiB
 /** A column, metric or label name, and a label value: compared in memory and repeated in headers. */
 export const nameByteLengthMax = 64 * KiB
+/** Labels of a frame: a handful in practice; each record of a message costs an object to read. */
+export const frameLabelCountMax = 4096
+/** All names, labels and the error text of one frame: they become JavaScript strings, and a worker's heap is small. */
+export const frameNamesByteLengthMax = 16 * MiB
 /** A table path stands in a store key, and LMDB keys end at 1978 bytes. */
 export const tablePathByteLengthMax = 1024
 

@@ -15,6 +15,8 @@ export * from './ints'
 export * from './statistics'
 export * from './strings'
 export * from './times'
+export * from './utf8'
+export * from './wire'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
 export function trap(message: usize, file: usize, line: u32, column: u32): void {

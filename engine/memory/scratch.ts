@@ -67,5 +67,6 @@ export class Scratch {
 }
 
 function alignUp(pointer: number): number {
-  return (pointer + alignment - 1) & -alignment
+  // Not by bit operations: they have 32 bits and a sign, and sizes that are asked for may be larger.
+  return Math.ceil(pointer / alignment) * alignment
 }
