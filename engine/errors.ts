@@ -54,7 +54,7 @@ export class FramesError extends Error {
   readonly code: ErrorCode
 
   constructor(code: ErrorCode, what: string, options?: { cause?: unknown }) {
-    super(`${what}. ${errorCodes[code].fix}.`, options)
+    super(`${what}${what.endsWith('.') ? '' : '.'} ${errorCodes[code].fix}.`, options)
     this.code = code
   }
 
@@ -68,6 +68,11 @@ export class FramesError extends Error {
     error.message = `${prefix}: ${this.message}`
     return error
   }
+}
+
+/** A caller's text inside a message, in double quotes, cut where it gets long: a message stays readable. */
+export function quoted(text: string): string {
+  return text.length <= 200 ? `"${text}"` : `"${text.slice(0, 200)}…"`
 }
 
 /** The form in which an error crosses a thread boundary. */
