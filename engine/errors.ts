@@ -70,9 +70,9 @@ export class FramesError extends Error {
   }
 }
 
-/** A caller's text inside a message, in double quotes, cut where it gets long: a message stays readable. */
-export function quoted(text: string): string {
-  return text.length <= 200 ? `"${text}"` : `"${text.slice(0, 200)}…"`
+/** A caller's text as it stands in a message: cut where it gets long, so that the message stays readable. */
+export function shortened(text: string): string {
+  return text.length <= 200 ? text : `${text.slice(0, 200)}…`
 }
 
 /** The form in which an error crosses a thread boundary. */

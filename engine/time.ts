@@ -1,5 +1,5 @@
 // Times and durations as texts: what `start`, `end`, `step` and their like may say, and how a time is printed.
-import { FramesError, quoted } from './errors.js'
+import { FramesError, shortened } from './errors.js'
 
 export const secondMs = 1000
 export const minuteMs = 60 * secondMs
@@ -29,7 +29,7 @@ export function parseTimeMs(text: string, nowMs: number): number {
   const fields = parseDateTime(text)
   if (typeof fields === 'string') {
     const detail = integer === 'out of range' ? 'value out of range' : fields
-    throw invalid(`Invalid time string - not an RFC 3339 time format.: parsing time ${quoted(text)}: ${detail}`)
+    throw invalid(`Invalid time string - not an RFC 3339 time format.: parsing time "${shortened(text)}": ${detail}`)
   }
   return fields.epochSeconds * secondMs + Math.floor(fields.fractionNs / 1_000_000)
 }
@@ -44,10 +44,10 @@ function parseRelativeTimeMs(text: string, nowMs: number): number {
     if (error instanceof FramesError) throw error.prefixed("Could not parse the pattern following 'now-'.")
     throw error
   }
-  if (sign !== '-' && sign !== '+') throw invalid(`Unsupported time format: ${quoted(text)}`)
+  if (sign !== '-' && sign !== '+') throw invalid(`Unsupported time format: "${shortened(text)}"`)
   const timeMs = sign === '-' ? nowMs - durationMs : nowMs + durationMs
   if (!Number.isSafeInteger(timeMs)) {
-    throw invalid(`Could not parse the pattern following 'now-'.: ${quoted(text)}: value out of range`)
+    throw invalid(`Could not parse the pattern following 'now-'.: "${shortened(text)}": value out of range`)
   }
   return timeMs
 }
@@ -65,7 +65,7 @@ export function parseDurationMs(text: string): number {
   if (numberText === '') return 0
   const number = parseInt64(numberText)
   if (typeof number === 'string') throw invalidDuration(numberText, number)
-  if (number < 0n) throw invalid(`The specified duration (${quoted(numberText).slice(1, -1)}) is negative.`)
+  if (number < 0n) throw invalid(`The specified duration (${shortened(numberText)}) is negative.`)
   const durationMs = number * BigInt(unit ?? hourMs)
   if (durationMs > BigInt(Number.MAX_SAFE_INTEGER)) throw invalidDuration(numberText, 'out of range')
   return Number(durationMs)
@@ -92,7 +92,7 @@ export function parseInt64(text: string): bigint | Int64Problem {
 
 /** The detail of an error about a text that should have been an integer. */
 export function numberParseDetail(text: string, problem: Int64Problem): string {
-  return `parsing ${quoted(text)}: ${problem === 'out of range' ? 'value out of range' : 'invalid syntax'}`
+  return `parsing "${shortened(text)}": ${problem === 'out of range' ? 'value out of range' : 'invalid syntax'}`
 }
 
 /**
