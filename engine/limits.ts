@@ -34,3 +34,10 @@ export const headByteLengthMax = 8 * MiB
 
 /** A message of a read: large enough to amortise a job, small enough that a slow reader holds little. */
 export const readMessageByteLength = 1 * MiB
+
+/** The text of a filter, condition, update or query: parsed on the main thread, in some 100 ms at most. */
+export const expressionLengthMax = 4 * MiB
+/** Parentheses and calls inside each other: each takes a dozen stack frames of the parser, 2 KiB (a stack has 984). */
+export const expressionNestingMax = 200
+/** Levels of an expression's tree: those who walk it recurse, and a level takes two or three stack frames. */
+export const expressionHeightMax = 500
