@@ -58,7 +58,7 @@ export class FramesError extends Error {
   readonly code: ErrorCode
 
   constructor(code: ErrorCode, what: string, options?: { cause?: unknown }) {
-    super(`${what}. ${errorCodes[code].fix}.`, options)
+    super(`${what}${what.endsWith('.') ? '' : '.'} ${errorCodes[code].fix}.`, options)
     this.code = code
   }
 
@@ -72,6 +72,11 @@ export class FramesError extends Error {
     error.message = `${prefix}: ${this.message}`
     return error
   }
+}
+
+/** A caller's text as it stands in a message: cut where it gets long, so that the message stays readable. */
+export function shortened(text: string): string {
+  return text.length <= 200 ? text : `${text.slice(0, 200)}…`
 }
 
 /** The form in which an error crosses a thread boundary. */
