@@ -19,6 +19,12 @@ export const errorCodes = {
   INVALID_ARGUMENT: { kind: 'invalid', fix: 'Correct the named parameter' },
   REFUSED_PARAMETER: { kind: 'invalid', fix: 'Leave the parameter out; this backend has no use for it' },
   MISSING_PARAMETER: { kind: 'invalid', fix: 'Give both a backend and a table' },
+  MALFORMED_REQUEST: { kind: 'invalid', fix: 'Send the messages as proto/frames.proto describes them' },
+  REQUEST_TOO_LARGE: { kind: 'exhausted', fix: 'Send a shorter request; only frames may be long' },
+  UNKNOWN_SAVE_MODE: {
+    kind: 'invalid',
+    fix: 'Use createNewItemsOnly, updateItem, overwriteItem, overwriteTable or errorIfTableExists',
+  },
   UNKNOWN_BACKEND: { kind: 'invalid', fix: 'Use one of the backends tsdb, nosql (kv), stream, csv' },
   NOT_IN_THIS_VERSION: { kind: 'invalid', fix: 'See the CHANGELOG for what this version serves' },
   // Frames
@@ -31,6 +37,7 @@ export const errorCodes = {
   // Tables
   TABLE_NOT_FOUND: { kind: 'not-found', fix: 'Create the table first' },
   TABLE_EXISTS: { kind: 'already-exists', fix: 'Delete the table first, or pass if_exists=IGNORE' },
+  HISTORY_OFF: { kind: 'precondition', fix: 'Take disableHistory out of the configuration' },
   // Resources
   MEMORY_BUDGET: { kind: 'exhausted', fix: 'Send smaller requests, or raise the memory budget' },
   QUEUE_FULL: { kind: 'exhausted', fix: 'Send fewer requests at once and try again' },

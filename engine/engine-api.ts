@@ -1,0 +1,52 @@
+// What the engine offers to whoever serves it: the server, and a program that embeds it. Frames are wire bytes here, so
+// that the main thread never decodes a column.
+import type {
+  CreateRequest,
+  DeleteRequest,
+  ExecuteRequest,
+  HistoryRequest,
+  ReadRequest,
+  WriteCounts,
+  WriteRequest,
+} from './requests.js'
+
+/** How the answer of a read is written: frames of the wire, or one of the formats an HTTP client may ask for. */
+export type ReadFormat = 'wire' | 'arrow' | 'json' | 'ndjson'
+
+export interface CallOptions {
+  /** Ends the call early: what was not yet accepted is dropped, what is being made is given up. */
+  readonly signal?: AbortSignal
+}
+
+/** What a write has stored; `skippedCount` (kv) are rows that a condition or the save mode refused. */
+export interface WriteResult extends WriteCounts {
+  readonly skippedCount?: number
+}
+
+/** One write at work. Frames go in one after the other; then finish, or abort. */
+export interface WriteSession {
+  /**
+   * Takes one pb.Frame (wire bytes, opaque), and copies the bytes before the first await. Resolves when the next frame
+   * may be given (back-pressure); rejects with a FramesError when this or an earlier frame failed.
+   */
+  addWire(frame: Uint8Array): Promise<void>
+  /** Resolves when all frames are durable. */
+  finish(): Promise<WriteResult>
+  /** Gives up: frames not yet accepted are dropped. After `finish` it does nothing. */
+  abort(): void
+}
+
+export interface EngineApi {
+  create(request: CreateRequest, options?: CallOptions): Promise<void>
+  openWrite(request: WriteRequest, options?: CallOptions): Promise<WriteSession>
+  /**
+   * Finished messages. 'wire': each is one pb.Frame; otherwise chunks of the body. At most two are made ahead, the next
+   * when the consumer asks; the bytes of one are the consumer's until it asks for the next.
+   */
+  readEncoded(request: ReadRequest, format: ReadFormat, options?: CallOptions): AsyncIterable<Uint8Array>
+  delete(request: DeleteRequest, options?: CallOptions): Promise<void>
+  /** Wire bytes of the frame, or null when the command answers with none. */
+  executeEncoded(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null>
+  historyEncoded(request: HistoryRequest, options?: CallOptions): AsyncIterable<Uint8Array>
+  close(): Promise<void>
+}

@@ -1,0 +1,341 @@
+// The verbs over gRPC. Messages pass as bytes in both directions: no column is decoded here, and a frame is copied once,
+// by grpc-js when it writes the length before it.
+import { constants, type Http2Server, type ServerHttp2Session } from 'node:http2'
+import { createServer, type Server as NetServer } from 'node:net'
+import { setDefaultHighWaterMark } from 'node:stream'
+import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
+import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
+import {
+  Metadata,
+  type MethodDefinition,
+  Server,
+  ServerCredentials,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js'
+import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
+import { ReflectionService } from '@grpc/reflection'
+import { FramesError } from '../engine/index.js'
+import { ExecResponseSchema } from '../proto/gen/envelope_pb.js'
+import {
+  CreateResponseSchema,
+  DeleteResponseSchema,
+  Frames,
+  file_frames,
+  VersionResponseSchema,
+  WriteResposeSchema,
+} from '../proto/gen/frames_pb.js'
+import { type ListenAddress, listenOn } from './address.js'
+import type { Call, Verb } from './call.js'
+import type { ServerLimits } from './limits.js'
+import type { Log } from './log.js'
+import type { Verbs } from './verbs.js'
+import { wireForms, wireText } from './wire/errors.js'
+import {
+  createForm,
+  decodeWriteMessage,
+  deleteForm,
+  executeForm,
+  historyForm,
+  type RequestForm,
+  readForm,
+  type WriteHead,
+} from './wire/requests.js'
+
+type UnaryCall = ServerUnaryCall<Buffer, Buffer>
+type FrameSink = ServerWritableStream<Buffer, Uint8Array>
+type WriteStream = ServerReadableStream<Buffer, Buffer>
+type Respond = sendUnaryData<Uint8Array>
+
+/** A status as grpc-js takes it in place of an error. */
+interface StatusError extends Error {
+  readonly code: number
+  readonly details: string
+}
+
+export interface GrpcServer {
+  readonly port: number
+  /** No new connection and no new call; those at work go on. */
+  stopAccepting(): void
+  /** Ends what is still open. */
+  close(): void
+}
+
+/** Serves the verbs on an address. Rejects when the address cannot be had. */
+export async function startGrpcServer(
+  verbs: Verbs,
+  address: ListenAddress,
+  limits: ServerLimits,
+  log: Log,
+): Promise<GrpcServer> {
+  // grpc-js reads ahead as many messages as its object streams take: 16 by default, of 128 MiB each. One waiting beside
+  // the one at work is what a write may hold.
+  setDefaultHighWaterMark(true, 1)
+  const server = new Server({
+    'grpc.max_receive_message_length': limits.messageByteLengthMax,
+    'grpc.max_send_message_length': limits.messageByteLengthMax,
+    'grpc.max_concurrent_streams': limits.sessionStreamCountMax,
+    'grpc-node.max_session_memory': limits.sessionMemoryMiB,
+    'grpc.max_connection_idle_ms': limits.connectionIdleMs,
+    'grpc.max_connection_age_ms': limits.connectionAgeMs,
+    'grpc.keepalive_time_ms': limits.keepaliveMs,
+    'grpc.keepalive_timeout_ms': limits.keepaliveAnswerMs,
+    'grpc.enable_channelz': 0,
+  })
+  addFramesService(server, verbs, limits)
+  addReflection(server)
+
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  tuneSessions(http2ServerOf(server), limits, log)
+  const listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket))
+  listener.maxConnections = limits.connectionCountMax
+  listener.on('drop', () => log.warn({ connectionCountMax: limits.connectionCountMax }, 'gRPC connection refused'))
+  const port = await listenOn(listener, address)
+  return { port, ...stopping(listener, server) }
+}
+
+function stopping(listener: NetServer, server: Server): Pick<GrpcServer, 'stopAccepting' | 'close'> {
+  return {
+    stopAccepting() {
+      listener.close()
+      // Sends GOAWAY: clients finish what they have begun, and connect elsewhere for the rest.
+      server.tryShutdown(() => {})
+    },
+    close() {
+      listener.close()
+      server.forceShutdown()
+    },
+  }
+}
+
+// ---- The service ----
+
+const servicePath = '/pb.Frames/'
+
+function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits): void {
+  const handlers: UntypedServiceImplementation = {
+    Create: unary(verbs, 'create', limits, createForm, async (request, call) => {
+      await verbs.create(request, call)
+      return encode(CreateResponseSchema, {})
+    }),
+    Delete: unary(verbs, 'delete', limits, deleteForm, async (request, call) => {
+      await verbs.delete(request, call)
+      return encode(DeleteResponseSchema, {})
+    }),
+    Exec: unary(verbs, 'execute', limits, executeForm, async (request, call) => {
+      const frame = await verbs.execute(request, call)
+      return encode(ExecResponseSchema, { frame: frame === null ? [] : [frame] })
+    }),
+    Version: (_call: UnaryCall, respond: Respond) => {
+      verbs.begin('version').end()
+      respond(null, encode(VersionResponseSchema, { version: verbs.config.version }))
+    },
+    Read: serverStream(verbs, 'read', limits, readForm, (request, call) => verbs.read(request, 'wire', call)),
+    History: serverStream(verbs, 'history', limits, historyForm, (request, call) => verbs.history(request, call)),
+    Write: (stream: WriteStream, respond: Respond) => {
+      void serveWrite(verbs, stream, respond)
+    },
+  }
+  server.addService(bytesDefinition(), handlers)
+}
+
+/** Every method of the contract, with messages left as bytes. */
+function bytesDefinition(): Record<string, MethodDefinition<Buffer, Uint8Array>> {
+  const asBuffer = (bytes: Uint8Array): Buffer =>
+    Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const methods = Frames.methods.map((method): [string, MethodDefinition<Buffer, Uint8Array>] => [
+    method.name,
+    {
+      path: servicePath + method.name,
+      requestStream: method.methodKind === 'client_streaming',
+      responseStream: method.methodKind === 'server_streaming',
+      requestSerialize: asBuffer,
+      requestDeserialize: (bytes) => bytes,
+      responseSerialize: asBuffer,
+      responseDeserialize: (bytes) => bytes,
+    },
+  ])
+  return Object.fromEntries(methods)
+}
+
+function unary<Request>(
+  verbs: Verbs,
+  verb: Verb,
+  limits: ServerLimits,
+  form: RequestForm<Request>,
+  serve: (request: Request, call: Call) => Promise<Uint8Array>,
+) {
+  return (rpc: UnaryCall, respond: Respond): void => {
+    const call = beginCall(verbs, verb, rpc)
+    serveUnary().catch((error: unknown) => respond(statusOf(call.fail(error))))
+
+    async function serveUnary(): Promise<void> {
+      const reply = await serve(form.fromBytes(controlBytes(rpc.request, limits)), call)
+      call.end()
+      respond(null, reply)
+    }
+  }
+}
+
+function serverStream<Request>(
+  verbs: Verbs,
+  verb: Verb,
+  limits: ServerLimits,
+  form: RequestForm<Request>,
+  serve: (request: Request, call: Call) => AsyncIterable<Uint8Array>,
+) {
+  return (rpc: FrameSink): void => {
+    const call = beginCall(verbs, verb, rpc)
+    serveStream().catch((error: unknown) => rpc.emit('error', statusOf(call.fail(error))))
+
+    async function serveStream(): Promise<void> {
+      const request = form.fromBytes(controlBytes(rpc.request, limits))
+      for await (const frame of serve(request, call)) await sendFrame(rpc, frame, call.signal)
+      call.end()
+      rpc.end()
+    }
+  }
+}
+
+/** Writes one message; resolves when HTTP/2's flow control has let it go, so a slow reader slows the engine. */
+function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason)
+    if (signal.aborted) onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    // Nothing is queued before it, so grpc-js copies the bytes within this very call.
+    rpc.write(frame, (error?: Error | null) => {
+      signal.removeEventListener('abort', onAbort)
+      if (error) reject(error)
+      else resolve()
+    })
+  })
+}
+
+async function serveWrite(verbs: Verbs, stream: WriteStream, respond: Respond): Promise<void> {
+  const call = beginCall(verbs, 'write', stream)
+  try {
+    const messages = writeMessages(stream)
+    const first = await messages.next()
+    if (first.done === true) throw new FramesError('MALFORMED_REQUEST', 'EOF')
+    if (!isHead(first.value)) {
+      throw new FramesError('MALFORMED_REQUEST', "stream didn't start with write request")
+    }
+    const result = await verbs.write(first.value, framesOnly(messages), call)
+    call.end()
+    const reply = { frames: BigInt(result.frameCount), rows: BigInt(result.rowCount) }
+    respond(null, encode(WriteResposeSchema, reply), skippedTrailer(result.skippedCount))
+  } catch (error) {
+    respond(statusOf(call.fail(error)))
+  }
+}
+
+type WriteMessage = WriteHead | Uint8Array | null
+
+async function* writeMessages(stream: WriteStream): AsyncGenerator<WriteMessage, void, undefined> {
+  for await (const bytes of stream) yield decodeWriteMessage(bytes)
+}
+
+async function* framesOnly(messages: AsyncIterable<WriteMessage>): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const message of messages) {
+    if (message === null || isHead(message)) throw new FramesError('MALFORMED_REQUEST', 'nil frame')
+    yield message
+  }
+}
+
+function isHead(message: WriteMessage): message is WriteHead {
+  return message !== null && !(message instanceof Uint8Array)
+}
+
+function skippedTrailer(skippedCount: number | undefined): Metadata {
+  const trailer = new Metadata()
+  if (skippedCount !== undefined) trailer.set('num_skipped', String(skippedCount))
+  return trailer
+}
+
+/** What every call of grpc-js offers to know of its end. */
+interface Endable {
+  on(event: 'cancelled', listener: () => void): unknown
+  getDeadline(): Date | number
+}
+
+function beginCall(verbs: Verbs, verb: Verb, rpc: Endable): Call {
+  const call = verbs.begin(verb)
+  rpc.on('cancelled', () => {
+    const isLate = Number(rpc.getDeadline()) <= Date.now()
+    call.abort(
+      isLate
+        ? new FramesError('DEADLINE_EXCEEDED', 'the deadline of the call has passed')
+        : new FramesError('CANCELLED', 'the client ended the call'),
+    )
+  })
+  return call
+}
+
+function controlBytes(bytes: Buffer, limits: ServerLimits): Buffer {
+  if (bytes.byteLength <= limits.controlByteLengthMax) return bytes
+  const sizes = `${bytes.byteLength} bytes is above the limit of ${limits.controlByteLengthMax}`
+  throw new FramesError('REQUEST_TOO_LARGE', `a request of ${sizes}`)
+}
+
+function statusOf(error: FramesError): StatusError {
+  const details = wireText(error)
+  return Object.assign(new Error(details), { code: wireForms[error.kind].grpc, details })
+}
+
+function encode<Desc extends DescMessage>(schema: Desc, fields: MessageInitShape<Desc>): Uint8Array {
+  return toBinary(schema, create(schema, fields))
+}
+
+/** Server reflection (v1 and v1alpha), from the descriptor inside the generated code: no file is needed at run time. */
+function addReflection(server: Server): void {
+  const descriptors = create(FileDescriptorSetSchema, { file: [file_frames.proto] })
+  const contract = loadFileDescriptorSetFromBuffer(Buffer.from(toBinary(FileDescriptorSetSchema, descriptors)))
+  new ReflectionService(contract).addToServer(server)
+}
+
+// ---- HTTP/2 sessions ----
+
+/**
+ * The HTTP/2 server inside a grpc-js server, before its first connection. grpc-js has no option for its receive windows,
+ * which stay at 64 KiB and halve the speed of uploads; the server itself takes them as settings of new sessions.
+ */
+function http2ServerOf(server: Server): Http2Server {
+  const servers: unknown = server['http2Servers']
+  if (!(servers instanceof Map)) throw new Error('grpc-js keeps its HTTP/2 servers elsewhere now')
+  const [http2Server] = servers.keys()
+  return http2Server
+}
+
+function tuneSessions(http2Server: Http2Server, limits: ServerLimits, log: Log): void {
+  let sessionCount = 0
+  const isWide = () => sessionCount < limits.wideSessionCountMax
+  // What a session is told first is decided before it connects.
+  const prepareNext = () =>
+    http2Server.updateSettings({
+      initialWindowSize: isWide() ? limits.streamWindowByteLength : limits.smallWindowByteLength,
+      maxFrameSize: limits.dataFrameByteLengthMax,
+      maxConcurrentStreams: limits.sessionStreamCountMax,
+    })
+  prepareNext()
+
+  http2Server.on('session', (session: ServerHttp2Session) => {
+    session.setLocalWindowSize(isWide() ? limits.sessionWindowByteLength : limits.smallWindowByteLength)
+    sessionCount++
+    prepareNext()
+    const handshake = setTimeout(() => session.destroy(), limits.handshakeMs)
+    session.once('remoteSettings', () => clearTimeout(handshake))
+    session.once('close', () => {
+      clearTimeout(handshake)
+      sessionCount--
+      prepareNext()
+    })
+  })
+  http2Server.on('sessionError', (error: Error) => log.debug({ reason: error.message }, 'HTTP/2 session ended'))
+  http2Server.on('stream', (stream) => {
+    stream.setTimeout(limits.stalledCallMs, () => stream.close(constants.NGHTTP2_CANCEL))
+  })
+}

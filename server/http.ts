@@ -1,0 +1,367 @@
+// The verbs over HTTP/1.1: the routes, bodies and texts that the published clients know.
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { posix } from 'node:path'
+import { create, toBinary } from '@bufbuild/protobuf'
+import { FramesError, type ReadFormat, type ReadRequest } from '../engine/index.js'
+import { FrameSchema } from '../proto/gen/frames_pb.js'
+import { type ListenAddress, listenOn } from './address.js'
+import type { Call, Verb } from './call.js'
+import { shownConfig } from './config.js'
+import { bodyChunks, discardBody, readBody } from './http-body.js'
+import type { ServerLimits } from './limits.js'
+import type { Log } from './log.js'
+import type { Verbs } from './verbs.js'
+import { wireForms, wireText } from './wire/errors.js'
+import { frameMessage, splitMessages } from './wire/frame-stream.js'
+import {
+  createForm,
+  decodeWriteHead,
+  deleteForm,
+  executeForm,
+  historyForm,
+  type RequestForm,
+  readForm,
+  type WriteHead,
+} from './wire/requests.js'
+
+export interface HttpServer {
+  readonly port: number
+  /** No new connection and no new call; those at work go on. */
+  stopAccepting(): void
+  /** Ends what is still open. */
+  close(): void
+}
+
+/** Serves the verbs on an address. Rejects when the address cannot be had. */
+export async function startHttpServer(
+  verbs: Verbs,
+  address: ListenAddress,
+  limits: ServerLimits,
+  log: Log,
+): Promise<HttpServer> {
+  const routes = new Routes(verbs, limits, log)
+  const server = createServer(
+    {
+      maxHeaderSize: limits.headerByteLengthMax,
+      headersTimeout: limits.handshakeMs,
+      // Node would end a long write after this time, however busy it is; bodies have bounds of their own.
+      requestTimeout: 0,
+      keepAliveTimeout: limits.httpKeepAliveMs,
+      connectionsCheckingInterval: Math.min(limits.handshakeMs, 5000),
+      noDelay: true,
+    },
+    (request, response) => void routes.answer(request, response),
+  )
+  server.maxConnections = limits.connectionCountMax
+  server.setTimeout(limits.stalledCallMs)
+  server.on('drop', () => log.warn({ connectionCountMax: limits.connectionCountMax }, 'HTTP connection refused'))
+  const port = await listenOn(server, address)
+  return {
+    port,
+    stopAccepting: () => void server.close(),
+    close: () => {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
+
+/** One call over HTTP: what came, where the answer goes, and what the log says about it. */
+interface Exchange {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly call: Call
+}
+
+interface Route {
+  /** Absent: any. */
+  readonly method?: 'POST'
+  readonly answer: (request: IncomingMessage, response: ServerResponse) => Promise<void>
+}
+
+const plainText = 'text/plain; charset=utf-8'
+const json = 'application/json'
+
+/** Formats that a read may be answered in, when the request's Accept header names the type itself. */
+const mediaTypes = {
+  arrow: 'application/vnd.apache.arrow.stream',
+  json,
+  ndjson: 'application/x-ndjson',
+} as const satisfies Record<Exclude<ReadFormat, 'wire'>, string>
+
+class Routes {
+  readonly #verbs: Verbs
+  readonly #limits: ServerLimits
+  readonly #log: Log
+  readonly #routes: ReadonlyMap<string, Route>
+
+  constructor(verbs: Verbs, limits: ServerLimits, log: Log) {
+    this.#verbs = verbs
+    this.#limits = limits
+    this.#log = log
+    const state = this.#document(() => ({ state: 'running' }))
+    const version = this.#document(() => ({ version: verbs.config.version }))
+    this.#routes = new Map<string, Route>([
+      ['/', state],
+      ['/_/status', state],
+      ['/_/config', this.#document(() => shownConfig(verbs.config))],
+      ['/version', { method: 'POST', ...version }],
+      ['/read', { method: 'POST', ...this.#calls('read', (exchange) => this.#read(exchange)) }],
+      ['/history', { method: 'POST', ...this.#calls('history', (exchange) => this.#history(exchange)) }],
+      ['/write', { method: 'POST', ...this.#calls('write', (exchange) => this.#write(exchange)) }],
+      ['/create', { method: 'POST', ...this.#calls('create', (exchange) => this.#create(exchange)) }],
+      ['/delete', { method: 'POST', ...this.#calls('delete', (exchange) => this.#delete(exchange)) }],
+      ['/exec', { method: 'POST', ...this.#calls('execute', (exchange) => this.#execute(exchange)) }],
+      ['/query', this.#calls('query', (exchange) => this.#notYet(exchange))],
+      ['/search', this.#calls('search', (exchange) => this.#notYet(exchange))],
+    ])
+  }
+
+  async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      await this.#answerRoute(request, response)
+    } catch (error) {
+      // Each route answers its own errors. What arrives here is a connection that broke, or a defect in answering.
+      this.#log.debug({ err: error }, 'HTTP exchange broke off')
+      response.destroy()
+    }
+  }
+
+  async #answerRoute(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = cleanPath(request.url ?? '/')
+    const route = this.#routes.get(path)
+    if (route === undefined) {
+      await this.#reply(request, response, 404, `unknown path - ${JSON.stringify(path)}`)
+    } else if (route.method !== undefined && request.method !== route.method) {
+      response.setHeader('Allow', route.method)
+      await this.#reply(request, response, 405, 'unsupported method')
+    } else if (!isPlainBody(request)) {
+      await this.#reply(request, response, 415, 'unsupported content encoding - send the body as it is')
+    } else {
+      await route.answer(request, response)
+    }
+  }
+
+  /** A route that answers with a JSON document, whatever is asked. */
+  #document(document: () => object): Route {
+    return {
+      answer: (request, response) => this.#reply(request, response, 200, JSON.stringify(document()), json),
+    }
+  }
+
+  /** A route that serves a call. */
+  #calls(verb: Verb, serve: (exchange: Exchange) => Promise<void>): Route {
+    return {
+      answer: async (request, response) => {
+        const call = this.#verbs.begin(verb, request.headers.authorization ?? null)
+        // 'close' follows every response; before the call has ended it means that the client is gone.
+        response.on('close', () => call.abort(new FramesError('CANCELLED', 'the client closed the connection')))
+        try {
+          await serve({ request, response, call })
+          call.end()
+        } catch (error) {
+          call.fail(error)
+          throw error
+        }
+      },
+    }
+  }
+
+  // ---- The verbs ----
+
+  async #create(exchange: Exchange): Promise<void> {
+    const plain = await this.#plainRequest(exchange, createForm)
+    if (plain !== null) await this.#answerOk(exchange, () => this.#verbs.create(plain, exchange.call))
+  }
+
+  async #delete(exchange: Exchange): Promise<void> {
+    const plain = await this.#plainRequest(exchange, deleteForm)
+    if (plain !== null) await this.#answerOk(exchange, () => this.#verbs.delete(plain, exchange.call))
+  }
+
+  async #answerOk({ request, response, call }: Exchange, serve: () => Promise<void>): Promise<void> {
+    try {
+      await serve()
+    } catch (error) {
+      return this.#reply(request, response, 500, wireText(call.fail(error)))
+    }
+    await this.#reply(request, response, 200, 'OK')
+  }
+
+  async #execute(exchange: Exchange): Promise<void> {
+    const { request, response, call } = exchange
+    const plain = await this.#plainRequest(exchange, executeForm)
+    if (plain === null) return
+    let frame: Uint8Array | null
+    try {
+      frame = await this.#verbs.execute(plain, call)
+    } catch (error) {
+      const text = wireText(call.fail(error))
+      return this.#reply(request, response, 500, text.startsWith("can't exec: ") ? text : `can't exec: ${text}`)
+    }
+    const base64 = frame === null ? '' : Buffer.from(frame).toString('base64')
+    await this.#reply(request, response, 200, JSON.stringify({ frame: base64 }))
+  }
+
+  async #read(exchange: Exchange): Promise<void> {
+    const plain = await this.#plainRequest(exchange, readForm)
+    if (plain === null) return
+    const format = formatOf(plain, exchange.request.headers.accept ?? '')
+    const messages = this.#verbs.read(plain, format, exchange.call)
+    if (format === 'wire') await this.#streamFrames(exchange, messages)
+    else await this.#streamBody(exchange, messages, mediaTypes[format])
+  }
+
+  async #history(exchange: Exchange): Promise<void> {
+    const plain = await this.#plainRequest(exchange, historyForm)
+    if (plain !== null) await this.#streamFrames(exchange, this.#verbs.history(plain, exchange.call))
+  }
+
+  /** 200 and the frames. A failure, also one of the set-up, is one more Frame with nothing but its text. */
+  async #streamFrames({ response, call }: Exchange, frames: AsyncIterable<Uint8Array>): Promise<void> {
+    response.writeHead(200, { 'Content-Type': plainText })
+    try {
+      for await (const frame of frames) await send(response, frameMessage(frame), call.signal)
+    } catch (error) {
+      const text = wireText(call.fail(error))
+      if (!response.destroyed) response.end(frameMessage(toBinary(FrameSchema, create(FrameSchema, { error: text }))))
+      return
+    }
+    response.end()
+  }
+
+  /** A body of another format has no place for an error: before its first byte that is a status, later a broken body. */
+  async #streamBody(exchange: Exchange, chunks: AsyncIterable<Uint8Array>, mediaType: string): Promise<void> {
+    const { request, response, call } = exchange
+    try {
+      for await (const chunk of chunks) {
+        if (!response.headersSent) response.writeHead(200, { 'Content-Type': mediaType })
+        // A copy: the chunk's memory is the engine's again once the next one is asked for.
+        await send(response, Buffer.from(chunk), call.signal)
+      }
+    } catch (error) {
+      const shown = call.fail(error)
+      if (!response.headersSent) {
+        return this.#reply(request, response, wireForms[shown.kind].http, wireText(shown))
+      }
+      response.destroy()
+      return
+    }
+    if (!response.headersSent) response.writeHead(200, { 'Content-Type': mediaType })
+    response.end()
+  }
+
+  async #write({ request, response, call }: Exchange): Promise<void> {
+    const { messageByteLengthMax, bodyIdleMs, controlBodyMs } = this.#limits
+    const messages = splitMessages(bodyChunks(request, bodyIdleMs), messageByteLengthMax)
+    const headTimer = setTimeout(() => request.destroy(), controlBodyMs)
+    let head: WriteHead
+    try {
+      head = await firstMessage(messages)
+    } catch (error) {
+      return this.#reply(request, response, 400, `bad write request - ${wireText(call.fail(error))}`)
+    } finally {
+      clearTimeout(headTimer)
+    }
+    try {
+      const result = await this.#verbs.write(head, laterMessages(messages), call)
+      const counts = { num_frames: result.frameCount, num_rows: result.rowCount, num_skipped: result.skippedCount }
+      await this.#reply(request, response, 200, JSON.stringify(counts), json)
+    } catch (error) {
+      const shown = call.fail(error)
+      // What waits for more of the body would never be told; what does not lets go of it here.
+      if (!call.signal.aborted) await messages.return()
+      const text = wireText(shown)
+      if (shown.code === 'UNKNOWN_SAVE_MODE') await this.#reply(request, response, 400, text)
+      else await this.#reply(request, response, 500, text.startsWith(decodeError) ? text : `write error: ${text}`)
+    }
+  }
+
+  async #notYet({ request, response, call }: Exchange): Promise<void> {
+    const shown = call.fail(new FramesError('NOT_IN_THIS_VERSION', 'Grafana queries are not available in this version'))
+    await this.#reply(request, response, 501, `Error querying: ${wireText(shown)}`)
+  }
+
+  // ---- Bodies and replies ----
+
+  /** The request in a JSON body; null when the body was no such request and that has been answered. */
+  async #plainRequest<Plain>({ request, response, call }: Exchange, form: RequestForm<Plain>): Promise<Plain | null> {
+    try {
+      const body = await readBody(request, this.#limits.controlByteLengthMax, this.#limits.controlBodyMs)
+      return form.fromJson(body)
+    } catch (error) {
+      const shown = call.fail(error)
+      const status = shown.code === 'REQUEST_TOO_LARGE' ? 413 : 400
+      await this.#reply(request, response, status, `bad request - ${wireText(shown)}`)
+      return null
+    }
+  }
+
+  /** Answers once the whole body has come: a client that is still sending would miss the answer otherwise. */
+  async #reply(
+    request: IncomingMessage,
+    response: ServerResponse,
+    status: number,
+    text: string,
+    contentType = plainText,
+  ): Promise<void> {
+    await discardBody(request, this.#limits.bodyIdleMs)
+    if (response.destroyed) return
+    const body = Buffer.from(text, 'utf8')
+    response.writeHead(status, { 'Content-Type': contentType, 'Content-Length': body.byteLength })
+    response.end(body)
+  }
+}
+
+/** The request target as a cleaned file path: no query, no double or trailing slash. */
+function cleanPath(target: string): string {
+  const queryAt = target.indexOf('?')
+  const path = posix.normalize(queryAt < 0 ? target : target.slice(0, queryAt))
+  return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path
+}
+
+/** The Python client labels its chunked write as `Content-Encoding: chunked`; that is no encoding. */
+function isPlainBody(request: IncomingMessage): boolean {
+  const encoding = (request.headers['content-encoding'] ?? '').trim().toLowerCase()
+  return encoding === '' || encoding === 'identity' || encoding === 'chunked'
+}
+
+/** Frames, unless both the request and its Accept header ask for another format by name. */
+function formatOf(request: ReadRequest, accept: string): ReadFormat {
+  const accepted = accept.split(',').map((entry) => entry.split(';', 1)[0].trim().toLowerCase())
+  if (request.dataFormat === 'arrow' && accepted.includes(mediaTypes.arrow)) return 'arrow'
+  if (request.rowLayout === true && accepted.includes(mediaTypes.ndjson)) return 'ndjson'
+  if (request.rowLayout === true && accepted.includes(mediaTypes.json)) return 'json'
+  return 'wire'
+}
+
+/** Writes a chunk; resolves when the socket has taken it, so a slow reader slows the engine. */
+function send(response: ServerResponse, chunk: Buffer, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason)
+    if (signal.aborted) onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    response.write(chunk, (error) => {
+      signal.removeEventListener('abort', onAbort)
+      if (error) reject(error)
+      else resolve()
+    })
+  })
+}
+
+const decodeError = 'decode error: '
+
+async function firstMessage(messages: AsyncIterator<Uint8Array, void>): Promise<WriteHead> {
+  const first = await messages.next()
+  if (first.done === true) throw new FramesError('MALFORMED_REQUEST', 'the body is empty')
+  return decodeWriteHead(first.value)
+}
+
+/** The messages after the first, with the text that bytes which are no message are answered with. */
+async function* laterMessages(messages: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    yield* messages
+  } catch (error) {
+    throw error instanceof FramesError ? error.prefixed(decodeError.slice(0, -2)) : error
+  }
+}

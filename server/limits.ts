@@ -1,0 +1,68 @@
+// Every bound of the two transports, with its reason. Tests set smaller ones.
+import { messageByteLengthMax } from '../engine/index.js'
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const minuteMs = 60_000
+
+export interface ServerLimits {
+  /** One frame or gRPC message, both ways: what the published clients are built for. */
+  readonly messageByteLengthMax: number
+  /** A request that is not a frame. Decoded it can take twenty times its bytes, so it has a bound of its own. */
+  readonly controlByteLengthMax: number
+  /** Connections of each transport; one that does nothing costs some 20 kB. */
+  readonly connectionCountMax: number
+  /** Calls at work on one HTTP/2 connection; clients queue what is beyond. */
+  readonly sessionStreamCountMax: number
+  /** What nghttp2 and Node hold for one session besides its messages, in MiB. Reaching it refuses new streams. */
+  readonly sessionMemoryMiB: number
+  /** Receive windows of an HTTP/2 session while there are few of them, and its largest DATA frame. */
+  readonly streamWindowByteLength: number
+  readonly sessionWindowByteLength: number
+  readonly dataFrameByteLengthMax: number
+  /** From this many sessions on, new ones get the small window: unread bytes (sessions × window) stay near 256 MiB. */
+  readonly wideSessionCountMax: number
+  readonly smallWindowByteLength: number
+  /** From connecting to the end of HTTP/2 settings, or of HTTP headers: who is slower holds the socket for nothing. */
+  readonly handshakeMs: number
+  /** A JSON body, and the head of a write, must have come within this. */
+  readonly controlBodyMs: number
+  /** Silence inside the body of a write. */
+  readonly bodyIdleMs: number
+  /** A call on which nothing moved in either direction: the peer has stopped reading, or is gone. */
+  readonly stalledCallMs: number
+  /** An idle connection is kept this long, and asked for a sign of life this often. */
+  readonly connectionIdleMs: number
+  readonly connectionAgeMs: number
+  readonly keepaliveMs: number
+  readonly keepaliveAnswerMs: number
+  /** HTTP/1.1 connections without a request; clients pool them. */
+  readonly httpKeepAliveMs: number
+  readonly headerByteLengthMax: number
+  /** Calls at work when the server is told to stop may take this long. */
+  readonly drainMs: number
+}
+
+export const defaultLimits: ServerLimits = {
+  messageByteLengthMax,
+  controlByteLengthMax: 8 * MiB,
+  connectionCountMax: 4096,
+  sessionStreamCountMax: 256,
+  sessionMemoryMiB: 64,
+  streamWindowByteLength: 8 * MiB,
+  sessionWindowByteLength: 16 * MiB,
+  dataFrameByteLengthMax: 1 * MiB,
+  wideSessionCountMax: 16,
+  smallWindowByteLength: 256 * KiB,
+  handshakeMs: 20_000,
+  controlBodyMs: 1 * minuteMs,
+  bodyIdleMs: 5 * minuteMs,
+  stalledCallMs: 30 * minuteMs,
+  connectionIdleMs: 10 * minuteMs,
+  connectionAgeMs: 240 * minuteMs,
+  keepaliveMs: 1 * minuteMs,
+  keepaliveAnswerMs: 20_000,
+  httpKeepAliveMs: 75_000,
+  headerByteLengthMax: 16 * KiB,
+  drainMs: 10_000,
+}

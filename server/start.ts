@@ -1,0 +1,77 @@
+// A running server: both transports over one engine, from start to stop.
+import type { EngineApi } from '../engine/index.js'
+import { type ListenAddress, shownAddress } from './address.js'
+import type { Config } from './config.js'
+import { startGrpcServer } from './grpc.js'
+import { startHttpServer } from './http.js'
+import { defaultLimits, type ServerLimits } from './limits.js'
+import type { Log } from './log.js'
+import { Verbs } from './verbs.js'
+
+export interface ServerOptions {
+  readonly engine: EngineApi
+  readonly config: Config
+  readonly log: Log
+  readonly httpAddress: ListenAddress
+  readonly grpcAddress: ListenAddress
+  readonly limits?: Partial<ServerLimits>
+}
+
+export interface RunningServer {
+  readonly httpPort: number
+  readonly grpcPort: number
+  /** The addresses as start-up prints them. */
+  readonly httpShown: string
+  readonly grpcShown: string
+  /** Takes no more calls, lets those at work finish within a bounded time, then closes the engine. */
+  stop(): Promise<void>
+}
+
+/** Start-up failed; the message is the one that is printed after `error: `. */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
+/** Starts both transports. Throws StartError when an address cannot be had; nothing is left open then. */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { engine, config, log, httpAddress, grpcAddress } = options
+  const limits = { ...defaultLimits, ...options.limits }
+  const verbs = new Verbs(engine, config, log)
+  const http = await started('HTTP', startHttpServer(verbs, httpAddress, limits, log))
+  const grpc = await started('gRPC', startGrpcServer(verbs, grpcAddress, limits, log)).catch((error: unknown) => {
+    http.close()
+    throw error
+  })
+  let stopping: Promise<void> | null = null
+
+  async function stop(): Promise<void> {
+    http.stopAccepting()
+    grpc.stopAccepting()
+    await verbs.drain(limits.drainMs)
+    // What has just been answered is still on its way out of this process.
+    await new Promise((resolve) => setTimeout(resolve, flushMs))
+    http.close()
+    grpc.close()
+    await engine.close()
+  }
+
+  return {
+    httpPort: http.port,
+    grpcPort: grpc.port,
+    httpShown: shownAddress(httpAddress, http.port),
+    grpcShown: shownAddress(grpcAddress, grpc.port),
+    stop: () => (stopping ??= stop()),
+  }
+}
+
+/** The last bytes of the last answers need this long to leave. */
+const flushMs = 50
+
+async function started<T>(transport: 'HTTP' | 'gRPC', starting: Promise<T>): Promise<T> {
+  try {
+    return await starting
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new StartError(`can't start ${transport} server - ${reason}`, { cause: error })
+  }
+}

@@ -1,0 +1,304 @@
+// What both transports share: the verbs, with the checks and the error texts of the layer above the backends.
+import {
+  type CreateRequest,
+  type DeleteRequest,
+  type EngineApi,
+  type ExecuteRequest,
+  FramesError,
+  type HistoryRequest,
+  type ReadFormat,
+  type ReadRequest,
+  type TableRequest,
+  type WriteRequest,
+  type WriteResult,
+  type WriteSession,
+} from '../engine/index.js'
+import { AuthorizationIgnored, completeSession, readAuthorization, withoutSecrets } from './auth.js'
+import { Call, type Verb } from './call.js'
+import type { Config } from './config.js'
+import type { Log } from './log.js'
+import type { WriteHead } from './wire/requests.js'
+
+const saveModes: ReadonlySet<string> = new Set([
+  'createNewItemsOnly',
+  'updateItem',
+  'overwriteItem',
+  'overwriteTable',
+  'errorIfTableExists',
+])
+
+export class Verbs {
+  readonly config: Config
+  readonly #engine: EngineApi
+  readonly #log: Log
+  readonly #backendTypes: ReadonlyMap<string, string>
+  readonly #calls = new Set<Call>()
+  #callNumber = 0
+  #onIdle: (() => void) | null = null
+
+  constructor(engine: EngineApi, config: Config, log: Log) {
+    this.config = config
+    this.#engine = engine
+    this.#log = log
+    this.#backendTypes = new Map(config.backends.map((backend) => [backend.name, backend.type]))
+  }
+
+  /** Starts a call. Whoever starts it ends it, with `end` or `fail`. */
+  begin(verb: Verb, authorization: string | null = null): Call {
+    const call = new Call({
+      number: ++this.#callNumber,
+      verb,
+      authorization,
+      log: this.#log,
+      onEnd: () => {
+        this.#calls.delete(call)
+        if (this.#calls.size === 0) this.#onIdle?.()
+      },
+    })
+    this.#calls.add(call)
+    return call
+  }
+
+  /** Resolves when no call is at work, at the latest after `withinMs`: what still works then is aborted. */
+  async drain(withinMs: number): Promise<void> {
+    if (this.#calls.size === 0) return
+    const isIdle = new Promise<void>((resolve) => {
+      this.#onIdle = resolve
+    })
+    const timer = setTimeout(() => {
+      for (const call of this.#calls) call.abort(new FramesError('SHUTTING_DOWN', 'the server is stopping'))
+      this.#onIdle?.()
+    }, withinMs)
+    await isIdle
+    clearTimeout(timer)
+  }
+
+  async create(request: CreateRequest, call: Call): Promise<void> {
+    const admitted = this.#admitTable(request, call)
+    try {
+      await this.#engine.create(admitted, { signal: call.signal })
+    } catch (error) {
+      throw call.explain(error, 'error creating table')
+    }
+  }
+
+  async delete(request: DeleteRequest, call: Call): Promise<void> {
+    const admitted = this.#admitTable(request, call)
+    try {
+      await this.#engine.delete(admitted, { signal: call.signal })
+    } catch (error) {
+      throw call.explain(error, "can't delete")
+    }
+  }
+
+  /** Wire bytes of the frame a command answers with, or null. */
+  async execute(request: ExecuteRequest, call: Call): Promise<Uint8Array | null> {
+    const admitted = this.#admitTable(request, call)
+    try {
+      const frame = await this.#engine.executeEncoded(admitted, { signal: call.signal })
+      if (frame !== null) call.count(frame)
+      return frame
+    } catch (error) {
+      throw call.explain(error, "can't exec")
+    }
+  }
+
+  /** Finished messages of a read; the bytes of one are valid until the next is asked for. */
+  async *read(request: ReadRequest, format: ReadFormat, call: Call): AsyncGenerator<Uint8Array, void, undefined> {
+    const backend = this.#backendNamed(request.backend)
+    const limit = request.limit ?? (this.config.limit > 0 ? BigInt(this.config.limit) : undefined)
+    const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
+    if (backend === null) {
+      throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${JSON.stringify(request.backend)}`)
+    }
+    const options = { signal: call.signal }
+    const open = () =>
+      this.#engine.readEncoded(limit === undefined ? admitted : { ...admitted, limit }, format, options)
+    yield* relayed(open, call, "can't query", 'error during iteration')
+  }
+
+  async *history(request: HistoryRequest, call: Call): AsyncGenerator<Uint8Array, void, undefined> {
+    const admitted = this.#withSession(request, call)
+    if (this.config.disableHistory) {
+      const text = 'history server was not initialized properly'
+      throw new FramesError('HISTORY_OFF', `${text}. To enable this feature, please contact the system administrator`)
+    }
+    const backend = request.backend === undefined ? undefined : (this.#backendNamed(request.backend) ?? request.backend)
+    const filter = backend === undefined ? admitted : { ...admitted, backend }
+    yield* relayed(() => this.#engine.historyEncoded(filter, { signal: call.signal }), call)
+  }
+
+  /**
+   * Writes the frames of a stream. They are taken one at a time, as fast as the engine takes them. An error thrown by
+   * `frames` itself (bytes that are no message) ends the write and says what is stored of it.
+   */
+  async write(head: WriteHead, frames: AsyncIterable<Uint8Array>, call: Call): Promise<WriteResult> {
+    const { saveMode } = head.request
+    if (saveMode !== undefined && !saveModes.has(saveMode)) {
+      throw new FramesError('UNKNOWN_SAVE_MODE', `no save mode named '${saveMode}'`)
+    }
+    const request = this.#admitTable(head.request, call)
+    const session = await this.#openWrite(request, head.initialFrame, call)
+    try {
+      await this.#addFrames(session, frames, saveMode === 'overwriteTable', call)
+      const result = await this.#finishWrite(session, call)
+      call.facts.rowCount = result.rowCount
+      const isKv = this.#backendTypes.get(request.backend) === 'kv'
+      return isKv ? { ...result, skippedCount: result.skippedCount ?? 0 } : result
+    } catch (error) {
+      session.abort()
+      throw error
+    }
+  }
+
+  async #openWrite(request: WriteRequest, initialFrame: Uint8Array | null, call: Call): Promise<WriteSession> {
+    let session: WriteSession | null = null
+    try {
+      session = await this.#engine.openWrite(request, { signal: call.signal })
+      if (initialFrame !== null) {
+        call.count(initialFrame)
+        await session.addWire(initialFrame)
+      }
+      return session
+    } catch (error) {
+      session?.abort()
+      throw call.explain(error, 'backend Write failed')
+    }
+  }
+
+  async #addFrames(
+    session: WriteSession,
+    frames: AsyncIterable<Uint8Array>,
+    isAllOrNothing: boolean,
+    call: Call,
+  ): Promise<void> {
+    const source = frames[Symbol.asyncIterator]()
+    for (;;) {
+      let next: IteratorResult<Uint8Array>
+      try {
+        next = await unlessAborted(source.next(), call.signal)
+      } catch (error) {
+        throw await this.#brokenStream(session, error, isAllOrNothing, call)
+      }
+      if (next.done === true) return
+      call.count(next.value)
+      try {
+        await unlessAborted(session.addWire(next.value), call.signal)
+      } catch (error) {
+        throw call.explain(error, "can't add frame")
+      }
+    }
+  }
+
+  /** The error of a stream that broke off, completed by what is stored of it: nothing of an overwritten table. */
+  async #brokenStream(session: WriteSession, error: unknown, isAllOrNothing: boolean, call: Call): Promise<unknown> {
+    if (call.signal.aborted || !(error instanceof FramesError)) return call.explain(error)
+    if (isAllOrNothing) return withStored(error, 'nothing of this write is stored')
+    const { frameCount, rowCount } = await this.#finishWrite(session, call)
+    return withStored(error, `${rowCount} rows of the ${frameCount} frames before it are stored`)
+  }
+
+  async #finishWrite(session: WriteSession, call: Call): Promise<WriteResult> {
+    const seconds = this.config.timeout
+    const tooLong = new FramesError('DEADLINE_EXCEEDED', `The operation timed out after ${seconds.toFixed(2)} seconds`)
+    let timer: NodeJS.Timeout | undefined
+    const timeout = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(tooLong), seconds * 1000)
+    })
+    try {
+      return await unlessAborted(Promise.race([session.finish(), timeout]), call.signal)
+    } catch (error) {
+      throw call.explain(error, "can't wait for completion")
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Checks that a request names a table and a backend that is served, and completes its session. */
+  #admitTable<Request extends TableRequest>(request: Request, call: Call): Request {
+    const backend = this.#backendNamed(request.backend)
+    const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
+    if (request.backend === '' || request.table === '') throw new FramesError('MISSING_PARAMETER', 'missing parameters')
+    if (backend === null) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${request.backend}`)
+    return admitted
+  }
+
+  /** The configured name: `nosql` is `kv`, unless a backend is really named so. */
+  #backendNamed(name: string): string | null {
+    if (this.#backendTypes.has(name)) return name
+    return name === 'nosql' && this.#backendTypes.has('kv') ? 'kv' : null
+  }
+
+  #withSession<Request extends Partial<TableRequest>>(request: Request, call: Call): Request {
+    const header = call.authorization === null ? {} : readAuthorization(call.authorization)
+    if (header instanceof AuthorizationIgnored) {
+      this.#log.warn({ id: call.number, reason: header.reason }, 'Authorization header ignored')
+    }
+    const override = header instanceof AuthorizationIgnored ? {} : header
+    const session = withoutSecrets(completeSession({ ...request.session, ...override }, this.config))
+    const { backend, table } = request
+    Object.assign(call.facts, { backend, table, container: session.container, user: session.user })
+    return { ...request, session }
+  }
+}
+
+function withStored(error: FramesError, stored: string): FramesError {
+  const complete = new FramesError(error.code, '', { cause: error })
+  complete.message = `${error.message} ${stored[0].toUpperCase()}${stored.slice(1)}.`
+  return complete
+}
+
+/** Rejects with the reason of the signal as soon as it is aborted, whatever becomes of the promise. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort = () => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason)
+    if (signal.aborted) onAbort()
+    else signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/**
+ * Passes messages of the engine on, one each time the consumer asks. An error before the first is a failed set-up, a
+ * later one a failed iteration; each has its prefix.
+ */
+async function* relayed(
+  open: () => AsyncIterable<Uint8Array>,
+  call: Call,
+  setUpPrefix?: string,
+  iterationPrefix?: string,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let prefix = setUpPrefix
+  let source: AsyncIterator<Uint8Array> | null = null
+  try {
+    source = open()[Symbol.asyncIterator]()
+    for (;;) {
+      const next = await unlessAborted(source.next(), call.signal)
+      if (next.done === true) {
+        source = null
+        return
+      }
+      prefix = iterationPrefix
+      call.count(next.value)
+      yield next.value
+    }
+  } catch (error) {
+    throw call.explain(error, prefix)
+  } finally {
+    await release(source, call)
+  }
+}
+
+/** Tells a source that no more is wanted. One that still makes a message answers later: nobody waits for that. */
+async function release(source: AsyncIterator<Uint8Array> | null, call: Call): Promise<void> {
+  if (source?.return === undefined) return
+  const released = source.return().catch((error: unknown) => {
+    call.log.debug({ id: call.number, err: error }, 'read released')
+  })
+  if (!call.signal.aborted) await released
+}
