@@ -366,12 +366,54 @@ test('compacting gives the space of what was deleted back, and the store goes on
   })
 })
 
+test('a job that has ended holds no snapshot: pages are used again and the file does not grow', async () => {
+  await withStore({ path: newFolder() }, async (store) => {
+    const commit = (n: number) =>
+      store.commit({ partition: 'p', puts: [{ key: bytes('k'), value: new Uint8Array(256 * 1024).fill(n) }] })
+    await commit(0)
+    const reader = openLmdbReader(store.workerAccess!.path)
+    reader.beginJob()
+    expect(reader.get('p', bytes('k'))?.[0]).toBe(0)
+    reader.endJob()
+    for (let n = 1; n <= 100; n++) {
+      await commit(n)
+      await store.space()
+      expect((await store.read('p', [bytes('k')]))[0]?.[0]).toBe(n)
+    }
+    expect((await store.space()).fileByteLength).toBeLessThan(2 ** 21)
+    reader.beginJob()
+    expect(reader.get('p', bytes('k'))?.[0]).toBe(100)
+    await commit(101)
+    expect(reader.get('p', bytes('k'))?.[0]).toBe(100) // one job sees one moment
+    reader.endJob()
+    reader.close()
+  })
+})
+
+test('on a full disk a drop makes room for new commits, without a rewrite of the file', async () => {
+  const faults = new LmdbFaults()
+  await withStore({ path: newFolder(), faults }, async (store) => {
+    const commit = (partition: string, n: number) =>
+      codeOf(store.commit({ partition, puts: [{ key: bytes(`k${n}`), value: new Uint8Array(256 * 1024) }] }))
+    for (let n = 0; n < 100; n++) void commit('old', n)
+    await store.commit(put('p', ['a', '1']))
+    faults.setFreeByteLength(8 * 2 ** 20)
+    expect(await commit('new', 0)).toBe('DISK_FULL')
+    await store.dropPartition('old')
+    const { fileByteLength } = await store.space()
+    let count = 0
+    while ((await commit('new', count)) === 'none') count++
+    expect(count).toBeGreaterThan(20)
+    expect((await store.space()).fileByteLength).toBeLessThan(fileByteLength + 2 ** 20)
+  })
+})
+
 test('a compaction for which there is no room fails and changes nothing', async () => {
   const faults = new LmdbFaults()
   const path = newFolder()
   await withStore({ path, faults }, async (store) => {
     await store.commit(put('p', ['a', '1']))
-    faults.setFreeByteLength(16 * 2 ** 20)
+    faults.setFreeByteLength(2 ** 20)
     expect(await codeOf(store.compactFile())).toBe('DISK_FULL')
     faults.setFreeByteLength(null)
     await store.commit(put('p', ['b', '1']))

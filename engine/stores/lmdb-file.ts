@@ -97,20 +97,29 @@ export class LmdbFile {
     return found
   }
 
-  /** Bytes of the pages that hold something, from the counts that LMDB keeps. */
-  get usedByteLength(): number {
-    const stats = this.database.getStats() as { root: Record<string, number>; free: Record<string, number> }
+  /** What the newest transaction left, from the counts that LMDB keeps: nothing is searched for. */
+  pageCounts(): { usedByteLength: number; endByteOffset: number } {
+    const stats = this.database.getStats() as { lastPageNumber: number; root: TreeStats; free: TreeStats }
+    // It takes a read transaction of lmdb-js itself, which a timer would release.
+    this.database.resetReadTxn()
+    this.releaseSnapshot()
     let pageCount = 2 // the two that say where the trees are
     for (const tree of [stats.root, stats.free]) {
-      pageCount += tree['treeBranchPageCount'] + tree['treeLeafPageCount'] + tree['overflowPages']
+      pageCount += tree.treeBranchPageCount + tree.treeLeafPageCount + tree.overflowPages
     }
-    return pageCount * pageByteLength
+    return { usedByteLength: pageCount * pageByteLength, endByteOffset: (stats.lastPageNumber + 1) * pageByteLength }
   }
 
   async close(): Promise<void> {
     this.#transaction.done()
     await this.database.close()
   }
+}
+
+interface TreeStats {
+  readonly treeBranchPageCount: number
+  readonly treeLeafPageCount: number
+  readonly overflowPages: number
 }
 
 /** LMDB's codes for bytes that cannot be a database: page not found, corrupted, not an LMDB file. */

@@ -1,7 +1,7 @@
 // The storage thread: the only writer of the LMDB file. It puts all batches that wait into one synced transaction, and
 // reads for the main thread, which never touches the file system.
 import { spawnSync } from 'node:child_process'
-import { rmSync, statfsSync, statSync } from 'node:fs'
+import { rmSync, statfsSync, statSync, truncateSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
@@ -26,7 +26,9 @@ import {
 const transactionByteLengthMax = 1 * MiB
 /** Keys of one step of a drop: a transaction that frees 256 segments still ends within some ms. */
 const dropStepKeyCount = 256
-/** Room that even a batch which makes room must find: its own pages are written before others are free. */
+/** What such a step writes at most: the pages of its keys and of the tree above them. */
+const dropStepByteLength = 2 * dropStepKeyCount * 4096
+/** Room that even what makes room must leave: it writes its own pages before others are free. */
 const makesRoomByteLength = 1 * MiB
 /** After a move, jobs that were told of the old file can still open it for so long. */
 const oldFileLifeMs = 10_000
@@ -58,6 +60,7 @@ try {
   if (path !== null) checkFile(path)
   file = new LmdbFile(path ?? (await createFile()), options)
   removeOldFiles(options.folder)
+  cutUnusedTail()
   send({ kind: 'opened', path: file.path })
   port.on('message', receive)
   setInterval(() => file.database.readerCheck(), readerCheckIntervalMs).unref()
@@ -129,8 +132,7 @@ function answer(message: Exclude<ToThread, { kind: 'commit' | 'dropStep' | 'comp
       return
     }
     if (message.kind === 'space') {
-      const value: FileSpace = { fileByteLength: statSync(file.path).size, usedByteLength: file.usedByteLength }
-      send({ kind: 'answer', id, value })
+      send({ kind: 'answer', id, value: fileSpace() })
       return
     }
     const found =
@@ -268,7 +270,7 @@ function dropStep({ id, partition }: { id: number; partition: string }): void {
     return
   }
   try {
-    if (!hasRoom(0, true)) throw diskFull(makesRoomByteLength)
+    if (!hasRoom(dropStepByteLength, true)) throw diskFull(dropStepByteLength)
     file.releaseSnapshot()
     const start = Buffer.from(`${partition}\0`, 'latin1')
     const end = partitionEnd(partition)
@@ -280,7 +282,7 @@ function dropStep({ id, partition }: { id: number; partition: string }): void {
     })
     send({ kind: 'answer', id, value: found.length < 2 * dropStepKeyCount })
   } catch (error) {
-    send({ kind: 'failed', id, error: toErrorMessage(writeError(error, makesRoomByteLength)) })
+    send({ kind: 'failed', id, error: toErrorMessage(writeError(error, dropStepByteLength)) })
   }
 }
 
@@ -291,8 +293,8 @@ function dropStep({ id, partition }: { id: number; partition: string }): void {
 async function compactFile(id: number): Promise<void> {
   try {
     if (readOnlyBecause !== null) throw readOnly()
-    const usedByteLength = file.usedByteLength
-    if (freeByteLength() < usedByteLength + options.reserveByteLength) throw diskFull(usedByteLength)
+    const { usedByteLength } = fileSpace()
+    if (freeByteLength() < usedByteLength + makesRoomByteLength) throw diskFull(usedByteLength)
     const next = nextFile(options.folder)
     removeOldFiles(options.folder)
     try {
@@ -335,15 +337,36 @@ function freeByteLength(): number {
   return bavail * bsize
 }
 
-/** A transaction writes new pages before the old ones are free, and the tree above them: twice the batch is enough. */
+/** What a failed transaction has written behind the last page would keep a full disk full. */
+function cutUnusedTail(): void {
+  const { endByteOffset } = file.pageCounts()
+  if (statSync(file.path).size > endByteOffset) truncateSync(file.path, endByteOffset)
+}
+
+function fileSpace(): FileSpace {
+  return { fileByteLength: statSync(file.path).size, usedByteLength: file.pageCounts().usedByteLength }
+}
+
+/**
+ * Whether a transaction of so many bytes leaves the reserve free. It writes new pages before the old ones are free, and
+ * the tree above them: twice the bytes is enough.
+ *
+ * Pages of the file that deletes have freed count as room, or a full disk would stay full whatever is deleted. Half of
+ * them: a large value needs its pages side by side. Should it not find them, the file grows, so that must fit, too.
+ */
 function hasRoom(byteLength: number, makesRoom: boolean): boolean {
+  if (byteLength === 0) return true
   const needed = makesRoom ? byteLength + makesRoomByteLength : 2 * byteLength + options.reserveByteLength
-  return freeByteLength() >= needed
+  const free = freeByteLength()
+  if (free >= needed) return true
+  if (free < 2 * byteLength && !makesRoom) return false
+  const { fileByteLength, usedByteLength } = fileSpace()
+  return free + (fileByteLength - usedByteLength) / 2 >= needed
 }
 
 /** LMDB reports both a full disk and a failed sync as EIO. */
 function isFailedSync(error: unknown): boolean {
-  return (error as { code?: unknown }).code === 5 && hasRoom(0, false)
+  return (error as { code?: unknown }).code === 5 && freeByteLength() >= options.reserveByteLength
 }
 
 /** What a failed transaction means for its caller. A failed sync makes the store read-only until the restart. */
@@ -355,7 +378,10 @@ function writeError(error: unknown, byteLength: number): FramesError {
   }
   const { code } = error as { code?: unknown }
   // EIO without room, ENOSPC, and LMDB's "map full" and "transaction full".
-  if (code === 5 || code === 28 || code === -30792 || code === -30788) return diskFull(byteLength)
+  if (code === 5 || code === 28 || code === -30792 || code === -30788) {
+    cutUnusedTail()
+    return diskFull(byteLength)
+  }
   return toStoreError(error, file.path)
 }
 
@@ -368,7 +394,8 @@ function readOnly(): FramesError {
 }
 
 function diskFull(byteLength: number): FramesError {
-  return new FramesError('DISK_FULL', `no room for ${byteLength} bytes beside the reserve in ${options.folder}`)
+  const disk = `${options.folder} has ${freeByteLength()} free, of which ${options.reserveByteLength} are kept for deletes`
+  return new FramesError('DISK_FULL', `no room for ${byteLength} bytes: ${disk}`)
 }
 
 /** For tests: the next transactions fail as if the disk had refused to sync. */
