@@ -20,6 +20,9 @@ export const frameNamesByteLengthMax = 16 * MiB
 /** A table path stands in a store key, and LMDB keys end at 1978 bytes. */
 export const tablePathByteLengthMax = 1024
 
+/** A key of a store without its partition's name: LMDB takes 1978 bytes with it. */
+export const storeKeyByteLengthMax = 1900
+
 /** Rows, cells and encoded bytes of one block: what one job decodes at most. */
 export const blockRowCountMax = 128 * KiB
 export const blockCellCountMax = 4 * MiB

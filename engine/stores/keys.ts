@@ -1,6 +1,8 @@
 // Keys of a partition: a tag and a few parts <-> bytes whose byte order is the order of the tuples.
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
+import { storeKeyByteLengthMax } from '../limits.js'
+import type { Batch } from './store.js'
 
 /**
  * A part of a key and how it is laid out:
@@ -126,6 +128,23 @@ export function prefixRange(prefix: Uint8Array): { start: Uint8Array; end?: Uint
   const end = prefix.slice(0, byteLength)
   end[byteLength - 1]++
   return { start: prefix, end }
+}
+
+/** Names sort by their bytes, with 0x00 and 0x01 behind them in a driver's own keys. */
+export function assertPartition(partition: string): void {
+  assert(/^[\x20-\x7e]{1,64}$/.test(partition), 'a partition name is 1 to 64 printable ASCII characters')
+}
+
+/** What every driver may rely on. */
+export function assertBatch({ partition, expect = [], puts, deletes = [] }: Batch): void {
+  assertPartition(partition)
+  for (const { key } of expect) assertKey(key)
+  for (const { key } of puts) assertKey(key)
+  for (const key of deletes) assertKey(key)
+}
+
+function assertKey(key: Uint8Array): void {
+  assert(key.byteLength <= storeKeyByteLengthMax, `a store key has at most ${storeKeyByteLengthMax} bytes`)
 }
 
 /** The order of keys: byte by byte, a prefix before what it begins. */

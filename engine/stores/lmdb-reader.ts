@@ -1,19 +1,30 @@
 // How a pool worker reads the store: the same file, mapped once for the whole process, without asking any thread.
-import { LmdbFile } from './lmdb-file.js'
+import { LmdbFile, toStoreError } from './lmdb-file.js'
 import { storedKey } from './lmdb-messages.js'
 import type { WorkerReader } from './store.js'
 
 /**
- * Opens what `workerAccess.path` of an lmdb store names. When the store has moved to a newer file meanwhile, the reader
- * takes that one: it has everything the older one had.
+ * Opens what `workerAccess.path` of an open lmdb store names. Every reader is closed when its worker ends; one that is
+ * opened after the store's close keeps the store from being opened again in this process.
  */
 export function openLmdbReader(path: string): WorkerReader {
-  const file = new LmdbFile(path, { readOnly: true })
+  let file: LmdbFile
+  try {
+    file = new LmdbFile(path, { readOnly: true })
+  } catch (error) {
+    throw toStoreError(error, path)
+  }
   return {
     path,
     beginJob: () => file.releaseSnapshot(),
     endJob: () => file.releaseSnapshot(),
-    get: (partition, key) => file.get(storedKey(partition, key)),
+    get(partition, key) {
+      try {
+        return file.get(storedKey(partition, key))
+      } catch (error) {
+        throw toStoreError(error, path)
+      }
+    },
     close: () => void file.close(),
   }
 }

@@ -48,6 +48,8 @@ const faults = options.faults && new BigInt64Array(options.faults)
 const waiting: Job[] = []
 /** Set once a sync has failed: what the disk holds is then unknown, and trying again could report success wrongly. */
 let readOnlyBecause: string | null = null
+/** When the file that was left by a move is removed. */
+let oldFilesTimer: NodeJS.Timeout | undefined
 let turnIsDue = false
 let closing = false
 let closed = false
@@ -168,8 +170,8 @@ function takeTurnSoon(): void {
   if (turnIsDue) return
   turnIsDue = true
   setImmediate(async () => {
-    if (waiting.length > 0)
-      await takeTurn() // only a move to another file takes longer than this call
+    // Only a move to another file takes longer than the call itself.
+    if (waiting.length > 0) await takeTurn()
     else if (closing) await close()
     turnIsDue = false
     if (waiting.length > 0 || (closing && !closed)) takeTurnSoon()
@@ -295,8 +297,9 @@ async function compactFile(id: number): Promise<void> {
     if (readOnlyBecause !== null) throw readOnly()
     const { usedByteLength } = fileSpace()
     if (freeByteLength() < usedByteLength + makesRoomByteLength) throw diskFull(usedByteLength)
-    const next = nextFile(options.folder)
+    clearTimeout(oldFilesTimer) // or it would take the unfinished file for an old one
     removeOldFiles(options.folder)
+    const next = nextFile(options.folder)
     try {
       await file.database.backup(next.unfinished, true)
       publishFile(next)
@@ -307,7 +310,7 @@ async function compactFile(id: number): Promise<void> {
     const old = file
     file = openPublished(next.finished)
     await old.close()
-    setTimeout(() => removeOldFiles(options.folder), oldFileLifeMs).unref()
+    oldFilesTimer = setTimeout(() => removeOldFiles(options.folder), oldFileLifeMs).unref()
     send({ kind: 'moved', path: file.path })
     send({ kind: 'answer', id, value: null })
   } catch (error) {
@@ -394,7 +397,7 @@ function readOnly(): FramesError {
 }
 
 function diskFull(byteLength: number): FramesError {
-  const disk = `${options.folder} has ${freeByteLength()} free, of which ${options.reserveByteLength} are kept for deletes`
+  const disk = `${freeByteLength()} are free in ${options.folder}, and ${options.reserveByteLength} are kept for deletes`
   return new FramesError('DISK_FULL', `no room for ${byteLength} bytes: ${disk}`)
 }
 

@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { type ErrorMessage, FramesError, fromErrorMessage } from '../errors.js'
 import { MiB } from '../limits.js'
+import { assertBatch, assertPartition } from './keys.js'
 import type { LmdbFaults } from './lmdb-faults.js'
 import {
   batchByteLength,
@@ -172,7 +173,7 @@ class ThreadedStore implements LmdbStore {
 
   commit(batch: Batch): Promise<void> {
     if (this.#ended) return Promise.reject(this.#ended)
-    assertPartition(batch.partition)
+    assertBatch(batch)
     return new Promise((resolve, reject) => {
       this.#unsent.push({ batch, byteLength: batchByteLength(batch), resolve, reject })
       if (this.#sendIsDue) return
@@ -291,9 +292,4 @@ class ThreadedStore implements LmdbStore {
     for (const { reject } of this.#answers.values()) reject(error)
     this.#answers.clear()
   }
-}
-
-/** Names sort by their bytes, and 0x00 and 0x01 stand behind them in stored keys. */
-function assertPartition(partition: string): void {
-  assert(/^[\x20-\x7e]{1,64}$/.test(partition), 'a partition name is 1 to 64 printable ASCII characters')
 }

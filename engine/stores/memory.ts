@@ -1,6 +1,7 @@
 // A store in the memory of this process, for tests: ordered, atomic, and it fails when it is told to.
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
+import { assertBatch, assertPartition } from './keys.js'
 import type { Batch, Entry, ScanRange, Store, WorkerAccess } from './store.js'
 
 export type FaultPoint = 'commit' | 'read' | 'scan'
@@ -53,18 +54,21 @@ class MemoryStore implements Store {
   }
 
   async read(partition: string, keys: readonly Uint8Array[]): Promise<(Uint8Array | null)[]> {
+    assertPartition(partition)
     await this.#enter('read')
     const map = this.#partitions.get(partition)
     return keys.map((key) => map?.get(toName(key)) ?? null)
   }
 
   async scan(partition: string, range: ScanRange): Promise<Entry[]> {
+    assertPartition(partition)
     await this.#enter('scan')
     return this.#partitions.get(partition)?.scan(range) ?? []
   }
 
   commit(batch: Batch): Promise<void> {
     if (this.#closed) return Promise.reject(storeClosed())
+    assertBatch(batch)
     const { error, delayMs } = this.#faults.enter('commit')
     const commit = this.#lastCommit.then(async () => {
       if (delayMs > 0) await waitMs(delayMs)

@@ -45,8 +45,9 @@ export interface ScanRange {
 export type WorkerAccess = { readonly driver: 'lmdb'; readonly path: string } | null
 
 /**
- * A driver. Partition names are short ASCII text without NUL, keys up to 1800 bytes. Every method may fail with a
- * FramesError. A value that is returned may be kept as long as the caller likes, and is not to be changed.
+ * A driver. Partition names are 1 to 64 printable ASCII characters, keys up to 1900 bytes; the empty key is one.
+ * Every method may fail with a FramesError. A value that is returned may be kept for as long as the caller likes, and
+ * is not to be changed.
  */
 export interface Store {
   readonly workerAccess: WorkerAccess
