@@ -1,7 +1,7 @@
 // How a pool worker reads the store: the same file, mapped once for the whole process, without asking any thread.
 import { LmdbFile, toStoreError } from './lmdb-file.js'
 import { storedKey } from './lmdb-messages.js'
-import type { WorkerReader } from './store.js'
+import type { WorkerAccess, WorkerReader } from './store.js'
 
 /**
  * Opens what `workerAccess.path` of an open lmdb store names. Every reader is closed when its worker ends; one that is
@@ -27,4 +27,9 @@ export function openLmdbReader(path: string): WorkerReader {
     },
     close: () => void file.close(),
   }
+}
+
+/** What the worker pool calls in the reader's module. */
+export function openReader(access: NonNullable<WorkerAccess>): WorkerReader {
+  return openLmdbReader(access.path)
 }
