@@ -49,6 +49,7 @@ export const errorCodes = {
   WORKER_DIED: { kind: 'internal', fix: 'Try again; the worker has been replaced' },
   INTERNAL: { kind: 'internal', fix: 'Report this with the request number in the log' },
   // Storage
+  VIEW_OUTDATED: { kind: 'internal', fix: 'Try again; the table changed meanwhile' },
   COMMIT_CONFLICT: { kind: 'internal', fix: 'Try again; another writer changed the table first' },
   STORE_READ_ONLY: { kind: 'internal', fix: 'Restart framesd after checking the disk; a flush to disk failed' },
   STORE_FAILED: { kind: 'unavailable', fix: 'Restart framesd; whether the last writes are stored shows after that' },
@@ -63,10 +64,13 @@ export type ErrorCode = keyof typeof errorCodes
 export class FramesError extends Error {
   override readonly name = 'FramesError'
   readonly code: ErrorCode
+  /** The message without its last sentence, which says how to fix it. */
+  readonly what: string
 
   constructor(code: ErrorCode, what: string, options?: { cause?: unknown }) {
     super(`${what}${what.endsWith('.') ? '' : '.'} ${errorCodes[code].fix}.`, options)
     this.code = code
+    this.what = what
   }
 
   get kind(): ErrorKind {
@@ -75,9 +79,7 @@ export class FramesError extends Error {
 
   /** The same error with `prefix: ` before its message, as each layer that passes it on names itself. */
   prefixed(prefix: string): FramesError {
-    const error = new FramesError(this.code, '', { cause: this })
-    error.message = `${prefix}: ${this.message}`
-    return error
+    return new FramesError(this.code, `${prefix}: ${this.what}`, { cause: this })
   }
 }
 
@@ -89,15 +91,13 @@ export function shortened(text: string): string {
 /** The form in which an error crosses a thread boundary. */
 export interface ErrorMessage {
   readonly code: ErrorCode
-  readonly message: string
+  readonly what: string
 }
 
 export function toErrorMessage(error: FramesError): ErrorMessage {
-  return { code: error.code, message: error.message }
+  return { code: error.code, what: error.what }
 }
 
-export function fromErrorMessage({ code, message }: ErrorMessage): FramesError {
-  const error = new FramesError(code, '')
-  error.message = message
-  return error
+export function fromErrorMessage({ code, what }: ErrorMessage): FramesError {
+  return new FramesError(code, what)
 }

@@ -370,3 +370,23 @@ export function copyStrings(
   memory.copy(targetBytesPtr + targetFirstOffset, bytesPtr + start, byteLength)
   return targetFirstOffset + byteLength
 }
+
+/**
+ * Marks the indexes that name a row (are not 0xFFFFFFFF).
+ *
+ * indexes     u32, count of them, read only
+ * targetBits  ceil(count / 8) bytes, overwritten
+ *
+ * Returns the number of rows marked.
+ */
+export function presentIndexes(indexesPtr: usize, count: i32, targetBitsPtr: usize): i32 {
+  let present = 0
+  for (let i = 0; i < count; i += 8) {
+    const end = min(i + 8, count)
+    let bits: u32 = 0
+    for (let j = i; j < end; j++) bits |= u32(load<u32>(indexesPtr + ((<usize>j) << 2)) !== 0xffffffff) << (j - i)
+    store<u8>(targetBitsPtr + ((<usize>i) >> 3), <u8>bits)
+    present += popcnt(bits)
+  }
+  return present
+}

@@ -358,3 +358,16 @@ export function finishRate(statePtr: usize, bucketCount: i32, _startNs: i64, ste
     store<f64>(targetPtr + ((<usize>bucket) << 3), rate)
   }
 }
+
+/**
+ * The times at which buckets begin.
+ *
+ * indexes  u32, count of them: bucket numbers, read only
+ * target   count × i64 ns, overwritten
+ */
+export function bucketTimes(indexesPtr: usize, count: i32, startNs: i64, stepNs: i64, targetPtr: usize): void {
+  for (let i = 0; i < count; i++) {
+    const bucket = <i64>load<u32>(indexesPtr + ((<usize>i) << 2))
+    store<i64>(targetPtr + ((<usize>i) << 3), startNs + bucket * stepNs)
+  }
+}

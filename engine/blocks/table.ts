@@ -3,9 +3,10 @@ import { randomBytes } from 'node:crypto'
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import { logCommitByteLengthMax, logCommitRowCountMax, MiB } from '../limits.js'
-import type { Region, SharedMemory } from '../memory/shared-memory.js'
+import type { Region } from '../memory/region.js'
+import type { SharedMemory } from '../memory/shared-memory.js'
 import type { Slice } from '../memory/slice.js'
-import type { Pool } from '../pool/pool.js'
+import type { JobResult, Pool } from '../pool/pool.js'
 import type { Entry, Store } from '../stores/store.js'
 import { encodeHeader, parseHeader } from './block.js'
 import { chooseMerge, mergedRunRowCountMax, runsOf } from './compaction.js'
@@ -40,6 +41,14 @@ const scanLimit = 1000
 /** Scratch of a merge job: decoded pages of its inputs, one block being built, its encoded bytes. */
 const mergeScratchByteLength = 48 * MiB
 
+/** Rows on their way: see stageRows. */
+export interface StagedRows {
+  readonly prepared: readonly PreparedBlock[]
+  readonly ids: readonly bigint[]
+  readonly isPacked: boolean
+  readonly isSentAhead: boolean
+}
+
 /** A change to the live blocks, under the commit number it gets. */
 interface Change {
   readonly puts: readonly Entry[]
@@ -73,13 +82,12 @@ export class BlockTable {
   #waiting: (() => void)[] = []
   #isDropped = false
   #merging: Promise<void> | null = null
-  #mergeAgain = false
   #pauseMerges = false
   /** Blocks that a merge could not read: barriers for later merges. */
   readonly #unreadable = new Set<bigint>()
   #erasing: Promise<void> | null = null
   #toErase: Uint8Array[] = []
-  rule: MergeRule | null = null
+  #rule: MergeRule | null = null
   /** For statistics: bytes that commits brought, and bytes that merges wrote. */
   committedByteLength = 0
   mergedByteLength = 0
@@ -140,6 +148,17 @@ export class BlockTable {
     return table
   }
 
+  /** From now on runs are merged in the background, by this rule. */
+  startMerging(rule: MergeRule): void {
+    this.#rule = rule
+    this.#scheduleMerge()
+  }
+
+  /** Resolves when what merges made superfluous, and nobody reads, is erased from the store. */
+  async erased(): Promise<void> {
+    while (this.#erasing !== null) await this.#erasing
+  }
+
   /** The published state; give it back with `release()`. */
   acquire(): Snapshot {
     this.#assertUsable()
@@ -155,25 +174,40 @@ export class BlockTable {
   }
 
   /**
-   * Makes rows durable and visible, all or nothing: a small commit as one packed value, a larger one as blocks.
-   * The prepared bytes must stay in place until it resolves. `extra`: more entries of the same batch.
+   * First step of a commit of rows: waits while merges are far behind, and sends the segments of a large commit ahead.
+   * The prepared bytes must stay in place until commitRows resolves.
    */
-  async commitRows(prepared: readonly PreparedBlock[], extra: readonly Entry[] = []): Promise<void> {
+  async stageRows(prepared: readonly PreparedBlock[]): Promise<StagedRows> {
     await this.#waitForMerges()
-    const { bytes } = this.#parts
-    const isPacked = prepared.length === 1 && fitsOneValue(prepared[0]!)
     const ids = prepared.map(newBlockId)
-    const staged = await this.#stage(prepared, ids, isPacked)
-    await this.#commit((commit) => {
-      const puts: Entry[] = [...extra]
-      const deletes: Uint8Array[] = staged.map(stageKey)
-      const added = prepared.map((block, i) => {
-        const live = liveOf(block, ids[i]!, commit, commit, isPacked)
-        if (!staged.includes(ids[i]!)) puts.push(...blockEntries(bytes, block, ids[i]!, isPacked))
-        return live
-      })
-      return { puts: [...puts, ...added.map(encodeLive)], deletes, added, removed: new Set() }
-    }, prepared)
+    const isPacked = prepared.length === 1 && fitsOneValue(prepared[0]!)
+    let total = 0
+    for (const block of prepared) total += block.packed.byteLength
+    const isSentAhead = total > commitByteLengthMax
+    const { bytes } = this.#parts
+    if (isSentAhead) for (let i = 0; i < prepared.length; i++) await this.#stageBlock(bytes, prepared[i]!, ids[i]!)
+    return { prepared, ids, isPacked, isSentAhead }
+  }
+
+  /**
+   * Second step: makes rows durable and visible, all or nothing: a small commit as one packed value, a larger one as
+   * blocks. Commits take effect in the order of these calls. `isWanted` is asked before a commit is tried again.
+   */
+  async commitRows({ prepared, ids, isPacked, isSentAhead }: StagedRows, isWanted: () => boolean = () => true): Promise<void> {
+    const { bytes } = this.#parts
+    await this.#commit(
+      (commit) => {
+        const puts: Entry[] = []
+        const added = prepared.map((block, i) => {
+          if (!isSentAhead) puts.push(...blockEntries(bytes, block, ids[i]!, isPacked))
+          return liveOf(block, ids[i]!, commit, commit, isPacked)
+        })
+        const deletes = isSentAhead ? ids.map(stageKey) : []
+        return { puts: [...puts, ...added.map(encodeLive)], deletes, added, removed: new Set() }
+      },
+      prepared,
+      isWanted,
+    )
     for (const block of prepared) this.committedByteLength += block.packed.byteLength
     this.#scheduleMerge()
   }
@@ -278,17 +312,7 @@ export class BlockTable {
 
   // ---- commits ------------------------------------------------------------------------------------------------------
 
-  /** Sends the segments of a large commit ahead, under `stage`, in batches of their own. Returns the ids sent. */
-  async #stage(prepared: readonly PreparedBlock[], ids: readonly bigint[], isPacked: boolean): Promise<bigint[]> {
-    if (isPacked) return []
-    let total = 0
-    for (const block of prepared) total += block.packed.byteLength
-    if (total <= commitByteLengthMax) return []
-    const { bytes } = this.#parts
-    for (let i = 0; i < prepared.length; i++) await this.#stageBlock(bytes, prepared[i]!, ids[i]!)
-    return [...ids]
-  }
-
+  /** Sends a block ahead, marked under `stage`, in batches of their own. */
   async #stageBlock(bytes: Uint8Array, block: PreparedBlock, id: bigint): Promise<void> {
     const { store } = this.#parts
     const marker = { key: stageKey(id), value: seal(stageKey(id), encodeErase(false, block.segmentByteLengths.length)) }
@@ -312,7 +336,7 @@ export class BlockTable {
    * One numbered commit. `build` is called with the number each time the commit is tried; `prepared` are the blocks of
    * `added` in the same order, whose packed bytes are kept in the shared memory where there is room.
    */
-  async #commit(build: (commit: number) => Change, prepared: readonly PreparedBlock[]): Promise<void> {
+  async #commit(build: (commit: number) => Change, prepared: readonly PreparedBlock[], isWanted = () => true): Promise<void> {
     for (let tries = 1; ; tries++) {
       while (this.#isBroken) await this.#drained()
       this.#assertUsable()
@@ -333,7 +357,7 @@ export class BlockTable {
       } catch (error) {
         this.#isBroken = true
         const isConflict = error instanceof FramesError && error.code === 'COMMIT_CONFLICT'
-        if (!isConflict || tries >= commitTriesMax) throw error
+        if (!isConflict || tries >= commitTriesMax || !isWanted()) throw error
       } finally {
         this.#inFlight--
         if (this.#inFlight === 0) {
@@ -384,18 +408,14 @@ export class BlockTable {
   // ---- merges -------------------------------------------------------------------------------------------------------
 
   #scheduleMerge(): void {
-    if (this.#pauseMerges || this.#isDropped || this.rule === null) return
-    if (this.#merging !== null) {
-      this.#mergeAgain = true
-      return
-    }
+    if (this.#pauseMerges || this.#isDropped || this.#rule === null) return
+    if (this.#merging !== null) return
     const choice = this.#chooseMerge()
     if (choice === null) return
     this.#merging = this.#merge(choice.start, choice.end)
       .catch((error: unknown) => this.#parts.report(`merging runs of table '${this.name}' failed`, error))
       .finally(() => {
         this.#merging = null
-        this.#mergeAgain = false
         this.#scheduleMerge()
       })
   }
@@ -441,7 +461,7 @@ export class BlockTable {
 
   /** Merges the blocks [start, end) of the current snapshot into one run. */
   async #merge(start: number, end: number): Promise<void> {
-    const { rule } = this
+    const rule = this.#rule
     assert(rule !== null, 'a table that merges has a merge rule')
     const { pool, bytes } = this.#parts
     const snapshot = this.#snapshot.acquire()
@@ -458,12 +478,12 @@ export class BlockTable {
       let position: unknown = null
       try {
         do {
-          const message = rule.mergeJob(sources, position)
-          let done: { result: MergeStep; release: () => void }
+          const { job, release } = rule(sources, position)
+          let done: JobResult<MergeStep>
           try {
-            done = await pool.run<MergeStep>({ ...message, partition: this.partition, tableName: this.name }, { scratchByteLength: mergeScratchByteLength })
+            done = await pool.run<MergeStep>(job, { scratchByteLength: mergeScratchByteLength })
           } finally {
-            rule.mergeDone(message)
+            release()
           }
           const { blocks, next } = done.result
           position = next
@@ -542,7 +562,7 @@ export class BlockTable {
       const deletes = this.#toErase
       this.#toErase = []
       try {
-        await this.#parts.store.commit({ partition: this.partition, puts: [], deletes })
+        await this.#parts.store.commit({ partition: this.partition, puts: [], deletes, makesRoom: true })
       } catch (error) {
         // What is not erased now stands under `gone` and is erased when the table is opened again.
         this.#parts.report(`erasing merged blocks of table '${this.name}' failed`, error)

@@ -13,20 +13,19 @@ const start = workerData as WorkerStart
 const kernels = loadKernels(start.memory, start.kernels)
 const handlers = handlerTable(start.diagnostics)
 const readerModule: ReaderModule | null = start.readerModule === null ? null : await import(start.readerModule)
-/** By driver and path, opened when first asked for. */
+/** By driver, opened when first asked for, and again when the store has moved to another file. */
 const readers = new Map<string, WorkerReader>()
 
 const context: WorkerContext = {
   kernels,
   reader(access) {
-    const key = `${access.driver} ${access.path}`
-    let reader = readers.get(key)
-    if (reader === undefined) {
-      assert(readerModule !== null, 'a pool whose jobs read a store is given its reader')
-      reader = readerModule.openReader(access)
-      reader.beginJob()
-      readers.set(key, reader)
-    }
+    const open = readers.get(access.driver)
+    if (open?.path === access.path) return open
+    open?.close()
+    assert(readerModule !== null, 'a pool whose jobs read a store is given its reader')
+    const reader = readerModule.openReader(access)
+    reader.beginJob()
+    readers.set(access.driver, reader)
     return reader
   },
   isCancelled(job) {
@@ -41,8 +40,11 @@ export default function runJob(job: SentJob): JobOutcome | Promise<JobOutcome> {
     const handler = handlers.get(job.kind)
     assert(handler !== undefined, `there is a handler for jobs of kind '${job.kind}'`)
     const result = handler(job, context)
-    return result instanceof Promise ? result.then(done, failed) : done(result)
+    if (result instanceof Promise) return result.then(done, failed).finally(endReads)
+    endReads()
+    return done(result)
   } catch (error) {
+    endReads()
     return failed(error)
   }
 }
@@ -51,6 +53,11 @@ export default function runJob(job: SentJob): JobOutcome | Promise<JobOutcome> {
 export function closeReaders(): void {
   for (const reader of readers.values()) reader.close()
   readers.clear()
+}
+
+/** An idle worker that held a snapshot would make the store's file grow. */
+function endReads(): void {
+  for (const reader of readers.values()) reader.endJob()
 }
 
 function done(result: unknown): JobOutcome {

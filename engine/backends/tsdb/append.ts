@@ -19,19 +19,11 @@ import type { Grouping } from './grouping.js'
 import { groupRows, labelSources } from './grouping.js'
 import { RunWriter } from './run-writer.js'
 import { validateLabelName, validateMetricName } from './schema.js'
-import type { MetricType, Signature, SignatureMessage } from './signature.js'
-import { conflicts, isMetricType, Signatures, typeBits } from './signature.js'
+import type { MetricType, Signature } from './signature.js'
+import { conflicts, isMetricType, typeBits } from './signature.js'
 
 /** Where a frame stands: as pb.Frame bytes, or as columns that the caller laid out. */
 export type FrameInput = { readonly format: 'wire'; readonly message: Slice } | { readonly format: 'columns'; readonly frame: FrameSlice }
-
-/** What a job needs to know of a table's label sets; see LabelSets on the main thread. */
-export interface LabelView {
-  readonly tablePtr: number
-  /** Sets below this number may be used. */
-  readonly setCount: number
-  readonly signatures: readonly SignatureMessage[]
-}
 
 /** Sample times are years 1970 to 2400. */
 export const timeMsMax = 13_569_465_600_000
@@ -150,14 +142,9 @@ function asAdd(check: () => void, where: string): void {
   try {
     check()
   } catch (error) {
-    if (error instanceof FramesError) throw new FramesError(error.code, `failed to Add: ${withoutFix(error)} (${where}, row 0)`)
+    if (error instanceof FramesError) throw new FramesError(error.code, `failed to Add: ${error.what} (${where}, row 0)`)
     throw error
   }
-}
-
-/** The message without its last sentence, which says how to fix it and is added again. */
-function withoutFix(error: FramesError): string {
-  return error.what
 }
 
 function materializeTimes(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCount: number): number {
@@ -189,8 +176,14 @@ function checkTimes(kernels: Kernels, scratch: Scratch, timesPtr: number, rowCou
   }
 }
 
+/** A label table and how many of its sets may be used. */
+export interface VisibleLabels {
+  readonly tablePtr: number
+  readonly setCount: number
+}
+
 /** u32 a group: the number of its label set. Returns how many are not in the table yet. */
-export function findSets(kernels: Kernels, labels: LabelView, grouping: Grouping, targetPtr: number): number {
+export function findSets(kernels: Kernels, labels: VisibleLabels, grouping: Grouping, targetPtr: number): number {
   return kernels.call.labelTableFind(labels.tablePtr, labels.setCount, grouping.keyOffsetsPtr, grouping.keyBytesPtr, grouping.groupCount, targetPtr)
 }
 
@@ -327,33 +320,37 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   return { directory: { sets, starts }, rowCount: distinctCount, permutationPtr, runStartsPtr, hasDuplicates: distinctCount < rowCount }
 }
 
-/** Compresses an open frame whose label sets are all known. */
+/**
+ * Compresses an open frame whose label sets are all known. The blocks stand in `output`; `work` is given back, column
+ * by column.
+ */
 export function encodeFrameRows(
   kernels: Kernels,
-  scratch: Scratch,
+  output: Scratch,
+  work: Scratch,
   frame: OpenFrame,
   setNumbersPtr: number,
   options: { partitionIntervalMs: number; newestWins: boolean; refuseDuplicates: boolean; isCancelled: () => boolean },
 ): PreparedBlock[] {
   const { call } = kernels
-  const order = orderRows(kernels, scratch, frame, setNumbersPtr)
+  const order = orderRows(kernels, work, frame, setNumbersPtr)
   if (order.hasDuplicates && options.refuseDuplicates) throw duplicateInFrame(kernels, frame, order)
   const { permutationPtr, runStartsPtr, rowCount } = order
   let { timesPtr } = frame
   if (permutationPtr !== 0) {
-    timesPtr = scratch.allocate(8 * rowCount)
+    timesPtr = work.allocate(8 * rowCount)
     call.gatherGroupTimes(frame.timesPtr, permutationPtr, runStartsPtr, rowCount, timesPtr)
   }
   let rowByteLength = 8
   for (const { dtype, textByteLength } of frame.metrics) rowByteLength += dtype === 'string' ? textByteLength / frame.rowCount : 8
-  const encoder = new PageEncoder(kernels, scratch, pageRowCountMax)
+  const encoder = new PageEncoder(kernels, output, pageRowCountMax)
   const writer = new RunWriter(encoder, { directory: order.directory, timesPtr }, { columnCount: frame.metrics.length, rowByteLength })
   for (const metric of frame.metrics) {
     if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')
-    // What is decoded for one column is not freed before the next one is decoded: the pages it made stand behind it.
-    // The bound is one frame; the slice was sized for it.
-    const column = spread(kernels, scratch, metric.decode(), frame.rowCount)
-    writer.addColumn(metric.name, permutationPtr === 0 ? column : orderColumn(kernels, scratch, column, order, options.newestWins))
+    const mark = work.mark()
+    const column = spread(kernels, work, metric.decode(), frame.rowCount)
+    writer.addColumn(metric.name, permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins))
+    work.release(mark)
   }
   return writer.finish(options.partitionIntervalMs)
 }
@@ -430,7 +427,7 @@ export function duplicateSample(metric: string, row: number, timeNs: bigint): Fr
 }
 
 /** Numbers of the label sets of a frame's groups, or null when one is unknown. */
-export function knownSets(kernels: Kernels, scratch: Scratch, labels: LabelView, grouping: Grouping): number | null {
+export function knownSets(kernels: Kernels, scratch: Scratch, labels: VisibleLabels, grouping: Grouping): number | null {
   const targetPtr = scratch.allocate(4 * Math.max(1, grouping.groupCount))
   return findSets(kernels, labels, grouping, targetPtr) === 0 ? targetPtr : null
 }
@@ -441,4 +438,3 @@ export function setNumberOf(kernels: Kernels, setNumbersPtr: number, group: numb
   return set
 }
 
-export { Signatures }

@@ -1,0 +1,66 @@
+// What every backend promises to the engine.
+import type { Catalog } from '../blocks/catalog.js'
+import type { FrameSlice } from '../frame/column-slice.js'
+import type { Frame } from '../frame/frame.js'
+import type { Kernels } from '../kernels/kernels.js'
+import type { SharedMemory } from '../memory/shared-memory.js'
+import type { Pool } from '../pool/pool.js'
+import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, WriteCounts, WriteRequest } from '../requests.js'
+import type { Store } from '../stores/store.js'
+import type { InputGate } from './input-gate.js'
+
+/** What a backend works with; one of each in an engine. */
+export interface BackendParts {
+  readonly store: Store
+  readonly catalog: Catalog
+  readonly memory: SharedMemory
+  /** This thread's kernels: for a few words at a time, never for columns. */
+  readonly kernels: Kernels
+  readonly pool: Pool
+  readonly inputs: InputGate
+  /** Gives free space of the store back to the disk where that is worth it. */
+  readonly shrinkStore: () => Promise<void>
+  readonly nowMs: () => number
+  /** Something went wrong outside any request. */
+  readonly report: (message: string, error: unknown) => void
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal
+}
+
+/** A message of a read: encoded bytes, or columns in the shared memory that are the caller's until the next one. */
+export interface ReadMessage {
+  readonly rowCount: number
+  readonly bytes: Uint8Array | null
+  readonly frame: FrameSlice | null
+}
+
+export interface BackendWriteSession {
+  /** One pb.Frame; copied before the first await. Resolves when the next frame may come. */
+  addWire(frame: Uint8Array): Promise<void>
+  /** Columns of this thread; copied before the first await. */
+  addFrame(frame: Frame): Promise<void>
+  finish(): Promise<WriteCounts>
+  abort(): void
+}
+
+/** A small table as plain values, for answers of commands. */
+export interface PlainFrame {
+  readonly columns: readonly PlainColumn[]
+}
+
+export interface PlainColumn {
+  readonly name: string
+  readonly dtype: 'int64' | 'float64' | 'string' | 'time' | 'bool'
+  readonly values: readonly (bigint | number | string | boolean)[]
+}
+
+export interface Backend {
+  create(request: CreateRequest, options: CallOptions): Promise<void>
+  openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession>
+  read(request: ReadRequest, format: 'wire' | 'columns', options: CallOptions): AsyncGenerator<ReadMessage>
+  delete(request: DeleteRequest, options: CallOptions): Promise<void>
+  execute(request: ExecuteRequest, options: CallOptions): Promise<PlainFrame | null>
+  close(): Promise<void>
+}

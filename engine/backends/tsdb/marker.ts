@@ -1,0 +1,92 @@
+// The cursor of a read that a row limit ended: opaque to the caller, and independent of blocks and of the clock.
+import { createHash } from 'node:crypto'
+import { FramesError } from '../../errors.js'
+import type { Selection } from './select.js'
+
+/** Where a read goes on, with its bounds as they were resolved. */
+export interface Marker {
+  readonly startMs: number
+  readonly endMs: number
+  readonly stepMs: number
+  readonly fromNs: bigint
+  readonly carry: readonly number[]
+  /** Place of its label set in a selection. Throws when the set is not there. */
+  readonly index: (selection: Selection) => number
+}
+
+interface MarkerFields {
+  readonly set: number
+  readonly startMs: number
+  readonly endMs: number
+  readonly stepMs: number
+  readonly fromNs: bigint
+  readonly carry: readonly number[]
+}
+
+const markerVersion = 1
+
+/** Set numbers never change in the life of a table, and the fingerprint holds the request to it. */
+export function encodeMarker(marker: MarkerFields, markerOf: string): string {
+  const { set, startMs, endMs, stepMs, fromNs, carry } = marker
+  // NaN is not JSON; null stands for it.
+  const fields = [markerVersion, fingerprint(markerOf), set, startMs, endMs, stepMs, fromNs.toString(), carry]
+  return Buffer.from(JSON.stringify(fields)).toString('base64url')
+}
+
+export function parseMarker(text: string, markerOf: string): Marker {
+  const fields = decode(text)
+  if (fields === null) throw new FramesError('INVALID_ARGUMENT', 'the marker is not one that a read has returned')
+  const [version, print, set, startMs, endMs, stepMs, fromNs, carry] = fields
+  if (version !== markerVersion || print !== fingerprint(markerOf)) {
+    throw new FramesError('INVALID_ARGUMENT', 'the marker does not fit this request; give it with the request that returned it')
+  }
+  return {
+    startMs,
+    endMs,
+    stepMs,
+    fromNs: BigInt(fromNs),
+    carry: carry.map((value) => value ?? Number.NaN),
+    index: (selection) => {
+      const index = selection.sets.indexOf(set)
+      if (index < 0) throw new FramesError('INVALID_ARGUMENT', 'the marker does not fit this request: its series is not selected')
+      return index
+    },
+  }
+}
+
+type Fields = [version: number, print: string, set: number, startMs: number, endMs: number, stepMs: number, fromNs: string, carry: (number | null)[]]
+
+function decode(text: string): Fields | null {
+  try {
+    const fields: unknown = JSON.parse(Buffer.from(text, 'base64url').toString())
+    if (!Array.isArray(fields) || fields.length !== 8) return null
+    const numbers = [fields[0], fields[2], fields[3], fields[4], fields[5]]
+    if (!numbers.every((value) => Number.isSafeInteger(value))) return null
+    if (typeof fields[6] !== 'string' || !/^-?[0-9]{1,19}$/.test(fields[6]) || !Array.isArray(fields[7])) return null
+    if (!fields[7].every((value) => value === null || typeof value === 'number')) return null
+    return fields as Fields
+  } catch {
+    // Not base64 of JSON: not a marker.
+    return null
+  }
+}
+
+function fingerprint(markerOf: string): string {
+  return createHash('sha256').update(markerOf).digest('base64url').slice(0, 12)
+}
+
+/** Adds the label `next_marker` to an encoded frame: fields of a message may be appended. */
+export function appendMarker(frame: Uint8Array, marker: string): Uint8Array {
+  const value = field(3, Buffer.from(marker))
+  const entry = Buffer.concat([field(1, Buffer.from('next_marker')), field(2, value)])
+  return Buffer.concat([frame, field(3, entry)])
+}
+
+/** A length-delimited field of a protobuf message. */
+function field(number: number, bytes: Uint8Array): Buffer {
+  const header: number[] = [(number << 3) | 2]
+  let length = bytes.length
+  for (; length >= 128; length >>>= 7) header.push((length & 127) | 128)
+  header.push(length)
+  return Buffer.concat([Buffer.from(header), bytes])
+}

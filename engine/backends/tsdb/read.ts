@@ -1,0 +1,184 @@
+// A read at work, main-thread half: label sets are shared out to jobs, and their messages leave in order.
+import type { LiveBlock } from '../../blocks/live-block.js'
+import { FramesError } from '../../errors.js'
+import type { JobResult } from '../../pool/pool.js'
+import type { BackendParts, ReadMessage } from '../backend.js'
+import { decodeExtent } from './directory.js'
+import type { ScanJob } from './jobs.js'
+import { appendMarker, encodeMarker, type Marker, parseMarker } from './marker.js'
+import type { ReadPlan } from './plan.js'
+import type { ScanPosition, ScanResult } from './scan.js'
+import type { Selection } from './select.js'
+import type { OpenTable } from './tsdb.js'
+
+export interface ReadOptions {
+  readonly plan: ReadPlan
+  /** 0: all. */
+  readonly limit: bigint
+  readonly marker: string
+  /** What must be the same for a marker to fit. */
+  readonly markerOf: string
+  readonly select: () => Promise<Selection>
+  /** The plan with its bounds moved to the partitions of these blocks; null: there are none. */
+  readonly clamp: (blocks: readonly LiveBlock[]) => ReadPlan | null
+  readonly format: 'wire' | 'columns'
+  readonly signal: AbortSignal | null
+}
+
+const scanScratchByteLength = 8 * 1024 * 1024
+/** A read of more rows than this is shared out to several workers. */
+const parallelRowCountMin = 50_000
+const rowCountNone = 2 ** 52
+const viewRetryCountMax = 100
+
+export async function* readSets(parts: BackendParts, table: OpenTable, options: ReadOptions): AsyncGenerator<ReadMessage> {
+  const snapshot = table.blocks.acquire()
+  try {
+    const marker = options.marker === '' ? null : parseMarker(options.marker, options.markerOf)
+    const clamped = options.clamp(snapshot.blocks)
+    if (clamped === null) return
+    const plan = marker === null ? clamped : { ...clamped, startMs: marker.startMs, endMs: marker.endMs, stepMs: marker.stepMs }
+    const blocks = snapshot.blocks.filter(({ extent }) => {
+      if (extent === null) return true
+      const { timeMinMs, timeMaxMs } = decodeExtent(extent)
+      return timeMinMs <= plan.endMs && timeMaxMs >= plan.startMs
+    })
+    if (blocks.length === 0) return
+    const selection = await options.select()
+    if (selection.sets.length === 0) return
+    const sources = await table.blocks.sources(blocks)
+    const rowCount = blocks.reduce((sum, block) => sum + block.rowCount, 0)
+    const limit = options.limit > 0n ? Number(options.limit) : rowCountNone
+    const common = {
+      kind: 'tsdb.scan' as const,
+      partition: table.blocks.partition,
+      tableName: table.blocks.name,
+      access: parts.store.workerAccess,
+      sources,
+      plan,
+      metricLists: selection.metricLists,
+      newestWins: table.schema.duplicates !== 'first',
+      format: options.format,
+    }
+    const first = marker === null ? 0 : marker.index(selection)
+    const ranges = limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin ? parts.pool.statistics().workerCount : 1
+    const chains = shareOut(first, selection.sets.length, Math.max(1, ranges)).map(({ start, end }) => {
+      const position = marker !== null && first === start ? { index: 0, fromNs: marker.fromNs, carry: marker.carry } : null
+      return new ScanChain(parts, table, options.signal, {
+        ...common,
+        sets: selection.sets.slice(start, end),
+        metricListOf: selection.metricListOf?.slice(start, end) ?? null,
+        position,
+        rowCountMax: limit,
+      })
+    })
+    try {
+      for (const chain of chains) yield* messagesOf(parts, chain, { plan, selection, first, options })
+    } finally {
+      await Promise.all(chains.map((chain) => chain.close()))
+    }
+  } finally {
+    snapshot.release()
+  }
+}
+
+/** [start, end) of `count` parts of nearly equal size; fewer when there are fewer sets. */
+function shareOut(first: number, end: number, count: number): { start: number; end: number }[] {
+  const parts = Math.max(1, Math.min(count, end - first))
+  return Array.from({ length: parts }, (_, i) => ({
+    start: first + Math.floor(((end - first) * i) / parts),
+    end: first + Math.floor(((end - first) * (i + 1)) / parts),
+  }))
+}
+
+async function* messagesOf(
+  parts: BackendParts,
+  chain: ScanChain,
+  { plan, selection, first, options }: { plan: ReadPlan; selection: Selection; first: number; options: ReadOptions },
+): AsyncGenerator<ReadMessage> {
+  for (let step = await chain.next(); step !== null; step = await chain.next()) {
+    const { job, isLast } = step
+    try {
+      const { messages, next } = job.result
+      for (let i = 0; i < messages.length; i++) {
+        const { rowCount, bytes, frame } = messages[i]!
+        // Copied here: the slice is free again before a slow reader's socket has taken the bytes.
+        let copy = bytes === null ? null : parts.kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+        let labelled = frame
+        if (isLast && i === messages.length - 1 && next !== null) {
+          const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)
+          if (copy !== null) copy = appendMarker(copy, marker)
+          if (labelled !== null) labelled = { ...labelled, labels: [...labelled.labels, { name: 'next_marker', value: marker }] }
+        }
+        yield { rowCount, bytes: copy, frame: labelled }
+      }
+    } finally {
+      job.release()
+    }
+  }
+}
+
+function markerAt(next: ScanPosition, plan: ReadPlan, selection: Selection, first: number): Omit<Marker, 'index'> & { set: number } {
+  const { startMs, endMs, stepMs } = plan
+  return { set: selection.sets[first + next.index]!, fromNs: next.fromNs, carry: next.carry, startMs, endMs, stepMs }
+}
+
+/** One job after another over a range of label sets; the next one runs while the messages of the last leave. */
+class ScanChain {
+  #next: Promise<JobResult<ScanResult>> | null
+  #rowCountLeft: number
+
+  constructor(
+    readonly parts: BackendParts,
+    readonly table: OpenTable,
+    readonly signal: AbortSignal | null,
+    readonly job: Omit<ScanJob, 'labels'>,
+  ) {
+    this.#rowCountLeft = job.rowCountMax
+    this.#next = this.#start(job.position)
+  }
+
+  #start(position: ScanPosition | null): Promise<JobResult<ScanResult>> {
+    const started = this.#run(position)
+    // Looked at when its turn comes; a failure must not count as unhandled before.
+    started.catch(() => undefined)
+    return started
+  }
+
+  async #run(position: ScanPosition | null): Promise<JobResult<ScanResult>> {
+    for (let tries = 0; ; tries++) {
+      const handle = this.table.labels.acquire()
+      try {
+        const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels: handle.view }
+        return await this.parts.pool.run<ScanResult>(job, {
+          scratchByteLength: scanScratchByteLength,
+          ...(this.signal === null ? {} : { signal: this.signal }),
+        })
+      } catch (error) {
+        const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+        if (!isOutdated || tries >= viewRetryCountMax) throw error
+      } finally {
+        handle.release()
+      }
+    }
+  }
+
+  /** The next result; its scratch is the caller's. `isLast`: the row limit ends the read here. */
+  async next(): Promise<{ job: JobResult<ScanResult>; isLast: boolean } | null> {
+    if (this.#next === null) return null
+    const job = await this.#next
+    const { messages, next } = job.result
+    for (const { rowCount } of messages) this.#rowCountLeft -= rowCount
+    const isLast = this.#rowCountLeft <= 0
+    this.#next = next === null || isLast ? null : this.#start(next)
+    return { job, isLast }
+  }
+
+  /** Gives back what was started and not taken. */
+  async close(): Promise<void> {
+    const pending = this.#next
+    this.#next = null
+    const job = await pending?.catch(() => null)
+    job?.release()
+  }
+}

@@ -1,0 +1,320 @@
+// The time series backend, main-thread half: which tables are open, and what each request asks of them.
+import type { TableName } from '../../blocks/catalog.js'
+import { newPartition, shownName, tablePath } from '../../blocks/catalog.js'
+import type { LiveBlock } from '../../blocks/live-block.js'
+import { BlockTable } from '../../blocks/table.js'
+import { FramesError } from '../../errors.js'
+import { parseFilter } from '../../expression/parse.js'
+import type { Expression } from '../../expression/tree.js'
+import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, Session, WriteRequest } from '../../requests.js'
+import type { Backend, BackendParts, BackendWriteSession, CallOptions, PlainFrame, ReadMessage } from '../backend.js'
+import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
+import { decodeExtent } from './directory.js'
+import type { MergeJob, SelectJob } from './jobs.js'
+import { LabelSets } from './label-sets.js'
+import type { MergePosition } from './merge.js'
+import { clampRange, planRead } from './plan.js'
+import { readSets } from './read.js'
+import type { TsdbSchema } from './schema.js'
+import { createSchema, decodeSchema, encodeSchema } from './schema.js'
+import type { Selection } from './select.js'
+import { TsdbWriteSession } from './write-session.js'
+
+/** An open table. Closed again when it was not used for a while and others need its place. */
+export interface OpenTable {
+  readonly name: TableName
+  readonly blocks: BlockTable
+  readonly labels: LabelSets
+  readonly schema: TsdbSchema
+  /** Selections by filter text, for the label sets they were made of. */
+  readonly selections: Map<string, Selection>
+  selectionsVersion: string
+  /** Calls that use it now. */
+  userCount: number
+}
+
+const backendName = 'tsdb'
+/** Selections of one table that are kept. */
+const selectionCountMax = 64
+/** Tables open at once; each holds at least two runs of shared memory. */
+const openTableCountMax = 512
+/** Scratch of a select job: a few bytes a label set. */
+const selectScratchByteLength = 256 * 1024
+
+export class Tsdb implements Backend {
+  readonly #parts: BackendParts
+  readonly #open = new Map<string, Promise<OpenTable>>()
+
+  constructor(parts: BackendParts) {
+    this.#parts = parts
+  }
+
+  async create(request: CreateRequest): Promise<void> {
+    const schema = createSchema(request)
+    const name = nameOf(request)
+    const exists = (): void => {
+      if (request.ifExists === 'ignore') return
+      throw new FramesError('TABLE_EXISTS', `A TSDB table already exists at path '${name.path}'`)
+    }
+    const { catalog, store } = this.#parts
+    if ((await catalog.find(name)) !== null) return exists()
+    const partition = newPartition()
+    await BlockTable.create(this.#tableParts(), partition, shownName(name), new TextEncoder().encode(encodeSchema(schema)))
+    if (await catalog.add(name, partition)) return
+    await store.dropPartition(partition)
+    exists()
+  }
+
+  async openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession> {
+    refuseWriteParameters(request, 'tsdb')
+    const name = nameOf(request)
+    const table = await this.#take(name)
+    return new TsdbWriteSession(this.#parts, {
+      table,
+      signal: options.signal ?? null,
+      release: () => this.#giveBack(table),
+      reopen: async () => {
+        this.#giveBack(table)
+        return this.#take(name)
+      },
+    })
+  }
+
+  async *read(request: ReadRequest, format: 'wire' | 'columns', options: CallOptions): AsyncGenerator<ReadMessage> {
+    refuseReadParameters(request, 'tsdb')
+    const plan = planRead(request, this.#parts.nowMs())
+    const filter = request.filter === undefined || request.filter.trim() === '' ? null : parseFilter(request.filter)
+    const table = await this.#take(nameOf(request))
+    try {
+      yield* readSets(this.#parts, table, {
+        plan,
+        limit: request.limit ?? 0n,
+        marker: request.marker ?? '',
+        markerOf: JSON.stringify([request.columns ?? [], request.filter ?? '', request.aggregators ?? '', request.multiIndex ?? false]),
+        select: () => this.#select(table, request.filter ?? '', filter, options.signal),
+        clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
+        format,
+        signal: options.signal ?? null,
+      })
+    } finally {
+      this.#giveBack(table)
+    }
+  }
+
+  async delete(request: DeleteRequest): Promise<void> {
+    refuseDeleteParameters(request, 'tsdb')
+    const name = nameOf(request)
+    const isPartial = [request.start, request.end, request.filter].some((text) => text !== undefined && text !== '') || (request.metrics?.length ?? 0) > 0
+    const { catalog } = this.#parts
+    if ((await catalog.find(name)) === null) {
+      if (request.ifMissing === 'ignore') return
+      throw missing(name)
+    }
+    if (isPartial) throw new FramesError('NOT_IN_THIS_VERSION', 'deleting a part of a table is not available in this version')
+    await this.#drop(name)
+  }
+
+  async #drop(name: TableName): Promise<void> {
+    const key = keyOf(name)
+    const { catalog, store } = this.#parts
+    const partition = await catalog.find(name)
+    const open = this.#open.get(key)
+    this.#open.delete(key)
+    await catalog.remove(name)
+    const table = await open?.catch(() => undefined)
+    if (table !== undefined) {
+      await table.blocks.drop()
+      table.labels.close()
+    }
+    if (partition !== null) await store.dropPartition(partition)
+  }
+
+  async execute(request: ExecuteRequest): Promise<PlainFrame | null> {
+    const commands = ['compact', 'flush', 'stats']
+    if (!commands.includes(request.command)) {
+      throw new FramesError('INVALID_ARGUMENT', `TSDB backend doesn't support the 'execute' command '${request.command}'; it has ${commands.join(', ')}`)
+    }
+    const table = await this.#take(nameOf(request))
+    try {
+      if (request.command === 'flush') await table.blocks.flush()
+      else if (request.command === 'compact') {
+        await table.blocks.compact()
+        await table.blocks.erased()
+        await this.#parts.shrinkStore()
+      } else return tableStatistics(table)
+      return null
+    } finally {
+      this.#giveBack(table)
+    }
+  }
+
+  async close(): Promise<void> {
+    const tables = await Promise.allSettled(this.#open.values())
+    this.#open.clear()
+    for (const result of tables) if (result.status === 'fulfilled') await closeTable(result.value)
+  }
+
+  // ---- open tables --------------------------------------------------------------------------------------------------
+
+  #tableParts() {
+    const { store, memory, pool, report, kernels } = this.#parts
+    return { store, memory, pool, report, bytes: kernels.u8 }
+  }
+
+  /** The open table; give it back. Throws TABLE_NOT_FOUND. */
+  async #take(name: TableName): Promise<OpenTable> {
+    const key = keyOf(name)
+    for (;;) {
+      let opening = this.#open.get(key)
+      if (opening === undefined) {
+        opening = this.#load(name)
+        this.#open.set(key, opening)
+        opening.catch(() => {
+          if (this.#open.get(key) === opening) this.#open.delete(key)
+        })
+        this.#closeIdle()
+      }
+      const table = await opening
+      if (table.labels.isStale && this.#open.get(key) === opening) {
+        // A commit of label sets failed: what is in memory is not what is stored. Read it again.
+        this.#open.delete(key)
+        if (table.userCount === 0) await closeTable(table)
+        continue
+      }
+      table.userCount++
+      // Least recently used first, as Map order.
+      if (this.#open.get(key) === opening) {
+        this.#open.delete(key)
+        this.#open.set(key, opening)
+      }
+      return table
+    }
+  }
+
+  #giveBack(table: OpenTable): void {
+    table.userCount--
+    if (table.userCount === 0 && table.labels.isStale) {
+      closeTable(table).catch((error: unknown) => this.#parts.report(`closing table '${shownName(table.name)}' failed`, error))
+    }
+  }
+
+  #closeIdle(): void {
+    for (const [key, opening] of this.#open) {
+      if (this.#open.size <= openTableCountMax) return
+      opening.then(
+        (table) => {
+          if (table.userCount > 0 || this.#open.get(key) !== opening) return
+          this.#open.delete(key)
+          closeTable(table).catch((error: unknown) => this.#parts.report(`closing table '${shownName(table.name)}' failed`, error))
+        },
+        () => undefined,
+      )
+    }
+  }
+
+  async #load(name: TableName): Promise<OpenTable> {
+    const { catalog, pool, kernels, memory } = this.#parts
+    const partition = await catalog.find(name)
+    if (partition === null) throw missing(name)
+    const blocks = await BlockTable.open(this.#tableParts(), partition, shownName(name))
+    const schema = decodeSchema(new TextDecoder().decode(blocks.schema))
+    const labels = await LabelSets.load({ pool, kernels, region: memory.labelTables }, blocks)
+    blocks.startMerging((sources, position) => {
+      const { view, release } = labels.acquire()
+      const job: MergeJob = {
+        kind: 'tsdb.merge',
+        partition,
+        tableName: shownName(name),
+        access: this.#parts.store.workerAccess,
+        sources,
+        position: position as MergePosition | null,
+        labels: view,
+        partitionIntervalMs: schema.partitionIntervalMs,
+        newestWins: schema.duplicates !== 'first',
+      }
+      return { job, release }
+    })
+    return { name, blocks, labels, schema, selections: new Map(), selectionsVersion: '', userCount: 0 }
+  }
+
+  async #select(table: OpenTable, text: string, filter: Expression | null, signal: AbortSignal | undefined): Promise<Selection> {
+    const { labels, selections } = table
+    if (table.selectionsVersion !== labels.version) {
+      selections.clear()
+      table.selectionsVersion = labels.version
+    }
+    const known = selections.get(text)
+    if (known !== undefined) return known
+    const version = labels.version
+    const handle = labels.acquire()
+    try {
+      const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter }
+      const done = await this.#parts.pool.run<Selection>(job, {
+        scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
+        ...(signal === undefined ? {} : { signal }),
+      })
+      done.release()
+      if (table.selectionsVersion === version) {
+        selections.set(text, done.result)
+        if (selections.size > selectionCountMax) selections.delete(selections.keys().next().value!)
+      }
+      return done.result
+    } finally {
+      handle.release()
+    }
+  }
+}
+
+async function closeTable(table: OpenTable): Promise<void> {
+  await table.blocks.close()
+  table.labels.close()
+}
+
+function nameOf(request: { readonly table: string; readonly session?: Session }): TableName {
+  return { container: request.session?.container ?? '', backend: backendName, path: tablePath(request.table) }
+}
+
+function keyOf({ container, path }: TableName): string {
+  return `${container}\0${path}`
+}
+
+/** Callers look for this text. */
+function missing(name: TableName): FramesError {
+  return new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${shownName(name)}'`)
+}
+
+function* extentsOf(blocks: readonly LiveBlock[]) {
+  for (const { extent } of blocks) yield extent === null ? null : decodeExtent(extent)
+}
+
+function tableStatistics({ blocks, labels, schema }: OpenTable): PlainFrame {
+  let rowCount = 0
+  let byteLength = 0
+  let timeMinMs = Infinity
+  let timeMaxMs = -Infinity
+  for (const block of blocks.blocks) {
+    rowCount += block.rowCount
+    byteLength += block.byteLength
+    if (block.extent === null) continue
+    const extent = decodeExtent(block.extent)
+    timeMinMs = Math.min(timeMinMs, extent.timeMinMs)
+    timeMaxMs = Math.max(timeMaxMs, extent.timeMaxMs)
+  }
+  const isEmpty = timeMinMs > timeMaxMs
+  const int = (name: string, value: number) => ({ name, dtype: 'int64' as const, values: [BigInt(value)] })
+  return {
+    columns: [
+      int('label_sets', labels.setCount),
+      int('metrics', labels.metrics().size),
+      int('rows', rowCount),
+      int('blocks', blocks.blocks.length),
+      int('bytes', byteLength),
+      int('committed_bytes', blocks.committedByteLength),
+      int('merged_bytes', blocks.mergedByteLength),
+      { name: 'first_time', dtype: 'time', values: [isEmpty ? 0n : BigInt(timeMinMs) * 1_000_000n] },
+      { name: 'last_time', dtype: 'time', values: [isEmpty ? 0n : BigInt(timeMaxMs) * 1_000_000n] },
+      { name: 'rate', dtype: 'string', values: [schema.rate] },
+    ],
+  }
+}
+

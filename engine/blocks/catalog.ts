@@ -1,0 +1,107 @@
+// Which tables there are: (container, backend, path) names one, and its rows stand in the partition of its generation.
+import { randomBytes } from 'node:crypto'
+import { pack, unpack } from 'msgpackr'
+import { FramesError } from '../errors.js'
+import { tablePathByteLengthMax } from '../limits.js'
+import type { Store } from '../stores/store.js'
+import { seal, unseal } from './sealed.js'
+
+const catalogPartition = 'catalog'
+
+export interface TableName {
+  readonly container: string
+  readonly backend: string
+  readonly path: string
+}
+
+const encoder = new TextEncoder()
+
+/** A path without empty parts at its ends or inside: `/a//b/` is `a/b`. Throws INVALID_ARGUMENT when it is too long. */
+export function tablePath(text: string): string {
+  const path = text.split('/').filter((part) => part !== '').join('/')
+  if (path === '') throw new FramesError('MISSING_PARAMETER', 'the table has no name')
+  if (path.includes('\0')) throw new FramesError('INVALID_ARGUMENT', 'a table path cannot hold a NUL character')
+  const byteLength = encoder.encode(path).length
+  if (byteLength > tablePathByteLengthMax) {
+    throw new FramesError('INVALID_ARGUMENT', `the table path has ${byteLength} bytes; at most ${tablePathByteLengthMax} are possible`)
+  }
+  return path
+}
+
+/** How messages name a table. */
+export function shownName({ container, path }: TableName): string {
+  return `${container}/${path}`
+}
+
+function keyOf({ container, backend, path }: TableName): Uint8Array {
+  if (container.includes('\0') || encoder.encode(container).length > 256) {
+    throw new FramesError('INVALID_ARGUMENT', 'a container name has at most 256 bytes and no NUL character')
+  }
+  return encoder.encode(`${container}\0${backend}\0${path}`)
+}
+
+/** A fresh partition for one generation of a table. */
+export function newPartition(): string {
+  return `t${randomBytes(10).toString('hex')}`
+}
+
+export class Catalog {
+  constructor(readonly store: Store) {}
+
+  /** The partition of a table, or null. Throws DATA_DAMAGED. */
+  async find(name: TableName): Promise<string | null> {
+    const key = keyOf(name)
+    const [value] = await this.store.read(catalogPartition, [key])
+    if (value == null) return null
+    const payload = unseal(key, value)
+    if (payload === null) throw new FramesError('DATA_DAMAGED', `the catalog entry of table '${shownName(name)}' is damaged`)
+    return (unpack(payload) as [partition: string])[0]
+  }
+
+  /** Names a filled partition. False when the table exists: then nothing changed. */
+  async add(name: TableName, partition: string): Promise<boolean> {
+    const key = keyOf(name)
+    try {
+      await this.store.commit({
+        partition: catalogPartition,
+        expect: [{ key, value: null }],
+        puts: [{ key, value: seal(key, pack([partition])) }],
+      })
+      return true
+    } catch (error) {
+      if (error instanceof FramesError && error.code === 'COMMIT_CONFLICT') return false
+      throw error
+    }
+  }
+
+  async remove(name: TableName): Promise<void> {
+    await this.store.commit({ partition: catalogPartition, puts: [], deletes: [keyOf(name)], makesRoom: true })
+  }
+
+  /** Erases partitions that no table names: a crash left them between two steps of a create or delete. */
+  async eraseOrphans(): Promise<number> {
+    const named = new Set<string>()
+    let start: Uint8Array | undefined
+    for (;;) {
+      const limit = 1000
+      const entries = await this.store.scan(catalogPartition, start === undefined ? { limit } : { start, limit })
+      for (const { key, value } of entries) {
+        const payload = unseal(key, value)
+        // A damaged entry may name any partition: then nothing can be called an orphan.
+        if (payload === null) return 0
+        named.add((unpack(payload) as [partition: string])[0])
+      }
+      if (entries.length < limit) break
+      const last = entries[entries.length - 1]!.key
+      start = new Uint8Array(last.length + 1)
+      start.set(last)
+    }
+    let count = 0
+    for (const partition of await this.store.partitions('t')) {
+      if (named.has(partition)) continue
+      await this.store.dropPartition(partition)
+      count++
+    }
+    return count
+  }
+}

@@ -1,0 +1,89 @@
+// Typed columns of this thread ↔ columns in the shared memory: plain copies of buffers, nothing is decoded.
+import { Column } from '../frame/column.js'
+import type { ColumnBuffers } from '../frame/column.js'
+import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
+import { Frame } from '../frame/frame.js'
+import type { Kernels } from '../kernels/kernels.js'
+
+const alignment = 16
+
+function alignUp(byteLength: number): number {
+  return Math.ceil(byteLength / alignment) * alignment
+}
+
+/** The arrays of a column, as bytes. */
+function arraysOf(buffers: ColumnBuffers): readonly (BigInt64Array | Float64Array | Uint8Array | Uint32Array)[] {
+  switch (buffers.dtype) {
+    case 'string':
+      return [buffers.offsets, buffers.bytes]
+    case 'null':
+      return []
+    default:
+      return [buffers.values]
+  }
+}
+
+/** Bytes that layFrame needs. */
+export function frameByteLength(frame: Frame): number {
+  let total = 0
+  for (const column of [...frame.columns, ...frame.indices]) {
+    for (const array of arraysOf(column.buffers)) total += alignUp(array.byteLength + 8)
+    if (column.validity !== null) total += alignUp(column.validity.byteLength + 8)
+  }
+  return total + alignment
+}
+
+/** Copies a frame to byteOffset, where frameByteLength bytes are free. */
+export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): FrameSlice {
+  const { u8 } = kernels
+  let next = alignUp(byteOffset)
+  const lay = (array: BigInt64Array | Float64Array | Uint8Array | Uint32Array): number => {
+    const pointer = next
+    u8.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), pointer)
+    next += alignUp(array.byteLength + 8)
+    return pointer
+  }
+  const layColumn = (column: Column): ColumnSlice => {
+    const { buffers } = column
+    let valuesPtr = 0
+    let bytesPtr = 0
+    let byteLength = 0
+    if (buffers.dtype === 'string') {
+      valuesPtr = lay(buffers.offsets)
+      bytesPtr = lay(buffers.bytes)
+      byteLength = buffers.bytes.byteLength
+    } else if (buffers.dtype !== 'null') valuesPtr = lay(buffers.values)
+    const validityPtr = column.validity === null ? 0 : lay(column.validity)
+    return { name: column.name, dtype: buffers.dtype, kind: column.kind, rowCount: column.length, valuesPtr, validityPtr, bytesPtr, byteLength }
+  }
+  return {
+    rowCount: frame.length,
+    columns: frame.columns.map(layColumn),
+    indices: frame.indices.map(layColumn),
+    labels: [...frame.labels].map(([name, value]) => ({ name, value })),
+  }
+}
+
+/** A frame with buffers of its own, from columns in the shared memory. */
+export function takeFrame(kernels: Kernels, frame: FrameSlice): Frame {
+  const { u8, u32, i64, f64 } = kernels
+  const take = (column: ColumnSlice): Column => {
+    const { name, dtype, kind, rowCount, valuesPtr, validityPtr, bytesPtr } = column
+    const valueCount = kind === 'label' ? 1 : rowCount
+    const validity = validityPtr === 0 ? null : u8.slice(validityPtr, validityPtr + Math.ceil(rowCount / 8))
+    let buffers: ColumnBuffers
+    if (dtype === 'string') {
+      const offsets = u32.slice(valuesPtr >> 2, (valuesPtr >> 2) + valueCount + 1)
+      buffers = { dtype, offsets, bytes: u8.slice(bytesPtr, bytesPtr + offsets[valueCount]!) }
+    } else if (dtype === 'bool') buffers = { dtype, values: u8.slice(valuesPtr, valuesPtr + Math.ceil(valueCount / 8)) }
+    else if (dtype === 'float64') buffers = { dtype, values: f64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
+    else if (dtype === 'null') buffers = { dtype }
+    else buffers = { dtype, values: i64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
+    return Column.fromBuffers({ name, kind, length: rowCount, validity, buffers })
+  }
+  return new Frame({
+    columns: frame.columns.map(take),
+    indices: frame.indices.map(take),
+    labels: new Map(frame.labels.map(({ name, value }) => [name, value])),
+  })
+}
