@@ -130,7 +130,17 @@ function decodeDecimals(pagePtr: usize, byteLength: i32, count: i32, targetPtr: 
   const up = load<f64>(POWERS + ((<usize>f) << 3))
   const down = load<f64>(INVERSE_POWERS + ((<usize>e) << 3))
   const valueEnd = targetPtr + ((<usize>count) << 3)
-  for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) {
+  const ups = f64x2.splat(up)
+  const downs = f64x2.splat(down)
+  const magic = f64x2.splat(MAGIC)
+  let ptr = targetPtr
+  for (; ptr + 32 <= valueEnd; ptr += 32) {
+    const a = f64x2.sub(i64x2.add(v128.load(ptr), magic), magic)
+    const b = f64x2.sub(i64x2.add(v128.load(ptr, 16), magic), magic)
+    v128.store(ptr, f64x2.mul(f64x2.mul(a, ups), downs))
+    v128.store(ptr, f64x2.mul(f64x2.mul(b, ups), downs), 16)
+  }
+  for (; ptr < valueEnd; ptr += 8) {
     store<f64>(ptr, (reinterpret<f64>(load<i64>(ptr) + MAGIC_BITS) - MAGIC) * up * down)
   }
   const placesPtr = pagePtr + 5
@@ -169,10 +179,16 @@ function decodeBits(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usiz
   if (shift > 64) return -1
   if (decodeInt64Page(pagePtr + 2, byteLength - 2, count, targetPtr) < 0) return -1
   const valueEnd = targetPtr + ((<usize>count) << 3)
+  let ptr = targetPtr
   if (shift === 64) {
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<u64>(ptr, rotr<u64>(load<u64>(ptr), 1))
+    for (; ptr + 16 <= valueEnd; ptr += 16) {
+      const bits = v128.load(ptr)
+      v128.store(ptr, v128.or(i64x2.shr_u(bits, 1), i64x2.shl(bits, 63)))
+    }
+    if (ptr < valueEnd) store<u64>(ptr, rotr<u64>(load<u64>(ptr), 1))
   } else if (shift !== 0) {
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<u64>(ptr, load<u64>(ptr) << shift)
+    for (; ptr + 16 <= valueEnd; ptr += 16) v128.store(ptr, i64x2.shl(v128.load(ptr), shift))
+    if (ptr < valueEnd) store<u64>(ptr, load<u64>(ptr) << shift)
   }
   return 0
 }

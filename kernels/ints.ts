@@ -7,7 +7,6 @@ import {
   packBlocks,
   readInteger,
   unpackBlocks,
-  unzigzag,
   writeInteger,
   zigzag,
 } from './packing'
@@ -110,7 +109,7 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
   if (codec === CODEC_CONSTANT || codec === CODEC_PROGRESSION) {
     let source = integerEnd(pagePtr + 1, end)
     if (source === 0) return -1
-    let value = readInteger(pagePtr + 1)
+    const value = readInteger(pagePtr + 1)
     let step: i64 = 0
     if (codec === CODEC_PROGRESSION) {
       const stepPtr = source
@@ -119,10 +118,14 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
       step = readInteger(stepPtr)
     }
     if (source !== end) return -1
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) {
-      store<i64>(ptr, value)
-      value += step
+    let pair = i64x2.replace_lane(i64x2.splat(value), 1, value + step)
+    const pairStep = i64x2.splat(step << 1)
+    let ptr = targetPtr
+    for (; ptr + 16 <= valueEnd; ptr += 16) {
+      v128.store(ptr, pair)
+      pair = i64x2.add(pair, pairStep)
     }
+    if (ptr < valueEnd) store<i64>(ptr, i64x2.extract_lane(pair, 0))
     return 0
   }
   if (codec !== CODEC_PACKED || byteLength < 2) return -1
@@ -145,24 +148,19 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
   return 0
 }
 
-/** unzigzag of two codes. */
-function unzigzagPair(codes: v128): v128 {
-  return v128.xor(i64x2.shr_u(codes, 1), i64x2.neg(v128.and(codes, i64x2.splat(1))))
-}
-
-/** In place: values[i] = base + residual(codes[i]). */
+/** In place: values[i] = base + residuals[i]. */
 function addBase(ptr: usize, count: i32, base: i64): void {
   const end = ptr + ((<usize>count) << 3)
   const bases = i64x2.splat(base)
   let at = ptr
   for (; at + 32 <= end; at += 32) {
-    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at))))
-    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at, 16))), 16)
+    v128.store(at, i64x2.add(bases, v128.load(at)))
+    v128.store(at, i64x2.add(bases, v128.load(at, 16)), 16)
   }
-  for (; at < end; at += 8) store<i64>(at, base + unzigzag(load<u64>(at)))
+  for (; at < end; at += 8) store<i64>(at, base + load<i64>(at))
 }
 
-/** In place: values[i] = values[i - 1] + base + residual(codes[i]), where values[-1] is `before`. */
+/** In place: values[i] = values[i - 1] + base + residuals[i], where values[-1] is `before`. */
 function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
   const end = ptr + ((<usize>count) << 3)
   const bases = i64x2.splat(base)
@@ -171,8 +169,8 @@ function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
   let at = ptr
   for (; at + 32 <= end; at += 32) {
     // Sums within pairs, then of the pairs, then of all before: two additions a step wait for the step before.
-    const a = i64x2.add(bases, unzigzagPair(v128.load(at)))
-    const b = i64x2.add(bases, unzigzagPair(v128.load(at, 16)))
+    const a = i64x2.add(bases, v128.load(at))
+    const b = i64x2.add(bases, v128.load(at, 16))
     const aSums = i64x2.add(a, v128.shuffle<i64>(zero, a, 0, 2))
     const bSums = i64x2.add(b, v128.shuffle<i64>(zero, b, 0, 2))
     const abSums = i64x2.add(bSums, v128.shuffle<i64>(aSums, aSums, 1, 1))
@@ -182,18 +180,18 @@ function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
   }
   let value = i64x2.extract_lane(carry, 0)
   for (; at < end; at += 8) {
-    value += base + unzigzag(load<u64>(at))
+    value += base + load<i64>(at)
     store<i64>(at, value)
   }
 }
 
-/** In place: values[i] = values[i - 1] + deltas[i], deltas[i] = deltas[i - 1] + residual(codes[i]). */
+/** In place: values[i] = values[i - 1] + deltas[i], deltas[i] = deltas[i - 1] + residuals[i]. */
 function addDeltasOfDeltas(ptr: usize, count: i32, before: i64, deltaBefore: i64): void {
   const end = ptr + ((<usize>count) << 3)
   let value = before
   let delta = deltaBefore
   for (let at = ptr; at < end; at += 8) {
-    delta += unzigzag(load<u64>(at))
+    delta += load<i64>(at)
     value += delta
     store<i64>(at, value)
   }

@@ -1,3 +1,5 @@
+import { unpackGroup } from './unpack'
+
 // Bit packing: blocks of unsigned 64-bit codes in as few bits as most of them need, the rest as escapes.
 // Internal to the page codecs (ints.ts, times.ts, floats.ts, strings.ts, bools.ts); docs/formats.md draws the bytes.
 
@@ -80,11 +82,11 @@ export function packBits(codesPtr: usize, count: i32, width: i32, targetPtr: usi
   return <i32>(target - targetPtr)
 }
 
-/** Reads what packBits wrote as u64 codes. The caller has checked that the codes end at or before `end`. */
+/** Reads zigzag codes that packBits wrote into i64. The caller has checked that the codes end at or before `end`. */
 export function unpackBits(ptr: usize, end: usize, count: i32, width: i32, targetPtr: usize): void {
   let bitIndex: usize = 0
   for (let i = 0; i < count; i++) {
-    store<u64>(targetPtr + ((<usize>i) << 3), readBits(ptr, end, bitIndex, width))
+    store<i64>(targetPtr + ((<usize>i) << 3), unzigzag(readBits(ptr, end, bitIndex, width)))
     bitIndex += <usize>width
   }
 }
@@ -149,46 +151,6 @@ export function packGroup(codesPtr: usize, width: i32, targetPtr: usize): void {
       heldCount -= 64
       held = heldCount === 0 ? i64x2.splat(0) : i64x2.shr_u(row, width - heldCount)
     }
-  }
-}
-
-/** Unpacks 128 codes of `width` (0 to 64) bits from 16 × width bytes into u64. */
-export function unpackGroup(sourcePtr: usize, width: i32, targetPtr: usize): void {
-  if (width === 0) {
-    memory.fill(targetPtr, 0, 1024)
-    return
-  }
-  let source = sourcePtr + 16
-  let held = v128.load(sourcePtr)
-  let heldCount = 0
-  if (width <= 32) {
-    const mask = i32x4.splat(<i32>lowBits(width))
-    for (let target = targetPtr; target < targetPtr + 1024; target += 32) {
-      let row = i32x4.shr_u(held, heldCount)
-      heldCount += width
-      if (heldCount >= 32) {
-        heldCount -= 32
-        if (target !== targetPtr + 992) held = v128.load(source)
-        source += 16
-        if (heldCount !== 0) row = v128.or(row, i32x4.shl(held, width - heldCount))
-      }
-      row = v128.and(row, mask)
-      v128.store(target, i64x2.extend_low_i32x4_u(row))
-      v128.store(target, i64x2.extend_high_i32x4_u(row), 16)
-    }
-    return
-  }
-  const mask = i64x2.splat(<i64>lowBits(width))
-  for (let target = targetPtr; target < targetPtr + 1024; target += 16) {
-    let row = i64x2.shr_u(held, heldCount)
-    heldCount += width
-    if (heldCount >= 64) {
-      heldCount -= 64
-      if (target !== targetPtr + 1008) held = v128.load(source)
-      source += 16
-      if (heldCount !== 0) row = v128.or(row, i64x2.shl(held, width - heldCount))
-    }
-    v128.store(target, v128.and(row, mask))
   }
 }
 
@@ -323,7 +285,7 @@ function unpackBlock(ptr: usize, end: usize, count: i32, targetPtr: usize): usiz
 /** Puts the escapes of a block where its codes are all ones. Returns where the block ends; 0 when it is malformed. */
 function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i32, targetPtr: usize): usize {
   // No block has more than 256 escapes of 8 bytes.
-  const bitCount = <i32>min<usize>(end - ptr, BLOCK_COUNT << 3) << 3
+  const bitCount = (<i32>min<usize>(end - ptr, BLOCK_COUNT << 3)) << 3
   // Away from the page's end, eight bytes hold any escape of up to 56 bits.
   const fastBitCount = width <= 56 ? <i32>min<usize>(end - ptr, (BLOCK_COUNT << 3) + 8) * 8 - 64 : -1
   const mask = lowBits(width)
@@ -331,35 +293,35 @@ function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i
   let start = 0
   for (; start + 64 <= count; start += 64) {
     const codesPtr = targetPtr + ((<usize>start) << 3)
-    let places = markers(codesPtr, marker)
+    let places = placesOf(unzigzag(marker), codesPtr)
     const bitEnd = bitIndex + <i32>popcnt(places) * width
     if (bitEnd <= fastBitCount) {
       for (; places !== 0; places &= places - 1) {
         const excess = (load<u64>(ptr + <usize>(bitIndex >> 3)) >> (bitIndex & 7)) & mask
-        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + excess)
+        store<i64>(codesPtr + ((<usize>ctz(places)) << 3), unzigzag(marker + excess))
         bitIndex += width
       }
     } else {
       if (bitEnd > bitCount) return 0
       for (; places !== 0; places &= places - 1) {
-        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + readBits(ptr, end, bitIndex, width))
+        store<i64>(codesPtr + ((<usize>ctz(places)) << 3), unzigzag(marker + readBits(ptr, end, bitIndex, width)))
         bitIndex += width
       }
     }
   }
   for (; start < count; start++) {
     const at = targetPtr + ((<usize>start) << 3)
-    if (load<u64>(at) !== marker) continue
+    if (load<i64>(at) !== unzigzag(marker)) continue
     if (bitIndex + width > bitCount) return 0
-    store<u64>(at, marker + readBits(ptr, end, bitIndex, width))
+    store<i64>(at, unzigzag(marker + readBits(ptr, end, bitIndex, width)))
     bitIndex += width
   }
   return ptr + <usize>((bitIndex + 7) >> 3)
 }
 
-/** Which of 64 codes equal the marker, lowest bit first. */
-function markers(codesPtr: usize, marker: u64): u64 {
-  const wanted = i64x2.splat(<i64>marker)
+/** Which of 64 integers equal a value, the first in the lowest bit. */
+function placesOf(value: i64, codesPtr: usize): u64 {
+  const wanted = i64x2.splat(value)
   let places: u64 = 0
   for (let i: usize = 0; i < 4; i++) {
     // 64-bit lanes of 0 or -1 are narrowed step by step until 16 codes are 16 bytes.
@@ -397,7 +359,7 @@ function unpackSparse(ptr: usize, end: usize, count: i32, escapeWidth: i32, targ
   for (let i = 0; i < escapeCount; i++) {
     const place = <i32>load<u8>(placesPtr + <usize>i)
     if (place >= count) return 0
-    store<u64>(targetPtr + ((<usize>place) << 3), readBits(source, end, bitIndex, escapeWidth))
+    store<i64>(targetPtr + ((<usize>place) << 3), unzigzag(readBits(source, end, bitIndex, escapeWidth)))
     bitIndex += <usize>escapeWidth
   }
   return source + ((bitIndex + 7) >> 3)

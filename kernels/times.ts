@@ -60,7 +60,14 @@ export function decodeTimePage(pagePtr: usize, byteLength: i32, count: i32, targ
   if (decodeInt64Page(source, <i32>(end - source), count, targetPtr) < 0) return -1
   const power = load<i64>(POWERS + ((<usize>exponent) << 3))
   const valueEnd = targetPtr + ((<usize>count) << 3)
-  for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<i64>(ptr, first + load<i64>(ptr) * power)
+  let ptr = targetPtr
+  for (; ptr + 32 <= valueEnd; ptr += 32) {
+    store<i64>(ptr, first + load<i64>(ptr) * power)
+    store<i64>(ptr, first + load<i64>(ptr, 8) * power, 8)
+    store<i64>(ptr, first + load<i64>(ptr, 16) * power, 16)
+    store<i64>(ptr, first + load<i64>(ptr, 24) * power, 24)
+  }
+  for (; ptr < valueEnd; ptr += 8) store<i64>(ptr, first + load<i64>(ptr) * power)
   return 0
 }
 
