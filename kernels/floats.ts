@@ -78,8 +78,30 @@ function encodeDecimals(valuesPtr: usize, count: i32, e: i32, f: i32, targetPtr:
   const down = load<f64>(INVERSE_POWERS + ((<usize>f) << 3))
   const upBack = load<f64>(POWERS + ((<usize>f) << 3))
   const downBack = load<f64>(INVERSE_POWERS + ((<usize>e) << 3))
+  const ups = f64x2.splat(up)
+  const downs = f64x2.splat(down)
+  const upBacks = f64x2.splat(upBack)
+  const downBacks = f64x2.splat(downBack)
+  const magic = f64x2.splat(MAGIC)
+  const limit = f64x2.splat(DECIMAL_MAX)
   let exceptionCount = 0
-  for (let i = 0; i < count; i++) {
+  let i = 0
+  for (; i + 2 <= count; i += 2) {
+    const at = (<usize>i) << 3
+    const values = v128.load(valuesPtr + at)
+    const scaled = f64x2.mul(f64x2.mul(values, ups), downs)
+    const rounded = f64x2.add(scaled, magic)
+    const back = f64x2.mul(f64x2.mul(f64x2.sub(rounded, magic), upBacks), downBacks)
+    v128.store(integersPtr + at, i64x2.sub(rounded, magic))
+    const isExact = v128.and(i64x2.eq(back, values), f64x2.lt(f64x2.abs(scaled), limit))
+    if (i64x2.all_true(isExact)) continue
+    const exact = i64x2.bitmask(isExact)
+    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>i)
+    exceptionCount += (exact & 1) ^ 1
+    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>(i + 1))
+    exceptionCount += (exact >> 1) ^ 1
+  }
+  if (i < count) {
     const at = (<usize>i) << 3
     const value = load<f64>(valuesPtr + at)
     const scaled = value * up * down
@@ -155,22 +177,37 @@ function decodeDecimals(pagePtr: usize, byteLength: i32, count: i32, targetPtr: 
 
 /** Encodes the bits of the values as integers. */
 function encodeBits(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
-  const end = valuesPtr + ((<usize>count) << 3)
-  let all: u64 = 0
-  let same: u64 = ~(<u64>0)
-  for (let ptr = valuesPtr; ptr < end; ptr += 8) {
-    const bits = load<u64>(ptr)
-    all |= bits
-    same &= bits
+  const byteLength = (<usize>count) << 3
+  let alls = i64x2.splat(0)
+  let sames = i64x2.splat(-1)
+  let at: usize = 0
+  for (; at + 16 <= byteLength; at += 16) {
+    const bits = v128.load(valuesPtr + at)
+    alls = v128.or(alls, bits)
+    sames = v128.and(sames, bits)
   }
-  const rotation = <i32>((all ^ same) >> 63)
-  // With the sign in the lowest bit there are no common zeros to drop below it.
-  const shift = rotation !== 0 || all === 0 ? 0 : <i32>ctz(all)
-  for (let at: usize = 0; at < (<usize>count) << 3; at += 8) {
-    store<u64>(scratchPtr + at, rotl(load<u64>(valuesPtr + at), rotation) >> shift)
+  const lastBits = i64x2.splat(load<i64>(valuesPtr + byteLength - 8))
+  alls = v128.or(alls, lastBits)
+  sames = v128.and(sames, lastBits)
+  const all = i64x2.extract_lane(alls, 0) | i64x2.extract_lane(alls, 1)
+  const same = i64x2.extract_lane(sames, 0) & i64x2.extract_lane(sames, 1)
+  // The low bits that all values lack, or 64: a rotation by one bit, as there are both signs.
+  let shift = 64
+  if ((all ^ same) >= 0) {
+    shift = all === 0 ? 0 : <i32>ctz(all)
+    for (at = 0; at + 16 <= byteLength; at += 16) {
+      v128.store(scratchPtr + at, i64x2.shr_u(v128.load(valuesPtr + at), shift))
+    }
+    if (at < byteLength) store<u64>(scratchPtr + at, load<u64>(valuesPtr + at) >> shift)
+  } else {
+    for (at = 0; at + 16 <= byteLength; at += 16) {
+      const bits = v128.load(valuesPtr + at)
+      v128.store(scratchPtr + at, v128.or(i64x2.shl(bits, 1), i64x2.shr_u(bits, 63)))
+    }
+    if (at < byteLength) store<u64>(scratchPtr + at, rotl<u64>(load<u64>(valuesPtr + at), 1))
   }
   store<u8>(targetPtr, <u8>CODEC_BITS)
-  store<u8>(targetPtr, <u8>(rotation !== 0 ? 64 : shift), 1)
+  store<u8>(targetPtr, <u8>shift, 1)
   return 2 + encodeInt64Page(scratchPtr, count, targetPtr + 2, scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3))
 }
 

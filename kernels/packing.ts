@@ -178,44 +178,18 @@ export function packBlocks(codesPtr: usize, count: i32, targetPtr: usize, scratc
 }
 
 function packBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): usize {
-  // histogram[n]: codes with bitLength(code + 1) == n, so that a width w leaves an escape for each n above w. The code
-  // 2^64 - 1 wraps to 0 and is an escape at every width.
-  const histogram = scratchPtr
-  memory.fill(histogram, 0, 65 * 4)
-  let largest: u64 = 0
-  const end = codesPtr + ((<usize>count) << 3)
-  for (let ptr = codesPtr; ptr < end; ptr += 8) {
-    const code = load<u64>(ptr)
-    largest = max(largest, code)
-    const slot = histogram + ((<usize>bitLength(code + 1)) << 2)
-    store<u32>(slot, load<u32>(slot) + 1)
-  }
-  const plainWidth = bitLength(largest)
-  let width = plainWidth
-  let bitCountMin = count * plainWidth
-  let escapeCount = <i32>load<u32>(histogram)
-  if (plainWidth < 64) escapeCount += <i32>load<u32>(histogram + ((<usize>plainWidth + 1) << 2))
-  for (let w = plainWidth - 1; w >= 0; w--) {
-    escapeCount += <i32>load<u32>(histogram + ((<usize>w + 1) << 2))
-    // Width 0 has no code to spare: its escapes are the codes above 0, and each says where it stands.
-    if (w === 0) escapeCount = count - <i32>load<u32>(histogram, 4)
-    const escapeBitCount = w === 0 ? plainWidth + 8 : bitLength(largest - lowBits(w))
-    const bitCount = count * w + escapeCount * escapeBitCount + (w === 0 ? 16 : 8)
-    if (bitCount < bitCountMin) {
-      bitCountMin = bitCount
-      width = w
-    }
-  }
-  if (width === plainWidth) {
+  const choice = chooseWidth(codesPtr, count, scratchPtr)
+  const width = choice & 127
+  const escapeWidth = (choice >> 7) & 127
+  if (escapeWidth > 64) {
     store<u8>(targetPtr, <u8>width)
     return 1 + packCodes(codesPtr, count, width, targetPtr + 1)
   }
   store<u8>(targetPtr, <u8>(width | ESCAPES))
   const marker = lowBits(width)
-  const escapeWidth = bitLength(largest - marker)
   store<u8>(targetPtr, <u8>escapeWidth, 1)
   let target = targetPtr + 2
-  const escapesPtr = scratchPtr + 512
+  const escapesPtr = scratchPtr + 528
   let escapesEnd = escapesPtr
   if (width === 0) {
     target++
@@ -230,16 +204,110 @@ function packBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: us
     store<u8>(targetPtr, <u8>((escapesEnd - escapesPtr) >> 3), 2)
   } else {
     const cappedPtr = escapesPtr + ((<usize>BLOCK_COUNT) << 3) + 16
-    for (let i: usize = 0; i < (<usize>count) << 3; i += 8) {
-      const code = load<u64>(codesPtr + i)
-      store<u64>(escapesEnd, code - marker)
-      escapesEnd += (<usize>(code >= marker)) << 3
-      store<u64>(cappedPtr + i, min(code, marker))
-    }
+    escapesEnd = splitEscapes(codesPtr, count, marker, cappedPtr, escapesPtr)
     target += packCodes(cappedPtr, count, width, target)
   }
   target += packBits(escapesPtr, <i32>((escapesEnd - escapesPtr) >> 3), escapeWidth, target)
   return target - targetPtr
+}
+
+/**
+ * The width at which at most 256 codes become smallest: bits needed × 2^14 + width of the escapes × 2^7 + width, the
+ * width of the escapes being 127 where there are none.
+ *
+ * scratch  528 bytes, 16-byte aligned
+ */
+export function chooseWidth(codesPtr: usize, count: i32, scratchPtr: usize): i32 {
+  // Slot n counts the codes with clz(code + 1) == n, so that a width w leaves those with n < 64 - w as escapes. A slot is
+  // four 16-bit counters, taken in turn, because an increment waits for the last one of the same counter.
+  for (let ptr = scratchPtr; ptr < scratchPtr + 528; ptr += 16) v128.store(ptr, i64x2.splat(0))
+  let largest: u64 = 0
+  const end = codesPtr + ((<usize>count) << 3)
+  let ptr = codesPtr
+  for (; ptr + 32 <= end; ptr += 32) {
+    const a = load<u64>(ptr)
+    const b = load<u64>(ptr, 8)
+    const c = load<u64>(ptr, 16)
+    const d = load<u64>(ptr, 24)
+    largest = max(max(largest, max(a, b)), max(c, d))
+    const aPtr = scratchPtr + ((<usize>clz(a + 1)) << 3)
+    store<u16>(aPtr, load<u16>(aPtr) + 1)
+    const bPtr = scratchPtr + ((<usize>clz(b + 1)) << 3)
+    store<u16>(bPtr, load<u16>(bPtr, 2) + 1, 2)
+    const cPtr = scratchPtr + ((<usize>clz(c + 1)) << 3)
+    store<u16>(cPtr, load<u16>(cPtr, 4) + 1, 4)
+    const dPtr = scratchPtr + ((<usize>clz(d + 1)) << 3)
+    store<u16>(dPtr, load<u16>(dPtr, 6) + 1, 6)
+  }
+  for (; ptr < end; ptr += 8) {
+    const code = load<u64>(ptr)
+    largest = max(largest, code)
+    const slotPtr = scratchPtr + ((<usize>clz(code + 1)) << 3)
+    store<u16>(slotPtr, load<u16>(slotPtr) + 1)
+  }
+
+  const plainWidth = bitLength(largest)
+  let width = plainWidth
+  let escapeWidth = 127
+  let bitCountMin = count * plainWidth + 8
+  // The code 2^64 - 1 wraps to slot 64 and is an escape at every width.
+  let escapeCount = slotCount(scratchPtr, 64)
+  if (plainWidth < 64) escapeCount += slotCount(scratchPtr, 63 - plainWidth)
+  for (let w = plainWidth - 1; w > 0; w--) {
+    escapeCount += slotCount(scratchPtr, 63 - w)
+    const escapeBitCount = bitLength(largest - lowBits(w))
+    if (escapeCount * escapeBitCount >= bitCountMin) break
+    const bitCount = count * w + escapeCount * escapeBitCount + 16
+    if (bitCount < bitCountMin) {
+      bitCountMin = bitCount
+      width = w
+      escapeWidth = escapeBitCount
+    }
+  }
+  // Width 0 has no code to spare: its escapes are the codes above 0, and each says where it stands.
+  const sparseBitCount = (count - slotCount(scratchPtr, 63)) * (plainWidth + 8) + 24
+  if (sparseBitCount < bitCountMin) {
+    bitCountMin = sparseBitCount
+    width = 0
+    escapeWidth = plainWidth
+  }
+  return (bitCountMin << 14) | (escapeWidth << 7) | width
+}
+
+/** The sum of a slot's four counters. */
+function slotCount(slotsPtr: usize, slot: i32): i32 {
+  return <i32>((load<u64>(slotsPtr + ((<usize>slot) << 3)) * 0x0001000100010001) >> 48)
+}
+
+/** Writes each code, at most the marker, and what those that reach the marker have above it; returns where that ends. */
+function splitEscapes(codesPtr: usize, count: i32, marker: u64, cappedPtr: usize, escapesPtr: usize): usize {
+  // SIMD compares signed integers: with the highest bit flipped, they are in the order of the unsigned ones.
+  const flip = i64x2.splat(i64.MIN_VALUE)
+  const markers = i64x2.splat(<i64>marker)
+  const flippedMarkers = v128.xor(markers, flip)
+  const byteLength = (<usize>count) << 3
+  let escapesEnd = escapesPtr
+  let at: usize = 0
+  for (; at + 64 <= byteLength; at += 64) {
+    let places: i32 = 0
+    for (let k: usize = 0; k < 64; k += 16) {
+      const codes = v128.load(codesPtr + at + k)
+      const isBelow = i64x2.lt_s(v128.xor(codes, flip), flippedMarkers)
+      v128.store(cappedPtr + at + k, v128.bitselect(codes, markers, isBelow))
+      places |= (i64x2.bitmask(isBelow) ^ 3) << (<i32>k >> 3)
+    }
+    for (; places !== 0; places &= places - 1) {
+      store<u64>(escapesEnd, load<u64>(codesPtr + at + ((<usize>ctz(places)) << 3)) - marker)
+      escapesEnd += 8
+    }
+  }
+  for (; at < byteLength; at += 8) {
+    const code = load<u64>(codesPtr + at)
+    store<u64>(cappedPtr + at, min(code, marker))
+    store<u64>(escapesEnd, code - marker)
+    escapesEnd += (<usize>(code >= marker)) << 3
+  }
+  return escapesEnd
 }
 
 /** Packs whole groups vertically and what is left in one row; returns the bytes written, packedByteLength. */
