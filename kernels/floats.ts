@@ -4,6 +4,8 @@ import { CODEC_BITS, CODEC_DECIMALS, PAGE_COUNT_MAX } from './page-codecs'
 
 /** Largest exponent of ALP; the search goes through all exponents e and factors f with f <= e. */
 const EXPONENT_MAX: i32 = 18
+/** The exponent that is mostly best. */
+const EXPONENT_USUAL: i32 = 14
 const SAMPLE_COUNT: i32 = 32
 /** An exception costs its place and its value. */
 const EXCEPTION_BYTE_LENGTH: i32 = 10
@@ -234,7 +236,7 @@ function decodeBits(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usiz
  * The exponent (times 256) and factor that cost least on a sample, -1 when the values are no decimals.
  *
  * Every digit costs 3.3 bits, an exception 80. Among the pairs with as many digits (e - f) the paper finds large e
- * best: the error of 10^-e stays below half a unit in the last place.
+ * best, as 10^-e is then closest; for integers near 2^51 only f = 0 is exact. Where both fail, no other pair helps.
  */
 function chooseDecimals(valuesPtr: usize, count: i32): i32 {
   const sampleCount = min(SAMPLE_COUNT, count)
@@ -243,16 +245,16 @@ function chooseDecimals(valuesPtr: usize, count: i32): i32 {
   for (let digitCount = 0; digitCount <= EXPONENT_MAX; digitCount++) {
     const digitTenths = digitCount * 33 * sampleCount
     if (digitTenths >= tenthsMin) break
+    const digitChoice = choice
     for (let k = 0; k <= EXPONENT_MAX - digitCount; k++) {
-      // 14 first, then downwards, then what is above.
-      const tops = max(14, digitCount)
-      const e = k <= tops - digitCount ? tops - k : digitCount + k
+      const e = k === 0 ? max(EXPONENT_USUAL, digitCount) : digitCount + k - 1
       const exceptionCountLimit = min(sampleCount >> 3, (tenthsMin - digitTenths - 1) / 800)
       const exceptionCount = countExceptions(valuesPtr, count, sampleCount, e, e - digitCount, exceptionCountLimit)
-      if (exceptionCount > exceptionCountLimit) continue
-      tenthsMin = digitTenths + exceptionCount * 800
-      choice = (e << 8) | (e - digitCount)
-      if (exceptionCount === 0) break
+      if (exceptionCount <= exceptionCountLimit) {
+        tenthsMin = digitTenths + exceptionCount * 800
+        choice = (e << 8) | (e - digitCount)
+        if (exceptionCount === 0) break
+      } else if (k === 1 && choice === digitChoice) break
     }
   }
   return choice
