@@ -63,7 +63,7 @@ export const jobRetryCountMax = 16
 /** How long running jobs have to end when the pool closes, before they are cancelled; a second later they are ended. */
 export const poolCloseGraceMs = 5_000
 /** The text of a filter, condition, update or query: parsed on the main thread, in some 100 ms at most. */
-export const expressionLengthMax = 4 * MiB
+export const expressionLengthMax = 1 * MiB
 /** Parentheses and calls inside each other: each takes a dozen stack frames of the parser, 2 KiB (a stack has 984). */
 export const expressionNestingMax = 200
 /** Levels of an expression's tree: those who walk it recurse, and a level takes two or three stack frames. */

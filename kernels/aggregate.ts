@@ -1,6 +1,6 @@
 // Sums and extremes of a whole column. A validity pointer of 0 means that no row is missing.
 import { countBitRange, isSet } from './bits'
-import { leastOfRun, sumRun } from './reduce'
+import { leastOfRun, SIGN, sumRun } from './reduce'
 
 /** Rows that are summed lane by lane; above it, the sums of two parts are added. */
 const SUM_LEAF_ROWS = 512
@@ -42,7 +42,7 @@ export function minFloat64(valuesPtr: usize, validityPtr: usize, rowCount: i32):
 
 /** The greatest present value; otherwise as minFloat64. */
 export function maxFloat64(valuesPtr: usize, validityPtr: usize, rowCount: i32): f64 {
-  return isEmpty(validityPtr, rowCount) ? NaN : -leastOfRun<f64>(valuesPtr, validityPtr, 0, rowCount, i64.MIN_VALUE)
+  return isEmpty(validityPtr, rowCount) ? NaN : -leastOfRun<f64>(valuesPtr, validityPtr, 0, rowCount, SIGN)
 }
 
 /**

@@ -5,7 +5,7 @@ import { compareText, sameText } from './text'
 // Every comparison with a constant is a closed range [first, last] of values, or the rest of the values:
 //   == c [c, c]    < c [lowest, before c]    <= c [lowest, c]    >= c [c, highest]    > c [after c, highest]    != c not [c, c]
 // So one loop serves them all. NaN lies in no range, and a range of or to NaN is empty; only != holds for NaN.
-const OPERATOR_EQUAL = 0
+// Operator 0 is ==, whose range is the constant itself; 5 is >=.
 const OPERATOR_NOT_EQUAL = 1
 const OPERATOR_LESS = 2
 const OPERATOR_LESS_OR_EQUAL = 3

@@ -4,6 +4,8 @@ import { CODEC_BITS, CODEC_DECIMALS, PAGE_COUNT_MAX } from './page-codecs'
 
 /** Largest exponent of ALP; the search goes through all exponents e and factors f with f <= e. */
 const EXPONENT_MAX: i32 = 18
+/** The exponent that is mostly best. */
+const EXPONENT_USUAL: i32 = 14
 const SAMPLE_COUNT: i32 = 32
 /** An exception costs its place and its value. */
 const EXCEPTION_BYTE_LENGTH: i32 = 10
@@ -78,8 +80,30 @@ function encodeDecimals(valuesPtr: usize, count: i32, e: i32, f: i32, targetPtr:
   const down = load<f64>(INVERSE_POWERS + ((<usize>f) << 3))
   const upBack = load<f64>(POWERS + ((<usize>f) << 3))
   const downBack = load<f64>(INVERSE_POWERS + ((<usize>e) << 3))
+  const ups = f64x2.splat(up)
+  const downs = f64x2.splat(down)
+  const upBacks = f64x2.splat(upBack)
+  const downBacks = f64x2.splat(downBack)
+  const magic = f64x2.splat(MAGIC)
+  const limit = f64x2.splat(DECIMAL_MAX)
   let exceptionCount = 0
-  for (let i = 0; i < count; i++) {
+  let i = 0
+  for (; i + 2 <= count; i += 2) {
+    const at = (<usize>i) << 3
+    const values = v128.load(valuesPtr + at)
+    const scaled = f64x2.mul(f64x2.mul(values, ups), downs)
+    const rounded = f64x2.add(scaled, magic)
+    const back = f64x2.mul(f64x2.mul(f64x2.sub(rounded, magic), upBacks), downBacks)
+    v128.store(integersPtr + at, i64x2.sub(rounded, magic))
+    const isExact = v128.and(i64x2.eq(back, values), f64x2.lt(f64x2.abs(scaled), limit))
+    if (i64x2.all_true(isExact)) continue
+    const exact = i64x2.bitmask(isExact)
+    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>i)
+    exceptionCount += (exact & 1) ^ 1
+    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>(i + 1))
+    exceptionCount += (exact >> 1) ^ 1
+  }
+  if (i < count) {
     const at = (<usize>i) << 3
     const value = load<f64>(valuesPtr + at)
     const scaled = value * up * down
@@ -130,7 +154,17 @@ function decodeDecimals(pagePtr: usize, byteLength: i32, count: i32, targetPtr: 
   const up = load<f64>(POWERS + ((<usize>f) << 3))
   const down = load<f64>(INVERSE_POWERS + ((<usize>e) << 3))
   const valueEnd = targetPtr + ((<usize>count) << 3)
-  for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) {
+  const ups = f64x2.splat(up)
+  const downs = f64x2.splat(down)
+  const magic = f64x2.splat(MAGIC)
+  let ptr = targetPtr
+  for (; ptr + 32 <= valueEnd; ptr += 32) {
+    const a = f64x2.sub(i64x2.add(v128.load(ptr), magic), magic)
+    const b = f64x2.sub(i64x2.add(v128.load(ptr, 16), magic), magic)
+    v128.store(ptr, f64x2.mul(f64x2.mul(a, ups), downs))
+    v128.store(ptr, f64x2.mul(f64x2.mul(b, ups), downs), 16)
+  }
+  for (; ptr < valueEnd; ptr += 8) {
     store<f64>(ptr, (reinterpret<f64>(load<i64>(ptr) + MAGIC_BITS) - MAGIC) * up * down)
   }
   const placesPtr = pagePtr + 5
@@ -145,22 +179,37 @@ function decodeDecimals(pagePtr: usize, byteLength: i32, count: i32, targetPtr: 
 
 /** Encodes the bits of the values as integers. */
 function encodeBits(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
-  const end = valuesPtr + ((<usize>count) << 3)
-  let all: u64 = 0
-  let same: u64 = ~(<u64>0)
-  for (let ptr = valuesPtr; ptr < end; ptr += 8) {
-    const bits = load<u64>(ptr)
-    all |= bits
-    same &= bits
+  const byteLength = (<usize>count) << 3
+  let alls = i64x2.splat(0)
+  let sames = i64x2.splat(-1)
+  let at: usize = 0
+  for (; at + 16 <= byteLength; at += 16) {
+    const bits = v128.load(valuesPtr + at)
+    alls = v128.or(alls, bits)
+    sames = v128.and(sames, bits)
   }
-  const rotation = <i32>((all ^ same) >> 63)
-  // With the sign in the lowest bit there are no common zeros to drop below it.
-  const shift = rotation !== 0 || all === 0 ? 0 : <i32>ctz(all)
-  for (let at: usize = 0; at < (<usize>count) << 3; at += 8) {
-    store<u64>(scratchPtr + at, rotl(load<u64>(valuesPtr + at), rotation) >> shift)
+  const lastBits = i64x2.splat(load<i64>(valuesPtr + byteLength - 8))
+  alls = v128.or(alls, lastBits)
+  sames = v128.and(sames, lastBits)
+  const all = i64x2.extract_lane(alls, 0) | i64x2.extract_lane(alls, 1)
+  const same = i64x2.extract_lane(sames, 0) & i64x2.extract_lane(sames, 1)
+  // The low bits that all values lack, or 64: a rotation by one bit, as there are both signs.
+  let shift = 64
+  if ((all ^ same) >= 0) {
+    shift = all === 0 ? 0 : <i32>ctz(all)
+    for (at = 0; at + 16 <= byteLength; at += 16) {
+      v128.store(scratchPtr + at, i64x2.shr_u(v128.load(valuesPtr + at), shift))
+    }
+    if (at < byteLength) store<u64>(scratchPtr + at, load<u64>(valuesPtr + at) >> shift)
+  } else {
+    for (at = 0; at + 16 <= byteLength; at += 16) {
+      const bits = v128.load(valuesPtr + at)
+      v128.store(scratchPtr + at, v128.or(i64x2.shl(bits, 1), i64x2.shr_u(bits, 63)))
+    }
+    if (at < byteLength) store<u64>(scratchPtr + at, rotl<u64>(load<u64>(valuesPtr + at), 1))
   }
   store<u8>(targetPtr, <u8>CODEC_BITS)
-  store<u8>(targetPtr, <u8>(rotation !== 0 ? 64 : shift), 1)
+  store<u8>(targetPtr, <u8>shift, 1)
   return 2 + encodeInt64Page(scratchPtr, count, targetPtr + 2, scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3))
 }
 
@@ -169,10 +218,16 @@ function decodeBits(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usiz
   if (shift > 64) return -1
   if (decodeInt64Page(pagePtr + 2, byteLength - 2, count, targetPtr) < 0) return -1
   const valueEnd = targetPtr + ((<usize>count) << 3)
+  let ptr = targetPtr
   if (shift === 64) {
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<u64>(ptr, rotr<u64>(load<u64>(ptr), 1))
+    for (; ptr + 16 <= valueEnd; ptr += 16) {
+      const bits = v128.load(ptr)
+      v128.store(ptr, v128.or(i64x2.shr_u(bits, 1), i64x2.shl(bits, 63)))
+    }
+    if (ptr < valueEnd) store<u64>(ptr, rotr<u64>(load<u64>(ptr), 1))
   } else if (shift !== 0) {
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<u64>(ptr, load<u64>(ptr) << shift)
+    for (; ptr + 16 <= valueEnd; ptr += 16) v128.store(ptr, i64x2.shl(v128.load(ptr), shift))
+    if (ptr < valueEnd) store<u64>(ptr, load<u64>(ptr) << shift)
   }
   return 0
 }
@@ -181,7 +236,7 @@ function decodeBits(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usiz
  * The exponent (times 256) and factor that cost least on a sample, -1 when the values are no decimals.
  *
  * Every digit costs 3.3 bits, an exception 80. Among the pairs with as many digits (e - f) the paper finds large e
- * best: the error of 10^-e stays below half a unit in the last place.
+ * best, as 10^-e is then closest; for integers near 2^51 only f = 0 is exact. Where both fail, no other pair helps.
  */
 function chooseDecimals(valuesPtr: usize, count: i32): i32 {
   const sampleCount = min(SAMPLE_COUNT, count)
@@ -190,16 +245,16 @@ function chooseDecimals(valuesPtr: usize, count: i32): i32 {
   for (let digitCount = 0; digitCount <= EXPONENT_MAX; digitCount++) {
     const digitTenths = digitCount * 33 * sampleCount
     if (digitTenths >= tenthsMin) break
+    const digitChoice = choice
     for (let k = 0; k <= EXPONENT_MAX - digitCount; k++) {
-      // 14 first, then downwards, then what is above.
-      const tops = max(14, digitCount)
-      const e = k <= tops - digitCount ? tops - k : digitCount + k
+      const e = k === 0 ? max(EXPONENT_USUAL, digitCount) : digitCount + k - 1
       const exceptionCountLimit = min(sampleCount >> 3, (tenthsMin - digitTenths - 1) / 800)
       const exceptionCount = countExceptions(valuesPtr, count, sampleCount, e, e - digitCount, exceptionCountLimit)
-      if (exceptionCount > exceptionCountLimit) continue
-      tenthsMin = digitTenths + exceptionCount * 800
-      choice = (e << 8) | (e - digitCount)
-      if (exceptionCount === 0) break
+      if (exceptionCount <= exceptionCountLimit) {
+        tenthsMin = digitTenths + exceptionCount * 800
+        choice = (e << 8) | (e - digitCount)
+        if (exceptionCount === 0) break
+      } else if (k === 1 && choice === digitChoice) break
     }
   }
   return choice

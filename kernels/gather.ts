@@ -1,6 +1,6 @@
 // Rows out of columns: the present ones (compact) and back (expand), by row number (gather), and ranges of strings.
 // None of the targets may overlap a source.
-import { loadBits, lowBits, storeTail } from './bits'
+import { loadBits, storeTail } from './bits'
 import { copyText } from './text'
 
 /** In a list of row numbers: no row. It gives 0, false or ''. */

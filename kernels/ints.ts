@@ -1,19 +1,17 @@
 // int64 pages: integers of one page as small differences, bit-packed. docs/formats.md draws the bytes.
 import {
-  bitLength,
+  chooseWidth,
   integerEnd,
-  lowBits,
   maxPackedByteLength,
   packBlocks,
   readInteger,
   unpackBlocks,
-  unzigzag,
   writeInteger,
   zigzag,
 } from './packing'
 import { CODEC_CONSTANT, CODEC_PACKED, CODEC_PROGRESSION, CODEC_RAW, PAGE_COUNT_MAX } from './page-codecs'
 
-/** Residuals that the choice of an order looks at: runs of 16 spread over the page. */
+/** Runs of 16 residuals that the choice of an order looks at. */
 const SAMPLE_RUN_COUNT: i32 = 16
 /** Values of which the median is taken; odd. */
 const MEDIAN_COUNT: i32 = 63
@@ -37,41 +35,29 @@ export function maxEncodedInt64Page(count: i32): i32 {
 export function encodeInt64Page(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
   const first = load<i64>(valuesPtr)
   const step = count > 1 ? load<i64>(valuesPtr, 8) - first : 0
-  let least = first
-  let greatest = first
-  let isProgression = true
-  let expected = first
-  const end = valuesPtr + ((<usize>count) << 3)
-  for (let ptr = valuesPtr; ptr < end; ptr += 8) {
-    const value = load<i64>(ptr)
-    isProgression = isProgression && value === expected
-    least = min(least, value)
-    greatest = max(greatest, value)
-    expected += step
-  }
-  if (isProgression) return writeProgression(targetPtr, first, step)
+  if (isProgression(valuesPtr, count, step)) return writeProgression(targetPtr, first, step)
 
   // The base of order 0 is the middle of the range, or where outliers stretch the range, the median.
   const medians = scratchPtr
-  const histogram = scratchPtr + 1024
-  const middle = <i64>(<u64>least + ((<u64>greatest - <u64>least + 1) >> 1))
+  const sample = scratchPtr + 1024
+  const middle = middleOf(valuesPtr, count)
   let order = 0
   let base = middle
-  let cost = residualCost(valuesPtr, count, 0, middle, histogram)
+  let cost = residualCost(valuesPtr, count, 0, middle, sample)
   const median = sampleMedian(valuesPtr, count, 0, medians)
-  const medianCost = residualCost(valuesPtr, count, 0, median, histogram)
+  const medianCost = residualCost(valuesPtr, count, 0, median, sample)
   if (medianCost < cost) {
     cost = medianCost
     base = median
   }
   const delta = sampleMedian(valuesPtr, count, 1, medians)
-  const deltaCost = residualCost(valuesPtr, count, 1, delta, histogram)
+  const deltaCost = residualCost(valuesPtr, count, 1, delta, sample)
   if (deltaCost < cost) {
     cost = deltaCost
     base = delta
     order = 1
   }
-  if (residualCost(valuesPtr, count, 2, 0, histogram) < cost) {
+  if (residualCost(valuesPtr, count, 2, 0, sample) < cost) {
     base = step
     order = 2
   }
@@ -110,7 +96,7 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
   if (codec === CODEC_CONSTANT || codec === CODEC_PROGRESSION) {
     let source = integerEnd(pagePtr + 1, end)
     if (source === 0) return -1
-    let value = readInteger(pagePtr + 1)
+    const value = readInteger(pagePtr + 1)
     let step: i64 = 0
     if (codec === CODEC_PROGRESSION) {
       const stepPtr = source
@@ -119,10 +105,14 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
       step = readInteger(stepPtr)
     }
     if (source !== end) return -1
-    for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) {
-      store<i64>(ptr, value)
-      value += step
+    let pair = i64x2.replace_lane(i64x2.splat(value), 1, value + step)
+    const pairStep = i64x2.splat(step << 1)
+    let ptr = targetPtr
+    for (; ptr + 16 <= valueEnd; ptr += 16) {
+      v128.store(ptr, pair)
+      pair = i64x2.add(pair, pairStep)
     }
+    if (ptr < valueEnd) store<i64>(ptr, i64x2.extract_lane(pair, 0))
     return 0
   }
   if (codec !== CODEC_PACKED || byteLength < 2) return -1
@@ -145,24 +135,19 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
   return 0
 }
 
-/** unzigzag of two codes. */
-function unzigzagPair(codes: v128): v128 {
-  return v128.xor(i64x2.shr_u(codes, 1), i64x2.neg(v128.and(codes, i64x2.splat(1))))
-}
-
-/** In place: values[i] = base + residual(codes[i]). */
+/** In place: values[i] = base + residuals[i]. */
 function addBase(ptr: usize, count: i32, base: i64): void {
   const end = ptr + ((<usize>count) << 3)
   const bases = i64x2.splat(base)
   let at = ptr
   for (; at + 32 <= end; at += 32) {
-    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at))))
-    v128.store(at, i64x2.add(bases, unzigzagPair(v128.load(at, 16))), 16)
+    v128.store(at, i64x2.add(bases, v128.load(at)))
+    v128.store(at, i64x2.add(bases, v128.load(at, 16)), 16)
   }
-  for (; at < end; at += 8) store<i64>(at, base + unzigzag(load<u64>(at)))
+  for (; at < end; at += 8) store<i64>(at, base + load<i64>(at))
 }
 
-/** In place: values[i] = values[i - 1] + base + residual(codes[i]), where values[-1] is `before`. */
+/** In place: values[i] = values[i - 1] + base + residuals[i], where values[-1] is `before`. */
 function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
   const end = ptr + ((<usize>count) << 3)
   const bases = i64x2.splat(base)
@@ -171,8 +156,8 @@ function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
   let at = ptr
   for (; at + 32 <= end; at += 32) {
     // Sums within pairs, then of the pairs, then of all before: two additions a step wait for the step before.
-    const a = i64x2.add(bases, unzigzagPair(v128.load(at)))
-    const b = i64x2.add(bases, unzigzagPair(v128.load(at, 16)))
+    const a = i64x2.add(bases, v128.load(at))
+    const b = i64x2.add(bases, v128.load(at, 16))
     const aSums = i64x2.add(a, v128.shuffle<i64>(zero, a, 0, 2))
     const bSums = i64x2.add(b, v128.shuffle<i64>(zero, b, 0, 2))
     const abSums = i64x2.add(bSums, v128.shuffle<i64>(aSums, aSums, 1, 1))
@@ -182,21 +167,59 @@ function addDeltas(ptr: usize, count: i32, before: i64, base: i64): void {
   }
   let value = i64x2.extract_lane(carry, 0)
   for (; at < end; at += 8) {
-    value += base + unzigzag(load<u64>(at))
+    value += base + load<i64>(at)
     store<i64>(at, value)
   }
 }
 
-/** In place: values[i] = values[i - 1] + deltas[i], deltas[i] = deltas[i - 1] + residual(codes[i]). */
+/** In place: values[i] = values[i - 1] + deltas[i], deltas[i] = deltas[i - 1] + residuals[i]. */
 function addDeltasOfDeltas(ptr: usize, count: i32, before: i64, deltaBefore: i64): void {
   const end = ptr + ((<usize>count) << 3)
   let value = before
   let delta = deltaBefore
   for (let at = ptr; at < end; at += 8) {
-    delta += unzigzag(load<u64>(at))
+    delta += load<i64>(at)
     value += delta
     store<i64>(at, value)
   }
+}
+
+function isProgression(valuesPtr: usize, count: i32, step: i64): bool {
+  const end = valuesPtr + ((<usize>count) << 3)
+  for (let ptr = valuesPtr + 8; ptr < end; ptr += 8) if (load<i64>(ptr) - load<i64>(ptr - 8) !== step) return false
+  return true
+}
+
+function lesser(a: v128, b: v128): v128 {
+  return v128.bitselect(a, b, i64x2.lt_s(a, b))
+}
+
+function greater(a: v128, b: v128): v128 {
+  return v128.bitselect(a, b, i64x2.gt_s(a, b))
+}
+
+/** The middle between the least and the greatest value, rounded up. */
+function middleOf(valuesPtr: usize, count: i32): i64 {
+  const first = i64x2.splat(load<i64>(valuesPtr))
+  let least = first
+  let greatest = first
+  const end = valuesPtr + ((<usize>count) << 3)
+  let ptr = valuesPtr
+  for (; ptr + 64 <= end; ptr += 64) {
+    const a = v128.load(ptr)
+    const b = v128.load(ptr, 16)
+    const c = v128.load(ptr, 32)
+    const d = v128.load(ptr, 48)
+    least = lesser(least, lesser(lesser(a, b), lesser(c, d)))
+    greatest = greater(greatest, greater(greater(a, b), greater(c, d)))
+  }
+  let low = min(i64x2.extract_lane(least, 0), i64x2.extract_lane(least, 1))
+  let high = max(i64x2.extract_lane(greatest, 0), i64x2.extract_lane(greatest, 1))
+  for (; ptr < end; ptr += 8) {
+    low = min(low, load<i64>(ptr))
+    high = max(high, load<i64>(ptr))
+  }
+  return low + <i64>((<u64>high - <u64>low + 1) >> 1)
 }
 
 function writeProgression(targetPtr: usize, first: i64, step: i64): i32 {
@@ -229,56 +252,65 @@ function sampleMedian(valuesPtr: usize, count: i32, order: i32, sortedPtr: usize
   return load<i64>(sortedPtr + ((<usize>sampleCount >> 1) << 3))
 }
 
-/** About how many bits the residuals of an order need, seen on 256 of them. Scratch: 260 bytes. */
-function residualCost(valuesPtr: usize, count: i32, order: i32, base: i64, histogram: usize): i32 {
-  memory.fill(histogram, 0, 65 * 4)
+/**
+ * About how many bits the residuals of an order need, times 256 / their number, seen on at most 256 of them in up to 16
+ * runs. Scratch: 528 + 2048 bytes.
+ */
+function residualCost(valuesPtr: usize, count: i32, order: i32, base: i64, scratchPtr: usize): i32 {
+  const codesPtr = scratchPtr + 528
+  const runCount = min(SAMPLE_RUN_COUNT, count / 16 + 1)
   const runLength = min(16, count)
-  const runCount = count <= SAMPLE_RUN_COUNT * 16 ? (count + 15) / 16 : SAMPLE_RUN_COUNT
-  let largest: u64 = 0
-  let sampleCount = 0
+  let sampleEnd = codesPtr
   for (let run = 0; run < runCount; run++) {
     const start = runCount === 1 ? 0 : (run * (count - runLength)) / (runCount - 1)
-    for (let i = max(start, order); i < start + runLength; i++) {
-      const code = zigzag(residual(valuesPtr + ((<usize>i) << 3), order) - base)
-      largest = max(largest, code)
-      const slot = histogram + ((<usize>bitLength(code + 1)) << 2)
-      store<u32>(slot, load<u32>(slot) + 1)
-      sampleCount++
+    const runEnd = valuesPtr + ((<usize>(start + runLength)) << 3)
+    for (let ptr = valuesPtr + ((<usize>max(start, order)) << 3); ptr < runEnd; ptr += 8) {
+      store<u64>(sampleEnd, zigzag(residual(ptr, order) - base))
+      sampleEnd += 8
     }
   }
-  const plainWidth = bitLength(largest)
-  let bitCountMin = sampleCount * plainWidth
-  let escapeCount = <i32>load<u32>(histogram)
-  if (plainWidth < 64) escapeCount += <i32>load<u32>(histogram + ((<usize>plainWidth + 1) << 2))
-  for (let w = plainWidth - 1; w >= 0; w--) {
-    escapeCount += <i32>load<u32>(histogram + ((<usize>w + 1) << 2))
-    if (w === 0) escapeCount = sampleCount - <i32>load<u32>(histogram, 4)
-    const escapeBitCount = w === 0 ? plainWidth + 8 : bitLength(largest - lowBits(w))
-    bitCountMin = min(bitCountMin, sampleCount * w + escapeCount * escapeBitCount)
-  }
-  // Orders 1 and 2 see fewer values of a small page.
-  return sampleCount === 0 ? 0 : (bitCountMin << 8) / sampleCount
+  const sampleCount = <i32>((sampleEnd - codesPtr) >> 3)
+  return sampleCount === 0 ? 0 : ((chooseWidth(codesPtr, sampleCount, scratchPtr) >> 14) << 8) / sampleCount
 }
 
-/** Writes count zigzag codes; those before the order's first residual are 0. */
+/** zigzag of two integers. */
+function zigzagPair(integers: v128): v128 {
+  return v128.xor(i64x2.shl(integers, 1), i64x2.lt_s(integers, i64x2.splat(0)))
+}
+
+/** Writes count zigzag codes; the first of orders 1 and 2 is 0. Scratch for codes: 16-byte aligned. */
 function writeResiduals(valuesPtr: usize, count: i32, order: i32, base: i64, codesPtr: usize): void {
-  const byteLength = (<usize>count) << 3
+  const end = valuesPtr + ((<usize>count) << 3)
+  const bases = i64x2.splat(base)
+  // Values stand at ptr, codes at ptr + shift; the first two are done alone, so that all stores are aligned.
+  const shift = codesPtr - valuesPtr
+  let ptr = valuesPtr + 16
   if (order === 0) {
-    for (let at: usize = 0; at < byteLength; at += 8)
-      store<u64>(codesPtr + at, zigzag(load<i64>(valuesPtr + at) - base))
+    store<u64>(codesPtr, zigzag(load<i64>(valuesPtr) - base))
+    store<u64>(codesPtr, zigzag(load<i64>(valuesPtr, 8) - base), 8)
+    for (; ptr + 32 <= end; ptr += 32) {
+      v128.store(ptr + shift, zigzagPair(i64x2.sub(v128.load(ptr), bases)))
+      v128.store(ptr + shift, zigzagPair(i64x2.sub(v128.load(ptr, 16), bases)), 16)
+    }
+    for (; ptr < end; ptr += 8) store<u64>(ptr + shift, zigzag(load<i64>(ptr) - base))
     return
   }
   store<u64>(codesPtr, 0)
+  store<u64>(codesPtr, zigzag(load<i64>(valuesPtr, 8) - load<i64>(valuesPtr) - base), 8)
   if (order === 1) {
-    for (let at: usize = 8; at < byteLength; at += 8) {
-      store<u64>(codesPtr + at, zigzag(load<i64>(valuesPtr + at) - load<i64>(valuesPtr + at - 8) - base))
+    for (; ptr + 32 <= end; ptr += 32) {
+      const a = i64x2.sub(v128.load(ptr), v128.load(ptr - 8))
+      const b = i64x2.sub(v128.load(ptr, 16), v128.load(ptr - 8, 16))
+      v128.store(ptr + shift, zigzagPair(i64x2.sub(a, bases)))
+      v128.store(ptr + shift, zigzagPair(i64x2.sub(b, bases)), 16)
     }
+    for (; ptr < end; ptr += 8) store<u64>(ptr + shift, zigzag(load<i64>(ptr) - load<i64>(ptr - 8) - base))
     return
   }
-  let delta = base
-  for (let at: usize = 8; at < byteLength; at += 8) {
-    const next = load<i64>(valuesPtr + at) - load<i64>(valuesPtr + at - 8)
-    store<u64>(codesPtr + at, zigzag(next - delta))
-    delta = next
+  for (; ptr + 16 <= end; ptr += 16) {
+    const before = v128.load(ptr - 8)
+    const delta = i64x2.sub(v128.load(ptr), before)
+    v128.store(ptr + shift, zigzagPair(i64x2.sub(delta, i64x2.sub(before, v128.load(ptr - 16)))))
   }
+  for (; ptr < end; ptr += 8) store<u64>(ptr + shift, zigzag(residual(ptr, 2)))
 }

@@ -1,3 +1,5 @@
+import { unpackGroup } from './unpack'
+
 // Bit packing: blocks of unsigned 64-bit codes in as few bits as most of them need, the rest as escapes.
 // Internal to the page codecs (ints.ts, times.ts, floats.ts, strings.ts, bools.ts); docs/formats.md draws the bytes.
 
@@ -80,11 +82,11 @@ export function packBits(codesPtr: usize, count: i32, width: i32, targetPtr: usi
   return <i32>(target - targetPtr)
 }
 
-/** Reads what packBits wrote as u64 codes. The caller has checked that the codes end at or before `end`. */
+/** Reads zigzag codes that packBits wrote into i64. The caller has checked that the codes end at or before `end`. */
 export function unpackBits(ptr: usize, end: usize, count: i32, width: i32, targetPtr: usize): void {
   let bitIndex: usize = 0
   for (let i = 0; i < count; i++) {
-    store<u64>(targetPtr + ((<usize>i) << 3), readBits(ptr, end, bitIndex, width))
+    store<i64>(targetPtr + ((<usize>i) << 3), unzigzag(readBits(ptr, end, bitIndex, width)))
     bitIndex += <usize>width
   }
 }
@@ -152,46 +154,6 @@ export function packGroup(codesPtr: usize, width: i32, targetPtr: usize): void {
   }
 }
 
-/** Unpacks 128 codes of `width` (0 to 64) bits from 16 × width bytes into u64. */
-export function unpackGroup(sourcePtr: usize, width: i32, targetPtr: usize): void {
-  if (width === 0) {
-    memory.fill(targetPtr, 0, 1024)
-    return
-  }
-  let source = sourcePtr + 16
-  let held = v128.load(sourcePtr)
-  let heldCount = 0
-  if (width <= 32) {
-    const mask = i32x4.splat(<i32>lowBits(width))
-    for (let target = targetPtr; target < targetPtr + 1024; target += 32) {
-      let row = i32x4.shr_u(held, heldCount)
-      heldCount += width
-      if (heldCount >= 32) {
-        heldCount -= 32
-        if (target !== targetPtr + 992) held = v128.load(source)
-        source += 16
-        if (heldCount !== 0) row = v128.or(row, i32x4.shl(held, width - heldCount))
-      }
-      row = v128.and(row, mask)
-      v128.store(target, i64x2.extend_low_i32x4_u(row))
-      v128.store(target, i64x2.extend_high_i32x4_u(row), 16)
-    }
-    return
-  }
-  const mask = i64x2.splat(<i64>lowBits(width))
-  for (let target = targetPtr; target < targetPtr + 1024; target += 16) {
-    let row = i64x2.shr_u(held, heldCount)
-    heldCount += width
-    if (heldCount >= 64) {
-      heldCount -= 64
-      if (target !== targetPtr + 1008) held = v128.load(source)
-      source += 16
-      if (heldCount !== 0) row = v128.or(row, i64x2.shl(held, width - heldCount))
-    }
-    v128.store(target, v128.and(row, mask))
-  }
-}
-
 /** Bytes that packBlocks writes at most. */
 export function maxPackedByteLength(count: i32): i32 {
   return (count << 3) + (count / BLOCK_COUNT + 1) * 2
@@ -216,44 +178,18 @@ export function packBlocks(codesPtr: usize, count: i32, targetPtr: usize, scratc
 }
 
 function packBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): usize {
-  // histogram[n]: codes with bitLength(code + 1) == n, so that a width w leaves an escape for each n above w. The code
-  // 2^64 - 1 wraps to 0 and is an escape at every width.
-  const histogram = scratchPtr
-  memory.fill(histogram, 0, 65 * 4)
-  let largest: u64 = 0
-  const end = codesPtr + ((<usize>count) << 3)
-  for (let ptr = codesPtr; ptr < end; ptr += 8) {
-    const code = load<u64>(ptr)
-    largest = max(largest, code)
-    const slot = histogram + ((<usize>bitLength(code + 1)) << 2)
-    store<u32>(slot, load<u32>(slot) + 1)
-  }
-  const plainWidth = bitLength(largest)
-  let width = plainWidth
-  let bitCountMin = count * plainWidth
-  let escapeCount = <i32>load<u32>(histogram)
-  if (plainWidth < 64) escapeCount += <i32>load<u32>(histogram + ((<usize>plainWidth + 1) << 2))
-  for (let w = plainWidth - 1; w >= 0; w--) {
-    escapeCount += <i32>load<u32>(histogram + ((<usize>w + 1) << 2))
-    // Width 0 has no code to spare: its escapes are the codes above 0, and each says where it stands.
-    if (w === 0) escapeCount = count - <i32>load<u32>(histogram, 4)
-    const escapeBitCount = w === 0 ? plainWidth + 8 : bitLength(largest - lowBits(w))
-    const bitCount = count * w + escapeCount * escapeBitCount + (w === 0 ? 16 : 8)
-    if (bitCount < bitCountMin) {
-      bitCountMin = bitCount
-      width = w
-    }
-  }
-  if (width === plainWidth) {
+  const choice = chooseWidth(codesPtr, count, scratchPtr)
+  const width = choice & 127
+  const escapeWidth = (choice >> 7) & 127
+  if (escapeWidth > 64) {
     store<u8>(targetPtr, <u8>width)
     return 1 + packCodes(codesPtr, count, width, targetPtr + 1)
   }
   store<u8>(targetPtr, <u8>(width | ESCAPES))
   const marker = lowBits(width)
-  const escapeWidth = bitLength(largest - marker)
   store<u8>(targetPtr, <u8>escapeWidth, 1)
   let target = targetPtr + 2
-  const escapesPtr = scratchPtr + 512
+  const escapesPtr = scratchPtr + 528
   let escapesEnd = escapesPtr
   if (width === 0) {
     target++
@@ -268,16 +204,110 @@ function packBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: us
     store<u8>(targetPtr, <u8>((escapesEnd - escapesPtr) >> 3), 2)
   } else {
     const cappedPtr = escapesPtr + ((<usize>BLOCK_COUNT) << 3) + 16
-    for (let i: usize = 0; i < (<usize>count) << 3; i += 8) {
-      const code = load<u64>(codesPtr + i)
-      store<u64>(escapesEnd, code - marker)
-      escapesEnd += (<usize>(code >= marker)) << 3
-      store<u64>(cappedPtr + i, min(code, marker))
-    }
+    escapesEnd = splitEscapes(codesPtr, count, marker, cappedPtr, escapesPtr)
     target += packCodes(cappedPtr, count, width, target)
   }
   target += packBits(escapesPtr, <i32>((escapesEnd - escapesPtr) >> 3), escapeWidth, target)
   return target - targetPtr
+}
+
+/**
+ * The width at which at most 256 codes become smallest: bits needed × 2^14 + width of the escapes × 2^7 + width, the
+ * width of the escapes being 127 where there are none.
+ *
+ * scratch  528 bytes, 16-byte aligned
+ */
+export function chooseWidth(codesPtr: usize, count: i32, scratchPtr: usize): i32 {
+  // Slot n counts the codes with clz(code + 1) == n, so that a width w leaves those with n < 64 - w as escapes. A slot is
+  // four 16-bit counters, taken in turn, because an increment waits for the last one of the same counter.
+  for (let ptr = scratchPtr; ptr < scratchPtr + 528; ptr += 16) v128.store(ptr, i64x2.splat(0))
+  let largest: u64 = 0
+  const end = codesPtr + ((<usize>count) << 3)
+  let ptr = codesPtr
+  for (; ptr + 32 <= end; ptr += 32) {
+    const a = load<u64>(ptr)
+    const b = load<u64>(ptr, 8)
+    const c = load<u64>(ptr, 16)
+    const d = load<u64>(ptr, 24)
+    largest = max(max(largest, max(a, b)), max(c, d))
+    const aPtr = scratchPtr + ((<usize>clz(a + 1)) << 3)
+    store<u16>(aPtr, load<u16>(aPtr) + 1)
+    const bPtr = scratchPtr + ((<usize>clz(b + 1)) << 3)
+    store<u16>(bPtr, load<u16>(bPtr, 2) + 1, 2)
+    const cPtr = scratchPtr + ((<usize>clz(c + 1)) << 3)
+    store<u16>(cPtr, load<u16>(cPtr, 4) + 1, 4)
+    const dPtr = scratchPtr + ((<usize>clz(d + 1)) << 3)
+    store<u16>(dPtr, load<u16>(dPtr, 6) + 1, 6)
+  }
+  for (; ptr < end; ptr += 8) {
+    const code = load<u64>(ptr)
+    largest = max(largest, code)
+    const slotPtr = scratchPtr + ((<usize>clz(code + 1)) << 3)
+    store<u16>(slotPtr, load<u16>(slotPtr) + 1)
+  }
+
+  const plainWidth = bitLength(largest)
+  let width = plainWidth
+  let escapeWidth = 127
+  let bitCountMin = count * plainWidth + 8
+  // The code 2^64 - 1 wraps to slot 64 and is an escape at every width.
+  let escapeCount = slotCount(scratchPtr, 64)
+  if (plainWidth < 64) escapeCount += slotCount(scratchPtr, 63 - plainWidth)
+  for (let w = plainWidth - 1; w > 0; w--) {
+    escapeCount += slotCount(scratchPtr, 63 - w)
+    const escapeBitCount = bitLength(largest - lowBits(w))
+    if (escapeCount * escapeBitCount >= bitCountMin) break
+    const bitCount = count * w + escapeCount * escapeBitCount + 16
+    if (bitCount < bitCountMin) {
+      bitCountMin = bitCount
+      width = w
+      escapeWidth = escapeBitCount
+    }
+  }
+  // Width 0 has no code to spare: its escapes are the codes above 0, and each says where it stands.
+  const sparseBitCount = (count - slotCount(scratchPtr, 63)) * (plainWidth + 8) + 24
+  if (sparseBitCount < bitCountMin) {
+    bitCountMin = sparseBitCount
+    width = 0
+    escapeWidth = plainWidth
+  }
+  return (bitCountMin << 14) | (escapeWidth << 7) | width
+}
+
+/** The sum of a slot's four counters. */
+function slotCount(slotsPtr: usize, slot: i32): i32 {
+  return <i32>((load<u64>(slotsPtr + ((<usize>slot) << 3)) * 0x0001000100010001) >> 48)
+}
+
+/** Writes each code, at most the marker, and what those that reach the marker have above it; returns where that ends. */
+function splitEscapes(codesPtr: usize, count: i32, marker: u64, cappedPtr: usize, escapesPtr: usize): usize {
+  // SIMD compares signed integers: with the highest bit flipped, they are in the order of the unsigned ones.
+  const flip = i64x2.splat(i64.MIN_VALUE)
+  const markers = i64x2.splat(<i64>marker)
+  const flippedMarkers = v128.xor(markers, flip)
+  const byteLength = (<usize>count) << 3
+  let escapesEnd = escapesPtr
+  let at: usize = 0
+  for (; at + 64 <= byteLength; at += 64) {
+    let places: i32 = 0
+    for (let k: usize = 0; k < 64; k += 16) {
+      const codes = v128.load(codesPtr + at + k)
+      const isBelow = i64x2.lt_s(v128.xor(codes, flip), flippedMarkers)
+      v128.store(cappedPtr + at + k, v128.bitselect(codes, markers, isBelow))
+      places |= (i64x2.bitmask(isBelow) ^ 3) << (<i32>k >> 3)
+    }
+    for (; places !== 0; places &= places - 1) {
+      store<u64>(escapesEnd, load<u64>(codesPtr + at + ((<usize>ctz(places)) << 3)) - marker)
+      escapesEnd += 8
+    }
+  }
+  for (; at < byteLength; at += 8) {
+    const code = load<u64>(codesPtr + at)
+    store<u64>(cappedPtr + at, min(code, marker))
+    store<u64>(escapesEnd, code - marker)
+    escapesEnd += (<usize>(code >= marker)) << 3
+  }
+  return escapesEnd
 }
 
 /** Packs whole groups vertically and what is left in one row; returns the bytes written, packedByteLength. */
@@ -323,7 +353,7 @@ function unpackBlock(ptr: usize, end: usize, count: i32, targetPtr: usize): usiz
 /** Puts the escapes of a block where its codes are all ones. Returns where the block ends; 0 when it is malformed. */
 function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i32, targetPtr: usize): usize {
   // No block has more than 256 escapes of 8 bytes.
-  const bitCount = <i32>min<usize>(end - ptr, BLOCK_COUNT << 3) << 3
+  const bitCount = (<i32>min<usize>(end - ptr, BLOCK_COUNT << 3)) << 3
   // Away from the page's end, eight bytes hold any escape of up to 56 bits.
   const fastBitCount = width <= 56 ? <i32>min<usize>(end - ptr, (BLOCK_COUNT << 3) + 8) * 8 - 64 : -1
   const mask = lowBits(width)
@@ -331,35 +361,35 @@ function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i
   let start = 0
   for (; start + 64 <= count; start += 64) {
     const codesPtr = targetPtr + ((<usize>start) << 3)
-    let places = markers(codesPtr, marker)
+    let places = placesOf(unzigzag(marker), codesPtr)
     const bitEnd = bitIndex + <i32>popcnt(places) * width
     if (bitEnd <= fastBitCount) {
       for (; places !== 0; places &= places - 1) {
         const excess = (load<u64>(ptr + <usize>(bitIndex >> 3)) >> (bitIndex & 7)) & mask
-        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + excess)
+        store<i64>(codesPtr + ((<usize>ctz(places)) << 3), unzigzag(marker + excess))
         bitIndex += width
       }
     } else {
       if (bitEnd > bitCount) return 0
       for (; places !== 0; places &= places - 1) {
-        store<u64>(codesPtr + (<usize>ctz(places) << 3), marker + readBits(ptr, end, bitIndex, width))
+        store<i64>(codesPtr + ((<usize>ctz(places)) << 3), unzigzag(marker + readBits(ptr, end, bitIndex, width)))
         bitIndex += width
       }
     }
   }
   for (; start < count; start++) {
     const at = targetPtr + ((<usize>start) << 3)
-    if (load<u64>(at) !== marker) continue
+    if (load<i64>(at) !== unzigzag(marker)) continue
     if (bitIndex + width > bitCount) return 0
-    store<u64>(at, marker + readBits(ptr, end, bitIndex, width))
+    store<i64>(at, unzigzag(marker + readBits(ptr, end, bitIndex, width)))
     bitIndex += width
   }
   return ptr + <usize>((bitIndex + 7) >> 3)
 }
 
-/** Which of 64 codes equal the marker, lowest bit first. */
-function markers(codesPtr: usize, marker: u64): u64 {
-  const wanted = i64x2.splat(<i64>marker)
+/** Which of 64 integers equal a value, the first in the lowest bit. */
+function placesOf(value: i64, codesPtr: usize): u64 {
+  const wanted = i64x2.splat(value)
   let places: u64 = 0
   for (let i: usize = 0; i < 4; i++) {
     // 64-bit lanes of 0 or -1 are narrowed step by step until 16 codes are 16 bytes.
@@ -397,7 +427,7 @@ function unpackSparse(ptr: usize, end: usize, count: i32, escapeWidth: i32, targ
   for (let i = 0; i < escapeCount; i++) {
     const place = <i32>load<u8>(placesPtr + <usize>i)
     if (place >= count) return 0
-    store<u64>(targetPtr + ((<usize>place) << 3), readBits(source, end, bitIndex, escapeWidth))
+    store<i64>(targetPtr + ((<usize>place) << 3), unzigzag(readBits(source, end, bitIndex, escapeWidth)))
     bitIndex += <usize>escapeWidth
   }
   return source + ((bitIndex + 7) >> 3)

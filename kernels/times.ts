@@ -28,18 +28,12 @@ export function maxEncodedTimePage(count: i32): i32 {
  * instead of its prefix code), whichever looks smaller; see encodeInt64Page.
  */
 export function encodeTimePage(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
-  const exponent = commonExponent(valuesPtr, count)
-  if (exponent === 0) return encodeInt64Page(valuesPtr, count, targetPtr, scratchPtr)
-  const first = load<i64>(valuesPtr)
   const ticksPtr = scratchPtr
-  const byteLength = (<usize>count) << 3
-  const power = load<i64>(POWERS + ((<usize>exponent) << 3))
-  for (let at: usize = 0; at < byteLength; at += 8) {
-    store<i64>(ticksPtr + at, (load<i64>(valuesPtr + at) - first) / power)
-  }
+  const exponent = writeTicks(valuesPtr, count, ticksPtr)
+  if (exponent === 0) return encodeInt64Page(valuesPtr, count, targetPtr, scratchPtr)
   store<u8>(targetPtr, <u8>CODEC_SCALED)
   store<u8>(targetPtr, <u8>exponent, 1)
-  const target = writeInteger(targetPtr + 2, first)
+  const target = writeInteger(targetPtr + 2, load<i64>(valuesPtr))
   const packed = encodeInt64Page(ticksPtr, count, target, scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3))
   return <i32>(target - targetPtr) + packed
 }
@@ -60,18 +54,66 @@ export function decodeTimePage(pagePtr: usize, byteLength: i32, count: i32, targ
   if (decodeInt64Page(source, <i32>(end - source), count, targetPtr) < 0) return -1
   const power = load<i64>(POWERS + ((<usize>exponent) << 3))
   const valueEnd = targetPtr + ((<usize>count) << 3)
-  for (let ptr = targetPtr; ptr < valueEnd; ptr += 8) store<i64>(ptr, first + load<i64>(ptr) * power)
+  let ptr = targetPtr
+  for (; ptr + 32 <= valueEnd; ptr += 32) {
+    store<i64>(ptr, first + load<i64>(ptr) * power)
+    store<i64>(ptr, first + load<i64>(ptr, 8) * power, 8)
+    store<i64>(ptr, first + load<i64>(ptr, 16) * power, 16)
+    store<i64>(ptr, first + load<i64>(ptr, 24) * power, 24)
+  }
+  for (; ptr < valueEnd; ptr += 8) store<i64>(ptr, first + load<i64>(ptr) * power)
   return 0
 }
 
-/** The largest exponent such that 10^exponent divides every difference to the first value. */
-function commonExponent(valuesPtr: usize, count: i32): i32 {
+/**
+ * Finds the largest exponent such that 10^exponent divides every difference to the first value, and unless it is 0
+ * writes the quotients.
+ */
+function writeTicks(valuesPtr: usize, count: i32, ticksPtr: usize): i32 {
+  // A few differences mostly settle the exponent; if a later one does not fit, all is done again.
+  let exponent = EXPONENT_MAX
+  const sampleCount = min(count, 8)
+  while (exponent > 0 && !divideAll(valuesPtr, sampleCount, exponent, ticksPtr)) exponent--
+  while (exponent > 0 && !divideAll(valuesPtr, count, exponent, ticksPtr)) exponent--
+  return exponent
+}
+
+/**
+ * Divides the differences to the first value by 10^exponent; false when there is a remainder.
+ *
+ * An exact division by an odd number is a multiplication by its inverse modulo 2^64; when the division is not exact,
+ * the product lies outside the range of quotients (Warren: Hacker's Delight, 2nd edition, 2012, sections 10-16, 10-17).
+ */
+function divideAll(valuesPtr: usize, count: i32, exponent: i32, ticksPtr: usize): bool {
+  const fives = load<i64>(POWERS + ((<usize>exponent) << 3)) >> exponent
+  // Every step of Newton's iteration doubles the number of right bits: 3, 6, 12, 24, 48, 96.
+  let inverse = fives
+  for (let k = 0; k < 5; k++) inverse *= 2 - fives * inverse
+  const quotientMax = <u64>(i64.MAX_VALUE / fives)
+  const quotientSpan = quotientMax << 1
+  const evenMask = ((<i64>1) << exponent) - 1
   const first = load<i64>(valuesPtr)
   const end = valuesPtr + ((<usize>count) << 3)
-  let exponent = EXPONENT_MAX
-  for (let ptr = valuesPtr + 8; ptr < end && exponent > 0; ptr += 8) {
-    const difference = load<i64>(ptr) - first
-    while (difference % load<i64>(POWERS + ((<usize>exponent) << 3)) !== 0) exponent--
+  const shift = ticksPtr - valuesPtr
+  let low: i64 = 0
+  let isOutside: i32 = 0
+  let ptr = valuesPtr
+  for (; ptr + 16 <= end; ptr += 16) {
+    const a = load<i64>(ptr) - first
+    const b = load<i64>(ptr, 8) - first
+    low |= a | b
+    const aQuotient = (a >> exponent) * inverse
+    const bQuotient = (b >> exponent) * inverse
+    isOutside |= i32(<u64>aQuotient + quotientMax > quotientSpan) | i32(<u64>bQuotient + quotientMax > quotientSpan)
+    store<i64>(ptr + shift, aQuotient)
+    store<i64>(ptr + shift, bQuotient, 8)
   }
-  return exponent
+  if (ptr < end) {
+    const a = load<i64>(ptr) - first
+    low |= a
+    const aQuotient = (a >> exponent) * inverse
+    isOutside |= i32(<u64>aQuotient + quotientMax > quotientSpan)
+    store<i64>(ptr + shift, aQuotient)
+  }
+  return isOutside === 0 && (low & evenMask) === 0
 }

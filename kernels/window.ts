@@ -8,7 +8,7 @@
 // However the batches are cut, count, min, max and last are the same to the bit; sum, mean and m2 but for rounding.
 import { countBitRange, isSet, loadBits, setBit } from './bits'
 import { lowerBoundInt64 } from './compare'
-import { leastOfRun, loadNumber, squaresOfRun, sumRun } from './reduce'
+import { leastOfRun, loadNumber, squaresOfRun, sumAndExtremes, sumRun } from './reduce'
 
 /** What accumulating is to keep besides the count: the bits of `which`. */
 const WHICH_SUM = 2
@@ -82,8 +82,12 @@ function addRows<T>(
   if (isFloat<T>() || sizeof<T>() === 8) {
     // A run without gaps needs no validity.
     const presentPtr = presentCount === rowEnd - rowStart ? <usize>0 : validityPtr
-    if (which & (WHICH_SUM | WHICH_VARIANCE)) {
-      const sum = sumRun<T>(valuesPtr, presentPtr, rowStart, rowEnd)
+    if (which & (WHICH_SUM | WHICH_EXTREMES | WHICH_VARIANCE)) {
+      const sum =
+        which & WHICH_EXTREMES
+          ? sumAndExtremes<T>(valuesPtr, presentPtr, rowStart, rowEnd, ptr + stride * 2, ptr + stride * 3)
+          : sumRun<T>(valuesPtr, presentPtr, rowStart, rowEnd)
+      store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
       if (which & WHICH_VARIANCE) {
         const mean = sum / count
         let m2: f64 = Infinity
@@ -95,12 +99,6 @@ function addRows<T>(
         }
         addMoments(ptr, stride, count, mean, m2)
       }
-      if (which & WHICH_SUM) store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
-    }
-    if (which & WHICH_EXTREMES) {
-      const least = leastOfRun<T>(valuesPtr, presentPtr, rowStart, rowEnd, 0)
-      const greatest = -leastOfRun<T>(valuesPtr, presentPtr, rowStart, rowEnd, i64.MIN_VALUE)
-      addExtremes(ptr, stride, least, greatest)
     }
     if (which & WHICH_LAST) {
       const row = presentPtr ? lastPresentRow(presentPtr, rowEnd) : rowEnd - 1
@@ -143,9 +141,19 @@ function countTrue(bitsPtr: usize, validityPtr: usize, rowStart: i32, rowEnd: i3
   return count
 }
 
-/** The first row after `row` with times[row] >= endNs; galloping, since runs are mostly short. */
-function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64): i32 {
+/**
+ * The first row after `row` with times[row] >= endNs, or rowCount. Most series are regular, so it is tried whether the
+ * run is as long as the one before; then the search gallops from there (J. L. Bentley, A. C. Yao, An Almost Optimal
+ * Algorithm for Unbounded Searching, 1976).
+ */
+function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBefore: i32): i32 {
+  // All rows before `low` are before endNs.
   let low = row + 1
+  const guess = min(row + lengthBefore, rowCount)
+  if (load<i64>(timesPtr + ((<usize>guess) << 3) - 8) < endNs) {
+    if (guess === rowCount || load<i64>(timesPtr + ((<usize>guess) << 3)) >= endNs) return guess
+    low = guess + 1
+  }
   let width = 1
   while (low + width <= rowCount && load<i64>(timesPtr + ((<usize>(low + width - 1)) << 3)) < endNs) {
     low += width
@@ -168,22 +176,32 @@ function accumulate<T>(
 ): void {
   // A step below 1 is a mistake of ours, and would send writes anywhere.
   if (stepNs <= 0) unreachable()
-  if (bucketCount <= 0) return
   const stride = (<usize>bucketCount) << 3
   let row = lowerBoundInt64(timesPtr, 0, rowCount, startNs)
+  let runLength = 1
+  // Where the next bucket begins, and its number.
+  let nextNs = startNs
+  let next: i64 = 0
   while (row < rowCount) {
-    // Unsigned: startNs may be far below 0 and the time far above.
-    const bucket = <u64>(load<i64>(timesPtr + ((<usize>row) << 3)) - startNs) / <u64>stepNs
-    if (bucket >= <u64>bucketCount) return
-    const bucketStartNs = startNs + <i64>bucket * stepNs
-    let bucketEndNs = bucketStartNs + stepNs
-    if (bucketEndNs < bucketStartNs) bucketEndNs = i64.MAX_VALUE
-    const rowEnd = endOfRun(timesPtr, row, rowCount, bucketEndNs)
-    const ptr = statePtr + ((<usize>bucket) << 3)
-    for (; row < rowEnd; row += PIECE_ROWS) {
-      addRows<T>(valuesPtr, validityPtr, row, min(row + PIECE_ROWS, rowEnd), ptr, stride, which)
+    const timeNs = load<i64>(timesPtr + ((<usize>row) << 3))
+    // Only a time outside the next bucket needs a division. Unsigned: startNs may be far below 0 and the time far above.
+    if (<u64>(timeNs - nextNs) >= <u64>stepNs) {
+      next = <i64>(<u64>(timeNs - startNs) / <u64>stepNs)
+      nextNs = startNs + next * stepNs
     }
-    row = rowEnd
+    if (<u64>next >= <u64>max(bucketCount, 0)) return
+    const ptr = statePtr + ((<usize>next) << 3)
+    next++
+    nextNs += stepNs
+    // Past the end of int64 the sum wraps below the time: the bucket is open.
+    const endNs = nextNs > timeNs ? nextNs : i64.MAX_VALUE
+    const rowEnd = endOfRun(timesPtr, row, rowCount, endNs, runLength)
+    runLength = rowEnd - row
+    while (row < rowEnd) {
+      const pieceEnd = min(row + PIECE_ROWS, rowEnd)
+      addRows<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+      row = pieceEnd
+    }
   }
 }
 

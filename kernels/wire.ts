@@ -299,6 +299,14 @@ function joinGroups(bytes: u64): u64 {
   return (x & 0x000000000fffffff) | ((x & 0x0fffffff00000000) >> 4)
 }
 
+/** joinGroups of both lanes. */
+function joinGroupsOfTwo(bytes: v128): v128 {
+  let x = v128.and(bytes, i8x16.splat(0x7f))
+  x = v128.or(v128.and(x, i16x8.splat(0x007f)), i16x8.shr_u(v128.and(x, i16x8.splat(0x7f00)), 1))
+  x = v128.or(v128.and(x, i32x4.splat(0x3fff)), i32x4.shr_u(v128.and(x, i32x4.splat(0x3fff0000)), 2))
+  return v128.or(v128.and(x, i64x2.splat(0x0fffffff)), i64x2.shr_u(v128.and(x, i64x2.splat(0x0fffffff00000000)), 4))
+}
+
 /**
  * Decodes the packed varints in [pos, end) to i64 at [out, outEnd). Returns where the values end, or FAILED with the place
  * in the status.
@@ -323,7 +331,17 @@ function decodePacked(pos: usize, end: usize, out: usize, outEnd: usize, statusP
         out += 64
         continue
       }
-      // Up to and with the lowest stop; all eight bytes when there is none.
+      const laterStops = stops & (stops - 1)
+      if (laterStops !== 0) {
+        // Two values or more: the first two. The next load waits for one count of bits instead of two.
+        const first = bytes & (stops ^ (stops - 1))
+        const second = (bytes & (laterStops ^ (laterStops - 1))) >> (ctz(stops) + 1)
+        v128.store(out, joinGroupsOfTwo(i64x2.replace_lane(i64x2.splat(first), 1, second)))
+        pos += <usize>((ctz(laterStops) + 1) >> 3)
+        out += 16
+        continue
+      }
+      // Up to and with the only stop; all eight bytes when there is none.
       let value = joinGroups(bytes & (stops ^ (stops - 1)))
       if (stops !== 0) {
         pos += <usize>((ctz(stops) + 1) >> 3)
@@ -661,14 +679,15 @@ export function wireRepeatText(
 //
 // The names of the data columns stand in a hash table (open addressing, at most half full):
 //
-//   names    u32 slotBits, u32 columnCount, u64 multiplier, u64 finisher, 8 bytes unused
+//   names    u32 slotBits, u32 columnCount, u64 multiplier, u64 finisher
+//            then u32 where the last map entry stands, u32 its byte length (0: none yet), u32 its column, 12 bytes unused
 //            then columnCount × (u32 name's pointer, u32 its byte length, u32 bitmap, u32 first column of this name)
 //            then 2^slotBits × u32: column + 1, or 0
 //
 // A bitmap is numbered from 1; 0: no cell of this column is missing. Columns of one name share the entry of the first.
 // The multipliers are odd and random for each call, so that no message can be made of names that collide.
 
-const NAMES_HEADER: usize = 32
+const NAMES_HEADER: usize = 48
 
 function hashName(namePtr: usize, byteLength: usize, namesPtr: usize): usize {
   const multiplier = load<u64>(namesPtr, 8)
@@ -728,25 +747,88 @@ export function wireBuildNames(namesPtr: usize, statusPtr: usize): void {
 }
 
 /**
- * Decodes one pb.NullValuesMap: clears the row's bit in the bitmap of each column it names. Returns the last column named
- * (`guess` when there is none), or a negative code. guess: a column to try first; columnCount: none.
+ * The column that a map entry (a message: key 1, value 2) in [pos, end) names, or a negative code. The key that an entry
+ * does not have is ''.
  */
+function columnOfEntry(pos: usize, end: usize, row: u32, namesPtr: usize, statusPtr: usize): i32 {
+  let keyPtr = pos
+  let keyByteLength: usize = 0
+  while (pos < end) {
+    const start = pos
+    const tag = readShort(pos, end)
+    if (tag === 0) return refuse(statusPtr, start, BAD_VARINT)
+    pos += <usize>(tag >> 32)
+    const next = skipField(pos, end, <u32>tag, GROUP_DEPTH_MAX)
+    if (next === 0) return refuse(statusPtr, start, BAD_FIELD)
+    if (<u32>tag === ((1 << 3) | BYTES)) {
+      // skipField has read this length.
+      const length = readShort(pos, end)
+      keyPtr = pos + <usize>(length >> 32)
+      keyByteLength = <usize>(<u32>length)
+    } else if (<u32>tag >> 3 === 1 || (<u32>tag >> 3 === 2 && (<u32>tag & 7) !== VARINT)) {
+      return refuse(statusPtr, start, WRONG_WIRE_TYPE)
+    }
+    pos = next
+  }
+  const column = findName(keyPtr, keyByteLength, namesPtr, statusPtr)
+  if (column >= 0) return column
+  store<u32>(statusPtr, <u32>keyPtr, 4)
+  store<u32>(statusPtr, <u32>keyByteLength, 8)
+  return refuse(statusPtr, row, UNKNOWN_NAME)
+}
+
+/** Clears a row's bit in a column's bitmap, which is taken and filled when the column has none yet. */
+function markMissing(
+  column: i32,
+  row: u32,
+  rowCount: u32,
+  namesPtr: usize,
+  bitmapsPtr: usize,
+  bitmapCapacity: u32,
+  statusPtr: usize,
+): void {
+  const bitmapByteLength = (((<usize>rowCount + 7) >> 3) + 15) & ~15
+  const columnPtr = namesPtr + NAMES_HEADER + ((<usize>column) << 4)
+  let bitmap = load<u32>(columnPtr, 8)
+  if (bitmap === 0) {
+    // The number of bitmaps in use is the status' fourth word.
+    bitmap = load<u32>(statusPtr, 12) + 1
+    store<u32>(statusPtr, bitmap, 12)
+    store<u32>(columnPtr, bitmap, 8)
+    if (bitmap <= bitmapCapacity) {
+      const bitmapPtr = bitmapsPtr + <usize>(bitmap - 1) * bitmapByteLength
+      memory.fill(bitmapPtr, 0xff, <usize>rowCount >> 3)
+      if (rowCount & 7) store<u8>(bitmapPtr + (<usize>rowCount >> 3), <u8>(((<u32>1) << (rowCount & 7)) - 1))
+    }
+  }
+  if (bitmap <= bitmapCapacity) {
+    const bitPtr = bitmapsPtr + <usize>(bitmap - 1) * bitmapByteLength + <usize>(row >> 3)
+    store<u8>(bitPtr, <u8>(<u32>load<u8>(bitPtr) & ~(1 << (row & 7))))
+  }
+}
+
+/** Decodes one pb.NullValuesMap: marks the row in each column it names. Returns 0 or a negative code. */
 function decodeNullMap(
-  mapPtr: usize,
+  pos: usize,
   mapEnd: usize,
   row: u32,
   rowCount: u32,
-  guess: i32,
   namesPtr: usize,
   bitmapsPtr: usize,
   bitmapCapacity: u32,
   statusPtr: usize,
 ): i32 {
-  const columnsPtr = namesPtr + NAMES_HEADER
-  const bitmapByteLength = (((<usize>rowCount + 7) >> 3) + 15) & ~15
-  let pos = mapPtr
   while (pos < mapEnd) {
+    // Often one column has most of the missing cells: then this entry is the one before it, byte by byte.
     const start = pos
+    const lastByteLength = <usize>load<u32>(namesPtr, 28)
+    if (lastByteLength !== 0 && lastByteLength <= mapEnd - pos) {
+      if (sameBytes(pos, <usize>load<u32>(namesPtr, 24), lastByteLength)) {
+        markMissing(load<i32>(namesPtr, 32), row, rowCount, namesPtr, bitmapsPtr, bitmapCapacity, statusPtr)
+        pos += lastByteLength
+        continue
+      }
+    }
     const tag = readShort(pos, mapEnd)
     if (tag === 0) return refuse(statusPtr, start, BAD_VARINT)
     pos += <usize>(tag >> 32)
@@ -761,61 +843,15 @@ function decodeNullMap(
     pos += <usize>(length >> 32)
     if (<usize>(<u32>length) > mapEnd - pos) return refuse(statusPtr, start, TRUNCATED)
     const entryEnd = pos + <usize>(<u32>length)
-
-    // A map entry is a message: key 1, value 2. The key it does not have is ''.
-    let keyPtr = pos
-    let keyByteLength: usize = 0
-    while (pos < entryEnd) {
-      const partStart = pos
-      const part = readShort(pos, entryEnd)
-      if (part === 0) return refuse(statusPtr, partStart, BAD_VARINT)
-      pos += <usize>(part >> 32)
-      const next = skipField(pos, entryEnd, <u32>part, GROUP_DEPTH_MAX)
-      if (next === 0) return refuse(statusPtr, partStart, BAD_FIELD)
-      if (<u32>part === ((1 << 3) | BYTES)) {
-        // skipField has read this length.
-        const keyLength = readShort(pos, entryEnd)
-        keyPtr = pos + <usize>(keyLength >> 32)
-        keyByteLength = <usize>(<u32>keyLength)
-      } else if (<u32>part >> 3 === 1 || (<u32>part >> 3 === 2 && (<u32>part & 7) !== VARINT)) {
-        return refuse(statusPtr, partStart, WRONG_WIRE_TYPE)
-      }
-      pos = next
-    }
-
-    // Often one column has most of the missing cells.
-    const guessPtr = columnsPtr + ((<usize>guess) << 4)
-    if (
-      <u32>guess === load<u32>(namesPtr, 4) ||
-      <usize>load<u32>(guessPtr, 4) !== keyByteLength ||
-      !sameBytes(<usize>load<u32>(guessPtr), keyPtr, keyByteLength)
-    ) {
-      guess = findName(keyPtr, keyByteLength, namesPtr, statusPtr)
-      if (guess < 0) {
-        store<u32>(statusPtr, <u32>keyPtr, 4)
-        store<u32>(statusPtr, <u32>keyByteLength, 8)
-        return refuse(statusPtr, row, UNKNOWN_NAME)
-      }
-    }
-    const columnPtr = columnsPtr + ((<usize>guess) << 4)
-    let bitmap = load<u32>(columnPtr, 8)
-    if (bitmap === 0) {
-      // The number of bitmaps in use is the status' fourth word.
-      bitmap = load<u32>(statusPtr, 12) + 1
-      store<u32>(statusPtr, bitmap, 12)
-      store<u32>(columnPtr, bitmap, 8)
-      if (bitmap <= bitmapCapacity) {
-        const bitmapPtr = bitmapsPtr + <usize>(bitmap - 1) * bitmapByteLength
-        memory.fill(bitmapPtr, 0xff, <usize>rowCount >> 3)
-        if (rowCount & 7) store<u8>(bitmapPtr + (<usize>rowCount >> 3), <u8>(((<u32>1) << (rowCount & 7)) - 1))
-      }
-    }
-    if (bitmap <= bitmapCapacity) {
-      const bitPtr = bitmapsPtr + <usize>(bitmap - 1) * bitmapByteLength + <usize>(row >> 3)
-      store<u8>(bitPtr, <u8>(<u32>load<u8>(bitPtr) & ~(1 << (row & 7))))
-    }
+    const column = columnOfEntry(pos, entryEnd, row, namesPtr, statusPtr)
+    if (column < 0) return column
+    markMissing(column, row, rowCount, namesPtr, bitmapsPtr, bitmapCapacity, statusPtr)
+    store<u32>(namesPtr, <u32>start, 24)
+    store<u32>(namesPtr, <u32>(entryEnd - start), 28)
+    store<i32>(namesPtr, column, 32)
+    pos = entryEnd
   }
-  return guess
+  return 0
 }
 
 /**
@@ -839,7 +875,7 @@ export function wireDecodeNulls(
   statusPtr: usize,
 ): i32 {
   store<u32>(statusPtr, 0, 12)
-  let guess = <i32>load<u32>(namesPtr, 4)
+  store<u32>(namesPtr, 0, 28)
   let row: u32 = 0
   let pos = nullsPtr
   while (pos < nullsEnd) {
@@ -859,9 +895,8 @@ export function wireDecodeNulls(
       if (row === rowCount) return refuse(statusPtr, start, COUNT_CHANGED)
       // skipField has read this length.
       pos += <usize>(readShort(pos, nullsEnd) >> 32)
-      const found = decodeNullMap(pos, next, row, rowCount, guess, namesPtr, bitmapsPtr, bitmapCapacity, statusPtr)
-      if (found < 0) return found
-      guess = found
+      const code = decodeNullMap(pos, next, row, rowCount, namesPtr, bitmapsPtr, bitmapCapacity, statusPtr)
+      if (code < 0) return code
       row++
     }
     pos = next
@@ -894,11 +929,26 @@ function writeVarint(pos: usize, value: u64): usize {
   return pos
 }
 
+/** Whether the eight i64 at ptr are all varints of one byte. */
+function areEightOfOneByte(ptr: usize): bool {
+  const some = v128.or(v128.or(v128.load(ptr), v128.load(ptr, 16)), v128.or(v128.load(ptr, 32), v128.load(ptr, 48)))
+  return !v128.any_true(v128.and(some, i64x2.splat(~0x7f)))
+}
+
 /** Bytes of rowCount i64 as packed varints. */
 export function wireVarintsByteLength(valuesPtr: usize, rowCount: u32): u32 {
   let byteLength: usize = 0
+  let pos = valuesPtr
   const valuesEnd = valuesPtr + ((<usize>rowCount) << 3)
-  for (let pos = valuesPtr; pos < valuesEnd; pos += 8) byteLength += byteLengthOf(load<u64>(pos))
+  while (valuesEnd - pos >= 64) {
+    if (areEightOfOneByte(pos)) {
+      byteLength += 8
+      pos += 64
+      continue
+    }
+    for (let i = 0; i < 8; i++, pos += 8) byteLength += byteLengthOf(load<u64>(pos))
+  }
+  for (; pos < valuesEnd; pos += 8) byteLength += byteLengthOf(load<u64>(pos))
   return <u32>byteLength
 }
 
@@ -913,30 +963,79 @@ export function wireEncodeVarints(valuesPtr: usize, rowCount: u32, targetPtr: us
   let pos = targetPtr
   let source = valuesPtr
   const sourceEnd = valuesPtr + ((<usize>rowCount) << 3)
-  // Each step moves ten bytes at most, so that many steps need no check of the room.
-  let steps = min((targetEnd - pos) / VARINT_ROOM, (sourceEnd - source) >> 3)
+  // Each step takes eight values and moves eighty bytes at most, so that many steps need no check of the room.
+  let steps = min((targetEnd - pos) / (8 * VARINT_ROOM), (sourceEnd - source) >> 6)
   while (steps > 0) {
     for (; steps > 0; steps--) {
-      const value = load<u64>(source)
-      source += 8
-      const byteLength = byteLengthOf(value)
-      const groups = splitGroups(value)
-      if (byteLength < 9) {
-        store<u64>(pos, groups | (CONTINUES & (((<u64>1) << ((<u64>(byteLength - 1)) << 3)) - 1)))
-        pos += byteLength
-      } else {
-        store<u64>(pos, groups | CONTINUES)
-        const high = <u32>(value >> 56)
-        if (byteLength === 9) {
-          store<u8>(pos, <u8>high, 8)
-          pos += 9
+      const stepEnd = source + 64
+      if (areEightOfOneByte(source)) {
+        const low = i8x16.shuffle(
+          v128.load(source),
+          v128.load(source, 16),
+          0,
+          8,
+          16,
+          24,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+        )
+        const high = i8x16.shuffle(
+          v128.load(source, 32),
+          v128.load(source, 48),
+          0,
+          8,
+          16,
+          24,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+        )
+        store<u64>(pos, i64x2.extract_lane(i32x4.shuffle(low, high, 0, 4, 0, 0), 0))
+        pos += 8
+        source = stepEnd
+        continue
+      }
+      for (; source < stepEnd; source += 8) {
+        const value = load<u64>(source)
+        const byteLength = byteLengthOf(value)
+        const groups = splitGroups(value)
+        if (byteLength < 9) {
+          store<u64>(pos, groups | (CONTINUES & (((<u64>1) << ((<u64>(byteLength - 1)) << 3)) - 1)))
+          pos += byteLength
         } else {
-          store<u16>(pos, <u16>((high & 0x7f) | 0x180), 8)
-          pos += 10
+          store<u64>(pos, groups | CONTINUES)
+          const ninth = <u32>(value >> 56)
+          if (byteLength === 9) {
+            store<u8>(pos, <u8>ninth, 8)
+            pos += 9
+          } else {
+            // Bit 63 makes a tenth byte of 1.
+            store<u16>(pos, <u16>((ninth & 0x7f) | 0x180), 8)
+            pos += 10
+          }
         }
       }
     }
-    steps = min((targetEnd - pos) / VARINT_ROOM, (sourceEnd - source) >> 3)
+    steps = min((targetEnd - pos) / (8 * VARINT_ROOM), (sourceEnd - source) >> 6)
   }
   for (; source < sourceEnd; source += 8) {
     const value = load<u64>(source)

@@ -51,7 +51,7 @@ export interface Config {
 }
 
 /** The published Python client is of the line 0.10: an answer of that line keeps it from warning. */
-const clientLineVersion = 'v0.10.0'
+const clientLineVersion = 'v0.10.14'
 
 /** The configuration cannot be used; the message is the one that start-up prints. */
 export class ConfigError extends Error {

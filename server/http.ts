@@ -259,7 +259,9 @@ class Routes {
     try {
       head = await firstMessage(messages)
     } catch (error) {
-      return this.#reply(request, response, 400, `bad write request - ${wireText(call.fail(error))}`)
+      const text = wireText(call.fail(error))
+      await release(messages, call)
+      return this.#reply(request, response, 400, `bad write request - ${text}`)
     } finally {
       clearTimeout(headTimer)
     }
@@ -269,8 +271,7 @@ class Routes {
       await this.#reply(request, response, 200, JSON.stringify(counts), json)
     } catch (error) {
       const shown = call.fail(error)
-      // What waits for more of the body would never be told; what does not lets go of it here.
-      if (!call.signal.aborted) await messages.return()
+      await release(messages, call)
       const text = wireText(shown)
       if (shown.code === 'UNKNOWN_SAVE_MODE') await this.#reply(request, response, 400, text)
       else await this.#reply(request, response, 500, text.startsWith(decodeError) ? text : `write error: ${text}`)
@@ -355,6 +356,11 @@ async function firstMessage(messages: AsyncIterator<Uint8Array, void>): Promise<
   const first = await messages.next()
   if (first.done === true) throw new FramesError('MALFORMED_REQUEST', 'the body is empty')
   return decodeWriteHead(first.value)
+}
+
+/** Lets go of a body, so that its rest can be discarded. After an abort it is gone, and may never answer. */
+async function release(messages: AsyncGenerator<Uint8Array>, call: Call): Promise<void> {
+  if (!call.signal.aborted) await messages.return(undefined)
 }
 
 /** The messages after the first, with the text that bytes which are no message are answered with. */

@@ -232,7 +232,7 @@ describe('the grammar', () => {
 
   test('a text has a longest length', () => {
     expect(messageOf(() => parseFilter(' '.repeat(expressionLengthMax + 1)))).toMatch(
-      /^invalid filter expression: it is longer than 4194304 characters\./,
+      /^invalid filter expression: it is longer than 1048576 characters\./,
     )
   })
 

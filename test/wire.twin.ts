@@ -60,7 +60,18 @@ export class Random {
 
 const int64s = [0n, 1n, -1n, 127n, 128n, -128n, 2n ** 31n, 2n ** 53n + 1n, 2n ** 62n, 2n ** 63n - 1n, -(2n ** 63n)]
 const float64s = [0, -0, 1.5, -2.25, Number.NaN, Infinity, -Infinity, 5e-324, 1.7976931348623157e308]
-const strings = ['', 'a', 'plain', 'שלום', '日本語', 'emoji 😀', 'tab\tnl\n\0', '\ufeffmark', 'x'.repeat(127), 'é'.repeat(64)]
+const strings = [
+  '',
+  'a',
+  'plain',
+  'שלום',
+  '日本語',
+  'emoji 😀',
+  'tab\tnl\n\0',
+  '\ufeffmark',
+  'x'.repeat(127),
+  'é'.repeat(64),
+]
 
 export function randomCell(random: Random, dtype: DType): Cell {
   const isSpecial = random.chance(0.3)
@@ -115,9 +126,12 @@ export function randomFrame(random: Random, rowCount: number): TwinFrame {
     const value = randomCell(random, dtype) as Value
     return { name: i === 2 ? '' : `l${i}`, value: dtype === 'time' ? { timeNs: value as bigint } : value }
   })
+  // Slices of dtype null do not tell how many rows they have; the null maps of data columns do.
   const isTold = [...columns, ...indices].some(({ dtype, kind }) => dtype !== 'null' || kind === 'label')
   const isMarked = columns.some(({ dtype }) => dtype === 'null')
-  return { rowCount: isTold || isMarked ? rowCount : 0, columns, indices, labels }
+  if (isTold || isMarked) return { rowCount, columns, indices, labels }
+  const withoutRows = indices.map((index) => ({ ...index, rowCount: 0 }))
+  return { rowCount: 0, columns, indices: withoutRows, labels }
 }
 
 // ---- Writing ----
@@ -211,7 +225,8 @@ function valueRecords(style: WriteStyle, { dtype, kind, cells }: TwinColumn): nu
   if (!isOdd) return elements.length > 0 ? [bytesField(field, elements.flat())] : []
   const records: number[][] = []
   while (elements.length > 0) {
-    if (random.chance(0.3)) records.push([...varint((field << 3) | (dtype === 'float64' ? 1 : 0)), ...elements.shift()!])
+    if (random.chance(0.3))
+      records.push([...varint((field << 3) | (dtype === 'float64' ? 1 : 0)), ...elements.shift()!])
     else records.push(bytesField(field, elements.splice(0, random.below(40)).flat()))
   }
   return records
@@ -222,10 +237,11 @@ function columnBytes(style: WriteStyle, column: TwinColumn): number[] {
   const { name, dtype, kind, rowCount } = column
   const isLabel = kind === 'label'
   // Of a field that is no array the last record wins.
-  const twice = (wrong: number[], right: number[]): number[][] => (isOdd && random.chance(0.2) ? [wrong, right] : [right])
+  const twice = (wrong: number[], right: number[]): number[][] =>
+    isOdd && random.chance(0.2) ? [wrong, right] : [right]
   return disorder(style, [
-    twice([0x08, isLabel ? 0 : 1], [0x08, isLabel ? 1 : 0]),
-    twice(bytesField(2, text('wrong')), bytesField(2, text(name))),
+    isOdd || isLabel ? twice([0x08, isLabel ? 0 : 1], [0x08, isLabel ? 1 : 0]) : [],
+    isOdd || name !== '' ? twice(bytesField(2, text('wrong')), bytesField(2, text(name))) : [],
     twice([0x18, 77], [0x18, dtypeNumbers[dtype]]),
     isLabel ? twice([0x20, 99], [0x20, ...varint(rowCount)]) : [],
     valueRecords(style, column),
@@ -247,7 +263,9 @@ function labelRecords(style: WriteStyle, { name, value }: FrameLabel): number[][
       ? [bytesField(2, [...valueBytes('wrong'), ...valueBytes(1n)]), bytesField(2, valueBytes(value))]
       : [bytesField(2, valueBytes(value))],
   ])
-  return style.isOdd ? [bytesField(3, [...bytesField(1, text(name)), 0x12, 2, 0x28, 1]), bytesField(3, entry)] : [bytesField(3, entry)]
+  return style.isOdd
+    ? [bytesField(3, [...bytesField(1, text(name)), 0x12, 2, 0x28, 1]), bytesField(3, entry)]
+    : [bytesField(3, entry)]
 }
 
 /** null_values of a frame as names a row; null when no cell is missing. */
@@ -266,7 +284,10 @@ function nullRecords(style: WriteStyle, frame: TwinFrame): number[][] {
   const rows = missingNames(frame)
   return (rows ?? []).map((names) => {
     const entries = (isOdd ? random.shuffle(names) : names).map((name) =>
-      bytesField(1, disorder(style, [[bytesField(1, text(name))], isOdd && random.chance(0.3) ? [] : [[0x10, random.below(2)]]])),
+      bytesField(
+        1,
+        disorder(style, [[bytesField(1, text(name))], isOdd && random.chance(0.3) ? [] : [[0x10, random.below(2)]]]),
+      ),
     )
     return bytesField(5, disorder(style, [entries]))
   })
@@ -308,7 +329,8 @@ function fieldsOf(bytes: Uint8Array): Field[] {
     const type = tag & 7
     const value = type === 0 ? readVarint() : 0n
     const byteLength = type === 2 ? Number(readVarint()) : type === 1 ? 8 : type === 5 ? 4 : 0
-    if (type === 3 || type === 4 || pos + byteLength > bytes.length) throw new Error(`not a message: tag ${tag} at ${pos}`)
+    if (type === 3 || type === 4 || pos + byteLength > bytes.length)
+      throw new Error(`not a message: tag ${tag} at ${pos}`)
     fields.push({ number: tag >>> 3, varint: value, bytes: bytes.subarray(pos, pos + byteLength) })
     pos += byteLength
   }
@@ -341,7 +363,14 @@ export function readTwin(message: Uint8Array): TwinFrame {
   const fields = fieldsOf(message)
   const nullMaps = fields
     .filter(({ number }) => number === 5)
-    .map(({ bytes }) => new Set(fieldsOf(bytes).map((entry) => textOf(fieldsOf(entry.bytes).find((f) => f.number === 1)?.bytes ?? new Uint8Array()))))
+    .map(
+      ({ bytes }) =>
+        new Set(
+          fieldsOf(bytes).map((entry) =>
+            textOf(fieldsOf(entry.bytes).find((f) => f.number === 1)?.bytes ?? new Uint8Array()),
+          ),
+        ),
+    )
   const columnOf = (bytes: Uint8Array, isIndex: boolean): TwinColumn => {
     const one = fieldsOf(bytes)
     const last = (number: number): Field | undefined => one.findLast((field) => field.number === number)

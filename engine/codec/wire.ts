@@ -296,7 +296,7 @@ function withRowCount(column: WireColumn, rowCount: number): WireColumn {
 // ---- Missing cells ----
 
 /** Layout of the names table of kernels/wire.ts. */
-const namesHeaderByteLength = 32
+const namesHeaderByteLength = 48
 const namesColumnByteLength = 16
 
 /** An odd 64-bit number that no sender can guess. */

@@ -1,0 +1,745 @@
+import { readFileSync } from 'node:fs'
+import { connect as connectHttp2 } from 'node:http2'
+import { connect as connectTcp } from 'node:net'
+import {
+  create,
+  type DescMessage,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf'
+import {
+  Client,
+  type ClientReadableStream,
+  type ClientWritableStream,
+  credentials,
+  type Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { FramesError } from '../dist/engine/errors.js'
+import { ExecResponseSchema } from '../dist/proto/gen/envelope_pb.js'
+import {
+  CreateRequestSchema,
+  DeleteRequestSchema,
+  ExecRequestSchema,
+  HistoryRequestSchema,
+  ReadRequestSchema,
+  VersionResponseSchema,
+  WriteRequestSchema,
+  WriteResposeSchema,
+} from '../dist/proto/gen/frames_pb.js'
+import { defectTable, eventually, missingTable } from './fake-engine.js'
+import { type Fixture, startFixture } from './server-fixture.js'
+
+const MiB = 1024 * 1024
+const identity = (bytes: Buffer) => bytes
+const golden = (name: string) => readFileSync(new URL(`golden/${name}`, import.meta.url))
+
+let server: Fixture
+let client: Client
+
+async function restart(options: Parameters<typeof startFixture>[0] = {}): Promise<void> {
+  await stop()
+  server = await startFixture(options)
+  client = new Client(`127.0.0.1:${server.grpcPort}`, credentials.createInsecure(), {
+    'grpc.max_receive_message_length': 128 * MiB,
+    'grpc.max_send_message_length': -1,
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+  })
+}
+
+async function stop(): Promise<void> {
+  client?.close()
+  await server?.stop()
+}
+
+beforeEach(() => restart())
+afterEach(stop)
+
+function bytesOf<Desc extends DescMessage>(schema: Desc, fields: MessageInitShape<Desc>): Buffer {
+  return Buffer.from(toBinary(schema, create(schema, fields)))
+}
+
+function unary(method: string, request: Buffer, options: { deadline?: Date } = {}): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    client.makeUnaryRequest(`/pb.Frames/${method}`, identity, identity, request, options, (error, reply) =>
+      error ? reject(error) : resolve(reply ?? Buffer.alloc(0)),
+    )
+  })
+}
+
+function stream(method: string, request: Buffer): ClientReadableStream<Buffer> {
+  return client.makeServerStreamRequest(`/pb.Frames/${method}`, identity, identity, request)
+}
+
+async function collect(method: string, request: Buffer): Promise<Buffer[]> {
+  const messages: Buffer[] = []
+  for await (const message of stream(method, request)) messages.push(message)
+  return messages
+}
+
+interface Upload {
+  readonly sink: ClientWritableStream<Buffer>
+  readonly reply: Promise<{ message: MessageShape<typeof WriteResposeSchema>; trailer: Metadata }>
+}
+
+function upload(): Upload {
+  let trailer: Metadata | undefined
+  let sink: ClientWritableStream<Buffer> | undefined
+  const reply = new Promise<{ message: MessageShape<typeof WriteResposeSchema>; trailer: Metadata }>(
+    (resolve, reject) => {
+      let message: Buffer | undefined
+      sink = client.makeClientStreamRequest('/pb.Frames/Write', identity, identity, (error, value) => {
+        if (error) reject(error)
+        else message = value
+      })
+      sink.on('status', (ended) => {
+        trailer = ended.metadata
+        if (message !== undefined) resolve({ message: fromBinary(WriteResposeSchema, message), trailer })
+      })
+    },
+  )
+  reply.catch(() => {})
+  if (sink === undefined) throw new Error('no stream')
+  return { sink, reply }
+}
+
+async function write(...messages: Buffer[]): Promise<Awaited<Upload['reply']>> {
+  const { sink, reply } = upload()
+  for (const message of messages) sink.write(message)
+  sink.end()
+  return reply
+}
+
+const head = (fields: object = {}) =>
+  bytesOf(WriteRequestSchema, {
+    type: { case: 'request', value: { backend: 'kv', table: 't', ...fields } },
+  })
+
+/** A WriteRequest that holds a frame of so many bytes, opaque to the server. */
+function frameMessage(byteLength: number, fill = 1): Buffer {
+  const lengthBytes: number[] = []
+  for (let rest = byteLength; ; rest = Math.floor(rest / 128)) {
+    lengthBytes.push(rest < 128 ? rest : (rest % 128) | 0x80)
+    if (rest < 128) break
+  }
+  return Buffer.concat([Buffer.from([0x12, ...lengthBytes]), Buffer.alloc(byteLength, fill)])
+}
+
+async function failure(promise: Promise<unknown>): Promise<ServiceError> {
+  try {
+    await promise
+  } catch (error) {
+    return error as ServiceError
+  }
+  throw new Error('the call did not fail')
+}
+
+const readOf = (table: string, fields: object = {}) => bytesOf(ReadRequestSchema, { backend: 'kv', table, ...fields })
+
+describe('calls of one message', () => {
+  test('version answers the line of the published client', async () => {
+    const reply = await unary('Version', Buffer.alloc(0))
+    expect(reply).toEqual(golden('version_response.bin'))
+    expect(fromBinary(VersionResponseSchema, reply).version).toMatch(/^v0\.10\./)
+  })
+
+  test('the version answered is configurable', async () => {
+    await restart({ config: '{version: v1.2.3, backends: [{type: kv}]}' })
+    expect(fromBinary(VersionResponseSchema, await unary('Version', Buffer.alloc(0))).version).toBe('v1.2.3')
+  })
+
+  test('create passes every field of the request', async () => {
+    expect(await unary('Create', golden('create_request_stream.bin'))).toHaveLength(0)
+    await unary('Create', golden('create_request_csv_schema.bin'))
+    const session = { container: 'bigdata', user: 'u1' }
+    expect(server.engine.asked).toEqual([
+      {
+        verb: 'create',
+        request: { session, backend: 'stream', table: 's1', ifExists: 'ignore', shards: 2n, retentionHours: 48n },
+      },
+      {
+        verb: 'create',
+        request: {
+          session,
+          backend: 'csv',
+          table: 'x.csv',
+          schema: {
+            type: 'type',
+            namespace: 'ns',
+            name: 'n',
+            doc: 'd',
+            fields: [
+              { name: 'field1', default: '', type: 't1' },
+              { name: 'f2', doc: 'doc', default: 5n, type: 'long', properties: { p: 1.5 } },
+            ],
+            key: { shardingKey: ['field1'], sortingKey: ['f2'] },
+          },
+        },
+      },
+    ])
+  })
+
+  test('delete passes every field, and nosql means kv', async () => {
+    await unary('Delete', golden('delete_request.bin'))
+    expect(server.engine.asked[0].request).toEqual({
+      session: { container: 'bigdata', user: 'u1' },
+      backend: 'kv',
+      table: 't1',
+      filter: 'a>1',
+      ifMissing: 'ignore',
+      metrics: ['cpu'],
+    })
+  })
+
+  test('nosql stays nosql when a backend is really named so', async () => {
+    await restart({ config: '{backends: [{type: kv}, {type: kv, name: nosql}]}' })
+    await unary('Delete', golden('delete_request.bin'))
+    expect(server.engine.asked[0].request).toMatchObject({ backend: 'nosql' })
+  })
+
+  test('execute passes arguments with their types and answers with the frame', async () => {
+    const frame = golden('exec_response_frame.bin').subarray(2)
+    server.engine.commandFrame = frame
+    expect(await unary('Exec', golden('exec_request_args.bin'))).toEqual(golden('exec_response_frame.bin'))
+    expect(server.engine.asked[0].request).toMatchObject({
+      command: 'update',
+      args: { b: true, empty: '', expression: 'a=1', f: 1.5, key: 'k1', n: -3n, zero: 0n },
+    })
+  })
+
+  test('execute leaves the frame unset when the command has none', async () => {
+    const reply = await unary('Exec', golden('exec_request_args.bin'))
+    expect(reply).toHaveLength(0)
+    expect(fromBinary(ExecResponseSchema, reply).frame).toEqual([])
+  })
+
+  test('a frame split over several records is joined', async () => {
+    const parts = Buffer.from([0x12, 2, 1, 2, 0x12, 1, 3])
+    await write(head(), parts)
+    expect(server.engine.frames).toEqual([Buffer.from([1, 2, 3])])
+  })
+
+  test('a request without a session is served as an empty session', async () => {
+    await unary('Create', bytesOf(CreateRequestSchema, { backend: 'kv', table: 't' }))
+    expect(server.engine.asked[0].request).toEqual({ backend: 'kv', table: 't', session: {} })
+  })
+
+  test('empty fields of a session come from the configuration', async () => {
+    await restart({ config: '{container: box, username: joe, password: secret, backends: [{type: kv}]}' })
+    await unary('Create', bytesOf(CreateRequestSchema, { backend: 'kv', table: 't', session: { container: 'mine' } }))
+    expect(server.engine.asked[0].request.session).toEqual({ container: 'mine', user: 'joe' })
+  })
+})
+
+describe('errors', () => {
+  const cases: [string, string, Buffer, number, string][] = [
+    ['create without a table', 'Create', bytesOf(CreateRequestSchema, { backend: 'kv' }), 3, 'missing parameters'],
+    ['delete without a backend', 'Delete', bytesOf(DeleteRequestSchema, { table: 't' }), 3, 'missing parameters'],
+    ['execute without a table', 'Exec', bytesOf(ExecRequestSchema, { backend: 'kv' }), 3, 'missing parameters'],
+    [
+      'create on an unknown backend',
+      'Create',
+      bytesOf(CreateRequestSchema, { backend: 'KV', table: 't' }),
+      3,
+      'unknown backend - KV',
+    ],
+    [
+      'execute on an unknown backend',
+      'Exec',
+      bytesOf(ExecRequestSchema, { backend: '../kv', table: 't' }),
+      3,
+      'unknown backend - ../kv',
+    ],
+    [
+      'create of a table that fails',
+      'Create',
+      bytesOf(CreateRequestSchema, { backend: 'kv', table: missingTable }),
+      5,
+      "error creating table: no table 'missing'",
+    ],
+    [
+      'delete of a missing table',
+      'Delete',
+      bytesOf(DeleteRequestSchema, { backend: 'kv', table: missingTable }),
+      5,
+      "can't delete: no table 'missing'",
+    ],
+    [
+      'execute on a missing table',
+      'Exec',
+      bytesOf(ExecRequestSchema, { backend: 'kv', table: missingTable }),
+      5,
+      "can't exec: no table 'missing'",
+    ],
+    ['bytes that are no message', 'Create', Buffer.from('garbage'), 3, "can't decode CreateRequest"],
+    [
+      'an if_exists that is neither FAIL nor IGNORE',
+      'Create',
+      Buffer.concat([bytesOf(CreateRequestSchema, { backend: 'kv', table: 't' }), Buffer.from([0x28, 7])]),
+      3,
+      'if_exists is 7',
+    ],
+    [
+      'a text that is not UTF-8',
+      'Create',
+      Buffer.concat([bytesOf(CreateRequestSchema, { backend: 'kv' }), Buffer.from([0x1a, 1, 0xff])]),
+      3,
+      "can't decode CreateRequest",
+    ],
+  ]
+  test.each(cases)('%s', async (_name, method, request, code, text) => {
+    const error = await failure(unary(method, request))
+    expect(error.code).toBe(code)
+    expect(error.details.startsWith(text)).toBe(true)
+  })
+
+  test('reading from an unknown backend quotes its name', async () => {
+    const error = await failure(collect('Read', bytesOf(ReadRequestSchema, { backend: 'kv ', table: 't' })))
+    expect(error.code).toBe(status.INVALID_ARGUMENT)
+    expect(error.details).toMatch(/^unknown backend - "kv "/)
+  })
+
+  test('a failed set-up of a read and a failed iteration have their own prefixes', async () => {
+    expect((await failure(collect('Read', readOf(missingTable)))).details).toMatch(/^can't query: no table/)
+    server.engine.answer = function* () {
+      yield Buffer.from([1])
+      throw new FramesError('DATA_DAMAGED', 'block 7 is damaged')
+    }
+    const messages: Buffer[] = []
+    const reading = async () => {
+      for await (const message of stream('Read', readOf('t'))) messages.push(message)
+    }
+    const error = await failure(reading())
+    expect(messages).toEqual([Buffer.from([1])])
+    expect(error.code).toBe(status.DATA_LOSS)
+    expect(error.details).toMatch(/^error during iteration: block 7 is damaged/)
+  })
+
+  test('a defect shows its number and nothing of itself, and the log has all of it', async () => {
+    const error = await failure(unary('Create', bytesOf(CreateRequestSchema, { backend: 'kv', table: defectTable })))
+    expect(error.code).toBe(status.INTERNAL)
+    expect(error.details).toMatch(/^error creating table: internal error \(request 1\)/)
+    expect(error.details).not.toMatch(/home|secret|TypeError/)
+    expect(server.logged.join('')).toMatch(/secret detail of \/home\/framesd/)
+  })
+
+  test('UNAVAILABLE is never answered, whatever the engine says', async () => {
+    server.engine.answer = () => {
+      throw new FramesError('SHUTTING_DOWN', 'closing')
+    }
+    expect((await failure(collect('Read', readOf('t')))).code).toBe(status.ABORTED)
+  })
+
+  test('a very long error text, and a text with lone surrogates, reach the client', async () => {
+    server.engine.answer = () => {
+      throw new FramesError('INVALID_ARGUMENT', `bad \ud800 filter ${'ü'.repeat(100_000)}`)
+    }
+    const error = await failure(collect('Read', readOf('t')))
+    expect(error.code).toBe(status.INVALID_ARGUMENT)
+    expect(error.details).toMatch(/^can't query: bad \ufffd filter ü+\.\.\.$/)
+  })
+
+  test('unknown methods are UNIMPLEMENTED', async () => {
+    expect((await failure(unary('Nothing', Buffer.alloc(0)))).code).toBe(status.UNIMPLEMENTED)
+  })
+
+  test('a control message above its limit is RESOURCE_EXHAUSTED', async () => {
+    const request = bytesOf(CreateRequestSchema, { backend: 'kv', table: 'x'.repeat(9 * MiB) })
+    expect((await failure(unary('Create', request))).code).toBe(status.RESOURCE_EXHAUSTED)
+  })
+
+  test('a message of 129 MiB is RESOURCE_EXHAUSTED and its connection serves the next call', async () => {
+    await unary('Version', Buffer.alloc(0))
+    const error = await failure(write(head(), frameMessage(129 * MiB)))
+    expect(error.code).toBe(status.RESOURCE_EXHAUSTED)
+    await unary('Version', Buffer.alloc(0))
+    await eventually('the write has ended in the log', () => server.logged.some((line) => line.includes('"write"')))
+  })
+})
+
+describe('reads', () => {
+  test('a read passes its fields and sends the frames one message each', async () => {
+    server.engine.answer = () => [Buffer.from('one'), Buffer.from('two')]
+    expect(await collect('Read', golden('read_request_kv.bin'))).toEqual([Buffer.from('one'), Buffer.from('two')])
+    expect(server.engine.asked).toEqual([
+      {
+        verb: 'read',
+        format: 'wire',
+        request: {
+          session: { container: 'bigdata', user: 'u1' },
+          backend: 'kv',
+          table: 't1',
+          columns: ['n1', 'idx'],
+          filter: "n1>5 AND starts(s,'a')",
+          messageLimit: 100n,
+          segments: [0n, 2n],
+          totalSegments: 4n,
+          shardingKeys: ['mike', 'joe'],
+          sortKeyRangeStart: 'bb',
+          resetIndex: true,
+        },
+      },
+    ])
+  })
+
+  test('an empty session is a session', async () => {
+    expect(await collect('Read', golden('read_request_stream_empty_session.bin'))).toEqual([])
+    expect(server.engine.asked[0].request).toMatchObject({ session: {}, seek: 'seq', shardId: '0', sequence: 12n })
+  })
+
+  test('row_layout and data_format change nothing', async () => {
+    await collect('Read', readOf('t', { rowLayout: true, dataFormat: 'arrow' }))
+    expect(server.engine.asked[0].format).toBe('wire')
+  })
+
+  test('the configured limit holds for reads that set none', async () => {
+    await restart({ config: '{limit: 7, backends: [{type: kv}]}' })
+    await collect('Read', readOf('t'))
+    await collect('Read', readOf('t', { limit: 3n }))
+    expect(server.engine.asked.map(({ request }) => (request as { limit?: bigint }).limit)).toEqual([7n, 3n])
+  })
+
+  test('messages in shared memory arrive as they were when they were given', async () => {
+    const shared = new Uint8Array(new SharedArrayBuffer(MiB))
+    server.engine.answer = function* () {
+      for (let index = 1; index <= 20; index++) yield shared.fill(index)
+    }
+    const messages = await collect('Read', readOf('t'))
+    expect(messages.map((message) => [message[0], message[MiB - 1]])).toEqual(
+      Array.from({ length: 20 }, (_, index) => [index + 1, index + 1]),
+    )
+  })
+
+  test('history passes its filters', async () => {
+    server.engine.answer = () => [Buffer.from('h')]
+    expect(await collect('History', golden('history_request.bin'))).toEqual([Buffer.from('h')])
+    expect(server.engine.asked[0].request).toEqual({
+      session: { container: 'bigdata', user: 'u1' },
+      backend: 'kv',
+      table: 't1',
+      user: 'u',
+      action: 'read',
+      minStartTime: 'now-1d',
+      maxStartTime: 'now',
+      container: 'bigdata',
+      minDuration: 5n,
+      maxDuration: 9n,
+    })
+  })
+
+  test('history knows nosql as kv', async () => {
+    await collect('History', bytesOf(HistoryRequestSchema, { backend: 'nosql' }))
+    expect(server.engine.asked[0].request).toMatchObject({ backend: 'kv' })
+  })
+
+  test('history that is off says so', async () => {
+    await restart({ config: '{disableHistory: true, backends: [{type: kv}]}' })
+    const error = await failure(collect('History', Buffer.alloc(0)))
+    expect(error.details).toMatch(
+      /^history server was not initialized properly\. To enable this feature, please contact the system administrator/,
+    )
+  })
+
+  test('a reader that stops reading stops the engine', async () => {
+    server.engine.answer = function* () {
+      for (let index = 0; index < 1000; index++) yield Buffer.alloc(MiB)
+    }
+    // grpc-js reads on without bound until its caller first reads, so the slow reader is a bare HTTP/2 client.
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    const request = session.request({
+      ':method': 'POST',
+      ':path': '/pb.Frames/Read',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    })
+    const message = readOf('t')
+    const prefix = Buffer.alloc(5)
+    prefix.writeUInt32BE(message.byteLength, 1)
+    request.end(Buffer.concat([prefix, message]))
+    await new Promise((resolve) => request.once('response', resolve))
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    expect(server.engine.pulledCount).toBeLessThanOrEqual(2)
+
+    let receivedByteLength = 0
+    request.on('data', (chunk: Buffer) => {
+      receivedByteLength += chunk.byteLength
+    })
+    await eventually('it goes on', () => receivedByteLength > 50 * MiB)
+    request.pause()
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    const stalledAt = server.engine.pulledCount
+    expect(stalledAt * (MiB + 5)).toBeLessThanOrEqual(receivedByteLength + 3 * MiB)
+    request.close()
+    await eventually('the read is released', () => server.engine.isReadReleased)
+    session.destroy()
+  })
+
+  test('a client that goes away mid-read ends the work of the engine', async () => {
+    server.engine.answer = async function* () {
+      yield Buffer.from([1])
+      await new Promise(() => {})
+    }
+    const reading = stream('Read', readOf('t'))
+    reading.on('error', () => {})
+    await new Promise((resolve) => reading.once('data', resolve))
+    reading.cancel()
+    await eventually('the signal is aborted', () => server.engine.signal?.aborted === true)
+    await eventually('the call has ended', () => server.logged.some((line) => line.includes('"outcome":"CANCELLED"')))
+  })
+
+  test('a deadline that passes ends the work of the engine', async () => {
+    server.engine.onFinish = () => new Promise(() => {})
+    const waiting = new Promise<ServiceError | null>((resolve) => {
+      const sink = client.makeClientStreamRequest(
+        '/pb.Frames/Write',
+        identity,
+        identity,
+        { deadline: new Date(Date.now() + 300) },
+        (error) => resolve(error),
+      )
+      sink.write(head())
+      sink.end()
+    })
+    expect((await waiting)?.code).toBe(status.DEADLINE_EXCEEDED)
+    await eventually('the write is given up', () => server.engine.abortCount === 1)
+  })
+})
+
+describe('writes', () => {
+  test('a write takes its head, then its frames, and counts them', async () => {
+    server.engine.result = { frameCount: 2, rowCount: 6 }
+    const { message } = await write(
+      golden('write_request_header.bin'),
+      golden('write_request_frame.bin'),
+      golden('write_request_frame.bin'),
+    )
+    expect([message.frames, message.rows]).toEqual([2n, 6n])
+    expect(server.engine.asked[0].request).toEqual({
+      session: { container: 'bigdata', user: 'u1' },
+      backend: 'kv',
+      table: 't1',
+      partitionKeys: ['b'],
+      condition: '{a}>1',
+      saveMode: 'createNewItemsOnly',
+    })
+    expect(server.engine.frames).toEqual([0, 0].map(() => golden('write_request_frame.bin').subarray(2)))
+    expect([server.engine.finishCount, server.engine.abortCount]).toEqual([1, 0])
+  })
+
+  test('initial data is the first frame', async () => {
+    await write(golden('write_request_header_with_initial_data.bin'), golden('write_request_frame.bin'))
+    expect(server.engine.frames).toHaveLength(2)
+    expect(server.engine.frames[0]).toEqual(server.engine.frames[1])
+    expect(server.engine.asked[0].request).toMatchObject({ more: true, saveMode: 'errorIfTableExists' })
+  })
+
+  test('kv tells the number of skipped rows in the trailing metadata, zero too', async () => {
+    expect((await write(head())).trailer.get('num_skipped')).toEqual(['0'])
+    server.engine.result = { frameCount: 1, rowCount: 5, skippedCount: 3 }
+    expect((await write(head())).trailer.get('num_skipped')).toEqual(['3'])
+    expect((await write(head({ backend: 'csv' }))).trailer.get('num_skipped')).toEqual(['3'])
+    server.engine.result = { frameCount: 1, rowCount: 5 }
+    expect((await write(head({ backend: 'csv' }))).trailer.get('num_skipped')).toEqual([])
+  })
+
+  const refused: [string, Buffer[], string][] = [
+    ['no message at all', [], 'EOF'],
+    ['a frame first', [frameMessage(3)], "stream didn't start with write request"],
+    ['an empty message first', [Buffer.alloc(0)], "stream didn't start with write request"],
+    ['a second head', [head(), head()], 'nil frame'],
+    ['an empty message later', [head(), Buffer.alloc(0)], 'nil frame'],
+    ['a head without a table', [head({ table: '' })], 'missing parameters'],
+    ['an unknown backend', [head({ backend: 'sql' })], 'unknown backend - sql'],
+    ['an unknown save mode', [head({ saveMode: 'append' })], "no save mode named 'append'"],
+    ['garbage first', [Buffer.from('garbage')], "can't decode WriteRequest"],
+    ['a message with both a head and a frame', [Buffer.concat([head(), frameMessage(1)])], 'a WriteRequest holds both'],
+  ]
+  test.each(refused)('%s is refused', async (_name, messages, text) => {
+    const error = await failure(write(...messages))
+    expect(error.code).toBe(status.INVALID_ARGUMENT)
+    expect(error.details.startsWith(text)).toBe(true)
+  })
+
+  test('a stream that breaks off says what is stored of it', async () => {
+    const error = await failure(write(head(), frameMessage(3), Buffer.alloc(0)))
+    expect(error.details).toMatch(/10 rows of the 1 frames before it are stored\.$/)
+    expect([server.engine.finishCount, server.engine.abortCount]).toEqual([1, 0])
+  })
+
+  test('a stream that breaks off leaves an overwritten table as it was', async () => {
+    const error = await failure(write(head({ saveMode: 'overwriteTable' }), frameMessage(3), Buffer.alloc(0)))
+    expect(error.details).toMatch(/Nothing of this write is stored\.$/)
+    expect([server.engine.finishCount, server.engine.abortCount]).toEqual([0, 1])
+  })
+
+  test('a failing opening, frame and finish have their own prefixes', async () => {
+    const failing = await failure(write(head({ table: missingTable })))
+    expect([failing.code, failing.details.startsWith('backend Write failed: no table')]).toEqual([5, true])
+
+    server.engine.onFrame = () => {
+      throw new FramesError('FRAME_SHAPE', 'column b has 2 rows')
+    }
+    const initial = await failure(write(golden('write_request_header_with_initial_data.bin')))
+    expect(initial.details).toMatch(/^backend Write failed: column b has 2 rows/)
+    const later = await failure(write(head(), frameMessage(3)))
+    expect(later.details).toMatch(/^can't add frame: column b has 2 rows/)
+
+    server.engine.onFinish = () => {
+      throw new FramesError('DISK_FULL', 'no space')
+    }
+    const ending = await failure(write(head()))
+    expect([ending.code, ending.details.startsWith("can't wait for completion: no space")]).toEqual([8, true])
+    expect(server.engine.abortCount).toBe(3)
+  })
+
+  test('a finish that takes longer than the configured timeout is an error', async () => {
+    await restart({ config: '{timeout: 1, backends: [{type: kv}]}' })
+    server.engine.onFinish = () => new Promise(() => {})
+    const error = await failure(write(head()))
+    expect(error.details).toMatch(/^can't wait for completion: The operation timed out after 1\.00 seconds/)
+  })
+
+  test('a failed frame is answered while the client still has frames to send', async () => {
+    server.engine.onFrame = () => {
+      throw new FramesError('FRAME_SHAPE', 'bad')
+    }
+    const { sink, reply } = upload()
+    sink.on('error', () => {})
+    sink.write(head())
+    for (let index = 0; index < 20; index++) sink.write(frameMessage(MiB))
+    expect((await failure(reply)).code).toBe(status.INVALID_ARGUMENT)
+  })
+
+  test('a slow engine holds one message at work, and the client waits', async () => {
+    let release = () => {}
+    server.engine.onFrame = () => new Promise((resolve) => (release = resolve))
+    const { sink, reply } = upload()
+    sink.write(head())
+    let sent = 0
+    for (let index = 0; index < 64; index++) sink.write(frameMessage(4 * MiB), () => sent++)
+    sink.end()
+    await eventually('the first frame arrives', () => server.engine.asked.length === 1)
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    const before = process.memoryUsage().arrayBuffers
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(8 * MiB)
+    // The stream window (8 MiB), one at work, one waiting, and what the sockets hold.
+    expect(sent).toBeLessThanOrEqual(10)
+    server.engine.onFrame = () => {}
+    release()
+    expect((await reply).message.frames).toBe(64n)
+  })
+
+  test('a client that goes away mid-write gives the write up', async () => {
+    server.engine.onFrame = () => new Promise(() => {})
+    const { sink } = upload()
+    sink.on('error', () => {})
+    sink.write(head())
+    sink.write(frameMessage(10))
+    await eventually('the write is open', () => server.engine.asked.length === 1)
+    sink.cancel()
+    await eventually('the signal is aborted', () => server.engine.signal?.aborted === true)
+    await eventually('the write is given up', () => server.engine.abortCount === 1)
+  })
+})
+
+describe('connections', () => {
+  test('receive windows are wide for the first sessions and small beyond', async () => {
+    await restart({ limits: { wideSessionCountMax: 2 } })
+    const windows: (number | undefined)[] = []
+    const frameSizes: (number | undefined)[] = []
+    const sessions: ReturnType<typeof connectHttp2>[] = []
+    for (let index = 0; index < 4; index++) {
+      const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+      sessions.push(session)
+      const settings = await new Promise<{ initialWindowSize?: number; maxFrameSize?: number }>((resolve) =>
+        session.once('remoteSettings', resolve),
+      )
+      windows.push(settings.initialWindowSize)
+      frameSizes.push(settings.maxFrameSize)
+    }
+    expect(windows).toEqual([8 * MiB, 8 * MiB, 256 * 1024, 256 * 1024])
+    expect(frameSizes).toEqual([MiB, MiB, MiB, MiB])
+    await eventually('the session window is wide', () => sessions[0].state.remoteWindowSize === 16 * MiB)
+    for (const session of sessions) session.destroy()
+  })
+
+  test('garbage bytes end their connection and no other', async () => {
+    const socket = connectTcp(server.grpcPort, '127.0.0.1')
+    socket.on('error', () => {})
+    const closed = new Promise((resolve) => socket.resume().once('close', resolve))
+    socket.write(Buffer.alloc(4096, 0xa5))
+    await closed
+    await unary('Version', Buffer.alloc(0))
+  })
+
+  test('a connection that never says anything is closed', async () => {
+    await restart({ limits: { handshakeMs: 100 } })
+    const socket = connectTcp(server.grpcPort, '127.0.0.1')
+    await new Promise((resolve) => socket.resume().once('close', resolve))
+  })
+
+  test('connections beyond the limit are refused', async () => {
+    await restart({ limits: { connectionCountMax: 1 } })
+    await unary('Version', Buffer.alloc(0))
+    const socket = connectTcp(server.grpcPort, '127.0.0.1')
+    socket.on('error', () => {})
+    await new Promise((resolve) => socket.resume().once('close', resolve))
+    await unary('Version', Buffer.alloc(0))
+  })
+
+  test('stopping lets a call at work finish and closes the engine last', async () => {
+    await restart({ limits: { drainMs: 5000 } })
+    let release = () => {}
+    const released = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    server.engine.onFinish = () => released
+    const { sink, reply } = upload()
+    sink.write(head())
+    sink.end()
+    await eventually('the write is open', () => server.engine.asked.length === 1)
+    const stopped = server.stop()
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(server.engine.isClosed).toBe(false)
+    release()
+    expect((await reply).message.frames).toBe(0n)
+    await stopped
+    expect(server.engine.isClosed).toBe(true)
+  })
+
+  test('stopping aborts calls that outlast the grace', async () => {
+    server.engine.onFinish = () => new Promise(() => {})
+    const { sink, reply } = upload()
+    sink.write(head())
+    sink.end()
+    await eventually('the write is open', () => server.engine.asked.length === 1)
+    await server.stop()
+    expect(server.engine.signal?.aborted).toBe(true)
+    expect(server.engine.isClosed).toBe(true)
+    await failure(reply)
+  })
+})
+
+describe('the log', () => {
+  test('a call is one line that says who, what and how it ended, without a secret', async () => {
+    const session = { container: 'box', user: 'joe', password: 'canary-password', token: 'canary-token' }
+    server.engine.answer = () => [Buffer.alloc(10), Buffer.alloc(20)]
+    await collect('Read', readOf('t', { session }))
+    await failure(unary('Delete', bytesOf(DeleteRequestSchema, { backend: 'kv', table: missingTable, session })))
+    const lines = server.logged.map((line) => JSON.parse(line)).filter((line) => line.msg === 'call')
+    expect(lines).toMatchObject([
+      { id: 1, verb: 'read', backend: 'kv', table: 't', container: 'box', user: 'joe', outcome: 'ok' },
+      { id: 2, verb: 'delete', table: missingTable, outcome: 'TABLE_NOT_FOUND' },
+    ])
+    expect(lines[0]).toMatchObject({ frameCount: 2, byteLength: 30 })
+    expect(typeof lines[0].durationMs).toBe('number')
+    expect(server.logged.join('')).not.toMatch(/canary/)
+    expect(JSON.stringify(server.engine.asked)).not.toMatch(/canary/)
+  })
+})
