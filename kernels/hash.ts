@@ -1,15 +1,18 @@
 // The hash of text and of 64-bit keys, for tables that live as long as a job or a process: it is never stored on disk.
 //
-// A multiply-mix in the manner of wyhash and FxHash. WebAssembly has no 64 × 64 → 128 bit product, so one round is
-// x · k folded onto itself, x ^ (x >> 32): a bijection, so two texts that differ in one word never collide by it, and
-// the high bits, which the product mixes best, reach the low bits that pick a slot. Text up to 16 bytes is read as one
-// masked vector and takes two rounds; longer text runs in two lanes of 8 bytes that do not wait for each other.
+// Its good bits are the high ones: a slot is hash >> (64 - bits of the table).
+//
+// A 64-bit key is multiplied by an odd constant (multiply-shift: Martin Dietzfelbinger et al.: A Reliable Randomized
+// Algorithm for the Closest-Pair Problem, 1997), and text up to 16 bytes is read as one masked vector whose halves are
+// multiplied by two constants and added: two products that do not wait for each other. Longer text runs in two lanes of
+// 8 bytes, each round a multiply-mix in the manner of wyhash: WebAssembly has no 64 × 64 → 128 bit product, so one round
+// is x · k folded onto itself, x ^ (x >> 32), which is a bijection and brings the product's high bits to the low ones.
 
 const multiplier: u64 = ((<u64>0x9e3779b9) << 32) | 0x7f4a7c15
-const lengthMultiplier: u64 = ((<u64>0xd6e8feb8) << 32) | 0x6659fd93
+const otherMultiplier: u64 = ((<u64>0xd6e8feb8) << 32) | 0x6659fd93
 
 /** 16 bytes of ones, then 16 of zeros: the vector at (masks + 16 - n) keeps the first n bytes. */
-const masks = memory.data<u8>(
+export const masks = memory.data<u8>(
   [
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     0, 0, 0, 0,
@@ -20,14 +23,14 @@ const masks = memory.data<u8>(
 /** Text up to this many bytes is compared and hashed as one vector. */
 export const shortByteLength: u32 = 16
 
-export function mix(word: u64): u64 {
+function mix(word: u64): u64 {
   const product = word * multiplier
   return product ^ (product >> 32)
 }
 
 /** The hash of one 64-bit key. */
 export function hash64(key: u64): u64 {
-  return mix(mix(key ^ multiplier))
+  return key * multiplier
 }
 
 /**
@@ -39,7 +42,8 @@ export function shortText(ptr: usize, byteLength: u32, textEnd: usize): v128 {
   return shortTextAtEnd(ptr, byteLength)
 }
 
-function shortTextAtEnd(ptr: usize, byteLength: u32): v128 {
+/** The same where no 16 bytes stand before the end of the buffer. */
+export function shortTextAtEnd(ptr: usize, byteLength: u32): v128 {
   let low: u64 = 0
   let high: u64 = 0
   if (byteLength >= 8) {
@@ -52,14 +56,17 @@ function shortTextAtEnd(ptr: usize, byteLength: u32): v128 {
   return i64x2.replace_lane(i64x2.splat(low), 1, high)
 }
 
-/** The hash of the two lanes of what shortText gave. */
-export function hashShort(low: u64, high: u64, byteLength: u32): u64 {
-  return mix(mix(low ^ (<u64>byteLength * lengthMultiplier)) ^ high)
+/**
+ * The hash of the two lanes of what shortText gave. Without the length: only texts that end in NULs could tell, and
+ * those are compared.
+ */
+export function hashShort(low: u64, high: u64): u64 {
+  return low * multiplier + high * otherMultiplier
 }
 
 /** The hash of text longer than 16 bytes. */
 export function hashLong(ptr: usize, byteLength: u32): u64 {
-  let a: u64 = <u64>byteLength * lengthMultiplier
+  let a: u64 = <u64>byteLength * otherMultiplier
   let b: u64 = a ^ multiplier
   const last = ptr + byteLength - 16
   for (; ptr < last; ptr += 16) {
@@ -75,7 +82,7 @@ export function hashLong(ptr: usize, byteLength: u32): u64 {
 export function hashText(ptr: usize, byteLength: u32, textEnd: usize): u64 {
   if (byteLength > shortByteLength) return hashLong(ptr, byteLength)
   const text = shortText(ptr, byteLength, textEnd)
-  return hashShort(i64x2.extract_lane(text, 0), i64x2.extract_lane(text, 1), byteLength)
+  return hashShort(i64x2.extract_lane(text, 0), i64x2.extract_lane(text, 1))
 }
 
 /** 1 when two texts longer than 16 bytes are equal. */

@@ -142,7 +142,7 @@ export function labelKeys(
 //     32  32 bytes of 0                                          (…At: bytes from the table's begin)
 //    ┌────────────────────────────────────────────────────────────────────────────────────────────┐
 //  64│ slots       slotCapacity × u64: hash << 32 | set + 1; 0 = empty. Open addressing, linear     │
-//    │             probing from (hash & slotCapacity - 1). A power of two, at least 2 × setCapacity │
+//    │             probing from the hash's high bits on. A power of two, at least 2 × setCapacity    │
 //    │ keyOffsets  (setCapacity + 1) × u32 into key bytes                                           │
 //    │ signatures  setCapacity × u32: a number that the caller keeps for each set, at first 0       │
 //    │ key bytes   keyBytesCapacity bytes                                                           │
@@ -211,9 +211,9 @@ function keyBytesOf(tablePtr: usize): usize {
   return tablePtr + load<u32>(tablePtr, 28)
 }
 
-/** The 32 bits of a key's hash that a slot keeps and that pick its place. */
+/** The 32 bits of a key's hash that a slot keeps; the highest of them pick its place. */
 function keyHash(ptr: usize, byteLength: u32, textEnd: usize): u32 {
-  return <u32>hashText(ptr, byteLength, textEnd)
+  return <u32>(hashText(ptr, byteLength, textEnd) >> 32)
 }
 
 /**
@@ -262,7 +262,7 @@ export function labelTableFind(
     const byteLength = load<u32>(keysOffsetsPtr + ((<usize>key) << 2), 4) - start
     const ptr = keysBytesPtr + start
     const hash = keyHash(ptr, byteLength, textEnd)
-    const set = probe(tablePtr, hash & mask, hash, ptr, byteLength, setCountVisible)
+    const set = probe(tablePtr, hash >> clz(mask), hash, ptr, byteLength, setCountVisible)
     missing += i32(set === notFound)
     store<u32>(setNumbersPtr + ((<usize>key) << 2), set)
   }
@@ -310,7 +310,7 @@ export function labelTableInsert(
     const ptr = keysBytesPtr + start
     const hash = keyHash(ptr, byteLength, textEnd)
     // Again, since an equal key may have been appended just now.
-    let set = probe(tablePtr, hash & mask, hash, ptr, byteLength, count)
+    let set = probe(tablePtr, hash >> clz(mask), hash, ptr, byteLength, count)
     if (set === notFound) {
       set = count++
       memory.copy(keyBytesPtr + keyBytesUsed, ptr, byteLength)
@@ -328,7 +328,7 @@ export function labelTableInsert(
 
 /** Stores a slot's content (hash << 32 | set + 1) in the first free place of its probe sequence. */
 function enterSlot(tablePtr: usize, mask: u32, entry: u64): void {
-  let slot = <u32>(entry >> 32) & mask
+  let slot = <u32>(entry >> 32) >> clz(mask)
   while (load<u64>(tablePtr + slotsAt + ((<usize>slot) << 3)) !== 0) slot = (slot + 1) & mask
   atomic.store<u64>(tablePtr + slotsAt + ((<usize>slot) << 3), entry)
 }

@@ -138,13 +138,25 @@ test('equal pairs of codes get one code, in a table of pairs or by hash, also in
       rowCount,
       Array.from({ length: 1 + random.below(2000) }, () => [random.below(aCount), random.below(bCount)] as const),
     )
-    const a = memory.u32s(pairs.map((pair) => pair[0]))
-    const b = memory.u32s(pairs.map((pair) => pair[1]))
+    const aCodes = codesOf(pairs, (pair) => String(pair[0]))
+    const bCodes = codesOf(pairs, (pair) => String(pair[1]))
+    const a = memory.u32s(aCodes.codes)
+    const b = memory.u32s(bCodes.codes)
     const target = random.pick([a, b, memory.u32s(rowCount)])
     const result = runDictionary(
       rowCount,
       (codes, firstRows, table, capacity) =>
-        memory.call.combineCodes(a, aCount, b, bCount, rowCount, codes, firstRows, table, capacity),
+        memory.call.combineCodes(
+          a,
+          aCodes.firstRows.length,
+          b,
+          bCodes.firstRows.length,
+          rowCount,
+          codes,
+          firstRows,
+          table,
+          capacity,
+        ),
       target,
     )
     expect(result).toEqual(codesOf(pairs, String))
