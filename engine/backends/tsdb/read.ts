@@ -103,7 +103,7 @@ async function* messagesOf(
       for (let i = 0; i < messages.length; i++) {
         const { rowCount, bytes, frame } = messages[i]!
         // Copied here: the slice is free again before a slow reader's socket has taken the bytes.
-        let copy = bytes === null ? null : parts.kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+        let copy: Uint8Array | null = bytes === null ? null : parts.kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
         let labelled = frame
         if (isLast && i === messages.length - 1 && next !== null) {
           const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)

@@ -1,0 +1,12 @@
+// Jobs that turn frames into bytes of an outside format, in a worker.
+import type { PlainFrame } from '../backends/backend.js'
+import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
+import { Scratch } from '../memory/scratch.js'
+import type { Slice } from '../memory/slice.js'
+import type { JobHandler } from '../pool/context.js'
+import type { Job } from '../pool/job.js'
+import { frameToArrowIpc } from './arrow.js'
+import { takeFrame } from './columns.js'
+import { jsonArrayRows, jsonRows } from './json.js'
+import { encodedFrameBound, encodeFrame } from './wire.js'
+import type { Kernels } from '../kernels/kernels.js'
