@@ -1,5 +1,5 @@
 // The engine: puts the parts together, and sends each request to its backend.
-import type { Backend, BackendParts, BackendWriteSession, CallOptions, PlainFrame } from './backends/backend.js'
+import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './backends/backend.js'
 import { InputGate } from './backends/input-gate.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
@@ -9,6 +9,7 @@ import type { EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-
 import { FramesError } from './errors.js'
 import { sliceColumn } from './frame/builder.js'
 import { Frame } from './frame/frame.js'
+import type { PlainFrame } from './frame/plain.js'
 import { loadKernels } from './kernels/kernels.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'

@@ -1,19 +1,29 @@
-// SEAM of branch `server`, to be replaced by the real surface of the engine: the types the server works with, and an
-// engine that is not there yet.
-import type { EngineApi } from './engine-api.js'
-import { FramesError } from './errors.js'
-
-export * from './engine-api.js'
-export * from './errors.js'
-export type { Value } from './frame/dtype.js'
-export * from './requests.js'
+// The public surface of the engine: `import { openEngine } from 'framesd'`.
+export type { CallOptions, EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
+export { fromArrowTable, toArrowTable } from './codec/arrow.js'
+export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSession } from './engine.js'
+export { Engine, openEngine } from './engine.js'
+export type { ErrorCode, ErrorKind } from './errors.js'
+export { errorCodes, FramesError } from './errors.js'
+export { columnOfCells, dateOfTime, labelBuilder, labelColumn, nullColumn, sliceBuilder, sliceColumn, timeOfDate } from './frame/builder.js'
+export type { ColumnBuffers, ColumnParts } from './frame/column.js'
+export { Column } from './frame/column.js'
+export type { DType, TimeValue, Value } from './frame/dtype.js'
+export type { FrameParts, Row } from './frame/frame.js'
+export { Frame, frameFromMap, frameFromRows, validateFrame } from './frame/frame.js'
+export { rowsOf } from './frame/rows.js'
 export { messageByteLengthMax } from './limits.js'
-
-export interface EngineOptions {
-  readonly dataDir: string
-  readonly backends: readonly { readonly name: string; readonly type: string; readonly rootDir?: string }[]
-}
-
-export async function openEngine(options: EngineOptions): Promise<EngineApi> {
-  throw new FramesError('NOT_IN_THIS_VERSION', `no engine can open '${options.dataDir}' yet`)
-}
+export type {
+  CreateRequest,
+  DeleteRequest,
+  ExecuteRequest,
+  HistoryRequest,
+  IfExists,
+  ReadRequest,
+  SchemaField,
+  Session,
+  TableRequest,
+  TableSchema,
+  WriteCounts,
+  WriteRequest,
+} from './requests.js'

@@ -2,6 +2,7 @@
 import type { Catalog } from '../blocks/catalog.js'
 import type { FrameSlice } from '../frame/column-slice.js'
 import type { Frame } from '../frame/frame.js'
+import type { PlainFrame } from '../frame/plain.js'
 import type { Kernels } from '../kernels/kernels.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import type { Pool } from '../pool/pool.js'
@@ -43,17 +44,6 @@ export interface BackendWriteSession {
   addFrame(frame: Frame): Promise<void>
   finish(): Promise<WriteCounts>
   abort(): void
-}
-
-/** A small table as plain values, for answers of commands. */
-export interface PlainFrame {
-  readonly columns: readonly PlainColumn[]
-}
-
-export interface PlainColumn {
-  readonly name: string
-  readonly dtype: 'int64' | 'float64' | 'string' | 'time' | 'bool'
-  readonly values: readonly (bigint | number | string | boolean)[]
 }
 
 export interface Backend {

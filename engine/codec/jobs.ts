@@ -1,12 +1,75 @@
 // Jobs that turn frames into bytes of an outside format, in a worker.
-import type { PlainFrame } from '../backends/backend.js'
+import { FramesError } from '../errors.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
+import type { PlainColumn, PlainFrame } from '../frame/plain.js'
+import type { Kernels } from '../kernels/kernels.js'
 import { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import type { JobHandler } from '../pool/context.js'
 import type { Job } from '../pool/job.js'
-import { frameToArrowIpc } from './arrow.js'
 import { takeFrame } from './columns.js'
 import { jsonArrayRows, jsonRows } from './json.js'
 import { encodedFrameBound, encodeFrame } from './wire.js'
-import type { Kernels } from '../kernels/kernels.js'
+
+/** Plain values as one pb.Frame in the job's scratch. */
+export interface EncodeFrameJob extends Job {
+  readonly kind: 'frame.encode'
+  readonly plain: PlainFrame
+}
+
+/** One piece of a body: the frame with this index, or (null) the end. */
+export interface FormatFrameJob extends Job {
+  readonly kind: 'frame.format'
+  readonly frame: FrameSlice | null
+  readonly format: 'arrow' | 'json' | 'ndjson'
+  readonly index: number
+}
+
+const encode: JobHandler<EncodeFrameJob, Slice> = (job, { kernels }) => {
+  const scratch = new Scratch(job.scratch)
+  const columns = job.plain.columns.map((column) => layPlain(kernels, scratch, column))
+  const frame: FrameSlice = { rowCount: columns[0]?.rowCount ?? 0, columns, indices: [], labels: [] }
+  const bound = encodedFrameBound(frame)
+  const byteOffset = scratch.allocate(bound)
+  return { byteOffset, byteLength: encodeFrame(kernels, frame, byteOffset, bound) }
+}
+
+const textEncoder = new TextEncoder()
+
+function layPlain(kernels: Kernels, scratch: Scratch, { name, dtype, values }: PlainColumn): ColumnSlice {
+  const rowCount = values.length
+  const column = { name, dtype, kind: 'slice' as const, rowCount, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+  if (dtype === 'string') {
+    const texts = values.map((value) => textEncoder.encode(String(value)))
+    const byteLength = texts.reduce((sum, text) => sum + text.length, 0)
+    const valuesPtr = scratch.allocate(4 * (rowCount + 1))
+    const bytesPtr = scratch.allocate(byteLength)
+    let end = 0
+    texts.forEach((text, row) => {
+      kernels.u32[(valuesPtr >> 2) + row] = end
+      kernels.u8.set(text, bytesPtr + end)
+      end += text.length
+    })
+    kernels.u32[(valuesPtr >> 2) + rowCount] = end
+    return { ...column, valuesPtr, bytesPtr, byteLength }
+  }
+  const valuesPtr = scratch.allocate(8 * rowCount + 8)
+  if (dtype === 'bool') kernels.call.fillBits(valuesPtr, rowCount, 0)
+  values.forEach((value, row) => {
+    if (dtype === 'bool') kernels.call.setBitRange(valuesPtr, row, row + 1, value === true ? 1 : 0)
+    else if (dtype === 'float64') kernels.f64[(valuesPtr >> 3) + row] = Number(value)
+    else kernels.i64[(valuesPtr >> 3) + row] = BigInt(value as bigint)
+  })
+  return { ...column, valuesPtr }
+}
+
+const format: JobHandler<FormatFrameJob, Uint8Array> = (job, { kernels }) => {
+  const { index } = job
+  if (job.format === 'arrow') throw new FramesError('NOT_IN_THIS_VERSION', 'Arrow replies are not available in this version')
+  if (job.frame === null) return textEncoder.encode(job.format === 'ndjson' ? '' : index === 0 ? '[]' : ']')
+  const frame = takeFrame(kernels, job.frame)
+  const text = job.format === 'ndjson' ? jsonRows(frame, '\n') : (index === 0 ? '[' : ',') + jsonArrayRows(frame)
+  return textEncoder.encode(text)
+}
+
+export const frameHandlers = { 'frame.encode': encode, 'frame.format': format }

@@ -1,12 +1,13 @@
 // Every kind of job and the function that carries it out: the one place where backends' worker halves come together.
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
+import { frameHandlers } from '../codec/jobs.js'
 import type { JobHandler } from './context.js'
 import { diagnosticHandlers } from './diagnostics.js'
 
 // A handler takes the jobs of its own kind only, and the kind is what finds it: `never` says that to the compiler.
 type HandlerTable = Readonly<Record<string, JobHandler<never>>>
 
-const handlers: HandlerTable = { ...tsdbHandlers }
+const handlers: HandlerTable = { ...frameHandlers, ...tsdbHandlers }
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
 export function handlerTable(diagnostics: boolean): ReadonlyMap<string, JobHandler> {

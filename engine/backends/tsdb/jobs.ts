@@ -194,10 +194,10 @@ const setsPerPayload = 4096
 /** A stored value of label sets: the first one's number, keys, signatures that are new, and which set has which. */
 type SetsPayload = [
   first: number,
-  keyOffsets: Uint32Array,
+  keyOffsets: readonly number[],
   keys: Uint8Array,
   signatures: readonly SignatureMessage[],
-  changes: Uint32Array,
+  changes: readonly number[],
 ]
 
 /** Runs alone for its table. What it changes in memory is made durable by the caller before anything depends on it. */
@@ -245,11 +245,11 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
   const payloads: Uint8Array[] = []
   for (let first = countBefore; payloads.length === 0 || first < countAfter; first += setsPerPayload) {
     const count = Math.min(setsPerPayload, countAfter - first)
-    const offsets = new Uint32Array(count + 1)
-    for (let i = 0; i < count; i++) offsets[i + 1] = offsets[i]! + call.labelTableKeyByteLength(tablePtr, first + i)
+    const offsets = [0]
+    for (let i = 0; i < count; i++) offsets.push(offsets[i]! + call.labelTableKeyByteLength(tablePtr, first + i))
     const keysPtr = count === 0 ? 0 : call.labelTableKeyPtr(tablePtr, first)
     const isFirst = payloads.length === 0
-    const payload: SetsPayload = [first, offsets, u8.slice(keysPtr, keysPtr + offsets[count]!), isFirst ? newSignatures : [], isFirst ? changes : new Uint32Array(0)]
+    const payload: SetsPayload = [first, offsets, u8.slice(keysPtr, keysPtr + offsets[count]!), isFirst ? newSignatures : [], isFirst ? [...changes] : []]
     payloads.push(pack(payload))
   }
   return { status: 'registered', payloads, setCount: countAfter, signatures: newSignatures, changes }
@@ -271,7 +271,7 @@ const loadLabels: JobHandler<LoadLabelsJob, LoadLabelsResult> = (job, { kernels 
       return { status: 'grow', setCount: call.labelTableCount(tablePtr) + count, keyByteLength: call.labelTableKeyBytesUsed(tablePtr) + keys.length }
     }
   }
-  return { status: 'loaded', setCount: call.labelTableCount(tablePtr), signatures, changes }
+  return { status: 'loaded', setCount: call.labelTableCount(tablePtr), signatures, changes: Uint32Array.from(changes) }
 }
 
 const copyLabels: JobHandler<CopyLabelsJob, null> = (job, { kernels }) => {
