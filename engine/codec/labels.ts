@@ -144,7 +144,7 @@ export function readLabel(
   byteLength: number,
   messageByteOffset: number,
 ): FrameLabel {
-  const reader = new FieldReader(bytes, 'labels', byteOffset, byteOffset + byteLength, messageByteOffset)
+  const reader = new FieldReader(bytes, 'a label', byteOffset, byteOffset + byteLength, messageByteOffset)
   let name = ''
   let value: Value | undefined
   while (!reader.atEnd) {

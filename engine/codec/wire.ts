@@ -15,7 +15,7 @@ import {
   nameByteLengthMax,
   tableColumnCountMax,
 } from '../limits.js'
-import type { Scratch } from '../memory/scratch.js'
+import { type Scratch, ScratchFull } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import { decodeText, labelByteLengthMax, labelBytes, readLabel, varintBytes } from './labels.js'
 
@@ -147,9 +147,7 @@ export function scanFrame(kernels: Kernels, message: Slice, scratch: Scratch): W
   checkCount('null maps', nullMapCount, frameRowCountMax)
   const recordCount = columnCount + indexCount + labelCount
   if (recordCount > capacity) {
-    scratch.release(tablePtr)
-    scratch.allocate(recordCount * recordByteLength + 16)
-    assert(false, 'more records than there was room for do not fit')
+    throw new ScratchFull(tablePtr - scratch.slice.byteOffset + recordCount * recordByteLength + 2 * 16)
   }
 
   const drafts: WireColumn[] = []
@@ -364,9 +362,7 @@ export function decodeNulls(kernels: Kernels, frame: WireFrame, scratch: Scratch
   if (code < 0) throw malformed('null_values', code, u32(kernels, statusPtr) - frame.messageByteOffset)
   const bitmapCount = u32(kernels, statusPtr + 12)
   if (bitmapCount > capacity) {
-    scratch.release(mark)
-    scratch.allocate(bitmapCount * bitmapByteLength + tableByteLength)
-    assert(false, 'more bitmaps than there was room for do not fit')
+    throw new ScratchFull(mark - scratch.slice.byteOffset + bitmapCount * bitmapByteLength + tableByteLength)
   }
 
   const validityPtrs = columns.map((column, i) => {
@@ -581,7 +577,7 @@ function varintByteLength(value: number): number {
  *
  * Missing cells become null_values, with exactly one map a row, only if some data column has a missing cell; their fillers
  * are 0, NaN, '', time 0 and false. Index columns have no null marks: of their missing cells the fillers are sent. A label
- * of dtype null carries bools [false]. If no column tells the row count (all are slices of dtype null) the null maps do.
+ * of dtype null carries bools [false]. Columns of one name share their marks. If no column tells the row count (all are slices of dtype null) the null maps do.
  *
  * target  targetByteLength ≥ encodedFrameBound(frame); bytes behind the message are working room
  */
