@@ -103,6 +103,8 @@ export const SIGN: i64 = i64.MIN_VALUE
 /**
  * The least of the present values of rows [rowStart, rowEnd) after `sign` is XORed into them: sign 0 gives the minimum;
  * SIGN gives minus the maximum. NaN if one is NaN, Infinity if none is present; -0 is less than 0.
+ *
+ * pmin is one instruction where f64x2.min is many, but passes over NaN in its second operand and takes -0 and 0 for equal.
  */
 export function leastOfRun<T extends number>(
   valuesPtr: usize,
@@ -114,22 +116,27 @@ export function leastOfRun<T extends number>(
   const signs = i64x2.splat(sign)
   let a = f64x2.splat(Infinity)
   let b = a
-  let unordered = i64x2.splat(0)
+  let isNaN = i64x2.splat(0)
+  // The bits of all values together: where the least is zero, the sign tells whether one is -0.
+  let some = isNaN
   if (validityPtr) {
     for (let row = rowStart; row < rowEnd; row += 64) {
       const bitCount = min(rowEnd - row, 64)
       let bits = loadBits(validityPtr, row, bitCount)
       let ptr = valuesPtr + ((<usize>row) << 3)
       for (const end = ptr + ((<usize>(bitCount & ~1)) << 3); ptr < end; ptr += 16) {
-        const pair = v128.xor(loadPair<T>(ptr), signs)
         const missing = missingPair(bits)
-        unordered = v128.or(unordered, v128.andnot(f64x2.ne(pair, pair), missing))
+        const pair = v128.xor(loadPair<T>(ptr), signs)
+        const present = v128.andnot(pair, missing)
+        isNaN = v128.or(isNaN, f64x2.ne(present, present))
+        some = v128.or(some, present)
         a = f64x2.pmin(a, v128.or(pair, missing))
         bits >>= 2
       }
       if (bits & 1) {
         const pair = v128.xor(f64x2.splat(loadNumber<T>(ptr)), signs)
-        unordered = v128.or(unordered, f64x2.ne(pair, pair))
+        isNaN = v128.or(isNaN, f64x2.ne(pair, pair))
+        some = v128.or(some, pair)
         a = f64x2.pmin(a, pair)
       }
     }
@@ -139,35 +146,37 @@ export function leastOfRun<T extends number>(
     for (; ptr + 32 <= endPtr; ptr += 32) {
       const first = v128.xor(loadPair<T>(ptr), signs)
       const second = v128.xor(loadPair<T>(ptr + 16), signs)
-      unordered = v128.or(unordered, v128.or(f64x2.ne(first, first), f64x2.ne(second, second)))
+      isNaN = v128.or(isNaN, v128.or(f64x2.ne(first, first), f64x2.ne(second, second)))
+      some = v128.or(some, v128.or(first, second))
       a = f64x2.pmin(a, first)
       b = f64x2.pmin(b, second)
     }
     for (; ptr < endPtr; ptr += 8) {
       const pair = v128.xor(f64x2.splat(loadNumber<T>(ptr)), signs)
-      unordered = v128.or(unordered, f64x2.ne(pair, pair))
+      isNaN = v128.or(isNaN, f64x2.ne(pair, pair))
+      some = v128.or(some, pair)
       a = f64x2.pmin(a, pair)
     }
   }
-  if (v128.any_true(unordered)) return NaN
+  if (v128.any_true(isNaN)) return NaN
   const least = leastLane(f64x2.pmin(a, b))
-  if (isFloat<T>() && least === 0) return anyNegative(valuesPtr, validityPtr, rowStart, rowEnd, sign) ? -0.0 : 0
+  if (least === 0) return i64x2.bitmask(some) ? -0.0 : 0
   return least
 }
 
 /** Whether one of the present float64 of rows [rowStart, rowEnd) has its sign bit set after `sign` is XORed into it. */
 export function anyNegative(valuesPtr: usize, validityPtr: usize, rowStart: i32, rowEnd: i32, sign: i64): bool {
   const signs = i64x2.splat(sign)
-  let all = i64x2.splat(0)
+  let some = i64x2.splat(0)
   for (let row = rowStart; row < rowEnd; row += 64) {
     const bitCount = min(rowEnd - row, 64)
     let bits = validityPtr ? loadBits(validityPtr, row, bitCount) : lowBits(bitCount)
     let ptr = valuesPtr + ((<usize>row) << 3)
     for (const end = ptr + ((<usize>(bitCount & ~1)) << 3); ptr < end; ptr += 16) {
-      all = v128.or(all, v128.andnot(v128.xor(v128.load(ptr), signs), missingPair(bits)))
+      some = v128.or(some, v128.andnot(v128.xor(v128.load(ptr), signs), missingPair(bits)))
       bits >>= 2
     }
-    if (bits & 1) all = v128.or(all, v128.xor(v128.load64_splat(ptr), signs))
+    if (bits & 1) some = v128.or(some, v128.xor(v128.load64_splat(ptr), signs))
   }
-  return i64x2.bitmask(all) !== 0
+  return i64x2.bitmask(some) !== 0
 }
