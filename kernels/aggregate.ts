@@ -1,6 +1,6 @@
 // Sums and extremes of a whole column. A validity pointer of 0 means that no row is missing.
 import { countBitRange, isSet } from './bits'
-import { leastOfRun, SIGN, sumRun } from './reduce'
+import { leastOfRun, missingPair, SIGN, sumRun } from './reduce'
 
 /** Rows that are summed lane by lane; above it, the sums of two parts are added. */
 const SUM_LEAF_ROWS = 512
@@ -52,11 +52,22 @@ export function maxFloat64(valuesPtr: usize, validityPtr: usize, rowCount: i32):
  * validity  ceil(rowCount / 8) bytes, read only; 0: none missing
  */
 export function sumInt64AsFloat64(valuesPtr: usize, validityPtr: usize, rowCount: i32): f64 {
-  // The halves are added apart: sum = high × 2^32 + low. Neither overflows in 2^31 rows.
-  let high: i64 = 0
-  let low: i64 = 0
-  for (let row = 0; row < rowCount; row++) {
-    if (!isPresent(validityPtr, row)) continue
+  // The halves are added apart: sum = high × 2^32 + low. The high ones are taken as unsigned, 2^31 too large, which costs
+  // less than shifting with the sign. In 2^31 rows neither overflows.
+  const lowHalf = i64x2.splat(0xffffffff)
+  const offset = i64x2.splat(i64.MIN_VALUE)
+  let highs = i64x2.splat(0)
+  let lows = highs
+  let row = 0
+  for (; row <= rowCount - 2; row += 2) {
+    let pair = v128.load(valuesPtr + ((<usize>row) << 3))
+    if (validityPtr) pair = v128.andnot(pair, missingPair(<u64>load<u8>(validityPtr + (<usize>row >> 3)) >> (row & 6)))
+    highs = i64x2.add(highs, i64x2.shr_u(v128.xor(pair, offset), 32))
+    lows = i64x2.add(lows, v128.and(pair, lowHalf))
+  }
+  let high = i64x2.extract_lane(highs, 0) + i64x2.extract_lane(highs, 1) - ((<i64>row) << 31)
+  let low = i64x2.extract_lane(lows, 0) + i64x2.extract_lane(lows, 1)
+  if (row < rowCount && isPresent(validityPtr, row)) {
     const value = load<i64>(valuesPtr + ((<usize>row) << 3))
     high += value >> 32
     low += value & 0xffffffff
@@ -74,22 +85,39 @@ function roundOnce(high: i64, low: i64): f64 {
 
 /** The least present int64 value; i64's greatest when none is present. Shapes as sumInt64AsFloat64. */
 export function minInt64(valuesPtr: usize, validityPtr: usize, rowCount: i32): i64 {
-  let least = i64.MAX_VALUE
-  for (let row = 0; row < rowCount; row++) {
-    const value = load<i64>(valuesPtr + ((<usize>row) << 3))
-    if (value < least && isPresent(validityPtr, row)) least = value
-  }
-  return least
+  return leastInt64(valuesPtr, validityPtr, rowCount, 0)
 }
 
 /** The greatest present int64 value; i64's least when none is present. Shapes as sumInt64AsFloat64. */
 export function maxInt64(valuesPtr: usize, validityPtr: usize, rowCount: i32): i64 {
-  let greatest = i64.MIN_VALUE
-  for (let row = 0; row < rowCount; row++) {
-    const value = load<i64>(valuesPtr + ((<usize>row) << 3))
-    if (value > greatest && isPresent(validityPtr, row)) greatest = value
+  return ~leastInt64(valuesPtr, validityPtr, rowCount, -1)
+}
+
+/** The least of the present values after `flip` is XORed into them: -1 turns their order around. */
+function leastInt64(valuesPtr: usize, validityPtr: usize, rowCount: i32, flip: i64): i64 {
+  const flips = i64x2.splat(flip)
+  const none = i64x2.splat(i64.MAX_VALUE)
+  let a = none
+  let b = none
+  let row = 0
+  for (; row <= rowCount - 4; row += 4) {
+    const ptr = valuesPtr + ((<usize>row) << 3)
+    let first = v128.xor(v128.load(ptr), flips)
+    let second = v128.xor(v128.load(ptr, 16), flips)
+    if (validityPtr) {
+      const bits: u64 = <u64>load<u8>(validityPtr + (<usize>row >> 3)) >> (row & 4)
+      first = v128.bitselect(none, first, missingPair(bits))
+      second = v128.bitselect(none, second, missingPair(bits >> 2))
+    }
+    a = v128.bitselect(first, a, i64x2.gt_s(a, first))
+    b = v128.bitselect(second, b, i64x2.gt_s(b, second))
   }
-  return greatest
+  a = v128.bitselect(b, a, i64x2.gt_s(a, b))
+  let least = min(i64x2.extract_lane(a, 0), i64x2.extract_lane(a, 1))
+  for (; row < rowCount; row++) {
+    if (isPresent(validityPtr, row)) least = min(least, load<i64>(valuesPtr + ((<usize>row) << 3)) ^ flip)
+  }
+  return least
 }
 
 function isPresent(validityPtr: usize, row: i32): bool {

@@ -5,8 +5,8 @@ export function lowBits(bitCount: i32): u64 {
   return <u64>-1 >> (64 - <u64>bitCount)
 }
 
-/** Reads byteCount bytes, 1 to 7, and nothing beyond them. */
-function loadBytes(ptr: usize, byteCount: u32): u64 {
+/** Reads byteCount bytes, 1 to 7, and nothing beyond them; the first becomes the lowest. */
+export function loadBytes(ptr: usize, byteCount: u32): u64 {
   if (byteCount === 1) return load<u8>(ptr)
   let word: u64 = 0
   let shift: u64 = 0

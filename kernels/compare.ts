@@ -1,5 +1,5 @@
 // A column against a constant or a range: masks of the rows that hold. Sorted columns: where a value stands.
-import { setBit, storeTail } from './bits'
+import { loadBytes, lowBits, setBit, storeTail } from './bits'
 import { compareText, sameText } from './text'
 
 // Every comparison with a constant is a closed range [first, last] of values, or the rest of the values:
@@ -146,9 +146,12 @@ export function compareStrings(
   constantByteLength: i32,
   maskPtr: usize,
 ): i32 {
+  if (operator <= OPERATOR_NOT_EQUAL) {
+    const inverted: i64 = operator === OPERATOR_NOT_EQUAL ? -1 : 0
+    return markText(offsetsPtr, bytesPtr, rowCount, constantPtr, constantByteLength, maskPtr, TEXT_WHOLE, inverted)
+  }
   // Which outcomes the operator accepts: bit 0 less, bit 1 equal, bit 2 greater; four bits an operator.
   const accepted: u32 = (0x643152 >> (operator << 2)) & 7
-  const equalityOnly = operator <= OPERATOR_NOT_EQUAL
   let markedCount: i32 = 0
   let start = load<u32>(offsetsPtr)
   for (let row = 0; row < rowCount; row += 64) {
@@ -156,15 +159,7 @@ export function compareStrings(
     let bits: u64 = 0
     for (let i = row; i < rowEnd; i++) {
       const end = load<u32>(offsetsPtr + ((<usize>i) << 2), 4)
-      const byteLength = end - start
-      const ptr = bytesPtr + start
-      let outcome: u32
-      if (equalityOnly) {
-        const same = byteLength === <u32>constantByteLength && sameText(ptr, constantPtr, byteLength)
-        outcome = same ? 1 : 0
-      } else {
-        outcome = compareText(ptr, byteLength, constantPtr, constantByteLength) + 1
-      }
+      const outcome = compareText(bytesPtr + start, end - start, constantPtr, constantByteLength) + 1
       bits |= (<u64>((accepted >> outcome) & 1)) << (i - row)
       start = end
     }
@@ -181,16 +176,47 @@ function storeMaskWord(maskPtr: usize, row: i32, rowEnd: i32, bits: u64): i32 {
   return <i32>popcnt(bits)
 }
 
-/** Marks the rows that begin (fromEnd: end) with the text. */
-function markAffix(
+/** The first eight bytes of a text, or all of it with zeros after it. */
+function loadHead(ptr: usize, byteLength: u32): u64 {
+  if (byteLength >= 8) return load<u64>(ptr)
+  return byteLength === 0 ? 0 : loadBytes(ptr, byteLength)
+}
+
+/** Ones in the bytes of loadHead that belong to the text. */
+function headMask(byteLength: u32): u64 {
+  return byteLength === 0 ? 0 : lowBits(min(byteLength << 3, 64))
+}
+
+/** What markText looks for in a row. */
+const TEXT_WHOLE = 0
+const TEXT_START = 1
+const TEXT_END = 2
+
+/**
+ * Marks the rows that are, begin with or end with the text, or with `inverted` -1 all others.
+ *
+ * The first sixteen bytes are compared at once and without a branch, since which rows fit cannot be foreseen. Near the
+ * end of the column, where sixteen bytes may not be read, byte by byte.
+ */
+function markText(
   offsetsPtr: usize,
   bytesPtr: usize,
   rowCount: i32,
   textPtr: usize,
   textByteLength: u32,
   maskPtr: usize,
-  fromEnd: bool,
+  where: i32,
+  inverted: i64,
 ): i32 {
+  const restByteLength = textByteLength > 8 ? textByteLength - 8 : 0
+  const head = i64x2.replace_lane(
+    i64x2.splat(loadHead(textPtr, textByteLength)),
+    1,
+    loadHead(textPtr + 8, restByteLength),
+  )
+  const mask = i64x2.replace_lane(i64x2.splat(headMask(textByteLength)), 1, headMask(restByteLength))
+  const readableEnd = load<u32>(offsetsPtr + ((<usize>rowCount) << 2))
+  const byteLengthMax = where === TEXT_WHOLE ? textByteLength : <u32>-1
   let markedCount: i32 = 0
   let start = load<u32>(offsetsPtr)
   for (let row = 0; row < rowCount; row += 64) {
@@ -198,13 +224,20 @@ function markAffix(
     let bits: u64 = 0
     for (let i = row; i < rowEnd; i++) {
       const end = load<u32>(offsetsPtr + ((<usize>i) << 2), 4)
-      if (end - start >= textByteLength) {
-        const ptr = bytesPtr + (fromEnd ? end - textByteLength : start)
-        bits |= (<u64>sameText(ptr, textPtr, textByteLength)) << (i - row)
+      const byteLength = end - start
+      let fits = u32(byteLength >= textByteLength) & u32(byteLength <= byteLengthMax)
+      // Where the text does not fit, anything that may be read will do.
+      const at = select<u32>(end - textByteLength, start, where === TEXT_END && fits !== 0)
+      if (at + 16 <= readableEnd) {
+        fits &= u32(!v128.any_true(v128.and(v128.xor(v128.load(bytesPtr + at), head), mask)))
+        if (textByteLength > 16 && fits) fits = u32(sameText(bytesPtr + at + 16, textPtr + 16, textByteLength - 16))
+      } else if (fits) {
+        fits = u32(sameText(bytesPtr + at, textPtr, textByteLength))
       }
+      bits |= (<u64>fits) << (i - row)
       start = end
     }
-    markedCount += storeMaskWord(maskPtr, row, rowEnd, bits)
+    markedCount += storeMaskWord(maskPtr, row, rowEnd, (bits ^ inverted) & lowBits(rowEnd - row))
   }
   return markedCount
 }
@@ -218,7 +251,7 @@ export function startsStrings(
   textByteLength: i32,
   maskPtr: usize,
 ): i32 {
-  return markAffix(offsetsPtr, bytesPtr, rowCount, textPtr, textByteLength, maskPtr, false)
+  return markText(offsetsPtr, bytesPtr, rowCount, textPtr, textByteLength, maskPtr, TEXT_START, 0)
 }
 
 /** Marks the rows of a string column that end with the text; '' ends every one. Shapes as compareStrings. */
@@ -230,7 +263,7 @@ export function endsStrings(
   textByteLength: i32,
   maskPtr: usize,
 ): i32 {
-  return markAffix(offsetsPtr, bytesPtr, rowCount, textPtr, textByteLength, maskPtr, true)
+  return markText(offsetsPtr, bytesPtr, rowCount, textPtr, textByteLength, maskPtr, TEXT_END, 0)
 }
 
 /**

@@ -325,14 +325,30 @@ export function gatherStrings(
 ): i32 {
   let written: u32 = 0
   store<u32>(targetOffsetsPtr, 0)
-  for (let i = 0; i < count; i++) {
+  let i = 0
+  while (i < count) {
     const index = load<u32>(indexesPtr + ((<usize>i) << 2))
-    const source = select<usize>(ZERO, offsetsPtr + ((<usize>index) << 2), index === NO_ROW)
-    const start = load<u32>(source)
-    const byteLength = load<u32>(source, 4) - start
-    copyText(targetBytesPtr + written, bytesPtr + start, byteLength)
-    written += byteLength
-    store<u32>(targetOffsetsPtr + ((<usize>i) << 2), written, 4)
+    // Rows that follow each other, as merges and filters often want them, are copied in one go.
+    let runEnd = i + 1
+    if (index !== NO_ROW) {
+      const next = index - i
+      while (runEnd < count && load<u32>(indexesPtr + ((<usize>runEnd) << 2)) === next + runEnd) runEnd++
+    }
+    if (runEnd - i >= 8) {
+      const rowPtr = targetOffsetsPtr + ((<usize>i) << 2)
+      written = copyStrings(offsetsPtr, bytesPtr, index, runEnd - i, rowPtr, written, targetBytesPtr)
+      i = runEnd
+      continue
+    }
+    for (; i < runEnd; i++) {
+      const row = load<u32>(indexesPtr + ((<usize>i) << 2))
+      const source = select<usize>(ZERO, offsetsPtr + ((<usize>row) << 2), row === NO_ROW)
+      const start = load<u32>(source)
+      const byteLength = load<u32>(source, 4) - start
+      copyText(targetBytesPtr + written, bytesPtr + start, byteLength)
+      written += byteLength
+      store<u32>(targetOffsetsPtr + ((<usize>i) << 2), written, 4)
+    }
   }
   return <i32>written
 }

@@ -32,27 +32,27 @@ export function loadNumber<T extends number>(ptr: usize): f64 {
 const MISSING = memory.data<u64>([-1, -1, 0, -1, -1, 0, 0, 0])
 
 /** All ones in the lanes of missing rows: bit 0 and bit 1 of bits say which are present. */
-function missingPair(bits: u64): v128 {
+export function missingPair(bits: u64): v128 {
   return v128.load(MISSING + ((<usize>(bits & 3)) << 4))
 }
 
 /** Both lanes added. */
-function addLanes(pair: v128): f64 {
+export function addLanes(pair: v128): f64 {
   return f64x2.extract_lane(pair, 0) + f64x2.extract_lane(pair, 1)
 }
 
 /** The lesser lane; neither is NaN. */
-function leastLane(pair: v128): f64 {
+export function leastLane(pair: v128): f64 {
   return f64x2.extract_lane(f64x2.pmin(pair, v128.shuffle<i64>(pair, pair, 1, 0)), 0)
 }
 
 /** The greater lane; neither is NaN. */
-function greatestLane(pair: v128): f64 {
+export function greatestLane(pair: v128): f64 {
   return f64x2.extract_lane(f64x2.pmax(pair, v128.shuffle<i64>(pair, pair, 1, 0)), 0)
 }
 
 /** A value as a pair whose other lane is `other`. */
-function withOther(value: f64, other: f64): v128 {
+export function withOther(value: f64, other: f64): v128 {
   return f64x2.replace_lane(f64x2.splat(other), 0, value)
 }
 
@@ -97,111 +97,14 @@ export function sumRun<T extends number>(valuesPtr: usize, validityPtr: usize, r
   return addLanes(f64x2.add(a, b))
 }
 
-/**
- * The sum of the present values of rows [rowStart, rowEnd). Also lowers the f64 at minPtr to the least of them and raises
- * the one at maxPtr to the greatest: NaN if one is NaN; -0 is less than 0.
- *
- * The extremes come from pmin and pmax, one instruction each, which pass over NaN and take -0 and 0 for equal. The sum
- * tells of NaN, and zeros are looked at again where one is the result.
- */
-export function sumAndExtremes<T extends number>(
-  valuesPtr: usize,
-  validityPtr: usize,
-  rowStart: i32,
-  rowEnd: i32,
-  minPtr: usize,
-  maxPtr: usize,
-): f64 {
-  let sums = f64x2.splat(0)
-  let leasts = f64x2.splat(Infinity)
-  let greatests = f64x2.splat(-Infinity)
-  if (validityPtr) {
-    for (let row = rowStart; row < rowEnd; row += 64) {
-      const bitCount = min(rowEnd - row, 64)
-      let bits = loadBits(validityPtr, row, bitCount)
-      let ptr = valuesPtr + ((<usize>row) << 3)
-      for (const end = ptr + ((<usize>(bitCount & ~1)) << 3); ptr < end; ptr += 16) {
-        const pair = loadPair<T>(ptr)
-        const missing = missingPair(bits)
-        sums = f64x2.add(sums, v128.andnot(pair, missing))
-        // Missing values become NaN.
-        const present = v128.or(pair, missing)
-        leasts = f64x2.pmin(leasts, present)
-        greatests = f64x2.pmax(greatests, present)
-        bits >>= 2
-      }
-      if (bits & 1) {
-        const value = loadNumber<T>(ptr)
-        sums = f64x2.add(sums, withOther(value, 0))
-        const pair = f64x2.splat(value)
-        leasts = f64x2.pmin(leasts, pair)
-        greatests = f64x2.pmax(greatests, pair)
-      }
-    }
-  } else {
-    let ptr = valuesPtr + ((<usize>rowStart) << 3)
-    const endPtr = valuesPtr + ((<usize>rowEnd) << 3)
-    if (endPtr - ptr >= 64) {
-      let sums1 = sums
-      let sums2 = sums
-      let sums3 = sums
-      let leasts1 = leasts
-      let greatests1 = greatests
-      for (const last = endPtr - 64; ptr <= last; ptr += 64) {
-        const a = loadPair<T>(ptr)
-        const b = loadPair<T>(ptr + 16)
-        const c = loadPair<T>(ptr + 32)
-        const d = loadPair<T>(ptr + 48)
-        sums = f64x2.add(sums, a)
-        sums1 = f64x2.add(sums1, b)
-        sums2 = f64x2.add(sums2, c)
-        sums3 = f64x2.add(sums3, d)
-        leasts = f64x2.pmin(f64x2.pmin(leasts, a), b)
-        leasts1 = f64x2.pmin(f64x2.pmin(leasts1, c), d)
-        greatests = f64x2.pmax(f64x2.pmax(greatests, a), b)
-        greatests1 = f64x2.pmax(f64x2.pmax(greatests1, c), d)
-      }
-      sums = f64x2.add(f64x2.add(sums, sums1), f64x2.add(sums2, sums3))
-      leasts = f64x2.pmin(leasts, leasts1)
-      greatests = f64x2.pmax(greatests, greatests1)
-    }
-    for (; ptr + 16 <= endPtr; ptr += 16) {
-      const pair = loadPair<T>(ptr)
-      sums = f64x2.add(sums, pair)
-      leasts = f64x2.pmin(leasts, pair)
-      greatests = f64x2.pmax(greatests, pair)
-    }
-    if (ptr < endPtr) {
-      const value = loadNumber<T>(ptr)
-      sums = f64x2.add(sums, withOther(value, 0))
-      const pair = f64x2.splat(value)
-      leasts = f64x2.pmin(leasts, pair)
-      greatests = f64x2.pmax(greatests, pair)
-    }
-  }
-  const sum = addLanes(sums)
-  let least = leastLane(leasts)
-  let greatest = greatestLane(greatests)
-  if (isFloat<T>()) {
-    if (sum !== sum) {
-      least = leastOfRun<T>(valuesPtr, validityPtr, rowStart, rowEnd, 0)
-      greatest = -leastOfRun<T>(valuesPtr, validityPtr, rowStart, rowEnd, SIGN)
-    } else {
-      if (least === 0) least = anyNegative(valuesPtr, validityPtr, rowStart, rowEnd, 0) ? -0.0 : 0
-      if (greatest === 0) greatest = anyNegative(valuesPtr, validityPtr, rowStart, rowEnd, SIGN) ? 0 : -0.0
-    }
-  }
-  store<f64>(minPtr, min(load<f64>(minPtr), least))
-  store<f64>(maxPtr, max(load<f64>(maxPtr), greatest))
-  return sum
-}
-
 /** Turns v into -v when XORed into its bits. */
 export const SIGN: i64 = i64.MIN_VALUE
 
 /**
  * The least of the present values of rows [rowStart, rowEnd) after `sign` is XORed into them: sign 0 gives the minimum;
  * SIGN gives minus the maximum. NaN if one is NaN, Infinity if none is present; -0 is less than 0.
+ *
+ * pmin is one instruction where f64x2.min is many, but passes over NaN in its second operand and takes -0 and 0 for equal.
  */
 export function leastOfRun<T extends number>(
   valuesPtr: usize,
@@ -213,22 +116,27 @@ export function leastOfRun<T extends number>(
   const signs = i64x2.splat(sign)
   let a = f64x2.splat(Infinity)
   let b = a
-  let unordered = i64x2.splat(0)
+  let isNaN = i64x2.splat(0)
+  // The bits of all values together: where the least is zero, the sign tells whether one is -0.
+  let some = isNaN
   if (validityPtr) {
     for (let row = rowStart; row < rowEnd; row += 64) {
       const bitCount = min(rowEnd - row, 64)
       let bits = loadBits(validityPtr, row, bitCount)
       let ptr = valuesPtr + ((<usize>row) << 3)
       for (const end = ptr + ((<usize>(bitCount & ~1)) << 3); ptr < end; ptr += 16) {
-        const pair = v128.xor(loadPair<T>(ptr), signs)
         const missing = missingPair(bits)
-        unordered = v128.or(unordered, v128.andnot(f64x2.ne(pair, pair), missing))
+        const pair = v128.xor(loadPair<T>(ptr), signs)
+        const present = v128.andnot(pair, missing)
+        isNaN = v128.or(isNaN, f64x2.ne(present, present))
+        some = v128.or(some, present)
         a = f64x2.pmin(a, v128.or(pair, missing))
         bits >>= 2
       }
       if (bits & 1) {
         const pair = v128.xor(f64x2.splat(loadNumber<T>(ptr)), signs)
-        unordered = v128.or(unordered, f64x2.ne(pair, pair))
+        isNaN = v128.or(isNaN, f64x2.ne(pair, pair))
+        some = v128.or(some, pair)
         a = f64x2.pmin(a, pair)
       }
     }
@@ -238,93 +146,37 @@ export function leastOfRun<T extends number>(
     for (; ptr + 32 <= endPtr; ptr += 32) {
       const first = v128.xor(loadPair<T>(ptr), signs)
       const second = v128.xor(loadPair<T>(ptr + 16), signs)
-      unordered = v128.or(unordered, v128.or(f64x2.ne(first, first), f64x2.ne(second, second)))
+      isNaN = v128.or(isNaN, v128.or(f64x2.ne(first, first), f64x2.ne(second, second)))
+      some = v128.or(some, v128.or(first, second))
       a = f64x2.pmin(a, first)
       b = f64x2.pmin(b, second)
     }
     for (; ptr < endPtr; ptr += 8) {
       const pair = v128.xor(f64x2.splat(loadNumber<T>(ptr)), signs)
-      unordered = v128.or(unordered, f64x2.ne(pair, pair))
+      isNaN = v128.or(isNaN, f64x2.ne(pair, pair))
+      some = v128.or(some, pair)
       a = f64x2.pmin(a, pair)
     }
   }
-  if (v128.any_true(unordered)) return NaN
+  if (v128.any_true(isNaN)) return NaN
   const least = leastLane(f64x2.pmin(a, b))
-  if (isFloat<T>() && least === 0) return anyNegative(valuesPtr, validityPtr, rowStart, rowEnd, sign) ? -0.0 : 0
+  if (least === 0) return i64x2.bitmask(some) ? -0.0 : 0
   return least
 }
 
 /** Whether one of the present float64 of rows [rowStart, rowEnd) has its sign bit set after `sign` is XORed into it. */
-function anyNegative(valuesPtr: usize, validityPtr: usize, rowStart: i32, rowEnd: i32, sign: i64): bool {
+export function anyNegative(valuesPtr: usize, validityPtr: usize, rowStart: i32, rowEnd: i32, sign: i64): bool {
   const signs = i64x2.splat(sign)
-  let all = i64x2.splat(0)
+  let some = i64x2.splat(0)
   for (let row = rowStart; row < rowEnd; row += 64) {
     const bitCount = min(rowEnd - row, 64)
     let bits = validityPtr ? loadBits(validityPtr, row, bitCount) : lowBits(bitCount)
     let ptr = valuesPtr + ((<usize>row) << 3)
     for (const end = ptr + ((<usize>(bitCount & ~1)) << 3); ptr < end; ptr += 16) {
-      all = v128.or(all, v128.andnot(v128.xor(v128.load(ptr), signs), missingPair(bits)))
+      some = v128.or(some, v128.andnot(v128.xor(v128.load(ptr), signs), missingPair(bits)))
       bits >>= 2
     }
-    if (bits & 1) all = v128.or(all, v128.xor(v128.load64_splat(ptr), signs))
+    if (bits & 1) some = v128.or(some, v128.xor(v128.load64_splat(ptr), signs))
   }
-  return i64x2.bitmask(all) !== 0
-}
-
-/**
- * The squared deviations of the present values of rows [rowStart, rowEnd) from `mean`, which is their mean but for
- * rounding; what the rounding adds is taken away again (T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms for Computing
- * the Sample Variance, 1983, the corrected two-pass algorithm).
- */
-export function squaresOfRun<T extends number>(
-  valuesPtr: usize,
-  validityPtr: usize,
-  rowStart: i32,
-  rowEnd: i32,
-  presentCount: i32,
-  mean: f64,
-): f64 {
-  const means = f64x2.splat(mean)
-  let deviations = f64x2.splat(0)
-  let squares = deviations
-  if (validityPtr) {
-    for (let row = rowStart; row < rowEnd; row += 64) {
-      const bitCount = min(rowEnd - row, 64)
-      let bits = loadBits(validityPtr, row, bitCount)
-      let ptr = valuesPtr + ((<usize>row) << 3)
-      for (const end = ptr + ((<usize>(bitCount & ~1)) << 3); ptr < end; ptr += 16) {
-        const deviation = v128.andnot(f64x2.sub(loadPair<T>(ptr), means), missingPair(bits))
-        deviations = f64x2.add(deviations, deviation)
-        squares = f64x2.add(squares, f64x2.mul(deviation, deviation))
-        bits >>= 2
-      }
-      if (bits & 1) {
-        const deviation = withOther(loadNumber<T>(ptr) - mean, 0)
-        deviations = f64x2.add(deviations, deviation)
-        squares = f64x2.add(squares, f64x2.mul(deviation, deviation))
-      }
-    }
-  } else {
-    let deviations1 = deviations
-    let squares1 = squares
-    let ptr = valuesPtr + ((<usize>rowStart) << 3)
-    const endPtr = valuesPtr + ((<usize>rowEnd) << 3)
-    for (; ptr + 32 <= endPtr; ptr += 32) {
-      const first = f64x2.sub(loadPair<T>(ptr), means)
-      const second = f64x2.sub(loadPair<T>(ptr + 16), means)
-      deviations = f64x2.add(deviations, first)
-      deviations1 = f64x2.add(deviations1, second)
-      squares = f64x2.add(squares, f64x2.mul(first, first))
-      squares1 = f64x2.add(squares1, f64x2.mul(second, second))
-    }
-    deviations = f64x2.add(deviations, deviations1)
-    squares = f64x2.add(squares, squares1)
-    for (; ptr < endPtr; ptr += 8) {
-      const deviation = withOther(loadNumber<T>(ptr) - mean, 0)
-      deviations = f64x2.add(deviations, deviation)
-      squares = f64x2.add(squares, f64x2.mul(deviation, deviation))
-    }
-  }
-  const deviation = addLanes(deviations)
-  return max<f64>(0, addLanes(squares) - (deviation * deviation) / <f64>presentCount)
+  return i64x2.bitmask(some) !== 0
 }

@@ -6,9 +6,20 @@
 //
 // It is kept across calls, so that a series can be fed in batches, and two states of the same buckets can be combined.
 // However the batches are cut, count, min, max and last are the same to the bit; sum, mean and m2 but for rounding.
-import { countBitRange, isSet, loadBits, setBit } from './bits'
+import { countBitRange, isSet, loadBits, lowBits, setBit } from './bits'
 import { lowerBoundInt64 } from './compare'
-import { leastOfRun, loadNumber, squaresOfRun, sumAndExtremes, sumRun } from './reduce'
+import {
+  addLanes,
+  anyNegative,
+  greatestLane,
+  leastLane,
+  leastOfRun,
+  loadNumber,
+  loadPair,
+  missingPair,
+  SIGN,
+  withOther,
+} from './reduce'
 
 /** What accumulating is to keep besides the count: the bits of `which`. */
 const WHICH_SUM = 2
@@ -65,9 +76,340 @@ function addMoments(ptr: usize, stride: usize, count: f64, mean: f64, m2: f64): 
   }
 }
 
-/** Adds rows [rowStart, rowEnd) of a column to one bucket; ptr is where the bucket's count stands. */
-function addRows<T>(
+/**
+ * Adds up to eight rows to one bucket, without a branch on their number: runs of a few rows are the rule, and a branch on
+ * their length is mispredicted in most of them. Lanes of rows that are missing, or no longer in the run, become 0 for the
+ * sum and NaN for the extremes, which pmin and pmax pass over when it is their second operand.
+ *
+ * pmin and pmax also pass over NaN among the values, of which the sum tells, and take -0 and 0 for equal. Where there may
+ * be a NaN or an extreme is zero, nothing is done and the answer is false: addFewSpecial is for these. (Small enough to
+ * become part of the loop that calls it, which is worth a fifth of the time.)
+ *
+ * at    eight values that may be read
+ * bits  which of them count: bit 0 is the first; not 0
+ */
+function addFew<T extends number>(at: usize, bits: u64, ptr: usize, stride: usize, which: i32): bool {
+  const a = loadPair<T>(at)
+  const b = loadPair<T>(at + 16)
+  const c = loadPair<T>(at + 32)
+  const d = loadPair<T>(at + 48)
+  const noA = missingPair(bits)
+  const noB = missingPair(bits >> 2)
+  const noC = missingPair(bits >> 4)
+  const noD = missingPair(bits >> 6)
+  let sum = f64x2.add(
+    f64x2.add(v128.andnot(a, noA), v128.andnot(b, noB)),
+    f64x2.add(v128.andnot(c, noC), v128.andnot(d, noD)),
+  )
+  sum = f64x2.add(sum, v128.shuffle<i64>(sum, sum, 1, 0))
+  if (which & WHICH_EXTREMES) {
+    const orA = v128.or(a, noA)
+    const orB = v128.or(b, noB)
+    const orC = v128.or(c, noC)
+    const orD = v128.or(d, noD)
+    let least = f64x2.splat(Infinity)
+    let greatest = f64x2.splat(-Infinity)
+    least = f64x2.pmin(f64x2.pmin(f64x2.pmin(f64x2.pmin(least, orA), orB), orC), orD)
+    least = f64x2.pmin(least, v128.shuffle<i64>(least, least, 1, 0))
+    greatest = f64x2.pmax(f64x2.pmax(f64x2.pmax(f64x2.pmax(greatest, orA), orB), orC), orD)
+    greatest = f64x2.pmax(greatest, v128.shuffle<i64>(greatest, greatest, 1, 0))
+    if (isFloat<T>()) {
+      const zero = f64x2.splat(0)
+      const special = v128.or(f64x2.ne(sum, sum), v128.or(f64x2.eq(least, zero), f64x2.eq(greatest, zero)))
+      if (v128.any_true(special)) return false
+    }
+    const minPtr = ptr + stride * 2
+    const maxPtr = ptr + stride * 3
+    // A NaN of the state stays, as the first operand.
+    v128.store64_lane(minPtr, f64x2.pmin(v128.load64_zero(minPtr), least), 0)
+    v128.store64_lane(maxPtr, f64x2.pmax(v128.load64_zero(maxPtr), greatest), 0)
+  }
+  store<f64>(ptr, load<f64>(ptr) + <f64>(<i32>popcnt(bits)))
+  store<f64>(ptr + stride, load<f64>(ptr + stride) + f64x2.extract_lane(sum, 0))
+  if (which & WHICH_LAST) {
+    store<f64>(ptr + stride * 4, loadNumber<T>(at + ((63 - <usize>clz(bits)) << 3)))
+  }
+  return true
+}
+
+/** The lane of `pair` or, where `missing` is all ones, of `other`. */
+function presentOr(pair: v128, missing: v128, other: v128): v128 {
+  return v128.bitselect(other, pair, missing)
+}
+
+/** As addFew, with extremes, for all float64: f64x2.min knows NaN and both zeros, but is many instructions. */
+function addFewSpecial(at: usize, bits: u64, ptr: usize, stride: usize, which: i32): void {
+  const a = v128.load(at)
+  const b = v128.load(at, 16)
+  const c = v128.load(at, 32)
+  const d = v128.load(at, 48)
+  const noA = missingPair(bits)
+  const noB = missingPair(bits >> 2)
+  const noC = missingPair(bits >> 4)
+  const noD = missingPair(bits >> 6)
+  const sum = addLanes(
+    f64x2.add(f64x2.add(v128.andnot(a, noA), v128.andnot(b, noB)), f64x2.add(v128.andnot(c, noC), v128.andnot(d, noD))),
+  )
+  const highest = f64x2.splat(Infinity)
+  const least = f64x2.min(
+    f64x2.min(presentOr(a, noA, highest), presentOr(b, noB, highest)),
+    f64x2.min(presentOr(c, noC, highest), presentOr(d, noD, highest)),
+  )
+  const lowest = f64x2.splat(-Infinity)
+  const greatest = f64x2.max(
+    f64x2.max(presentOr(a, noA, lowest), presentOr(b, noB, lowest)),
+    f64x2.max(presentOr(c, noC, lowest), presentOr(d, noD, lowest)),
+  )
+  const minPtr = ptr + stride * 2
+  const maxPtr = ptr + stride * 3
+  const leastBoth = f64x2.min(least, v128.shuffle<i64>(least, least, 1, 0))
+  const greatestBoth = f64x2.max(greatest, v128.shuffle<i64>(greatest, greatest, 1, 0))
+  v128.store64_lane(minPtr, f64x2.min(v128.load64_zero(minPtr), leastBoth), 0)
+  v128.store64_lane(maxPtr, f64x2.max(v128.load64_zero(maxPtr), greatestBoth), 0)
+  store<f64>(ptr, load<f64>(ptr) + <f64>(<i32>popcnt(bits)))
+  store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
+  if (which & WHICH_LAST) store<f64>(ptr + stride * 4, load<f64>(at + ((63 - <usize>clz(bits)) << 3)))
+}
+
+/** Adds the mean and m2 of up to eight rows, as addFew takes them. Must be called before it. */
+function addMomentsOfFew<T extends number>(at: usize, bits: u64, ptr: usize, stride: usize): void {
+  const noA = missingPair(bits)
+  const noB = missingPair(bits >> 2)
+  const noC = missingPair(bits >> 4)
+  const noD = missingPair(bits >> 6)
+  let a = v128.andnot(loadPair<T>(at), noA)
+  let b = v128.andnot(loadPair<T>(at + 16), noB)
+  let c = v128.andnot(loadPair<T>(at + 32), noC)
+  let d = v128.andnot(loadPair<T>(at + 48), noD)
+  const count = <f64>(<i32>popcnt(bits))
+  const mean = addLanes(f64x2.add(f64x2.add(a, b), f64x2.add(c, d))) / count
+  if (abs(mean) < Infinity) {
+    const means = f64x2.splat(mean)
+    a = v128.andnot(f64x2.sub(a, means), noA)
+    b = v128.andnot(f64x2.sub(b, means), noB)
+    c = v128.andnot(f64x2.sub(c, means), noC)
+    d = v128.andnot(f64x2.sub(d, means), noD)
+    const deviation = addLanes(f64x2.add(f64x2.add(a, b), f64x2.add(c, d)))
+    const squares = addLanes(
+      f64x2.add(f64x2.add(f64x2.mul(a, a), f64x2.mul(b, b)), f64x2.add(f64x2.mul(c, c), f64x2.mul(d, d))),
+    )
+    addMoments(ptr, stride, count, mean, correctedSquares(squares, deviation, count))
+  } else {
+    const isNaN = v128.or(v128.or(f64x2.ne(a, a), f64x2.ne(b, b)), v128.or(f64x2.ne(c, c), f64x2.ne(d, d)))
+    addMoments(ptr, stride, count, mean, v128.any_true(isNaN) ? NaN : Infinity)
+  }
+}
+
+/**
+ * The squared deviations from a mean without what the rounding of that mean added (T. F. Chan, G. H. Golub, R. J. LeVeque,
+ * Algorithms for Computing the Sample Variance, 1983, the corrected two-pass algorithm).
+ */
+function correctedSquares(squares: f64, deviation: f64, count: f64): f64 {
+  return max<f64>(0, squares - (deviation * deviation) / count)
+}
+
+/**
+ * Adds rows [rowStart, rowEnd) of a column of numbers to one bucket; ptr is where the bucket's count stands. The lanes
+ * work as in addFew.
+ */
+function addRun<T extends number>(
   valuesPtr: usize,
+  validityPtr: usize,
+  rowStart: i32,
+  rowEnd: i32,
+  rowCount: i32,
+  ptr: usize,
+  stride: usize,
+  which: i32,
+): void {
+  let presentCount: i32 = 0
+  let lastRow: i32 = 0
+  let sums = f64x2.splat(0)
+  let leasts = f64x2.splat(Infinity)
+  let greatests = f64x2.splat(-Infinity)
+  let row = rowStart
+
+  // Without gaps: eight rows at a time, all but the last one to eight.
+  if (!validityPtr && rowEnd - row > 8) {
+    let sums1 = sums
+    let sums2 = sums
+    let sums3 = sums
+    let at = valuesPtr + ((<usize>row) << 3)
+    const endPtr = valuesPtr + ((<usize>rowEnd) << 3) - 64
+    if (which & WHICH_EXTREMES) {
+      let leasts1 = leasts
+      let greatests1 = greatests
+      for (; at < endPtr; at += 64) {
+        const a = loadPair<T>(at)
+        const b = loadPair<T>(at + 16)
+        const c = loadPair<T>(at + 32)
+        const d = loadPair<T>(at + 48)
+        sums = f64x2.add(sums, a)
+        sums1 = f64x2.add(sums1, b)
+        sums2 = f64x2.add(sums2, c)
+        sums3 = f64x2.add(sums3, d)
+        leasts = f64x2.pmin(f64x2.pmin(leasts, a), b)
+        leasts1 = f64x2.pmin(f64x2.pmin(leasts1, c), d)
+        greatests = f64x2.pmax(f64x2.pmax(greatests, a), b)
+        greatests1 = f64x2.pmax(f64x2.pmax(greatests1, c), d)
+      }
+      leasts = f64x2.pmin(leasts, leasts1)
+      greatests = f64x2.pmax(greatests, greatests1)
+    } else {
+      for (; at < endPtr; at += 64) {
+        sums = f64x2.add(sums, loadPair<T>(at))
+        sums1 = f64x2.add(sums1, loadPair<T>(at + 16))
+        sums2 = f64x2.add(sums2, loadPair<T>(at + 32))
+        sums3 = f64x2.add(sums3, loadPair<T>(at + 48))
+      }
+    }
+    sums = f64x2.add(f64x2.add(sums, sums1), f64x2.add(sums2, sums3))
+    row = <i32>((at - valuesPtr) >> 3)
+    presentCount = row - rowStart
+  }
+
+  // The rest, or all rows where some may be missing: one bit a row, eight rows a step.
+  while (row < rowEnd) {
+    const chunkRows = min(rowEnd - row, 64)
+    const chunkEnd = row + chunkRows
+    let bits = validityPtr ? loadBits(validityPtr, row, chunkRows) : lowBits(chunkRows)
+    presentCount += <i32>popcnt(bits)
+    if (bits !== 0) lastRow = row + 63 - <i32>clz(bits)
+    for (; row < chunkEnd; row += 8, bits >>= 8) {
+      const at = valuesPtr + ((<usize>row) << 3)
+      if (row + 8 <= rowCount) {
+        const a = loadPair<T>(at)
+        const b = loadPair<T>(at + 16)
+        const c = loadPair<T>(at + 32)
+        const d = loadPair<T>(at + 48)
+        const noA = missingPair(bits)
+        const noB = missingPair(bits >> 2)
+        const noC = missingPair(bits >> 4)
+        const noD = missingPair(bits >> 6)
+        sums = f64x2.add(
+          sums,
+          f64x2.add(
+            f64x2.add(v128.andnot(a, noA), v128.andnot(b, noB)),
+            f64x2.add(v128.andnot(c, noC), v128.andnot(d, noD)),
+          ),
+        )
+        leasts = f64x2.pmin(f64x2.pmin(leasts, v128.or(a, noA)), v128.or(b, noB))
+        leasts = f64x2.pmin(f64x2.pmin(leasts, v128.or(c, noC)), v128.or(d, noD))
+        greatests = f64x2.pmax(f64x2.pmax(greatests, v128.or(a, noA)), v128.or(b, noB))
+        greatests = f64x2.pmax(f64x2.pmax(greatests, v128.or(c, noC)), v128.or(d, noD))
+      } else {
+        // The last rows of the column: beyond them is not ours to read.
+        for (let rest = bits & 0xff; rest !== 0; rest &= rest - 1) {
+          const value = loadNumber<T>(at + ((<usize>ctz(rest)) << 3))
+          sums = f64x2.add(sums, withOther(value, 0))
+          leasts = f64x2.pmin(leasts, f64x2.splat(value))
+          greatests = f64x2.pmax(greatests, f64x2.splat(value))
+        }
+      }
+    }
+  }
+  if (presentCount === 0) return
+
+  const count = <f64>presentCount
+  const sum = addLanes(sums)
+  if (which & WHICH_EXTREMES) {
+    // pmin and pmax passed over NaN among the values, of which the sum tells, and took -0 and 0 for equal.
+    let least = leastLane(leasts)
+    let greatest = greatestLane(greatests)
+    if (isFloat<T>()) {
+      if (!(sum <= Infinity)) {
+        least = leastOfRun<T>(valuesPtr, validityPtr, rowStart, rowEnd, 0)
+        greatest = -leastOfRun<T>(valuesPtr, validityPtr, rowStart, rowEnd, SIGN)
+      } else {
+        if (least === 0) least = anyNegative(valuesPtr, validityPtr, rowStart, rowEnd, 0) ? -0.0 : 0
+        if (greatest === 0) greatest = anyNegative(valuesPtr, validityPtr, rowStart, rowEnd, SIGN) ? 0 : -0.0
+      }
+    }
+    addExtremes(ptr, stride, least, greatest)
+  }
+  if (which & WHICH_VARIANCE) {
+    const mean = sum / count
+    let m2: f64 = Infinity
+    if (abs(mean) < Infinity) {
+      m2 = squaresOfRun<T>(valuesPtr, validityPtr, rowStart, rowEnd, rowCount, count, mean)
+    } else {
+      const least = leastOfRun<T>(valuesPtr, validityPtr, rowStart, rowEnd, 0)
+      if (!(least <= Infinity)) m2 = NaN
+    }
+    addMoments(ptr, stride, count, mean, m2)
+  }
+  store<f64>(ptr, load<f64>(ptr) + count)
+  store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
+  if (which & WHICH_LAST) store<f64>(ptr + stride * 4, loadNumber<T>(valuesPtr + ((<usize>lastRow) << 3)))
+}
+
+/**
+ * The squared deviations of the present values of rows [rowStart, rowEnd) from `mean`, which is their mean but for
+ * rounding. Steps as in addRun.
+ */
+function squaresOfRun<T extends number>(
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowStart: i32,
+  rowEnd: i32,
+  rowCount: i32,
+  count: f64,
+  mean: f64,
+): f64 {
+  const means = f64x2.splat(mean)
+  let deviations = f64x2.splat(0)
+  let squares = deviations
+  let row = rowStart
+  if (!validityPtr && rowEnd - row > 8) {
+    let deviations1 = deviations
+    let squares1 = squares
+    let at = valuesPtr + ((<usize>row) << 3)
+    const endPtr = valuesPtr + ((<usize>rowEnd) << 3) - 64
+    for (; at < endPtr; at += 64) {
+      const a = f64x2.sub(loadPair<T>(at), means)
+      const b = f64x2.sub(loadPair<T>(at + 16), means)
+      const c = f64x2.sub(loadPair<T>(at + 32), means)
+      const d = f64x2.sub(loadPair<T>(at + 48), means)
+      deviations = f64x2.add(deviations, f64x2.add(a, b))
+      deviations1 = f64x2.add(deviations1, f64x2.add(c, d))
+      squares = f64x2.add(squares, f64x2.add(f64x2.mul(a, a), f64x2.mul(b, b)))
+      squares1 = f64x2.add(squares1, f64x2.add(f64x2.mul(c, c), f64x2.mul(d, d)))
+    }
+    deviations = f64x2.add(deviations, deviations1)
+    squares = f64x2.add(squares, squares1)
+    row = <i32>((at - valuesPtr) >> 3)
+  }
+  while (row < rowEnd) {
+    const chunkRows = min(rowEnd - row, 64)
+    const chunkEnd = row + chunkRows
+    let bits = validityPtr ? loadBits(validityPtr, row, chunkRows) : lowBits(chunkRows)
+    for (; row < chunkEnd; row += 8, bits >>= 8) {
+      const at = valuesPtr + ((<usize>row) << 3)
+      if (row + 8 <= rowCount) {
+        const a = v128.andnot(f64x2.sub(loadPair<T>(at), means), missingPair(bits))
+        const b = v128.andnot(f64x2.sub(loadPair<T>(at + 16), means), missingPair(bits >> 2))
+        const c = v128.andnot(f64x2.sub(loadPair<T>(at + 32), means), missingPair(bits >> 4))
+        const d = v128.andnot(f64x2.sub(loadPair<T>(at + 48), means), missingPair(bits >> 6))
+        deviations = f64x2.add(deviations, f64x2.add(f64x2.add(a, b), f64x2.add(c, d)))
+        squares = f64x2.add(
+          squares,
+          f64x2.add(f64x2.add(f64x2.mul(a, a), f64x2.mul(b, b)), f64x2.add(f64x2.mul(c, c), f64x2.mul(d, d))),
+        )
+      } else {
+        for (let rest = bits & 0xff; rest !== 0; rest &= rest - 1) {
+          const deviation = withOther(loadNumber<T>(at + ((<usize>ctz(rest)) << 3)) - mean, 0)
+          deviations = f64x2.add(deviations, deviation)
+          squares = f64x2.add(squares, f64x2.mul(deviation, deviation))
+        }
+      }
+    }
+  }
+  return correctedSquares(addLanes(squares), addLanes(deviations), count)
+}
+
+/** Adds rows [rowStart, rowEnd) of bits, or of values that are only counted, to one bucket. */
+function addBits<T>(
+  bitsPtr: usize,
   validityPtr: usize,
   rowStart: i32,
   rowEnd: i32,
@@ -78,40 +420,14 @@ function addRows<T>(
   const presentCount = validityPtr ? countBitRange(validityPtr, rowStart, rowEnd) : rowEnd - rowStart
   if (presentCount === 0) return
   const count = <f64>presentCount
-
-  if (isFloat<T>() || sizeof<T>() === 8) {
-    // A run without gaps needs no validity.
-    const presentPtr = presentCount === rowEnd - rowStart ? <usize>0 : validityPtr
-    if (which & (WHICH_SUM | WHICH_EXTREMES | WHICH_VARIANCE)) {
-      const sum =
-        which & WHICH_EXTREMES
-          ? sumAndExtremes<T>(valuesPtr, presentPtr, rowStart, rowEnd, ptr + stride * 2, ptr + stride * 3)
-          : sumRun<T>(valuesPtr, presentPtr, rowStart, rowEnd)
-      store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
-      if (which & WHICH_VARIANCE) {
-        const mean = sum / count
-        let m2: f64 = Infinity
-        if (abs(mean) < Infinity) {
-          m2 = squaresOfRun<T>(valuesPtr, presentPtr, rowStart, rowEnd, presentCount, mean)
-        } else {
-          const least = leastOfRun<T>(valuesPtr, presentPtr, rowStart, rowEnd, 0)
-          if (!(least <= Infinity)) m2 = NaN
-        }
-        addMoments(ptr, stride, count, mean, m2)
-      }
-    }
-    if (which & WHICH_LAST) {
-      const row = presentPtr ? lastPresentRow(presentPtr, rowEnd) : rowEnd - 1
-      store<f64>(ptr + stride * 4, loadNumber<T>(valuesPtr + ((<usize>row) << 3)))
-    }
-  } else if (isBoolean<T>()) {
-    const sum = <f64>countTrue(valuesPtr, validityPtr, rowStart, rowEnd)
+  if (isBoolean<T>()) {
+    const sum = <f64>countTrue(bitsPtr, validityPtr, rowStart, rowEnd)
     if (which & WHICH_VARIANCE) addMoments(ptr, stride, count, sum / count, (sum * (count - sum)) / count)
     if (which & WHICH_SUM) store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
     if (which & WHICH_EXTREMES) addExtremes(ptr, stride, sum === count ? 1 : 0, sum > 0 ? 1 : 0)
     if (which & WHICH_LAST) {
       const row = validityPtr ? lastPresentRow(validityPtr, rowEnd) : rowEnd - 1
-      store<f64>(ptr + stride * 4, isSet(valuesPtr, row) ? 1 : 0)
+      store<f64>(ptr + stride * 4, isSet(bitsPtr, row) ? 1 : 0)
     }
   }
   store<f64>(ptr, load<f64>(ptr) + count)
@@ -141,25 +457,45 @@ function countTrue(bitsPtr: usize, validityPtr: usize, rowStart: i32, rowEnd: i3
   return count
 }
 
+/** How many of eight ascending times from ptr on are before endNs. */
+function countBefore(ptr: usize, endNs: i64): i32 {
+  const end = i64x2.splat(endNs)
+  const a = i64x2.lt_s(v128.load(ptr), end)
+  const b = i64x2.lt_s(v128.load(ptr, 16), end)
+  const c = i64x2.lt_s(v128.load(ptr, 32), end)
+  const d = i64x2.lt_s(v128.load(ptr, 48), end)
+  // Each lane that holds is -1.
+  const total = i64x2.add(i64x2.add(a, b), i64x2.add(c, d))
+  return -(<i32>(i64x2.extract_lane(total, 0) + i64x2.extract_lane(total, 1)))
+}
+
 /**
- * The first row after `row` with times[row] >= endNs, or rowCount. Most series are regular, so it is tried whether the
- * run is as long as the one before; then the search gallops from there (J. L. Bentley, A. C. Yao, An Almost Optimal
- * Algorithm for Unbounded Searching, 1976).
+ * The first row after `row` with times[row] >= endNs, or rowCount. Short runs are counted eight rows at a time, then the
+ * search gallops (J. L. Bentley, A. C. Yao, An Almost Optimal Algorithm for Unbounded Searching, 1976).
  */
 function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBefore: i32): i32 {
   // All rows before `low` are before endNs.
   let low = row + 1
-  const guess = min(row + lengthBefore, rowCount)
-  if (load<i64>(timesPtr + ((<usize>guess) << 3) - 8) < endNs) {
-    if (guess === rowCount || load<i64>(timesPtr + ((<usize>guess) << 3)) >= endNs) return guess
-    low = guess + 1
+  const near = row + lengthBefore - (lengthBefore >> 2)
+  if (lengthBefore > 16 && near < rowCount && load<i64>(timesPtr + ((<usize>near) << 3)) < endNs) low = near + 1
+  for (let step = 0; step < 4 && low + 8 <= rowCount; step++) {
+    const count = countBefore(timesPtr + ((<usize>low) << 3), endNs)
+    low += count
+    if (count < 8) return low
   }
-  let width = 1
+  let width = 8
   while (low + width <= rowCount && load<i64>(timesPtr + ((<usize>(low + width - 1)) << 3)) < endNs) {
     low += width
     width <<= 1
   }
   return lowerBoundInt64(timesPtr, low, min(low + width, rowCount), endNs)
+}
+
+/** Whether the run that begins at `row` ends at `rowEnd`: the row before is in it and the row there is not. */
+function isEndOfRun(timesPtr: usize, rowEnd: i32, rowCount: i32, endNs: i64): bool {
+  if (rowEnd >= rowCount) return false
+  const ptr = timesPtr + ((<usize>rowEnd) << 3)
+  return load<i64>(ptr - 8) < endNs && load<i64>(ptr) >= endNs
 }
 
 /** Cuts the rows into runs of one bucket each and adds them. Safe for times in any order, right for ascending ones. */
@@ -179,6 +515,8 @@ function accumulate<T>(
   const stride = (<usize>bucketCount) << 3
   let row = lowerBoundInt64(timesPtr, 0, rowCount, startNs)
   let runLength = 1
+  // How many runs in a row had that length, up to 2.
+  let regularCount = 0
   // Where the next bucket begins, and its number.
   let nextNs = startNs
   let next: i64 = 0
@@ -195,11 +533,31 @@ function accumulate<T>(
     nextNs += stepNs
     // Past the end of int64 the sum wraps below the time: the bucket is open.
     const endNs = nextNs > timeNs ? nextNs : i64.MAX_VALUE
-    const rowEnd = endOfRun(timesPtr, row, rowCount, endNs, runLength)
-    runLength = rowEnd - row
+    // In a regular series each run is as long as the one before, which the processor learns to foresee.
+    let rowEnd = row + runLength
+    if ((regularCount < 2 && runLength <= 16) || !isEndOfRun(timesPtr, rowEnd, rowCount, endNs)) {
+      rowEnd = endOfRun(timesPtr, row, rowCount, endNs, runLength)
+      regularCount = rowEnd - row === runLength ? regularCount + 1 : 0
+      runLength = rowEnd - row
+    }
+    if (isFloat<T>() || sizeof<T>() === 8) {
+      if (runLength <= 8 && row + 8 <= rowCount) {
+        const at = valuesPtr + ((<usize>row) << 3)
+        const bits = validityPtr ? loadBits(validityPtr, row, runLength) : lowBits(runLength)
+        row = rowEnd
+        if (bits === 0) continue
+        if (which & WHICH_VARIANCE) addMomentsOfFew<T>(at, bits, ptr, stride)
+        if (!addFew<T>(at, bits, ptr, stride, which)) addFewSpecial(at, bits, ptr, stride, which)
+        continue
+      }
+    }
     while (row < rowEnd) {
       const pieceEnd = min(row + PIECE_ROWS, rowEnd)
-      addRows<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+      if (isFloat<T>() || sizeof<T>() === 8) {
+        addRun<T>(valuesPtr, validityPtr, row, pieceEnd, rowCount, ptr, stride, which)
+      } else {
+        addBits<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+      }
       row = pieceEnd
     }
   }

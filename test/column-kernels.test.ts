@@ -216,9 +216,12 @@ describe('comparisons', () => {
     ]
     forRowCounts((rowCount) => {
       const values = random.list(rowCount, () => random.string())
-      const text = random.chance(0.2)
-        ? ''
-        : random.list(random.integer(1, 4), () => random.pick(['a', 'b', 'é'])).join('')
+      // Short and frequent, or a piece of a row; some pieces are longer than what is compared in one step.
+      const row = [...(values[random.integer(0, rowCount)] ?? '')]
+      const [from, to] = [random.integer(0, row.length + 1), random.integer(0, row.length + 1)]
+      const text = random.chance(0.5)
+        ? random.list(random.integer(0, 4), () => random.pick(['a', 'b', 'é'])).join('')
+        : row.slice(random.chance(0.5) ? 0 : from, random.chance(0.5) ? row.length : to).join('')
       const { offsetsPtr, bytesPtr } = columns.text(values)
       const textPtr = columns.bytes(Buffer.from(text))
       for (const { kernel, twin } of cases) {
@@ -312,10 +315,13 @@ describe('gathering', () => {
 
   /** Row numbers of a column, some of them "no row"; only those for a column without rows. */
   function randomIndexes(rowCount: number, count: number): number[] {
-    const ascending = random.chance(0.3)
+    const noRowChance = random.pick([0, 0.01, 0.1])
+    const runLength = random.pick([1, 3, 8, 30, 1000])
+    let row = 0
     return random.list(count, (index) => {
-      if (rowCount === 0 || random.chance(0.1)) return noRow
-      return ascending ? index % rowCount : random.integer(0, rowCount)
+      if (rowCount === 0 || random.chance(noRowChance)) return noRow
+      row = index % runLength === 0 ? random.integer(0, rowCount) : (row + 1) % rowCount
+      return row
     })
   }
 
