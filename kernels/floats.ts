@@ -1,4 +1,5 @@
 // Pages of float64: scaled decimals (ALP) where the values are decimals, their bits as integers where they are not.
+import { MAGIC, MAGIC_BITS, MAGIC_INTEGER_MAX } from './floats-as-integers'
 import { decodeInt64Page, encodeInt64Page, maxEncodedInt64Page } from './ints'
 import { CODEC_BITS, CODEC_DECIMALS, PAGE_COUNT_MAX } from './page-codecs'
 
@@ -9,12 +10,6 @@ const EXPONENT_USUAL: i32 = 14
 const SAMPLE_COUNT: i32 = 32
 /** An exception costs its place and its value. */
 const EXCEPTION_BYTE_LENGTH: i32 = 10
-
-/** 1.5 × 2^52: adding and subtracting it rounds a double below 2^51 to an integer, and its bits then hold that integer. */
-const MAGIC: f64 = 6755399441055744.0
-const MAGIC_BITS: i64 = 0x4338000000000000
-/** Integers beyond it do not survive MAGIC. */
-const DECIMAL_MAX: f64 = 2251799813685248.0
 
 const POWERS = memory.data<f64>([
   1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
@@ -85,7 +80,7 @@ function encodeDecimals(valuesPtr: usize, count: i32, e: i32, f: i32, targetPtr:
   const upBacks = f64x2.splat(upBack)
   const downBacks = f64x2.splat(downBack)
   const magic = f64x2.splat(MAGIC)
-  const limit = f64x2.splat(DECIMAL_MAX)
+  const limit = f64x2.splat(<f64>MAGIC_INTEGER_MAX)
   let exceptionCount = 0
   let i = 0
   for (; i + 2 <= count; i += 2) {
@@ -111,7 +106,7 @@ function encodeDecimals(valuesPtr: usize, count: i32, e: i32, f: i32, targetPtr:
     const back = (rounded - MAGIC) * upBack * downBack
     store<i64>(integersPtr + at, reinterpret<i64>(rounded) - MAGIC_BITS)
     store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>i)
-    exceptionCount += i32(!(abs(scaled) < DECIMAL_MAX && reinterpret<i64>(back) === reinterpret<i64>(value)))
+    exceptionCount += i32(!(abs(scaled) < <f64>MAGIC_INTEGER_MAX && reinterpret<i64>(back) === reinterpret<i64>(value)))
   }
   if (exceptionCount > exceptionCountMax(count)) return 0
 
@@ -271,7 +266,7 @@ function countExceptions(valuesPtr: usize, count: i32, sampleCount: i32, e: i32,
     const value = load<f64>(valuesPtr + ((<usize>((k * count) / sampleCount)) << 3))
     const scaled = value * up * down
     const back = (scaled + MAGIC - MAGIC) * upBack * downBack
-    exceptionCount += i32(!(abs(scaled) < DECIMAL_MAX && reinterpret<i64>(back) === reinterpret<i64>(value)))
+    exceptionCount += i32(!(abs(scaled) < <f64>MAGIC_INTEGER_MAX && reinterpret<i64>(back) === reinterpret<i64>(value)))
   }
   return exceptionCount
 }
