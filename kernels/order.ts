@@ -94,9 +94,6 @@ export function sortGroups(
   store<u32>(groupStartsPtr, 0)
 }
 
-/** Rows that are sorted by insertion before runs are merged. */
-const insertionRowCount: i32 = 16
-
 /**
  * Sorts permutation[rowStart..rowEnd) by times[permutation[i]], stable: rows of one time keep their order.
  *
@@ -104,8 +101,8 @@ const insertionRowCount: i32 = 16
  * permutation  u32, read and overwritten in [rowStart, rowEnd)
  * scratch      16 bytes a row of the range, 8-byte aligned
  *
- * Sorted rows cost one look. Else time (less the smallest, without common low zero bits) and place are packed into one
- * u64 where they fit, which makes every key unique and a merge a comparison of numbers; natural runs are merged.
+ * Sorted rows cost one look. Else time (less the smallest, in the coarsest unit that is exact) and row are packed into
+ * one u64 where they fit: every key is unique, a comparison is one of numbers, and a sorted key gives its row.
  */
 export function sortRowsByTime(
   timesPtr: usize,
@@ -129,26 +126,67 @@ export function sortRowsByTime(
 
   let smallest = previous
   let largest = previous
-  const first = timeOf(timesPtr, rowsPtr)
   let differing: u64 = 0
-  let descents: i32 = 0
-  previous = first
+  let isDescending = true
+  let areRowsAscending = true
+  let largestRow: u32 = 0
+  const first = timeOf(timesPtr, rowsPtr)
+  previous = i64.MAX_VALUE
   for (ptr = rowsPtr; ptr < rowsEnd; ptr += 4) {
-    const time = timeOf(timesPtr, ptr)
+    const row = load<u32>(ptr)
+    const time = load<i64>(timesPtr + ((<usize>row) << 3))
     smallest = min(smallest, time)
     largest = max(largest, time)
     differing |= <u64>(time ^ first)
-    descents += i32(time < previous)
+    isDescending = isDescending && time < previous
+    // The first row is not below 0.
+    areRowsAscending = areRowsAscending && row >= largestRow
+    largestRow = max(largestRow, row)
     previous = time
   }
+  if (isDescending) {
+    reverseRows(rowsPtr, rowsEnd)
+    return
+  }
+
+  // Rows that do not ascend would break ties: then places stand for them.
+  const lowBits = 32 - clz<u32>(areRowsAscending ? largestRow : rowCount - 1)
+  const range = <u64>largest - <u64>smallest
   // Times that agree in their low bits differ by a multiple of that power of two.
-  const shift = ctz<u64>(differing)
-  const placeBits = 32 - clz<i32>(rowCount - 1)
-  const timeBits = 64 - clz<u64>((<u64>largest - <u64>smallest) >> shift)
-  if (timeBits + placeBits <= 64) {
-    sortPacked(timesPtr, rowsPtr, rowCount, descents, smallest, shift, placeBits, scratchPtr)
-  } else {
+  let shift: u64 = ctz<u64>(differing)
+  let factor: u64 = 1
+  let timeBits = 64 - clz<u64>(range >> shift)
+  if (timeBits + lowBits > 64 && areMultiples(timesPtr, rowsPtr, rowsEnd, smallest)) {
+    shift = millisecondShift
+    factor = millisecondFactor
+    timeBits = 64 - clz<u64>((range >> shift) * factor)
+  }
+  if (timeBits + lowBits > 64) {
     sortIndirect(timesPtr, rowsPtr, rowCount, scratchPtr)
+    return
+  }
+  const otherPtr = scratchPtr + ((<usize>rowCount) << 3)
+  for (let i: i32 = 0; i < rowCount; i++) {
+    const row = load<u32>(rowsPtr + ((<usize>i) << 2))
+    const delta = load<u64>(timesPtr + ((<usize>row) << 3)) - <u64>smallest
+    const low: u64 = areRowsAscending ? row : i
+    store<u64>(scratchPtr + ((<usize>i) << 3), (((delta >> shift) * factor) << lowBits) | low)
+  }
+  // Where keys hold rows, the permutation's own place is free to count digits in.
+  const countsPtr = areRowsAscending ? rowsPtr : 0
+  const sortedPtr = sortKeys(scratchPtr, otherPtr, rowCount, <i32>lowBits, <i32>(lowBits + timeBits), countsPtr)
+  const lowMask = ((<u64>1) << lowBits) - 1
+  if (areRowsAscending) {
+    for (let i: i32 = 0; i < rowCount; i++) {
+      store<u32>(rowsPtr + ((<usize>i) << 2), <u32>(load<u64>(sortedPtr + ((<usize>i) << 3)) & lowMask))
+    }
+    return
+  }
+  const rowsCopyPtr = sortedPtr === scratchPtr ? otherPtr : scratchPtr
+  memory.copy(rowsCopyPtr, rowsPtr, (<usize>rowCount) << 2)
+  for (let i: i32 = 0; i < rowCount; i++) {
+    const place = <u32>(load<u64>(sortedPtr + ((<usize>i) << 3)) & lowMask)
+    store<u32>(rowsPtr + ((<usize>i) << 2), load<u32>(rowsCopyPtr + ((<usize>place) << 2)))
   }
 }
 
@@ -156,40 +194,145 @@ function timeOf(timesPtr: usize, rowPtr: usize): i64 {
   return load<i64>(timesPtr + ((<usize>load<u32>(rowPtr)) << 3))
 }
 
-function sortPacked(
-  timesPtr: usize,
-  rowsPtr: usize,
-  rowCount: i32,
-  descents: i32,
-  smallest: i64,
-  shift: u64,
-  placeBits: u64,
-  scratchPtr: usize,
-): void {
-  let sourcePtr = scratchPtr
-  let targetPtr = scratchPtr + ((<usize>rowCount) << 3)
-  for (let i: i32 = 0; i < rowCount; i++) {
-    const delta = <u64>timeOf(timesPtr, rowsPtr + ((<usize>i) << 2)) - <u64>smallest
-    store<u64>(sourcePtr + ((<usize>i) << 3), ((delta >> shift) << placeBits) | <u64>i)
+/** A millisecond in ns is 10^6 = 2^6 × 15625: a quotient is exact when shifted by 6 and multiplied by the inverse of 15625. */
+const millisecondShift: u64 = 6
+const millisecondFactor: u64 = ((<u64>0x790fb656) << 32) | 0x68c26139
+
+/**
+ * 1 when all times differ from the smallest by whole milliseconds. (Torbjörn Granlund, Peter Montgomery: Division by
+ * Invariant Integers using Multiplication, 1994, section 9: what is no multiple has a "quotient" above all others.)
+ */
+function areMultiples(timesPtr: usize, rowsPtr: usize, rowsEnd: usize, smallest: i64): bool {
+  for (let ptr = rowsPtr; ptr < rowsEnd; ptr += 4) {
+    const delta = <u64>timeOf(timesPtr, ptr) - <u64>smallest
+    if (rotr<u64>(delta * millisecondFactor, millisecondShift) > u64.MAX_VALUE / 1_000_000) return false
   }
-  if (descents > rowCount / insertionRowCount) {
-    for (let start: i32 = 0; start < rowCount; start += insertionRowCount) {
-      insertionSort64(sourcePtr, start, min(start + insertionRowCount, rowCount))
+  return true
+}
+
+function reverseRows(rowsPtr: usize, rowsEnd: usize): void {
+  let a = rowsPtr
+  let b = rowsEnd - 4
+  for (; a < b; a += 4, b -= 4) {
+    const row = load<u32>(a)
+    store<u32>(a, load<u32>(b))
+    store<u32>(b, row)
+  }
+}
+
+/** Runs that are merged as they are: more are found sooner by other ways. */
+const naturalRunCountMax: i32 = 8
+/** One key in so many may be late, for late keys to be sorted apart. */
+const lateShare: i32 = 8
+/** Fewer keys than this are sorted by merging, more by radix. */
+const radixRowCountMin: i32 = 256
+/** From so many keys on digits have 11 bits instead of 8. */
+const wideRadixRowCountMin: i32 = 4096
+/** Keys that are sorted by insertion before runs are merged. */
+const insertionRowCount: i32 = 16
+
+/**
+ * Sorts unique u64 keys; where low bits are all that differs, they ascend already. Uses `other` as a second place, and
+ * returns the one of the two that holds the result.
+ *
+ * lowBits, highBit  keys differ in bits [0, highBit), and sorting by bits [lowBits, highBit), stable, sorts them
+ * counts            4 bytes a key to count digits in; or 0
+ *
+ * Few ascending runs are merged. A few keys that are late (below one before them) are sorted apart and merged with the
+ * others. Else a radix sort, or a merge sort for few keys.
+ */
+function sortKeys(keysPtr: usize, otherPtr: usize, count: i32, lowBits: i32, highBit: i32, countsPtr: usize): usize {
+  let descentCount: i32 = 0
+  let lateCount: i32 = 0
+  let previous: u64 = 0
+  let largest: u64 = 0
+  for (let i: i32 = 0; i < count; i++) {
+    const key = load<u64>(keysPtr + ((<usize>i) << 3))
+    descentCount += i32(key < previous)
+    lateCount += i32(key < largest)
+    largest = max(largest, key)
+    previous = key
+  }
+  if (descentCount < naturalRunCountMax) return mergeAllRuns(keysPtr, otherPtr, count)
+  if (lateCount <= count / lateShare) {
+    return sortLateKeys(keysPtr, otherPtr, count, lateCount, lowBits, highBit, countsPtr)
+  }
+  if (countsPtr !== 0 && count >= radixRowCountMin) {
+    return radixSortKeys(keysPtr, otherPtr, count, lowBits, highBit, countsPtr)
+  }
+  for (let start: i32 = 0; start < count; start += insertionRowCount) {
+    insertionSort64(keysPtr, start, min(start + insertionRowCount, count))
+  }
+  return mergeAllRuns(keysPtr, otherPtr, count)
+}
+
+function sortLateKeys(
+  keysPtr: usize,
+  otherPtr: usize,
+  count: i32,
+  lateCount: i32,
+  lowBits: i32,
+  highBit: i32,
+  countsPtr: usize,
+): usize {
+  // Late keys go to `other`, the rest move up; where the rest ends there is room for the late ones.
+  let target = keysPtr
+  let late = otherPtr
+  let largest: u64 = 0
+  for (let i: i32 = 0; i < count; i++) {
+    const key = load<u64>(keysPtr + ((<usize>i) << 3))
+    const isLate = usize(key < largest)
+    largest = max(largest, key)
+    store<u64>(target, key)
+    store<u64>(late, key)
+    target += (1 - isLate) << 3
+    late += isLate << 3
+  }
+  const sortedPtr = sortKeys(otherPtr, target, lateCount, lowBits, highBit, countsPtr)
+  if (sortedPtr !== target) memory.copy(target, sortedPtr, (<usize>lateCount) << 3)
+  merge64(keysPtr, target, keysPtr + ((<usize>count) << 3), otherPtr)
+  return otherPtr
+}
+
+/** Sorts by bits [lowBits, highBit), least significant digit first. */
+function radixSortKeys(
+  keysPtr: usize,
+  otherPtr: usize,
+  count: i32,
+  lowBits: i32,
+  highBit: i32,
+  countsPtr: usize,
+): usize {
+  let sourcePtr = keysPtr
+  let targetPtr = otherPtr
+  const digitBits = count >= wideRadixRowCountMin ? 11 : 8
+  const countsByteLength = (<usize>4) << digitBits
+  const digitMask = countsByteLength - 4
+  const sourceByteLength = (<usize>count) << 3
+  for (let bit = lowBits; bit < highBit; bit += digitBits) {
+    memory.fill(countsPtr, 0, countsByteLength)
+    for (let ptr = sourcePtr, end = sourcePtr + sourceByteLength; ptr < end; ptr += 8) {
+      const countPtr = countsPtr + (((<usize>(load<u64>(ptr) >> bit)) << 2) & digitMask)
+      store<u32>(countPtr, load<u32>(countPtr) + 1)
     }
-  }
-  while (mergeNaturalRuns(sourcePtr, targetPtr, rowCount) > 1) {
+    let next = targetPtr
+    for (let digit: usize = 0; digit < countsByteLength; digit += 4) {
+      const digitCount = load<u32>(countsPtr + digit)
+      store<u32>(countsPtr + digit, <u32>next)
+      next += (<usize>digitCount) << 3
+    }
+    for (let ptr = sourcePtr, end = sourcePtr + sourceByteLength; ptr < end; ptr += 8) {
+      const key = load<u64>(ptr)
+      const placePtr = countsPtr + (((<usize>(key >> bit)) << 2) & digitMask)
+      const place = <usize>load<u32>(placePtr)
+      store<u64>(place, key)
+      store<u32>(placePtr, <u32>(place + 8))
+    }
     const ptr = sourcePtr
     sourcePtr = targetPtr
     targetPtr = ptr
   }
-  // One run: the last pass was a copy, and it named the target. Replace places by rows, in the free half first.
-  const rowsCopyPtr = sourcePtr
-  memory.copy(rowsCopyPtr, rowsPtr, (<usize>rowCount) << 2)
-  const placeMask = ((<u64>1) << placeBits) - 1
-  for (let i: i32 = 0; i < rowCount; i++) {
-    const place = <u32>(load<u64>(targetPtr + ((<usize>i) << 3)) & placeMask)
-    store<u32>(rowsPtr + ((<usize>i) << 2), load<u32>(rowsCopyPtr + ((<usize>place) << 2)))
-  }
+  return sourcePtr
 }
 
 function insertionSort64(keysPtr: usize, start: i32, end: i32): void {
@@ -215,28 +358,58 @@ function runEnd64(ptr: usize, end: usize): usize {
   return ptr
 }
 
-/** Merges neighbouring runs of source, two at a time, into target. Returns the number of runs that target has. */
-function mergeNaturalRuns(sourcePtr: usize, targetPtr: usize, rowCount: i32): i32 {
-  const end = sourcePtr + ((<usize>rowCount) << 3)
-  let runCount: i32 = 0
-  let ptr = sourcePtr
-  while (ptr < end) {
-    const aEnd = runEnd64(ptr, end)
-    const bEnd = runEnd64(aEnd, end)
-    merge64(ptr, aEnd, bEnd, targetPtr + (ptr - sourcePtr))
-    ptr = bEnd
-    runCount++
+/** Merges neighbouring ascending runs, two at a time, until there is one. Returns the place that holds it. */
+function mergeAllRuns(keysPtr: usize, otherPtr: usize, count: i32): usize {
+  let sourcePtr = keysPtr
+  let targetPtr = otherPtr
+  while (true) {
+    const end = sourcePtr + ((<usize>count) << 3)
+    let ptr = runEnd64(sourcePtr, end)
+    if (ptr === end) return sourcePtr
+    ptr = sourcePtr
+    while (ptr < end) {
+      const aEnd = runEnd64(ptr, end)
+      const bEnd = runEnd64(aEnd, end)
+      merge64(ptr, aEnd, bEnd, targetPtr + (ptr - sourcePtr))
+      ptr = bEnd
+    }
+    ptr = sourcePtr
+    sourcePtr = targetPtr
+    targetPtr = ptr
   }
-  return runCount
 }
 
-/** Merges [aPtr, bPtr) and [bPtr, bEnd), unique keys. */
+/** Bytes of keys that are copied or merged in one step of merge64. */
+const stepByteLength64: usize = 16 << 3
+
+/**
+ * Merges the sorted keys [aPtr, bPtr) and [bPtr, bEnd), all unique. 16 keys at a time are copied when the other run has
+ * nothing between them, else merged one by one without a branch on keys: which run comes next is a coin toss.
+ */
 function merge64(aPtr: usize, bPtr: usize, bEnd: usize, targetPtr: usize): void {
   const aEnd = bPtr
+  while (aPtr + stepByteLength64 <= aEnd && bPtr + stepByteLength64 <= bEnd) {
+    if (load<u64>(aPtr + stepByteLength64 - 8) < load<u64>(bPtr)) {
+      copyStep64(aPtr, targetPtr)
+      aPtr += stepByteLength64
+    } else if (load<u64>(bPtr + stepByteLength64 - 8) < load<u64>(aPtr)) {
+      copyStep64(bPtr, targetPtr)
+      bPtr += stepByteLength64
+    } else {
+      for (let i: usize = 0; i < stepByteLength64; i += 8) {
+        const a = load<u64>(aPtr)
+        const b = load<u64>(bPtr)
+        const takesB = usize(b < a)
+        store<u64>(targetPtr + i, takesB ? b : a)
+        aPtr += (1 - takesB) << 3
+        bPtr += takesB << 3
+      }
+    }
+    targetPtr += stepByteLength64
+  }
   while (aPtr < aEnd && bPtr < bEnd) {
     const a = load<u64>(aPtr)
     const b = load<u64>(bPtr)
-    // No branch on the keys: which run comes next is a coin toss.
     const takesB = usize(b < a)
     store<u64>(targetPtr, takesB ? b : a)
     aPtr += (1 - takesB) << 3
@@ -245,6 +418,13 @@ function merge64(aPtr: usize, bPtr: usize, bEnd: usize, targetPtr: usize): void 
   }
   memory.copy(targetPtr, aPtr, aEnd - aPtr)
   memory.copy(targetPtr + (aEnd - aPtr), bPtr, bEnd - bPtr)
+}
+
+function copyStep64(sourcePtr: usize, targetPtr: usize): void {
+  for (let i: usize = 0; i < stepByteLength64; i += 32) {
+    v128.store(targetPtr + i, v128.load(sourcePtr + i))
+    v128.store(targetPtr + i, v128.load(sourcePtr + i, 16), 16)
+  }
 }
 
 /** For times too far apart to be packed: a merge sort of places, from runs of one row on. */
@@ -423,42 +603,44 @@ export function gatherGroupTimes(
   }
 }
 
+// One cell for every group of rows. A group's rows are rows of one time, oldest source first. Most groups have one row or
+// two, one of each of two sources, and whether a cell is missing is anybody's guess: so two rows are looked at without
+// a branch, and the rest only where both are missing.
+
 const noRow: u32 = 0xffffffff
 
-function isPresent(validityPtr: usize, row: u32): bool {
-  return ((load<u8>(validityPtr + (<usize>row >> 3)) >> <u8>(row & 7)) & 1) !== 0
+function presentBit(validityPtr: usize, row: u32): u32 {
+  return (<u32>load<u8>(validityPtr + (<usize>row >> 3)) >> (row & 7)) & 1
 }
 
-/** The row whose cell counts among permutation[start..end): the last that is present, or the first; noRow if none is. */
-function winnerOf(validityPtr: usize, permutationPtr: usize, start: u32, end: u32, newest: i32): u32 {
-  if (validityPtr === 0) return load<u32>(permutationPtr + ((<usize>(newest ? end - 1 : start)) << 2))
-  if (newest) {
-    for (let place = end; place > start; place--) {
-      const row = load<u32>(permutationPtr + ((<usize>place) << 2) - 4)
-      if (isPresent(validityPtr, row)) return row
-    }
-  } else {
-    for (let place = start; place < end; place++) {
-      const row = load<u32>(permutationPtr + ((<usize>place) << 2))
-      if (isPresent(validityPtr, row)) return row
-    }
+/** The row that counts among permutation[start..end), by looking at one after the other; noRow when none is present. */
+function searchRow(validityPtr: usize, permutationPtr: usize, start: u32, end: u32, newest: i32): u32 {
+  for (let i: u32 = 0; i < end - start; i++) {
+    const row = load<u32>(permutationPtr + ((<usize>(newest ? end - 1 - i : start + i)) << 2))
+    if (presentBit(validityPtr, row)) return row
   }
   return noRow
 }
 
-/** Clears a bitmap of rowCount rows, also the bits behind the last row in its last byte. */
-function clearBits(bitsPtr: usize, rowCount: i32): void {
-  memory.fill(bitsPtr, 0, (<usize>rowCount + 7) >> 3)
-}
-
-function setBit(bitsPtr: usize, row: i32): void {
-  const ptr = bitsPtr + (<usize>row >> 3)
-  store<u8>(ptr, load<u8>(ptr) | ((<u8>1) << (<u8>row & 7)))
+/** The row that counts among permutation[start..end), not empty. Returns row and, in bit 32, whether it is present. */
+function winnerOf(validityPtr: usize, permutationPtr: usize, start: u32, end: u32, newest: i32): u64 {
+  const last = end - 1
+  const firstRow = load<u32>(permutationPtr + ((<usize>(newest ? last : start)) << 2))
+  if (validityPtr === 0) return ((<u64>1) << 32) | firstRow
+  const secondPlace = newest ? last - u32(last !== start) : start + u32(last !== start)
+  const secondRow = load<u32>(permutationPtr + ((<usize>secondPlace) << 2))
+  const first = presentBit(validityPtr, firstRow)
+  const isPresent = first | presentBit(validityPtr, secondRow)
+  if (isPresent === 0 && end - start > 2) {
+    const row = searchRow(validityPtr, permutationPtr, start, end, newest)
+    return row === noRow ? row : ((<u64>1) << 32) | row
+  }
+  return ((<u64>isPresent) << 32) | (secondRow ^ ((firstRow ^ secondRow) & (0 - first)))
 }
 
 /**
  * One cell for every group of rows (rows of one time, oldest source first): the last present one (newest = 1) or the
- * first present one (newest = 0) — the newest write wins, cell by cell; missing when no row of the group has one.
+ * first present one (newest = 0): the newest write wins, cell by cell; missing when no row of the group has one.
  *
  * values          8 bytes for every row that the permutation names, read only
  * validity        bitmap over the same rows, or 0: all present
@@ -478,22 +660,51 @@ export function coalesce64(
   targetPtr: usize,
   targetValidityPtr: usize,
 ): i32 {
-  if (targetValidityPtr) clearBits(targetValidityPtr, groupCount)
-  let presentCount: i32 = 0
-  let start = groupCount === 0 ? 0 : load<u32>(groupStartsPtr)
-  for (let group: i32 = 0; group < groupCount; group++) {
-    const end = load<u32>(groupStartsPtr + ((<usize>group) << 2), 4)
-    const row = winnerOf(validityPtr, permutationPtr, start, end, newest)
-    let value: u64 = 0
-    if (row !== noRow) {
-      value = load<u64>(valuesPtr + ((<usize>row) << 3))
-      presentCount++
-      if (targetValidityPtr) setBit(targetValidityPtr, group)
+  if (validityPtr === 0) {
+    const lastOf: usize = newest ? 4 : 0
+    const before: u32 = newest ? 1 : 0
+    for (let group: i32 = 0; group < groupCount; group++) {
+      const place = load<u32>(groupStartsPtr + ((<usize>group) << 2) + lastOf) - before
+      const row = load<u32>(permutationPtr + ((<usize>place) << 2))
+      store<u64>(targetPtr + ((<usize>group) << 3), load<u64>(valuesPtr + ((<usize>row) << 3)))
     }
-    store<u64>(targetPtr + ((<usize>group) << 3), value)
-    start = end
+    if (targetValidityPtr) setBits(targetValidityPtr, groupCount)
+    return groupCount
+  }
+  let presentCount: i32 = 0
+  for (let first: i32 = 0; first < groupCount; first += 8) {
+    const groupEnd = min(first + 8, groupCount)
+    let bits: u32 = 0
+    let start = load<u32>(groupStartsPtr + ((<usize>first) << 2))
+    for (let group = first; group < groupEnd; group++) {
+      // winnerOf, here without a call.
+      const end = load<u32>(groupStartsPtr + ((<usize>group) << 2), 4)
+      const last = end - 1
+      const other = u32(last !== start)
+      const firstRow = load<u32>(permutationPtr + ((<usize>(newest ? last : start)) << 2))
+      const secondRow = load<u32>(permutationPtr + ((<usize>(newest ? last - other : start + other)) << 2))
+      const isFirst = presentBit(validityPtr, firstRow)
+      let isPresent = isFirst | presentBit(validityPtr, secondRow)
+      let row = secondRow ^ ((firstRow ^ secondRow) & (0 - isFirst))
+      if (isPresent === 0 && end - start > 2) {
+        const found = searchRow(validityPtr, permutationPtr, start, end, newest)
+        isPresent = u32(found !== noRow)
+        row = isPresent ? found : row
+      }
+      store<u64>(targetPtr + ((<usize>group) << 3), load<u64>(valuesPtr + ((<usize>row) << 3)) & (0 - <u64>isPresent))
+      bits |= isPresent << (group & 7)
+      start = end
+    }
+    presentCount += popcnt(bits)
+    if (targetValidityPtr) store<u8>(targetValidityPtr + (<usize>first >> 3), <u8>bits)
   }
   return presentCount
+}
+
+/** Sets the bits of the first rowCount rows, and clears those behind in the last byte. */
+function setBits(bitsPtr: usize, rowCount: i32): void {
+  memory.fill(bitsPtr, 0xff, <usize>rowCount >> 3)
+  if (rowCount & 7) store<u8>(bitsPtr + (<usize>rowCount >> 3), ((<u8>1) << (<u8>rowCount & 7)) - 1)
 }
 
 /** coalesce64 for bools: values and target are bitmaps, target ceil(groupCount / 8) bytes. */
@@ -507,19 +718,22 @@ export function coalesceBits(
   targetPtr: usize,
   targetValidityPtr: usize,
 ): i32 {
-  if (targetValidityPtr) clearBits(targetValidityPtr, groupCount)
-  clearBits(targetPtr, groupCount)
   let presentCount: i32 = 0
-  let start = groupCount === 0 ? 0 : load<u32>(groupStartsPtr)
-  for (let group: i32 = 0; group < groupCount; group++) {
-    const end = load<u32>(groupStartsPtr + ((<usize>group) << 2), 4)
-    const row = winnerOf(validityPtr, permutationPtr, start, end, newest)
-    if (row !== noRow) {
-      presentCount++
-      if (targetValidityPtr) setBit(targetValidityPtr, group)
-      if (isPresent(valuesPtr, row)) setBit(targetPtr, group)
+  for (let first: i32 = 0; first < groupCount; first += 8) {
+    const end = min(first + 8, groupCount)
+    let bits: u32 = 0
+    let valueBits: u32 = 0
+    for (let group = first; group < end; group++) {
+      const startPtr = groupStartsPtr + ((<usize>group) << 2)
+      const winner = winnerOf(validityPtr, permutationPtr, load<u32>(startPtr), load<u32>(startPtr, 4), newest)
+      const isPresent = <u32>(winner >> 32)
+      const row = <u32>winner & (0 - isPresent)
+      bits |= isPresent << (group & 7)
+      valueBits |= (presentBit(valuesPtr, row) & isPresent) << (group & 7)
     }
-    start = end
+    presentCount += popcnt(bits)
+    store<u8>(targetPtr + (<usize>first >> 3), <u8>valueBits)
+    if (targetValidityPtr) store<u8>(targetValidityPtr + (<usize>first >> 3), <u8>bits)
   }
   return presentCount
 }
@@ -537,13 +751,13 @@ export function coalesceIndexes(
   targetIndexesPtr: usize,
 ): i32 {
   let presentCount: i32 = 0
-  let start = groupCount === 0 ? 0 : load<u32>(groupStartsPtr)
   for (let group: i32 = 0; group < groupCount; group++) {
-    const end = load<u32>(groupStartsPtr + ((<usize>group) << 2), 4)
-    const row = winnerOf(validityPtr, permutationPtr, start, end, newest)
-    presentCount += i32(row !== noRow)
-    store<u32>(targetIndexesPtr + ((<usize>group) << 2), row)
-    start = end
+    const startPtr = groupStartsPtr + ((<usize>group) << 2)
+    const winner = winnerOf(validityPtr, permutationPtr, load<u32>(startPtr), load<u32>(startPtr, 4), newest)
+    const isPresent = <u32>(winner >> 32)
+    presentCount += isPresent
+    // All ones when missing.
+    store<u32>(targetIndexesPtr + ((<usize>group) << 2), <u32>winner | (isPresent - 1))
   }
   return presentCount
 }
