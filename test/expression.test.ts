@@ -93,6 +93,7 @@ describe('the grammar', () => {
     ['x NOT IN (1)', 'NOT (x IN (1))'],
     ['x in(1)', 'x IN (1)'],
     ['a = 1', 'a == 1'],
+    ["__name__ == 'x' AND exists(`__name__`)", "_name == 'x' AND exists(_name)"],
     ['a <> 1', 'a != 1'],
     ['`min` == 3', '`min` == 3'],
     ['`a` == 3', 'a == 3'],

@@ -129,6 +129,23 @@ describe('a column', () => {
     expect(column.slice(1, 3).values()).toEqual([null, 0])
   })
 
+  test('never shows what stands below a missing cell', () => {
+    const column = Column.fromBuffers({
+      name: 'c',
+      kind: 'slice',
+      length: 2,
+      validity: Uint8Array.of(1),
+      buffers: { dtype: 'float64', values: Float64Array.of(1.5, 99) },
+    })
+    expect([column.values(), column.strings(), column.stringAt(1), column.fillerAt(1)]).toEqual([
+      [1.5, null],
+      ['1.5', ''],
+      '',
+      Number.NaN,
+    ])
+    expect(sliceColumn('c', [null, 1.5]).floats()).toEqual(Float64Array.of(0, 1.5))
+  })
+
   test('wraps views of shared memory without copying', () => {
     const memory = new SharedArrayBuffer(64)
     const values = new BigInt64Array(memory, 8, 2)

@@ -80,8 +80,8 @@ function compileValue(tree: Expression): Evaluate {
       return () => value
     }
     case 'attribute': {
-      const name = metricName(tree.name)
-      const missing = new Failure(`attribute '${tree.name}' is missing`)
+      const { name } = tree
+      const missing = new Failure(`attribute '${name}' is missing`)
       return (attribute) => attribute(name) ?? missing
     }
     case 'negate': {
@@ -107,11 +107,6 @@ function compileValue(tree: Expression): Evaluate {
     case 'or':
       return compileLabelFilter(tree)
   }
-}
-
-/** Both names of the metric are one attribute. */
-function metricName(name: string): string {
-  return name === '__name__' ? '_name' : name
 }
 
 function fails(detail: string): Evaluate {

@@ -403,7 +403,8 @@ export class ExpressionParser {
 
   #attributeOrElement(name: string): Expression {
     const lexer = this.#lexer
-    if (!lexer.takeSymbol('[')) return this.#built({ kind: 'attribute', name }, 0)
+    // Two names of one thing, the metric: after this there is one.
+    if (!lexer.takeSymbol('[')) return this.#built({ kind: 'attribute', name: name === '__name__' ? '_name' : name }, 0)
     const index = this.parseExpression()
     let height = this.#height
     let tree: Expression = { kind: 'element', array: name, index }

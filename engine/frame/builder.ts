@@ -209,7 +209,7 @@ function unsupported(dtype: ValueDType, kind: string, value: unknown): FramesErr
   return new FramesError('VALUE_TYPE', `unsupported type for ${dtype} ${kind} column - ${typeNameOf(value)}`)
 }
 
-/** Lays cells out in buffers. Unset cells are 0, NaN, '' or false and present; null cells the same and missing. */
+/** Lays cells out in buffers. Unset cells are 0, NaN, '' or false and present; null cells are missing, 0 below. */
 export function columnOfCells(name: string, dtype: ValueDType, cells: readonly (Cell | undefined)[]): Column {
   let validity: Uint8Array | null = null
   cells.forEach((cell, row) => {
@@ -226,7 +226,7 @@ function layOut(dtype: ValueDType, cells: readonly (Cell | undefined)[]): Column
     case 'time':
       return { dtype, values: BigInt64Array.from(cells, (cell) => (typeof cell === 'bigint' ? cell : 0n)) }
     case 'float64':
-      return { dtype, values: Float64Array.from(cells, (cell) => (typeof cell === 'number' ? cell : Number.NaN)) }
+      return { dtype, values: Float64Array.from(cells, floatOfCell) }
     case 'bool': {
       const values = new Uint8Array(bitmapByteLength(cells.length))
       cells.forEach((cell, row) => {
@@ -237,6 +237,11 @@ function layOut(dtype: ValueDType, cells: readonly (Cell | undefined)[]): Column
     case 'string':
       return layOutStrings(cells)
   }
+}
+
+function floatOfCell(cell: Cell | undefined): number {
+  if (cell === undefined) return Number.NaN
+  return typeof cell === 'number' ? cell : 0
 }
 
 function layOutStrings(cells: readonly (Cell | undefined)[]): ColumnBuffers {

@@ -3,7 +3,7 @@
 import { FramesError } from '../errors.js'
 import { bitAt, bitmapByteLength, sliceBitmap } from './bitmap.js'
 import type { DType, Value } from './dtype.js'
-import { plainFloatText, valueText } from './value-text.js'
+import { valueText } from './value-text.js'
 
 /**
  * The buffers of a column with n rows ("n" is 1 for a label: its one value stands for all rows). They may be views of any
@@ -35,6 +35,15 @@ export interface ColumnParts {
   readonly length: number
   readonly validity: Uint8Array | null
   readonly buffers: ColumnBuffers
+}
+
+const fillers: Readonly<Record<DType, Value | null>> = {
+  int64: 0n,
+  float64: Number.NaN,
+  string: '',
+  time: { timeNs: 0n },
+  bool: false,
+  null: null,
 }
 
 export class Column {
@@ -78,18 +87,21 @@ export class Column {
     return this.#isNull(row) ? null : this.#valueAt(row)
   }
 
-  /** The value of a row; where it is missing what stands in its place, null only for dtype null. */
+  /** The value of a row; 0, NaN, '', 1970 or false where it is missing; null only for dtype null. */
   fillerAt(row: number): Value | null {
     this.#checkRow(row)
-    return this.buffers.dtype === 'null' ? null : this.#valueAt(row)
+    return this.#isNull(row) ? fillers[this.dtype] : this.#valueAt(row)
   }
 
   /** All values, null where one is missing. */
   values(): (Value | null)[] {
-    return Array.from({ length: this.length }, (_, row) => (this.#isNull(row) ? null : this.#valueAt(row)))
+    return this.#each((row) => this.#valueAt(row), null)
   }
 
-  /** The int64 values; a label's repeated. Not to be written to: it may be the column's own buffer. */
+  /**
+   * The int64 values; a label's repeated. Not to be written to: it may be the column's own buffer. Here and in its like
+   * below, what stands in a missing cell is undefined.
+   */
   ints(): BigInt64Array {
     const { buffers } = this
     if (buffers.dtype !== 'int64') throw wrongDtype()
@@ -143,11 +155,10 @@ export class Column {
     return bitAt(buffers.values, this.#place(row))
   }
 
-  /** Every value as text, of whatever type: floats in plain decimal, times as RFC 3339; '' or 0 where one is missing. */
+  /** Every value as text, of whatever type: floats in plain decimal, times as RFC 3339; '' where one is missing. */
   strings(): string[] {
     if (this.buffers.dtype === 'null') throw unknownDtype()
-    if (this.kind === 'label') return new Array<string>(this.length).fill(this.#textAt(0))
-    return Array.from({ length: this.length }, (_, row) => this.#textAt(row))
+    return this.#each((row) => valueText(this.#valueAt(row), 'never'), '')
   }
 
   stringAt(row: number): string {
@@ -174,6 +185,16 @@ export class Column {
   /** The same values with other cells missing. */
   withValidity(validity: Uint8Array | null): Column {
     return Column.fromBuffers({ ...this, validity })
+  }
+
+  /** One value for each row; a label's is made once. */
+  #each<T>(make: (row: number) => T, missing: T): T[] {
+    const { length } = this
+    if (this.kind === 'slice' || this.buffers.dtype === 'null') {
+      return Array.from({ length }, (_, row) => (this.#isNull(row) ? missing : make(row)))
+    }
+    const value = make(0)
+    return Array.from({ length }, (_, row) => (this.#isNull(row) ? missing : value))
   }
 
   /** Where a row stands in the buffers. */
@@ -204,9 +225,7 @@ export class Column {
   }
 
   #textAt(row: number): string {
-    const { buffers } = this
-    if (buffers.dtype === 'float64') return plainFloatText(buffers.values[this.#place(row)])
-    return valueText(this.#valueAt(row), 'never')
+    return this.#isNull(row) ? '' : valueText(this.#valueAt(row), 'never')
   }
 
   #repeated<T extends BigInt64Array | Float64Array>(values: T): T {

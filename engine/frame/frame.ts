@@ -207,7 +207,7 @@ export function frameFromRows(
     dtype === null ? nullColumn(name, rows.length) : columnOfCells(name, dtype, cells)
   const indices = indexNames.flatMap((name) => {
     const draft = drafts.get(name)
-    return draft === undefined ? [] : [finish(name, draft).withValidity(null)]
+    return draft === undefined ? [] : [finish(name, { ...draft, cells: draft.cells.map((cell) => cell ?? undefined) })]
   })
   const isIndex = new Set(indexNames)
   const columns = Array.from(drafts).flatMap(([name, draft]) => (isIndex.has(name) ? [] : [finish(name, draft)]))
@@ -217,7 +217,7 @@ export function frameFromRows(
 /** A column under construction; it has no type before its first value. */
 interface Draft {
   dtype: ValueDType | null
-  readonly cells: Cell[]
+  readonly cells: (Cell | undefined)[]
 }
 
 function requiredDtypeOf(value: CellInput): ValueDType {
