@@ -1,6 +1,5 @@
 // The pages and segments that one job has in its scratch: least recently used ones make room for new ones.
 import type { Scratch } from '../memory/scratch.js'
-import { ScratchFull } from '../memory/scratch.js'
 
 interface Entry {
   readonly ptr: number
@@ -49,17 +48,14 @@ export class PageCache {
   }
 
   #allocate(sizeClass: number): number {
-    try {
-      return this.scratch.allocate(sizeClass)
-    } catch (error) {
-      if (!(error instanceof ScratchFull)) throw error
+    if (this.scratch.byteLengthFree < sizeClass) {
       for (const [key, entry] of this.#entries) {
         if (entry.epoch === this.#epoch) break
         if (entry.sizeClass !== sizeClass) continue
         this.#entries.delete(key)
         return entry.ptr
       }
-      throw error
     }
+    return this.scratch.allocate(sizeClass)
   }
 }
