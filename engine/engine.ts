@@ -16,7 +16,14 @@ import { createSharedMemory } from './memory/shared-memory.js'
 import type { SharedMemoryStatistics } from './memory/shared-memory.js'
 import type { Pool, PoolStatistics } from './pool/pool.js'
 import { openPool } from './pool/pool.js'
-import type { CreateRequest, DeleteRequest, ExecuteRequest, HistoryRequest, ReadRequest, WriteRequest } from './requests.js'
+import type {
+  CreateRequest,
+  DeleteRequest,
+  ExecuteRequest,
+  HistoryRequest,
+  ReadRequest,
+  WriteRequest,
+} from './requests.js'
 import type { LmdbStore } from './stores/lmdb.js'
 import { openLmdbStore } from './stores/lmdb.js'
 import { openMemoryStore } from './stores/memory.js'
@@ -73,14 +80,18 @@ export class Engine implements EngineApi {
   }
 
   static async open(options: EngineOptions = {}): Promise<Engine> {
-    const report = options.report ?? ((message, error) => process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd'))
+    const report =
+      options.report ??
+      ((message, error) =>
+        process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd'))
     const memory = createSharedMemory({
       heapBase: kernelsEnd(),
       ...(options.memoryByteLength === undefined ? {} : { byteLength: options.memoryByteLength }),
     })
     const kernels = loadKernels(memory.memory)
     const dataDir = options.dataDir ?? null
-    const lmdb: LmdbStore | null = dataDir === null ? null : await openLmdbStore({ path: dataDir, memory: memory.memory })
+    const lmdb: LmdbStore | null =
+      dataDir === null ? null : await openLmdbStore({ path: dataDir, memory: memory.memory })
     const store: Store = lmdb ?? openMemoryStore()
     const pool = openPool({
       memory,
@@ -134,7 +145,11 @@ export class Engine implements EngineApi {
   }
 
   /** Writes frames and resolves when all of them are durable. */
-  async write(request: WriteRequest, frames: Frame | Iterable<Frame> | AsyncIterable<Frame>, options: CallOptions = {}): Promise<WriteResult> {
+  async write(
+    request: WriteRequest,
+    frames: Frame | Iterable<Frame> | AsyncIterable<Frame>,
+    options: CallOptions = {},
+  ): Promise<WriteResult> {
     const session = await this.openWrite(request, options)
     try {
       if (frames instanceof Frame) await session.add(frames)
@@ -204,7 +219,10 @@ export class Engine implements EngineApi {
 
   // biome-ignore lint/correctness/useYield: the history comes with its own backend; until then every call is an error
   async *historyEncoded(_request: HistoryRequest): AsyncGenerator<Uint8Array> {
-    throw new FramesError('NOT_IN_THIS_VERSION', 'history server was not initialized properly: the history is not available in this version')
+    throw new FramesError(
+      'NOT_IN_THIS_VERSION',
+      'history server was not initialized properly: the history is not available in this version',
+    )
   }
 
   statistics(): EngineStatistics {

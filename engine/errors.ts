@@ -41,6 +41,10 @@ export const errorCodes = {
   TABLE_NOT_FOUND: { kind: 'not-found', fix: 'Create the table first' },
   TABLE_EXISTS: { kind: 'already-exists', fix: 'Delete the table first, or pass if_exists=IGNORE' },
   HISTORY_OFF: { kind: 'precondition', fix: 'Take disableHistory out of the configuration' },
+  DUPLICATE_SAMPLE: {
+    kind: 'invalid',
+    fix: "Send each sample once, or create the table with duplicates 'last' or 'first'",
+  },
   // Resources
   MEMORY_BUDGET: { kind: 'exhausted', fix: 'Send smaller requests, or raise the memory budget' },
   QUEUE_FULL: { kind: 'exhausted', fix: 'Send fewer requests at once and try again' },

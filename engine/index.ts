@@ -5,7 +5,16 @@ export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSessio
 export { Engine, openEngine } from './engine.js'
 export type { ErrorCode, ErrorKind } from './errors.js'
 export { errorCodes, FramesError } from './errors.js'
-export { columnOfCells, dateOfTime, labelBuilder, labelColumn, nullColumn, sliceBuilder, sliceColumn, timeOfDate } from './frame/builder.js'
+export {
+  columnOfCells,
+  dateOfTime,
+  labelBuilder,
+  labelColumn,
+  nullColumn,
+  sliceBuilder,
+  sliceColumn,
+  timeOfDate,
+} from './frame/builder.js'
 export type { ColumnBuffers, ColumnParts } from './frame/column.js'
 export { Column } from './frame/column.js'
 export type { DType, TimeValue, Value } from './frame/dtype.js'

@@ -68,3 +68,6 @@ export const expressionLengthMax = 1 * MiB
 export const expressionNestingMax = 200
 /** Levels of an expression's tree: those who walk it recurse, and a level takes two or three stack frames. */
 export const expressionHeightMax = 500
+
+/** Decoded pages of stored blocks, while a write looks for duplicates in them. */
+export const duplicateCheckByteLength = 8 * MiB

@@ -6,7 +6,14 @@ import type { PlainFrame } from '../frame/plain.js'
 import type { Kernels } from '../kernels/kernels.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import type { Pool } from '../pool/pool.js'
-import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, WriteCounts, WriteRequest } from '../requests.js'
+import type {
+  CreateRequest,
+  DeleteRequest,
+  ExecuteRequest,
+  ReadRequest,
+  WriteCounts,
+  WriteRequest,
+} from '../requests.js'
 import type { Store } from '../stores/store.js'
 import type { InputGate } from './input-gate.js'
 

@@ -103,7 +103,8 @@ export function encodeHeader(layout: BlockLayout): Uint8Array {
  * (a damaged or newer one); the layout keeps no reference to `bytes`.
  */
 export function parseHeader(bytes: Uint8Array): BlockLayout | null {
-  if (bytes.length < headerFixedByteLength + 4 || bytes[0] !== blockMagic || bytes[1] !== blockFormatVersion) return null
+  if (bytes.length < headerFixedByteLength + 4 || bytes[0] !== blockMagic || bytes[1] !== blockFormatVersion)
+    return null
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const rowCount = view.getUint32(4, true)
   const pageCount = view.getUint32(8, true)
@@ -135,7 +136,14 @@ export function parseHeader(bytes: Uint8Array): BlockLayout | null {
     at = nameStart + nameByteLength
   }
   if (at + directoryByteLength + 4 > bytes.length) return null
-  return { rowCount, pageCount, pageStarts, segmentByteLengths, columns, directory: bytes.slice(at, at + directoryByteLength) }
+  return {
+    rowCount,
+    pageCount,
+    pageStarts,
+    segmentByteLengths,
+    columns,
+    directory: bytes.slice(at, at + directoryByteLength),
+  }
 }
 
 /** Length of a page table: all places, one byte a page that says whether it has statistics, then those, 8-byte aligned. */
@@ -161,7 +169,8 @@ export function parsePageTable(bytes: Uint8Array, pageCount: number): PageTable 
   const view = new DataView(copy.buffer)
   const column = (field: number): Uint32Array => {
     const values = new Uint32Array(pageCount)
-    for (let page = 0; page < pageCount; page++) values[page] = view.getUint32(page * pagePlaceByteLength + 4 * field, true)
+    for (let page = 0; page < pageCount; page++)
+      values[page] = view.getUint32(page * pagePlaceByteLength + 4 * field, true)
     return values
   }
   const statisticsIndexes = new Int32Array(pageCount)

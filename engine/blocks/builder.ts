@@ -226,7 +226,9 @@ export class BlockBuilder {
     }
     const pagePlaces = this.#columns.map((column) => column.pages.map((page) => place(page.byteLength)))
     if (segmentFill > segmentByteLength / 8) close()
-    const statisticsCounts = this.#columns.map((column) => column.pages.reduce((n, page) => n + (page.statisticsPtr === 0 ? 0 : 1), 0))
+    const statisticsCounts = this.#columns.map((column) =>
+      column.pages.reduce((n, page) => n + (page.statisticsPtr === 0 ? 0 : 1), 0),
+    )
     const tablePlaces = statisticsCounts.map((count) => place(pageTableByteLength(pageCount, count)))
     close()
 

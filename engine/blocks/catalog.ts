@@ -18,12 +18,18 @@ const encoder = new TextEncoder()
 
 /** A path without empty parts at its ends or inside: `/a//b/` is `a/b`. Throws INVALID_ARGUMENT when it is too long. */
 export function tablePath(text: string): string {
-  const path = text.split('/').filter((part) => part !== '').join('/')
+  const path = text
+    .split('/')
+    .filter((part) => part !== '')
+    .join('/')
   if (path === '') throw new FramesError('MISSING_PARAMETER', 'the table has no name')
   if (path.includes('\0')) throw new FramesError('INVALID_ARGUMENT', 'a table path cannot hold a NUL character')
   const byteLength = encoder.encode(path).length
   if (byteLength > tablePathByteLengthMax) {
-    throw new FramesError('INVALID_ARGUMENT', `the table path has ${byteLength} bytes; at most ${tablePathByteLengthMax} are possible`)
+    throw new FramesError(
+      'INVALID_ARGUMENT',
+      `the table path has ${byteLength} bytes; at most ${tablePathByteLengthMax} are possible`,
+    )
   }
   return path
 }
@@ -54,7 +60,8 @@ export class Catalog {
     const [value] = await this.store.read(catalogPartition, [key])
     if (value == null) return null
     const payload = unseal(key, value)
-    if (payload === null) throw new FramesError('DATA_DAMAGED', `the catalog entry of table '${shownName(name)}' is damaged`)
+    if (payload === null)
+      throw new FramesError('DATA_DAMAGED', `the catalog entry of table '${shownName(name)}' is damaged`)
     return (unpack(payload) as [partition: string])[0]
   }
 

@@ -51,17 +51,22 @@ export function encodeLive(block: LiveBlock): { key: Uint8Array; value: Uint8Arr
 export function decodeLive(key: Uint8Array, id: bigint, lastCommit: number, value: Uint8Array): LiveBlock | null {
   const payload = unseal(key, value)
   if (payload === null) return null
-  const [firstCommit, rowCount, byteLength, headerByteLength, headerCrc, segmentCount, isPacked, extent] = unpack(payload) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-    boolean,
-    Extent | null,
-  ]
-  return { id, firstCommit, lastCommit, rowCount, byteLength, headerByteLength, headerCrc, segmentCount, isPacked, extent, memory: null }
+  const [firstCommit, rowCount, byteLength, headerByteLength, headerCrc, segmentCount, isPacked, extent] = unpack(
+    payload,
+  ) as [number, number, number, number, number, number, boolean, Extent | null]
+  return {
+    id,
+    firstCommit,
+    lastCommit,
+    rowCount,
+    byteLength,
+    headerByteLength,
+    headerCrc,
+    segmentCount,
+    isPacked,
+    extent,
+    memory: null,
+  }
 }
 
 export function toSource(block: LiveBlock, values: readonly Uint8Array[] | null): BlockSource {

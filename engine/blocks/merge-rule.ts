@@ -22,4 +22,7 @@ export interface MergeStep {
  * sources: oldest first. position: null at first, then what the last step returned as `next`.
  * `release` is called when the job has ended: it gives back the shared memory that the job reads.
  */
-export type MergeRule = (sources: readonly BlockSource[], position: unknown) => { readonly job: Job; readonly release: () => void }
+export type MergeRule = (
+  sources: readonly BlockSource[],
+  position: unknown,
+) => { readonly job: Job; readonly release: () => void }

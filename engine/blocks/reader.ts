@@ -211,7 +211,8 @@ export class BlockReader {
     }
     if (call.crc32c(ptr, byteLength, 0) >>> 0 !== table.crcs[page]) fail('does not fit its checksum')
     const bitmapByteLength = alignUp8(Math.ceil(rowCount / 8)) + 8
-    const valuesByteLength = column.dtype === 'bool' ? bitmapByteLength : column.dtype === 'string' ? 4 * (rowCount + 1) : 8 * rowCount
+    const valuesByteLength =
+      column.dtype === 'bool' ? bitmapByteLength : column.dtype === 'string' ? 4 * (rowCount + 1) : 8 * rowCount
     const pagePtr = ptr + validityByteLength
     const pageByteLength = byteLength - validityByteLength
     let textByteLength = 0

@@ -33,7 +33,10 @@ export function unseal(key: Uint8Array, value: Uint8Array): Uint8Array | null {
   const stored = new DataView(value.buffer, value.byteOffset, value.byteLength).getUint32(value.length - 4, true)
   if (stored !== crcOf(key, value.subarray(0, value.length - 4))) return null
   if (value[0] !== sealedVersion) {
-    throw new FramesError('FORMAT_VERSION', `a stored value has format version ${value[0]}; this framesd reads ${sealedVersion}`)
+    throw new FramesError(
+      'FORMAT_VERSION',
+      `a stored value has format version ${value[0]}; this framesd reads ${sealedVersion}`,
+    )
   }
   return value.slice(1, value.length - 4)
 }

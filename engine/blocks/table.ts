@@ -10,7 +10,20 @@ import type { JobResult, Pool } from '../pool/pool.js'
 import type { Entry, Store } from '../stores/store.js'
 import { encodeHeader, parseHeader } from './block.js'
 import { chooseMerge, mergedRunRowCountMax, runsOf } from './compaction.js'
-import { dataKey, goneKey, headKey, keyKinds, keyNumbers, kindRange, liveKey, packedKey, schemaKey, setsKey, stageKey, versionKey } from './keys.js'
+import {
+  dataKey,
+  goneKey,
+  headKey,
+  keyKinds,
+  keyNumbers,
+  kindRange,
+  liveKey,
+  packedKey,
+  schemaKey,
+  setsKey,
+  stageKey,
+  versionKey,
+} from './keys.js'
 import type { LiveBlock } from './live-block.js'
 import { decodeLive, encodeLive, toSource } from './live-block.js'
 import type { MergeRule, MergeStep, PreparedBlock } from './merge-rule.js'
@@ -126,7 +139,8 @@ export class BlockTable {
     if (schema === null) throw new FramesError('DATA_DAMAGED', `the schema of table '${name}' is missing or damaged`)
     let version = 0
     const versionPayload = versionBytes == null ? null : unseal(versionKey, versionBytes)
-    if (versionPayload !== null) version = Number(new DataView(versionPayload.buffer, versionPayload.byteOffset).getBigUint64(0))
+    if (versionPayload !== null)
+      version = Number(new DataView(versionPayload.buffer, versionPayload.byteOffset).getBigUint64(0))
     else parts.report(`the version of table '${name}' is damaged: it is set anew`, null)
     const blocks: LiveBlock[] = []
     for await (const { key, value } of scanAll(store, partition, kindRange(keyKinds.live))) {
@@ -136,7 +150,8 @@ export class BlockTable {
         block = await rebuildLive(store, partition, id, Number(lastCommit))
         parts.report(`the live entry of block ${id} of table '${name}' is damaged`, null)
       }
-      if (block === null) throw new FramesError('DATA_DAMAGED', `block ${id} of table '${name}' has lost its live entry and its header`)
+      if (block === null)
+        throw new FramesError('DATA_DAMAGED', `block ${id} of table '${name}' has lost its live entry and its header`)
       version = Math.max(version, block.lastCommit)
       blocks.push(await withMemory(parts, partition, block))
     }
@@ -193,7 +208,10 @@ export class BlockTable {
    * Second step: makes rows durable and visible, all or nothing: a small commit as one packed value, a larger one as
    * blocks. Commits take effect in the order of these calls. `isWanted` is asked before a commit is tried again.
    */
-  async commitRows({ prepared, ids, isPacked, isSentAhead }: StagedRows, isWanted: () => boolean = () => true): Promise<void> {
+  async commitRows(
+    { prepared, ids, isPacked, isSentAhead }: StagedRows,
+    isWanted: () => boolean = () => true,
+  ): Promise<void> {
     const { bytes } = this.#parts
     await this.#commit(
       (commit) => {
@@ -252,7 +270,11 @@ export class BlockTable {
         for (let start = 0; start + 1 < runs.length && !merged; start++) {
           let end = start
           let rowCount = 0
-          while (end < runs.length && rowCount + runs[end]!.rowCount <= mergedRunRowCountMax && !this.#isBarrier(runs[end]!)) {
+          while (
+            end < runs.length &&
+            rowCount + runs[end]!.rowCount <= mergedRunRowCountMax &&
+            !this.#isBarrier(runs[end]!)
+          ) {
             rowCount += runs[end]!.rowCount
             end++
           }
@@ -307,7 +329,8 @@ export class BlockTable {
   }
 
   #assertUsable(): void {
-    if (this.#isDropped) throw new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${this.name}': the table was deleted`)
+    if (this.#isDropped)
+      throw new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${this.name}': the table was deleted`)
   }
 
   // ---- commits ------------------------------------------------------------------------------------------------------
@@ -336,7 +359,11 @@ export class BlockTable {
    * One numbered commit. `build` is called with the number each time the commit is tried; `prepared` are the blocks of
    * `added` in the same order, whose packed bytes are kept in the shared memory where there is room.
    */
-  async #commit(build: (commit: number) => Change, prepared: readonly PreparedBlock[], isWanted = () => true): Promise<void> {
+  async #commit(
+    build: (commit: number) => Change,
+    prepared: readonly PreparedBlock[],
+    isWanted = () => true,
+  ): Promise<void> {
     for (let tries = 1; ; tries++) {
       while (this.#isBroken) await this.#drained()
       this.#assertUsable()
@@ -527,7 +554,8 @@ export class BlockTable {
         for (const { release } of held) release()
       }
     } catch (error) {
-      if (error instanceof FramesError && error.code === 'DATA_DAMAGED') for (const block of inputs) this.#unreadable.add(block.id)
+      if (error instanceof FramesError && error.code === 'DATA_DAMAGED')
+        for (const block of inputs) this.#unreadable.add(block.id)
       else if (!this.#isDropped) this.#backOff()
       throw error
     } finally {
@@ -579,7 +607,10 @@ export class BlockTable {
         const payload = unseal(key, value)
         const [id] = keyNumbers(key) as [bigint]
         if (payload === null) {
-          this.#parts.report(`the mark of unused block ${id} of table '${this.name}' is damaged: its space is not given back`, null)
+          this.#parts.report(
+            `the mark of unused block ${id} of table '${this.name}' is damaged: its space is not given back`,
+            null,
+          )
           continue
         }
         const { isPacked, segmentCount } = decodeErase(payload)
@@ -590,7 +621,13 @@ export class BlockTable {
   }
 }
 
-function liveOf(block: PreparedBlock, id: bigint, firstCommit: number, lastCommit: number, isPacked: boolean): LiveBlock {
+function liveOf(
+  block: PreparedBlock,
+  id: bigint,
+  firstCommit: number,
+  lastCommit: number,
+  isPacked: boolean,
+): LiveBlock {
   return {
     id,
     firstCommit,
@@ -644,7 +681,11 @@ function decodeErase(payload: Uint8Array): { isPacked: boolean; segmentCount: nu
 }
 
 /** Every entry of a range, read in steps. */
-async function* scanAll(store: Store, partition: string, range: { start: Uint8Array; end: Uint8Array }): AsyncGenerator<Entry> {
+async function* scanAll(
+  store: Store,
+  partition: string,
+  range: { start: Uint8Array; end: Uint8Array },
+): AsyncGenerator<Entry> {
   let start = range.start
   for (;;) {
     const entries = await store.scan(partition, { start, end: range.end, limit: scanLimit })

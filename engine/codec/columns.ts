@@ -54,7 +54,16 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): Fr
       byteLength = buffers.bytes.byteLength
     } else if (buffers.dtype !== 'null') valuesPtr = lay(buffers.values)
     const validityPtr = column.validity === null ? 0 : lay(column.validity)
-    return { name: column.name, dtype: buffers.dtype, kind: column.kind, rowCount: column.length, valuesPtr, validityPtr, bytesPtr, byteLength }
+    return {
+      name: column.name,
+      dtype: buffers.dtype,
+      kind: column.kind,
+      rowCount: column.length,
+      valuesPtr,
+      validityPtr,
+      bytesPtr,
+      byteLength,
+    }
   }
   return {
     rowCount: frame.length,

@@ -65,7 +65,8 @@ function layPlain(kernels: Kernels, scratch: Scratch, { name, dtype, values }: P
 
 const format: JobHandler<FormatFrameJob, Uint8Array> = (job, { kernels }) => {
   const { index } = job
-  if (job.format === 'arrow') throw new FramesError('NOT_IN_THIS_VERSION', 'Arrow replies are not available in this version')
+  if (job.format === 'arrow')
+    throw new FramesError('NOT_IN_THIS_VERSION', 'Arrow replies are not available in this version')
   if (job.frame === null) return textEncoder.encode(job.format === 'ndjson' ? '' : index === 0 ? '[]' : ']')
   const frame = takeFrame(kernels, job.frame)
   const text = job.format === 'ndjson' ? jsonRows(frame, '\n') : (index === 0 ? '[' : ',') + jsonArrayRows(frame)

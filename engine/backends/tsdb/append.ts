@@ -14,7 +14,6 @@ import { pageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { Directory } from './directory.js'
-import { floorMs } from './directory.js'
 import type { Grouping } from './grouping.js'
 import { groupRows, labelSources } from './grouping.js'
 import { RunWriter } from './run-writer.js'
@@ -23,7 +22,9 @@ import type { MetricType, Signature } from './signature.js'
 import { conflicts, isMetricType, typeBits } from './signature.js'
 
 /** Where a frame stands: as pb.Frame bytes, or as columns that the caller laid out. */
-export type FrameInput = { readonly format: 'wire'; readonly message: Slice } | { readonly format: 'columns'; readonly frame: FrameSlice }
+export type FrameInput =
+  | { readonly format: 'wire'; readonly message: Slice }
+  | { readonly format: 'columns'; readonly frame: FrameSlice }
 
 /** Sample times are years 1970 to 2400. */
 export const timeMsMax = 13_569_465_600_000
@@ -63,10 +64,19 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
     const name = metricName ?? column.name
     if (column.dtype === 'null') continue
     if (!isMetricType(column.dtype)) {
-      throw new FramesError('INVALID_ARGUMENT', `cannot write type ${dtypeNumbers[column.dtype]} as time series value (column '${column.name}')`)
+      throw new FramesError(
+        'INVALID_ARGUMENT',
+        `cannot write type ${dtypeNumbers[column.dtype]} as time series value (column '${column.name}')`,
+      )
     }
     asAdd(() => validateMetricName(name), `column '${column.name}'`)
-    metrics.set(name, { name, dtype: column.dtype, validityPtr: column.validityPtr, decode: column.decode, textByteLength: column.textByteLength })
+    metrics.set(name, {
+      name,
+      dtype: column.dtype,
+      validityPtr: column.validityPtr,
+      decode: column.decode,
+      textByteLength: column.textByteLength,
+    })
   }
   const timesPtr = materializeTimes(kernels, scratch, indices[timeIndex]!.decode(), rowCount)
   checkTimes(kernels, scratch, timesPtr, rowCount, indices[timeIndex]!.name)
@@ -126,14 +136,20 @@ function parseColumns(frame: FrameSlice): ParsedFrame {
     textByteLength: column.byteLength,
     decode: () => column,
   })
-  return { rowCount: frame.rowCount, columns: frame.columns.map(parse), indices: frame.indices.map(parse), labels: frame.labels }
+  return {
+    rowCount: frame.rowCount,
+    columns: frame.columns.map(parse),
+    indices: frame.indices.map(parse),
+    labels: frame.labels,
+  }
 }
 
 /** The label `__name__` names the metric of a frame that has one value column. */
 function metricNameOf(labels: readonly FrameLabel[], columnCount: number): string | null {
   const label = labels.find(({ name }) => name === '__name__')
   if (label === undefined) return null
-  if (columnCount > 1) throw new FramesError('INVALID_ARGUMENT', 'label __name__ cannot be set with multi column TSDB frames')
+  if (columnCount > 1)
+    throw new FramesError('INVALID_ARGUMENT', 'label __name__ cannot be set with multi column TSDB frames')
   return valueText(label.value, 'allowed')
 }
 
@@ -142,7 +158,8 @@ function asAdd(check: () => void, where: string): void {
   try {
     check()
   } catch (error) {
-    if (error instanceof FramesError) throw new FramesError(error.code, `failed to Add: ${error.what} (${where}, row 0)`)
+    if (error instanceof FramesError)
+      throw new FramesError(error.code, `failed to Add: ${error.what} (${where}, row 0)`)
     throw error
   }
 }
@@ -184,7 +201,14 @@ export interface VisibleLabels {
 
 /** u32 a group: the number of its label set. Returns how many are not in the table yet. */
 export function findSets(kernels: Kernels, labels: VisibleLabels, grouping: Grouping, targetPtr: number): number {
-  return kernels.call.labelTableFind(labels.tablePtr, labels.setCount, grouping.keyOffsetsPtr, grouping.keyBytesPtr, grouping.groupCount, targetPtr)
+  return kernels.call.labelTableFind(
+    labels.tablePtr,
+    labels.setCount,
+    grouping.keyOffsetsPtr,
+    grouping.keyBytesPtr,
+    grouping.groupCount,
+    targetPtr,
+  )
 }
 
 /** Metric → type bits that a label set needs so that the rows of one of its groups can be stored. */
@@ -218,7 +242,8 @@ export function checkTypes(
     if (!isFull) {
       present ??= presence(kernels, frame)
       const found = new Map<string, number>()
-      for (let m = 0; m < metrics.length; m++) if (present(group, m)) found.set(metrics[m]!.name, typeBits[metrics[m]!.dtype])
+      for (let m = 0; m < metrics.length; m++)
+        if (present(group, m)) found.set(metrics[m]!.name, typeBits[metrics[m]!.dtype])
       types = found
     }
     let isMissing = false
@@ -233,20 +258,31 @@ export function checkTypes(
 }
 
 /** Whether a group has any cell of a metric; looked at row by row, because frames with gaps in new series are rare. */
-function presence(kernels: Kernels, { rowCount, grouping, metrics }: OpenFrame): (group: number, metric: number) => boolean {
+function presence(
+  kernels: Kernels,
+  { rowCount, grouping, metrics }: OpenFrame,
+): (group: number, metric: number) => boolean {
   const { u8, u32 } = kernels
   const seen = metrics.map(({ validityPtr }) => {
     if (validityPtr === 0) return null
     const groups = new Uint8Array(grouping.groupCount)
     for (let row = 0; row < rowCount; row++) {
-      if ((u8[validityPtr + (row >> 3)]! >> (row & 7)) & 1) groups[grouping.codesPtr === 0 ? 0 : u32[(grouping.codesPtr >> 2) + row]!] = 1
+      if ((u8[validityPtr + (row >> 3)]! >> (row & 7)) & 1)
+        groups[grouping.codesPtr === 0 ? 0 : u32[(grouping.codesPtr >> 2) + row]!] = 1
     }
     return groups
   })
   return (group, metric) => seen[metric] == null || seen[metric]![group] === 1
 }
 
-function typeConflict(kernels: Kernels, frame: OpenFrame, name: string, dtype: MetricType, group: number, requestKinds: ReadonlyMap<string, number>): FramesError {
+function typeConflict(
+  kernels: Kernels,
+  frame: OpenFrame,
+  name: string,
+  dtype: MetricType,
+  group: number,
+  requestKinds: ReadonlyMap<string, number>,
+): FramesError {
   const { u8, u32 } = kernels
   const { grouping, rowCount, metrics } = frame
   const { validityPtr } = metrics.find((metric) => metric.name === name)!
@@ -259,9 +295,15 @@ function typeConflict(kernels: Kernels, frame: OpenFrame, name: string, dtype: M
   const where = `(column '${name}', row ${row})`
   if (conflicts(requestKinds.get(name) ?? 0, dtype)) {
     const [from, to] = dtype === 'string' ? ['string', 'numeric'] : ['numeric', 'string']
-    return new FramesError('INVALID_ARGUMENT', `failed to Add: Cannot append ${from} type metric to ${to} type metric. ${where}`)
+    return new FramesError(
+      'INVALID_ARGUMENT',
+      `failed to Add: Cannot append ${from} type metric to ${to} type metric. ${where}`,
+    )
   }
-  return new FramesError('INVALID_ARGUMENT', `failed to ingest values of incompatible data type into metric ${name}. ${where}`)
+  return new FramesError(
+    'INVALID_ARGUMENT',
+    `failed to ingest values of incompatible data type into metric ${name}. ${where}`,
+  )
 }
 
 /** The kinds of values a frame brings, for the error text of later frames of its request. */
@@ -270,7 +312,7 @@ export function frameKinds(frame: OpenFrame): [metric: string, bits: number][] {
 }
 
 /** Row order by (set, time), with runs of rows that have one set and time. */
-interface RowOrder {
+export interface RowOrder {
   readonly directory: Directory
   /** Rows kept: distinct (set, time). */
   readonly rowCount: number
@@ -307,17 +349,30 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   const mark = scratch.mark()
   const sortPtr = scratch.allocate(16 * rowCount)
   const groupStarts = u32.slice(groupStartsPtr >> 2, (groupStartsPtr >> 2) + sets.length + 1)
-  for (let i = 0; i < sets.length; i++) call.sortRowsByTime(timesPtr, permutationPtr, groupStarts[i]!, groupStarts[i + 1]!, sortPtr)
+  for (let i = 0; i < sets.length; i++)
+    call.sortRowsByTime(timesPtr, permutationPtr, groupStarts[i]!, groupStarts[i + 1]!, sortPtr)
   scratch.release(mark)
   const runStartsPtr = scratch.allocate(4 * (rowCount + 1))
   const starts = new Uint32Array(sets.length + 1)
   let distinctCount = 0
   for (let i = 0; i < sets.length; i++) {
     starts[i] = distinctCount
-    distinctCount += call.distinctTimes(timesPtr, permutationPtr, groupStarts[i]!, groupStarts[i + 1]!, runStartsPtr + 4 * distinctCount)
+    distinctCount += call.distinctTimes(
+      timesPtr,
+      permutationPtr,
+      groupStarts[i]!,
+      groupStarts[i + 1]!,
+      runStartsPtr + 4 * distinctCount,
+    )
   }
   starts[sets.length] = distinctCount
-  return { directory: { sets, starts }, rowCount: distinctCount, permutationPtr, runStartsPtr, hasDuplicates: distinctCount < rowCount }
+  return {
+    directory: { sets, starts },
+    rowCount: distinctCount,
+    permutationPtr,
+    runStartsPtr,
+    hasDuplicates: distinctCount < rowCount,
+  }
 }
 
 /**
@@ -330,26 +385,40 @@ export function encodeFrameRows(
   work: Scratch,
   frame: OpenFrame,
   setNumbersPtr: number,
-  options: { partitionIntervalMs: number; newestWins: boolean; refuseDuplicates: boolean; isCancelled: () => boolean },
+  options: {
+    partitionIntervalMs: number
+    newestWins: boolean
+    /** Called before anything is encoded; throws to refuse the frame. */
+    check: ((order: RowOrder, sortedTimesPtr: number) => void) | null
+    isCancelled: () => boolean
+  },
 ): PreparedBlock[] {
   const { call } = kernels
   const order = orderRows(kernels, work, frame, setNumbersPtr)
-  if (order.hasDuplicates && options.refuseDuplicates) throw duplicateInFrame(kernels, frame, order)
   const { permutationPtr, runStartsPtr, rowCount } = order
   let { timesPtr } = frame
   if (permutationPtr !== 0) {
     timesPtr = work.allocate(8 * rowCount)
     call.gatherGroupTimes(frame.timesPtr, permutationPtr, runStartsPtr, rowCount, timesPtr)
   }
+  options.check?.(order, timesPtr)
   let rowByteLength = 8
-  for (const { dtype, textByteLength } of frame.metrics) rowByteLength += dtype === 'string' ? textByteLength / frame.rowCount : 8
+  for (const { dtype, textByteLength } of frame.metrics)
+    rowByteLength += dtype === 'string' ? textByteLength / frame.rowCount : 8
   const encoder = new PageEncoder(kernels, output, pageRowCountMax)
-  const writer = new RunWriter(encoder, { directory: order.directory, timesPtr }, { columnCount: frame.metrics.length, rowByteLength })
+  const writer = new RunWriter(
+    encoder,
+    { directory: order.directory, timesPtr },
+    { columnCount: frame.metrics.length, rowByteLength },
+  )
   for (const metric of frame.metrics) {
     if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')
     const mark = work.mark()
     const column = spread(kernels, work, metric.decode(), frame.rowCount)
-    writer.addColumn(metric.name, permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins))
+    writer.addColumn(
+      metric.name,
+      permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins),
+    )
     work.release(mark)
   }
   return writer.finish(options.partitionIntervalMs)
@@ -365,7 +434,8 @@ function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCoun
     const indexesPtr = scratch.allocate(4 * rowCount)
     u32.fill(0, indexesPtr >> 2, (indexesPtr >> 2) + rowCount)
     const byteLength = call.gatheredStringsByteLength(column.valuesPtr, indexesPtr, rowCount)
-    if (byteLength < 0) throw new FramesError('FRAME_TOO_LARGE', `column '${column.name}' repeats a long text ${rowCount} times`)
+    if (byteLength < 0)
+      throw new FramesError('FRAME_TOO_LARGE', `column '${column.name}' repeats a long text ${rowCount} times`)
     valuesPtr = scratch.allocate(4 * (rowCount + 1))
     const bytesPtr = scratch.allocate(byteLength)
     call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
@@ -383,7 +453,13 @@ function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCoun
 }
 
 /** The column in row order, one cell for each distinct row: the newest (or oldest) that is there. */
-function orderColumn(kernels: Kernels, scratch: Scratch, column: ColumnSlice, order: RowOrder, newestWins: boolean): ColumnSlice {
+function orderColumn(
+  kernels: Kernels,
+  scratch: Scratch,
+  column: ColumnSlice,
+  order: RowOrder,
+  newestWins: boolean,
+): ColumnSlice {
   const { call } = kernels
   const { permutationPtr, runStartsPtr, rowCount, hasDuplicates } = order
   const needsValidity = column.validityPtr !== 0
@@ -400,34 +476,42 @@ function orderColumn(kernels: Kernels, scratch: Scratch, column: ColumnSlice, or
     if (needsValidity) call.presentIndexes(indexesPtr, rowCount, validityPtr)
   } else if (column.dtype === 'bool') {
     valuesPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
-    call.coalesceBits(column.valuesPtr, column.validityPtr, permutationPtr, runStartsPtr, rowCount, newest, valuesPtr, validityPtr)
+    call.coalesceBits(
+      column.valuesPtr,
+      column.validityPtr,
+      permutationPtr,
+      runStartsPtr,
+      rowCount,
+      newest,
+      valuesPtr,
+      validityPtr,
+    )
   } else {
     valuesPtr = scratch.allocate(8 * rowCount)
     if (!needsValidity && !hasDuplicates) call.gather64(column.valuesPtr, permutationPtr, rowCount, valuesPtr)
-    else call.coalesce64(column.valuesPtr, column.validityPtr, permutationPtr, runStartsPtr, rowCount, newest, valuesPtr, validityPtr)
+    else
+      call.coalesce64(
+        column.valuesPtr,
+        column.validityPtr,
+        permutationPtr,
+        runStartsPtr,
+        rowCount,
+        newest,
+        valuesPtr,
+        validityPtr,
+      )
   }
   if (!needsValidity) validityPtr = 0
   return { ...column, rowCount, valuesPtr, validityPtr, bytesPtr }
 }
 
-function duplicateInFrame(kernels: Kernels, frame: OpenFrame, order: RowOrder): FramesError {
-  const { u32, i64 } = kernels
-  for (let run = 0; run < order.rowCount; run++) {
-    const start = u32[(order.runStartsPtr >> 2) + run]!
-    if (u32[(order.runStartsPtr >> 2) + run + 1]! - start < 2) continue
-    const row = u32[(order.permutationPtr >> 2) + start + 1]!
-    return duplicateSample(frame.metrics[0]?.name ?? '', row, i64[(frame.timesPtr >> 3) + row]!)
-  }
-  return new FramesError('INTERNAL', 'no duplicate was found')
-}
-
-/** The error of a table that refuses duplicates. */
-export function duplicateSample(metric: string, row: number, timeNs: bigint): FramesError {
-  return new FramesError('INVALID_ARGUMENT', `failed to Add: a sample of this series and time exists (column '${metric}', row ${row}, time ${floorMs(timeNs)} ms)`)
-}
-
 /** Numbers of the label sets of a frame's groups, or null when one is unknown. */
-export function knownSets(kernels: Kernels, scratch: Scratch, labels: VisibleLabels, grouping: Grouping): number | null {
+export function knownSets(
+  kernels: Kernels,
+  scratch: Scratch,
+  labels: VisibleLabels,
+  grouping: Grouping,
+): number | null {
   const targetPtr = scratch.allocate(4 * Math.max(1, grouping.groupCount))
   return findSets(kernels, labels, grouping, targetPtr) === 0 ? targetPtr : null
 }
@@ -437,4 +521,3 @@ export function setNumberOf(kernels: Kernels, setNumbersPtr: number, group: numb
   if (set === notFound) throw new FramesError('INTERNAL', 'a label set is not in the table')
   return set
 }
-

@@ -19,7 +19,9 @@ export interface Grouping {
 }
 
 /** A label: one text for all rows, or a column. */
-export type LabelSource = { readonly name: string; readonly text: string } | { readonly name: string; readonly column: ColumnSlice }
+export type LabelSource =
+  | { readonly name: string; readonly text: string }
+  | { readonly name: string; readonly column: ColumnSlice }
 
 /** The values of one label: a dictionary of texts, and which of them each row has (codesPtr 0: the first). */
 interface CodedLabel {
@@ -35,13 +37,22 @@ const encoder = new TextEncoder()
 const entryWordCount = 8
 
 /** labels: distinct names. */
-export function groupRows(kernels: Kernels, scratch: Scratch, labels: readonly LabelSource[], rowCount: number): Grouping {
+export function groupRows(
+  kernels: Kernels,
+  scratch: Scratch,
+  labels: readonly LabelSource[],
+  rowCount: number,
+): Grouping {
   const { call, u8, u32 } = kernels
   const tableCapacity = call.groupTableCapacity(rowCount)
   const tablePtr = scratch.allocate(4 * tableCapacity)
   const coded = [...labels]
     .sort((a, b) => compareBytes(encoder.encode(a.name), encoder.encode(b.name)))
-    .map((label) => ('text' in label ? constantLabel(kernels, scratch, label.name, label.text) : codeLabel(kernels, scratch, label.name, label.column, tablePtr, tableCapacity)))
+    .map((label) =>
+      'text' in label
+        ? constantLabel(kernels, scratch, label.name, label.text)
+        : codeLabel(kernels, scratch, label.name, label.column, tablePtr, tableCapacity),
+    )
 
   let codesPtr = 0
   let groupCount = rowCount === 0 ? 0 : 1
@@ -55,7 +66,17 @@ export function groupRows(kernels: Kernels, scratch: Scratch, labels: readonly L
       groupCount = label.valueCount
       firstRowsOf(kernels, codesPtr, groupCount, rowCount, firstRowsPtr)
     } else {
-      groupCount = call.combineCodes(codesPtr, groupCount, label.codesPtr, label.valueCount, rowCount, codesPtr, firstRowsPtr, tablePtr, tableCapacity)
+      groupCount = call.combineCodes(
+        codesPtr,
+        groupCount,
+        label.codesPtr,
+        label.valueCount,
+        rowCount,
+        codesPtr,
+        firstRowsPtr,
+        tablePtr,
+        tableCapacity,
+      )
     }
   }
 
@@ -74,7 +95,13 @@ export function groupRows(kernels: Kernels, scratch: Scratch, labels: readonly L
 }
 
 /** Codes stand in order of first appearance, so the first row of code k comes after that of code k - 1. */
-function firstRowsOf(kernels: Kernels, codesPtr: number, groupCount: number, rowCount: number, targetPtr: number): void {
+function firstRowsOf(
+  kernels: Kernels,
+  codesPtr: number,
+  groupCount: number,
+  rowCount: number,
+  targetPtr: number,
+): void {
   const { u32 } = kernels
   let next = 0
   for (let row = 0; row < rowCount && next < groupCount; row++) {
@@ -86,7 +113,14 @@ function constantLabel(kernels: Kernels, scratch: Scratch, name: string, text: s
   return { name, codesPtr: 0, valueCount: 1, ...writeTexts(kernels, scratch, [text]) }
 }
 
-function codeLabel(kernels: Kernels, scratch: Scratch, name: string, column: ColumnSlice, tablePtr: number, tableCapacity: number): CodedLabel {
+function codeLabel(
+  kernels: Kernels,
+  scratch: Scratch,
+  name: string,
+  column: ColumnSlice,
+  tablePtr: number,
+  tableCapacity: number,
+): CodedLabel {
   const { call, u32 } = kernels
   const { dtype, rowCount, valuesPtr, bytesPtr } = column
   if (column.kind === 'label' || rowCount <= 1) {
@@ -96,7 +130,8 @@ function codeLabel(kernels: Kernels, scratch: Scratch, name: string, column: Col
   const codesPtr = scratch.allocate(4 * rowCount)
   const firstRowsPtr = scratch.allocate(4 * rowCount)
   let valueCount: number
-  if (dtype === 'string') valueCount = call.dictionaryStrings(valuesPtr, bytesPtr, rowCount, codesPtr, firstRowsPtr, tablePtr, tableCapacity)
+  if (dtype === 'string')
+    valueCount = call.dictionaryStrings(valuesPtr, bytesPtr, rowCount, codesPtr, firstRowsPtr, tablePtr, tableCapacity)
   else if (dtype === 'bool') valueCount = call.dictionaryBits(valuesPtr, rowCount, codesPtr, firstRowsPtr)
   else valueCount = call.dictionary64(valuesPtr, rowCount, codesPtr, firstRowsPtr, tablePtr, tableCapacity)
   if (dtype === 'string') {
@@ -111,7 +146,11 @@ function codeLabel(kernels: Kernels, scratch: Scratch, name: string, column: Col
   return { name, codesPtr: valueCount > 1 ? codesPtr : 0, valueCount, ...writeTexts(kernels, scratch, texts) }
 }
 
-function writeTexts(kernels: Kernels, scratch: Scratch, texts: readonly string[]): { offsetsPtr: number; bytesPtr: number } {
+function writeTexts(
+  kernels: Kernels,
+  scratch: Scratch,
+  texts: readonly string[],
+): { offsetsPtr: number; bytesPtr: number } {
   const { u8, u32 } = kernels
   const encoded = texts.map((text) => encoder.encode(text))
   const offsetsPtr = scratch.allocate(4 * (texts.length + 1))
@@ -150,7 +189,11 @@ function compareBytes(a: Uint8Array, b: Uint8Array): number {
 }
 
 /** Labels of the frame's map win over index columns of the same name; of equal index names the last counts. */
-export function labelSources(indices: readonly ColumnSlice[], frameLabels: readonly FrameLabel[], textOf: (label: FrameLabel) => string): LabelSource[] {
+export function labelSources(
+  indices: readonly ColumnSlice[],
+  frameLabels: readonly FrameLabel[],
+  textOf: (label: FrameLabel) => string,
+): LabelSource[] {
   const byName = new Map<string, LabelSource>()
   for (const column of indices) byName.set(column.name, { name: column.name, column })
   for (const label of frameLabels) byName.set(label.name, { name: label.name, text: textOf(label) })

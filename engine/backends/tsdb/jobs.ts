@@ -2,20 +2,24 @@
 import { unpack, pack } from 'msgpackr'
 import type { MergeStep, PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BlockSource } from '../../blocks/reader.js'
+import { BlockIo } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
+import { duplicateCheckByteLength } from '../../limits.js'
 import { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { JobHandler, WorkerContext } from '../../pool/context.js'
-import type { Job } from '../../pool/job.js'
+import type { Job, SentJob } from '../../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../../stores/store.js'
-import type { FrameInput } from './append.js'
+import type { FrameInput, OpenFrame, RowOrder } from './append.js'
 import { checkTypes, encodeFrameRows, frameKinds, knownSets, openFrame, setNumberOf } from './append.js'
+import { refuseDuplicatesInFrame, refuseStoredDuplicates } from './duplicates.js'
 import type { MergePosition } from './merge.js'
 import { mergeRuns } from './merge.js'
 import type { ReadPlan } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan.js'
 import { scanSets } from './scan.js'
+import { SeriesReader } from './series-reader.js'
 import type { Selection } from './select.js'
 import { labelsOf, selectSets } from './select.js'
 import type { Signature, SignatureMessage } from './signature.js'
@@ -24,6 +28,8 @@ import type { DuplicatePolicy } from './schema.js'
 
 /** A table's label sets as a job sees them; the memory stays where it is until the job has ended. */
 export interface LabelView {
+  /** Names these label sets: number n stands for the same labels wherever the id is the same. */
+  readonly id: string
   readonly tablePtr: number
   /** Sets below this number may be used. */
   readonly setCount: number
@@ -47,6 +53,13 @@ export interface IngestJob extends Job {
   readonly labels: LabelView
   readonly partitionIntervalMs: number
   readonly duplicates: DuplicatePolicy
+  /** duplicates 'error': what is stored, to look for duplicates in. */
+  readonly stored: {
+    readonly sources: readonly BlockSource[]
+    readonly partition: string
+    readonly tableName: string
+    readonly access: WorkerAccess
+  } | null
   /** Metric → type bits of the request's earlier frames. */
   readonly requestKinds: readonly (readonly [metric: string, bits: number])[]
 }
@@ -55,7 +68,12 @@ export type IngestResult =
   | { readonly status: 'empty' }
   /** A label set, a metric or a type is new: it must be registered first. */
   | { readonly status: 'unregistered' }
-  | { readonly status: 'rows'; readonly blocks: readonly PreparedBlock[]; readonly rowCount: number; readonly kinds: readonly [metric: string, bits: number][] }
+  | {
+      readonly status: 'rows'
+      readonly blocks: readonly PreparedBlock[]
+      readonly rowCount: number
+      readonly kinds: readonly [metric: string, bits: number][]
+    }
 
 export interface RegisterJob extends Job {
   readonly kind: 'tsdb.register'
@@ -85,7 +103,12 @@ export interface LoadLabelsJob extends Job {
 
 export type LoadLabelsResult =
   | { readonly status: 'grow'; readonly setCount: number; readonly keyByteLength: number }
-  | { readonly status: 'loaded'; readonly setCount: number; readonly signatures: readonly SignatureMessage[]; readonly changes: Uint32Array }
+  | {
+      readonly status: 'loaded'
+      readonly setCount: number
+      readonly signatures: readonly SignatureMessage[]
+      readonly changes: Uint32Array
+    }
 
 export interface CopyLabelsJob extends Job {
   readonly kind: 'tsdb.copyLabels'
@@ -182,10 +205,41 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   const blocks = encodeFrameRows(kernels, output, work, frame, setsPtr, {
     partitionIntervalMs: job.partitionIntervalMs,
     newestWins: job.duplicates !== 'first',
-    refuseDuplicates: job.duplicates === 'error',
+    check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
     isCancelled: () => context.isCancelled(job),
   })
   return { status: 'rows', blocks, rowCount: frame.rowCount, kinds: frameKinds(frame) }
+}
+
+/** For tables that refuse duplicates. The reader's memory is given back with the check. */
+function duplicateCheck(
+  job: SentJob<IngestJob>,
+  context: WorkerContext,
+  work: Scratch,
+  frame: OpenFrame,
+  signatureOf: (set: number) => Signature,
+): (order: RowOrder, sortedTimesPtr: number) => void {
+  const { kernels } = context
+  return (order, sortedTimesPtr) => {
+    refuseDuplicatesInFrame(kernels, frame, order)
+    const { sources, partition, tableName, access } = job.stored!
+    if (sources.length === 0) return
+    const mark = work.mark()
+    const [cache, temporary] = new Scratch({
+      byteOffset: work.allocate(duplicateCheckByteLength),
+      byteLength: duplicateCheckByteLength,
+    }).split([0.6, 0.4]) as [Scratch, Scratch]
+    const io = new BlockIo(kernels, cache, storeReader(context, access), partition, tableName)
+    refuseStoredDuplicates(
+      kernels,
+      frame,
+      order,
+      sortedTimesPtr,
+      new SeriesReader(io, temporary, sources, true),
+      signatureOf,
+    )
+    work.release(mark)
+  }
 }
 
 /** New label sets of one stored value. */
@@ -209,13 +263,21 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
   const { labels } = job
   const { tablePtr } = labels
   const countBefore = call.labelTableCount(tablePtr)
-  const unchanged: RegisterResult = { status: 'registered', payloads: [], setCount: countBefore, signatures: [], changes: new Uint32Array(0) }
+  const unchanged: RegisterResult = {
+    status: 'registered',
+    payloads: [],
+    setCount: countBefore,
+    signatures: [],
+    changes: new Uint32Array(0),
+  }
   if (frame === null) return unchanged
   const { grouping } = frame
   const setsPtr = work.allocate(4 * grouping.groupCount)
 
   // A type that does not fit is refused before anything changes; sets that are new have no types.
-  const text = new TextDecoder().decode(u8.slice(labels.signatures.byteOffset, labels.signatures.byteOffset + labels.signatures.byteLength))
+  const text = new TextDecoder().decode(
+    u8.slice(labels.signatures.byteOffset, labels.signatures.byteOffset + labels.signatures.byteLength),
+  )
   const signatures = Signatures.of(JSON.parse(text) as SignatureMessage[])
   const signatureCountBefore = signatures.list.length
   call.labelTableFind(tablePtr, countBefore, grouping.keyOffsetsPtr, grouping.keyBytesPtr, grouping.groupCount, setsPtr)
@@ -224,12 +286,28 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     return set < countBefore ? call.labelTableSignature(tablePtr, set) : 0
   }
   const wanted: { group: number; types: ReadonlyMap<string, number> }[] = []
-  checkTypes(kernels, frame, (group) => signatures.list[numberOf(group)]!, (group, types) => wanted.push({ group, types }), new Map(job.requestKinds))
+  checkTypes(
+    kernels,
+    frame,
+    (group) => signatures.list[numberOf(group)]!,
+    (group, types) => wanted.push({ group, types }),
+    new Map(job.requestKinds),
+  )
 
-  const added = call.labelTableInsert(tablePtr, grouping.keyOffsetsPtr, grouping.keyBytesPtr, grouping.groupCount, setsPtr)
+  const added = call.labelTableInsert(
+    tablePtr,
+    grouping.keyOffsetsPtr,
+    grouping.keyBytesPtr,
+    grouping.groupCount,
+    setsPtr,
+  )
   if (added < 0) {
     const keyByteLength = u32[(grouping.keyOffsetsPtr >> 2) + grouping.groupCount]!
-    return { status: 'grow', setCount: countBefore + grouping.groupCount, keyByteLength: call.labelTableKeyBytesUsed(tablePtr) + keyByteLength }
+    return {
+      status: 'grow',
+      setCount: countBefore + grouping.groupCount,
+      keyByteLength: call.labelTableKeyBytesUsed(tablePtr) + keyByteLength,
+    }
   }
   // Several groups may be one set (0.0 and -0.0 have one text); the caller writes the numbers into the table.
   const numbers = new Map<number, number>()
@@ -249,7 +327,13 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     for (let i = 0; i < count; i++) offsets.push(offsets[i]! + call.labelTableKeyByteLength(tablePtr, first + i))
     const keysPtr = count === 0 ? 0 : call.labelTableKeyPtr(tablePtr, first)
     const isFirst = payloads.length === 0
-    const payload: SetsPayload = [first, offsets, u8.slice(keysPtr, keysPtr + offsets[count]!), isFirst ? newSignatures : [], isFirst ? [...changes] : []]
+    const payload: SetsPayload = [
+      first,
+      offsets,
+      u8.slice(keysPtr, keysPtr + offsets[count]!),
+      isFirst ? newSignatures : [],
+      isFirst ? [...changes] : [],
+    ]
     payloads.push(pack(payload))
   }
   return { status: 'registered', payloads, setCount: countAfter, signatures: newSignatures, changes }
@@ -268,7 +352,11 @@ const loadLabels: JobHandler<LoadLabelsJob, LoadLabelsResult> = (job, { kernels 
     u32.set(keyOffsets, offsetsPtr >> 2)
     u8.set(keys, keysPtr)
     if (call.labelTableInsert(tablePtr, offsetsPtr, keysPtr, count, setsPtr) < 0) {
-      return { status: 'grow', setCount: call.labelTableCount(tablePtr) + count, keyByteLength: call.labelTableKeyBytesUsed(tablePtr) + keys.length }
+      return {
+        status: 'grow',
+        setCount: call.labelTableCount(tablePtr) + count,
+        keyByteLength: call.labelTableKeyBytesUsed(tablePtr) + keys.length,
+      }
     }
   }
   return { status: 'loaded', setCount: call.labelTableCount(tablePtr), signatures, changes: Uint32Array.from(changes) }
@@ -276,7 +364,8 @@ const loadLabels: JobHandler<LoadLabelsJob, LoadLabelsResult> = (job, { kernels 
 
 const copyLabels: JobHandler<CopyLabelsJob, null> = (job, { kernels }) => {
   kernels.call.initLabelTable(job.toPtr, job.setCapacity, job.keyByteCapacity)
-  if (job.fromPtr !== 0 && kernels.call.copyLabelTable(job.fromPtr, job.toPtr) < 0) throw new RangeError('the new label table is too small')
+  if (job.fromPtr !== 0 && kernels.call.copyLabelTable(job.fromPtr, job.toPtr) < 0)
+    throw new RangeError('the new label table is too small')
   return null
 }
 
@@ -291,7 +380,9 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   return scanSets(kernels, new Scratch(job.scratch), storeReader(context, job.access), {
     ...job,
     setCount: sets.length,
-    setAt: (index) => ({ set: sets[index]!, labels: labelsOf(kernels, job.labels.tablePtr, sets[index]!), signature: signatureAt(sets[index]!) }),
+    labelsId: job.labels.id,
+    setAt: (index) => ({ set: sets[index]!, signature: signatureAt(sets[index]!) }),
+    labelsOf: (set) => labelsOf(kernels, job.labels.tablePtr, set),
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })

@@ -1,6 +1,7 @@
 // The label sets of one table, on the main thread: who may look at them, and how new ones come in. The sets themselves
 // stand in the shared memory (kernels/labels.ts); only jobs read and write them there.
 import { assert } from '../../assert.js'
+import { Turn } from '../turn.js'
 import { unseal } from '../../blocks/sealed.js'
 import { BlockTable } from '../../blocks/table.js'
 import { FramesError } from '../../errors.js'
@@ -47,7 +48,7 @@ export class LabelSets {
   /** Sets that writers may use; their entries are stored, or on their way before anything that needs them. */
   #setCount = 0
   /** One registration at a time. */
-  #turn: Promise<void> = Promise.resolve()
+  readonly #turn = new Turn()
   #isClosed = false
   /** Set when memory may hold sets that were not stored: the owner loads the table anew. */
   #isStale = false
@@ -85,7 +86,8 @@ export class LabelSets {
   /** All metrics with their type bits, over all label sets. */
   metrics(): Map<string, number> {
     const all = new Map<string, number>()
-    for (const signature of this.#signatureMessages) for (const [name, bits] of signature) all.set(name, (all.get(name) ?? 0) | bits)
+    for (const signature of this.#signatureMessages)
+      for (const [name, bits] of signature) all.set(name, (all.get(name) ?? 0) | bits)
     return all
   }
 
@@ -101,6 +103,7 @@ export class LabelSets {
     signatures.holderCount++
     return {
       view: {
+        id: this.#id,
         tablePtr: table.slice.byteOffset,
         setCount: this.#setCount,
         signaturesId: `${this.#id}:${this.#signatureMessages.length}`,
@@ -117,21 +120,17 @@ export class LabelSets {
    * Takes the turn and registers what is new in a frame. `job` is given a view and must be a register job; `store` is
    * called with the entries to make durable, before this resolves, and must submit them at once.
    */
-  async register(runJob: (view: LabelView) => Promise<RegisterResult>, store: (entries: readonly Entry[]) => Promise<void>): Promise<void> {
-    const before = this.#turn
-    let end!: () => void
-    this.#turn = new Promise((resolve) => {
-      end = resolve
-    })
-    await before
-    try {
-      await this.#register(runJob, store)
-    } finally {
-      end()
-    }
+  async register(
+    runJob: (view: LabelView) => Promise<RegisterResult>,
+    store: (entries: readonly Entry[]) => Promise<void>,
+  ): Promise<void> {
+    await this.#turn.run(() => this.#register(runJob, store))
   }
 
-  async #register(runJob: (view: LabelView) => Promise<RegisterResult>, store: (entries: readonly Entry[]) => Promise<void>): Promise<void> {
+  async #register(
+    runJob: (view: LabelView) => Promise<RegisterResult>,
+    store: (entries: readonly Entry[]) => Promise<void>,
+  ): Promise<void> {
     for (;;) {
       if (this.#isStale || this.#isClosed) throw new FramesError('VIEW_OUTDATED', 'the label sets are read again')
       const handle = this.acquire()
@@ -161,14 +160,23 @@ export class LabelSets {
 
   #nextEntry = 0
 
-  #apply({ setCount, signatures, changes }: { setCount: number; signatures: readonly SignatureMessage[]; changes: Uint32Array }): void {
+  #apply({
+    setCount,
+    signatures,
+    changes,
+  }: {
+    setCount: number
+    signatures: readonly SignatureMessage[]
+    changes: Uint32Array
+  }): void {
     const { call } = this.#parts.kernels
     this.#setCount = setCount
     if (signatures.length > 0) {
       this.#signatureMessages = [...this.#signatureMessages, ...signatures]
       this.#writeSignatures()
     }
-    for (let i = 0; i < changes.length; i += 2) call.setLabelTableSignature(this.#table.slice.byteOffset, changes[i]!, changes[i + 1]!)
+    for (let i = 0; i < changes.length; i += 2)
+      call.setLabelTableSignature(this.#table.slice.byteOffset, changes[i]!, changes[i + 1]!)
   }
 
   /** Puts the list of signatures where jobs can read it. */
@@ -190,7 +198,13 @@ export class LabelSets {
     const setCapacity = Math.max(firstSetCapacity, Math.ceil(setCount * 1.5))
     const keyByteCapacity = Math.max(firstKeyByteCapacity, Math.ceil(keyByteLength * 1.5))
     const slice = take(region, kernels.call.labelTableByteLength(setCapacity, keyByteCapacity) >>> 0)
-    const job: CopyLabelsJob = { kind: 'tsdb.copyLabels', fromPtr: this.#table.slice.byteOffset, toPtr: slice.byteOffset, setCapacity, keyByteCapacity }
+    const job: CopyLabelsJob = {
+      kind: 'tsdb.copyLabels',
+      fromPtr: this.#table.slice.byteOffset,
+      toPtr: slice.byteOffset,
+      setCapacity,
+      keyByteCapacity,
+    }
     try {
       const done = await pool.run<null>(job as Job, { scratchByteLength: 0 })
       done.release()
@@ -204,10 +218,13 @@ export class LabelSets {
 
   async #loadEntry(entry: Entry, tableName: string): Promise<void> {
     const payload = unseal(entry.key, entry.value)
-    if (payload === null) throw new FramesError('DATA_DAMAGED', `label sets of table '${tableName}' are damaged (entry ${this.#nextEntry})`)
+    if (payload === null)
+      throw new FramesError('DATA_DAMAGED', `label sets of table '${tableName}' are damaged (entry ${this.#nextEntry})`)
     for (;;) {
       const job: LoadLabelsJob = { kind: 'tsdb.loadLabels', tablePtr: this.#table.slice.byteOffset, payload }
-      const done = await this.#parts.pool.run<LoadLabelsResult>(job as Job, { scratchByteLength: labelScratchByteLength + 2 * payload.length })
+      const done = await this.#parts.pool.run<LoadLabelsResult>(job as Job, {
+        scratchByteLength: labelScratchByteLength + 2 * payload.length,
+      })
       done.release()
       if (done.result.status === 'loaded') {
         this.#apply(done.result)
@@ -244,7 +261,10 @@ function hold(slice: Slice): Held {
 function take(region: Region, byteLength: number): Slice {
   const slice = region.tryAllocate(Math.max(1, byteLength))
   if (slice === null) {
-    throw new FramesError('MEMORY_BUDGET', `the label sets need ${byteLength} bytes more than their budget of ${region.slice.byteLength} bytes has free`)
+    throw new FramesError(
+      'MEMORY_BUDGET',
+      `the label sets need ${byteLength} bytes more than their budget of ${region.slice.byteLength} bytes has free`,
+    )
   }
   return slice
 }

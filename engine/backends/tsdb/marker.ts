@@ -38,7 +38,10 @@ export function parseMarker(text: string, markerOf: string): Marker {
   if (fields === null) throw new FramesError('INVALID_ARGUMENT', 'the marker is not one that a read has returned')
   const [version, print, set, startMs, endMs, stepMs, fromNs, carry] = fields
   if (version !== markerVersion || print !== fingerprint(markerOf)) {
-    throw new FramesError('INVALID_ARGUMENT', 'the marker does not fit this request; give it with the request that returned it')
+    throw new FramesError(
+      'INVALID_ARGUMENT',
+      'the marker does not fit this request; give it with the request that returned it',
+    )
   }
   return {
     startMs,
@@ -48,13 +51,23 @@ export function parseMarker(text: string, markerOf: string): Marker {
     carry: carry.map((value) => value ?? Number.NaN),
     index: (selection) => {
       const index = selection.sets.indexOf(set)
-      if (index < 0) throw new FramesError('INVALID_ARGUMENT', 'the marker does not fit this request: its series is not selected')
+      if (index < 0)
+        throw new FramesError('INVALID_ARGUMENT', 'the marker does not fit this request: its series is not selected')
       return index
     },
   }
 }
 
-type Fields = [version: number, print: string, set: number, startMs: number, endMs: number, stepMs: number, fromNs: string, carry: (number | null)[]]
+type Fields = [
+  version: number,
+  print: string,
+  set: number,
+  startMs: number,
+  endMs: number,
+  stepMs: number,
+  fromNs: string,
+  carry: (number | null)[],
+]
 
 function decode(text: string): Fields | null {
   try {

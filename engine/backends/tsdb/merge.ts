@@ -34,7 +34,12 @@ export interface MergeInput {
   readonly isCancelled: () => boolean
 }
 
-export function mergeRuns(kernels: Kernels, scratch: Scratch, store: WorkerReader | null, input: MergeInput): MergeStep {
+export function mergeRuns(
+  kernels: Kernels,
+  scratch: Scratch,
+  store: WorkerReader | null,
+  input: MergeInput,
+): MergeStep {
   // Rows are collected first; then the place of pages and temporaries serves the encoder.
   const [collectorScratch, rest] = scratch.split([0.55, 0.45]) as [Scratch, Scratch]
   const mark = rest.mark()
@@ -58,7 +63,10 @@ export function mergeRuns(kernels: Kernels, scratch: Scratch, store: WorkerReade
   const names = new Set<string>()
   for (const wanted of wantedBySignature.values()) for (const { name, type } of wanted) names.add(`${type} ${name}`)
   columnCountMax += names.size
-  const capacity = Math.max(1, Math.min(rowCountTotal, blockRowCountMax, Math.floor(blockCellCountMax / columnCountMax)))
+  const capacity = Math.max(
+    1,
+    Math.min(rowCountTotal, blockRowCountMax, Math.floor(blockCellCountMax / columnCountMax)),
+  )
   const collector = new RowCollector(kernels, collectorScratch, capacity)
   const columns = new Map<string, { number: number; wanted: WantedMetric }>()
   const columnOf = (wanted: WantedMetric): number => {
@@ -102,7 +110,11 @@ export function mergeRuns(kernels: Kernels, scratch: Scratch, store: WorkerReade
   const encoder = new PageEncoder(kernels, rest, pageRowCountMax)
   const directory = { sets: Uint32Array.from(setsDone), starts: Uint32Array.from([...starts, collector.rowCount]) }
   const rowByteLength = 8 * (columns.size + 1) + collector.textByteLength / collector.rowCount
-  const writer = new RunWriter(encoder, { directory, timesPtr: collector.timesPtr }, { columnCount: columns.size, rowByteLength })
+  const writer = new RunWriter(
+    encoder,
+    { directory, timesPtr: collector.timesPtr },
+    { columnCount: columns.size, rowByteLength },
+  )
   for (const { number, wanted } of [...columns.values()].sort((a, b) => (a.wanted.name < b.wanted.name ? -1 : 1))) {
     const { valuesPtr, validityPtr, bytesPtr } = collector.column(number)
     writer.addColumn(wanted.name, { dtype: wanted.type, valuesPtr, validityPtr, bytesPtr })

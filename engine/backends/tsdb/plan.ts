@@ -5,7 +5,18 @@ import { parseDurationMs, parseTimeMs } from '../../time.js'
 import type { TsdbExtent } from './directory.js'
 
 /** Over-time functions, in the numbering of the finishWindows kernel; `rate` is worked out from `last`. */
-export const functionNumbers = { count: 0, sum: 1, sqr: 2, min: 3, max: 4, last: 5, avg: 6, stdvar: 7, stddev: 8, rate: 9 } as const
+export const functionNumbers = {
+  count: 0,
+  sum: 1,
+  sqr: 2,
+  min: 3,
+  max: 4,
+  last: 5,
+  avg: 6,
+  stdvar: 7,
+  stddev: 8,
+  rate: 9,
+} as const
 export type OverTimeFunction = keyof typeof functionNumbers
 
 /** Which parts of a window's state each function needs; see accumulateWindows. */
@@ -46,9 +57,12 @@ const defaultRangeMs = 3_600_000
 
 /** The bounds of a request; `end` defaults to now in whole seconds, `start` to an hour before `end`. Throws. */
 export function parseRange(request: Pick<ReadRequest, 'start' | 'end'>, nowMs: number): TimeRange {
-  const endMs = request.end === undefined || request.end === '' ? Math.floor(nowMs / 1000) * 1000 : parseTimeMs(request.end, nowMs)
-  const startMs = request.start === undefined || request.start === '' ? endMs - defaultRangeMs : parseTimeMs(request.start, nowMs)
-  if (startMs > endMs) throw new FramesError('INVALID_ARGUMENT', `End time '${endMs}' is lower than start time '${startMs}'`)
+  const endMs =
+    request.end === undefined || request.end === '' ? Math.floor(nowMs / 1000) * 1000 : parseTimeMs(request.end, nowMs)
+  const startMs =
+    request.start === undefined || request.start === '' ? endMs - defaultRangeMs : parseTimeMs(request.start, nowMs)
+  if (startMs > endMs)
+    throw new FramesError('INVALID_ARGUMENT', `End time '${endMs}' is lower than start time '${startMs}'`)
   return { startMs, endMs }
 }
 
@@ -56,16 +70,34 @@ function parseFunctions(aggregators: string): OverTimeFunction[] {
   const functions: OverTimeFunction[] = []
   for (const entry of aggregators.split(',')) {
     const name = entry.trim()
-    if (name === '') throw new FramesError('NOT_IN_THIS_VERSION', 'a raw column beside aggregated ones (an empty entry in aggregators) is not available in this version')
+    if (name === '')
+      throw new FramesError(
+        'NOT_IN_THIS_VERSION',
+        'a raw column beside aggregated ones (an empty entry in aggregators) is not available in this version',
+      )
     if (name.endsWith('_all') && name.slice(0, -4) in functionNumbers) {
-      throw new FramesError('NOT_IN_THIS_VERSION', `the cross-series function '${name}' is not available in this version`)
+      throw new FramesError(
+        'NOT_IN_THIS_VERSION',
+        `the cross-series function '${name}' is not available in this version`,
+      )
     }
     if (name === '*') throw new FramesError('INVALID_ARGUMENT', 'cannot aggregate *')
-    if (!Object.hasOwn(functionNumbers, name)) throw new FramesError('INVALID_ARGUMENT', `invalid aggragate type: ${name.slice(0, 100)}`)
-    if (functions.includes(name as OverTimeFunction)) throw new FramesError('INVALID_ARGUMENT', `function '${name}' was requested multiple time`)
+    if (!Object.hasOwn(functionNumbers, name))
+      throw new FramesError('INVALID_ARGUMENT', `invalid aggragate type: ${name.slice(0, 100)}`)
+    if (functions.includes(name as OverTimeFunction))
+      throw new FramesError('INVALID_ARGUMENT', `function '${name}' was requested multiple time`)
     functions.push(name as OverTimeFunction)
   }
   return functions
+}
+
+/** Errors of the query engine carry upstream's prefix. */
+function asSelect<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    throw error instanceof FramesError ? error.prefixed('Failed on TSDB Select') : error
+  }
 }
 
 /**
@@ -73,13 +105,14 @@ function parseFunctions(aggregators: string): OverTimeFunction[] {
  * Throws INVALID_ARGUMENT, NOT_IN_THIS_VERSION.
  */
 export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
-  const notYet = (what: string): FramesError => new FramesError('NOT_IN_THIS_VERSION', `${what} is not available in this version`)
+  const notYet = (what: string): FramesError =>
+    new FramesError('NOT_IN_THIS_VERSION', `${what} is not available in this version`)
   if (request.query !== undefined && request.query !== '') throw notYet('reading by SQL query')
   const { startMs, endMs } = parseRange(request, nowMs)
   const stepMs = parseDurationMs(request.step ?? '')
   const windowMs = parseDurationMs(request.aggregationWindow ?? '')
   const aggregators = request.aggregators ?? ''
-  const functions = aggregators.trim() === '' ? [] : parseFunctions(aggregators)
+  const functions = aggregators.trim() === '' ? [] : asSelect(() => parseFunctions(aggregators))
   if (request.groupBy !== undefined && request.groupBy.trim() !== '') {
     if (functions.length === 0) throw new FramesError('INVALID_ARGUMENT', 'group_by requires an aggregation function')
     throw notYet('group_by')
@@ -103,7 +136,11 @@ export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
  * Moves the bounds to the partitions that exist: the start to that of the first one in range, the end to the last ms of
  * the last. Null when there is none. `extents` null: a block whose contents are not known.
  */
-export function clampRange(plan: ReadPlan, partitionIntervalMs: number, extents: Iterable<TsdbExtent | null>): ReadPlan | null {
+export function clampRange(
+  plan: ReadPlan,
+  partitionIntervalMs: number,
+  extents: Iterable<TsdbExtent | null>,
+): ReadPlan | null {
   const firstWanted = Math.floor(plan.startMs / partitionIntervalMs)
   const lastWanted = Math.floor(plan.endMs / partitionIntervalMs)
   let first = Infinity

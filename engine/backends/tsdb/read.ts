@@ -31,13 +31,18 @@ const parallelRowCountMin = 50_000
 const rowCountNone = 2 ** 52
 const viewRetryCountMax = 100
 
-export async function* readSets(parts: BackendParts, table: OpenTable, options: ReadOptions): AsyncGenerator<ReadMessage> {
+export async function* readSets(
+  parts: BackendParts,
+  table: OpenTable,
+  options: ReadOptions,
+): AsyncGenerator<ReadMessage> {
   const snapshot = table.blocks.acquire()
   try {
     const marker = options.marker === '' ? null : parseMarker(options.marker, options.markerOf)
     const clamped = options.clamp(snapshot.blocks)
     if (clamped === null) return
-    const plan = marker === null ? clamped : { ...clamped, startMs: marker.startMs, endMs: marker.endMs, stepMs: marker.stepMs }
+    const plan =
+      marker === null ? clamped : { ...clamped, startMs: marker.startMs, endMs: marker.endMs, stepMs: marker.stepMs }
     const blocks = snapshot.blocks.filter(({ extent }) => {
       if (extent === null) return true
       const { timeMinMs, timeMaxMs } = decodeExtent(extent)
@@ -61,9 +66,13 @@ export async function* readSets(parts: BackendParts, table: OpenTable, options: 
       format: options.format,
     }
     const first = marker === null ? 0 : marker.index(selection)
-    const ranges = limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin ? parts.pool.statistics().workerCount : 1
+    const ranges =
+      limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin
+        ? parts.pool.statistics().workerCount
+        : 1
     const chains = shareOut(first, selection.sets.length, Math.max(1, ranges)).map(({ start, end }) => {
-      const position = marker !== null && first === start ? { index: 0, fromNs: marker.fromNs, carry: marker.carry } : null
+      const position =
+        marker !== null && first === start ? { index: 0, fromNs: marker.fromNs, carry: marker.carry } : null
       return new ScanChain(parts, table, options.signal, {
         ...common,
         sets: selection.sets.slice(start, end),
@@ -103,12 +112,14 @@ async function* messagesOf(
       for (let i = 0; i < messages.length; i++) {
         const { rowCount, bytes, frame } = messages[i]!
         // Copied here: the slice is free again before a slow reader's socket has taken the bytes.
-        let copy: Uint8Array | null = bytes === null ? null : parts.kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+        let copy: Uint8Array | null =
+          bytes === null ? null : parts.kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
         let labelled = frame
         if (isLast && i === messages.length - 1 && next !== null) {
           const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)
           if (copy !== null) copy = appendMarker(copy, marker)
-          if (labelled !== null) labelled = { ...labelled, labels: [...labelled.labels, { name: 'next_marker', value: marker }] }
+          if (labelled !== null)
+            labelled = { ...labelled, labels: [...labelled.labels, { name: 'next_marker', value: marker }] }
         }
         yield { rowCount, bytes: copy, frame: labelled }
       }
@@ -118,7 +129,12 @@ async function* messagesOf(
   }
 }
 
-function markerAt(next: ScanPosition, plan: ReadPlan, selection: Selection, first: number): Omit<Marker, 'index'> & { set: number } {
+function markerAt(
+  next: ScanPosition,
+  plan: ReadPlan,
+  selection: Selection,
+  first: number,
+): Omit<Marker, 'index'> & { set: number } {
   const { startMs, endMs, stepMs } = plan
   return { set: selection.sets[first + next.index]!, fromNs: next.fromNs, carry: next.carry, startMs, endMs, stepMs }
 }

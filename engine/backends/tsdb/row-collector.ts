@@ -99,7 +99,8 @@ export class RowCollector {
       const index = columns.indexOf(number)
       const cells = index < 0 ? null : batch.columns[index]!
       if (cells === null) {
-        if (column.type !== 'string' && column.type !== 'bool') u8.fill(0, column.valuesPtr + 8 * row, column.valuesPtr + 8 * (row + indexCount))
+        if (column.type !== 'string' && column.type !== 'bool')
+          u8.fill(0, column.valuesPtr + 8 * row, column.valuesPtr + 8 * (row + indexCount))
         return
       }
       this.#appendCells(column, cells, row, indexCount, isWhole)
@@ -189,7 +190,8 @@ export class RowCollector {
     const column = this.#columns[number]!
     const { presentCount } = column
     const validityPtr = presentCount === this.rowCount ? 0 : column.validityPtr
-    if (column.type !== 'string') return { valuesPtr: column.valuesPtr, validityPtr, bytesPtr: 0, byteLength: 0, presentCount }
+    if (column.type !== 'string')
+      return { valuesPtr: column.valuesPtr, validityPtr, bytesPtr: 0, byteLength: 0, presentCount }
     const total = column.pieces.reduce((sum, piece) => sum + piece.byteLength, 0)
     const offsetsPtr = this.scratch.allocate(4 * (this.rowCount + 1))
     const bytesPtr = this.scratch.allocate(total)
@@ -199,7 +201,15 @@ export class RowCollector {
     u32[offsets] = 0
     for (const piece of column.pieces) {
       u32.fill(end, offsets + row, offsets + piece.row + 1)
-      end = call.copyStrings(piece.offsetsPtr, piece.bytesPtr, 0, piece.rowCount, offsetsPtr + 4 * piece.row, end, bytesPtr)
+      end = call.copyStrings(
+        piece.offsetsPtr,
+        piece.bytesPtr,
+        0,
+        piece.rowCount,
+        offsetsPtr + 4 * piece.row,
+        end,
+        bytesPtr,
+      )
       row = piece.row + piece.rowCount
     }
     u32.fill(end, offsets + row, offsets + this.rowCount + 1)

@@ -40,7 +40,11 @@ export class RunWriter {
     const rowByteLength = Math.max(1, Math.ceil(options.rowByteLength))
     const blockRows = Math.max(
       1,
-      Math.min(blockRowCountMax, Math.floor(blockCellCountMax / columnCount), Math.floor(blockByteLengthMax / rowByteLength)),
+      Math.min(
+        blockRowCountMax,
+        Math.floor(blockCellCountMax / columnCount),
+        Math.floor(blockByteLengthMax / rowByteLength),
+      ),
     )
     const pageRows = Math.max(1, Math.min(pageRowCountMax, Math.floor(MiB / (rowByteLength / columnCount))))
     const { sets, starts } = rows.directory
@@ -63,7 +67,12 @@ export class RunWriter {
   finish(partitionIntervalMs: number): PreparedBlock[] {
     const { kernels, scratch } = this.#encoder
     return this.#plans.map(({ builder, rowStart, directory }) => {
-      const block = builder.finish(encodeDirectory(kernels, scratch, { sets: directory.sets, starts: directory.starts.subarray(0, directory.sets.length) }))
+      const block = builder.finish(
+        encodeDirectory(kernels, scratch, {
+          sets: directory.sets,
+          starts: directory.starts.subarray(0, directory.sets.length),
+        }),
+      )
       return { ...block, extent: encodeExtent(this.#extent(directory, rowStart, partitionIntervalMs)) }
     })
   }
@@ -92,7 +101,13 @@ export class RunWriter {
         partitions.add(partition)
       }
     }
-    return { setMin: sets[0]!, setMax: sets[sets.length - 1]!, timeMinMs, timeMaxMs, partitions: partitionRanges(partitions) }
+    return {
+      setMin: sets[0]!,
+      setMax: sets[sets.length - 1]!,
+      timeMinMs,
+      timeMaxMs,
+      partitions: partitionRanges(partitions),
+    }
   }
 }
 

@@ -2,12 +2,14 @@
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo } from '../../blocks/reader.js'
 import { encodedFrameBound, encodeFrame } from '../../codec/wire.js'
-import type { ColumnSlice, FrameLabel, FrameSlice } from '../../frame/column-slice.js'
+import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { pageRowCountMax, readMessageByteLength } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { WorkerReader } from '../../stores/store.js'
+import type { Labels } from './label-tail.js'
+import { labelColumns, labelTail } from './label-tail.js'
 import type { OverTimeFunction, ReadPlan } from './plan.js'
 import { functionNumbers, functionStates } from './plan.js'
 import { RowCollector } from './row-collector.js'
@@ -19,7 +21,6 @@ import { seriesType, storedTypes } from './signature.js'
 /** One label set to read. */
 export interface ScanSet {
   readonly set: number
-  readonly labels: readonly (readonly [name: string, value: string])[]
   readonly signature: Signature
 }
 
@@ -39,6 +40,9 @@ export interface ScanInput {
   readonly plan: ReadPlan
   readonly setCount: number
   readonly setAt: (index: number) => ScanSet
+  /** Names the table's label sets; see labelTail. */
+  readonly labelsId: string
+  readonly labelsOf: (set: number) => Labels
   readonly position: ScanPosition | null
   /** Rows that may still be sent; the scan stops behind the last of them. */
   readonly rowCountMax: number
@@ -83,16 +87,32 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
     const wanted = wantedMetrics(plan, entry.signature, input.metricsAt(index))
     if (wanted === null) continue
     const from = index === input.position?.index ? input.position : null
-    const endNs = (BigInt(plan.endMs) + 1n) * nsPerMs
-    const startNs = from?.fromNs ?? BigInt(plan.startMs) * nsPerMs
+    const endNs = toNs(plan.endMs + 1)
+    const startNs = from?.fromNs ?? toNs(plan.startMs)
     if (!reader.open(entry.set, wanted.metrics, startNs, endNs)) continue
     sink.begin(index, entry, wanted)
-    const next = plan.mode === 'raw' ? sendRaw(reader, sink) : sendOverTime(kernels, states, reader, sink, plan, wanted, from)
+    const next =
+      plan.mode === 'raw' ? sendRaw(reader, sink) : sendOverTime(kernels, states, reader, sink, plan, wanted, from)
     sink.end()
     if (next !== null) return { messages: sink.messages, next }
-    if (sink.isFull) return { messages: sink.messages, next: index + 1 < input.setCount ? { index: index + 1, fromNs: BigInt(plan.startMs) * nsPerMs, carry: [] } : null }
+    if (sink.isFull)
+      return {
+        messages: sink.messages,
+        next: index + 1 < input.setCount ? { index: index + 1, fromNs: toNs(plan.startMs), carry: [] } : null,
+      }
   }
   return { messages: sink.messages, next: null }
+}
+
+const int64Max = 2n ** 63n - 1n
+
+/** A bound in ns; times beyond int64 (the years before 1677 and after 2262) are its ends. */
+function toNs(timeMs: number): bigint {
+  return toInt64(BigInt(timeMs) * nsPerMs)
+}
+
+function toInt64(value: bigint): bigint {
+  return value > int64Max ? int64Max : value < -int64Max ? -int64Max : value
 }
 
 /** The value columns of a label set's frames. */
@@ -100,11 +120,20 @@ interface WantedColumns {
   /** Metrics that the set has. */
   readonly metrics: readonly WantedMetric[]
   /** Output columns: name, type, and which of `metrics` they come from (-1: the set has no such metric). */
-  readonly columns: readonly { readonly name: string; readonly type: MetricType; readonly metric: number; readonly fn: OverTimeFunction | null }[]
+  readonly columns: readonly {
+    readonly name: string
+    readonly type: MetricType
+    readonly metric: number
+    readonly fn: OverTimeFunction | null
+  }[]
 }
 
 /** Null when the set has none of the requested metrics: then it has no frame at all. */
-function wantedMetrics(plan: ReadPlan, signature: Signature, allowed: ReadonlySet<string> | null): WantedColumns | null {
+function wantedMetrics(
+  plan: ReadPlan,
+  signature: Signature,
+  allowed: ReadonlySet<string> | null,
+): WantedColumns | null {
   const names = plan.metrics ?? [...signature.keys()].sort()
   const metrics: WantedMetric[] = []
   const columns: WantedColumns['columns'][number][] = []
@@ -171,13 +200,22 @@ class Aggregation {
   readonly #timesPtr: number
   #carry: number[]
 
-  constructor(kernels: Kernels, scratch: Scratch, temporary: Scratch, plan: ReadPlan, wanted: WantedColumns, carry: readonly number[]) {
+  constructor(
+    kernels: Kernels,
+    scratch: Scratch,
+    temporary: Scratch,
+    plan: ReadPlan,
+    wanted: WantedColumns,
+    carry: readonly number[],
+  ) {
     this.#kernels = kernels
     this.#plan = plan
     this.#wanted = wanted
     this.#temporary = temporary
     const bucketCount = Math.floor((plan.endMs - plan.startMs) / plan.stepMs) + 1
-    const affordable = Math.floor(chunkByteLengthMax / ((stateByteLengthPerBucket + 8 * plan.functions.length) * wanted.metrics.length))
+    const affordable = Math.floor(
+      chunkByteLengthMax / ((stateByteLengthPerBucket + 8 * plan.functions.length) * wanted.metrics.length),
+    )
     this.#chunkBucketCount = Math.max(1, Math.min(bucketCount, chunkBucketCountMax, affordable))
     const count = this.#chunkBucketCount
     this.#states = wanted.metrics.map(() => scratch.allocate(stateByteLengthPerBucket * count))
@@ -187,8 +225,8 @@ class Aggregation {
     this.#indexesPtr = scratch.allocate(4 * count)
     this.#timesPtr = scratch.allocate(8 * count)
     this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
-    this.#stepNs = BigInt(plan.stepMs) * nsPerMs
-    this.#startNs = BigInt(plan.startMs) * nsPerMs
+    this.#stepNs = toNs(plan.stepMs)
+    this.#startNs = toNs(plan.startMs)
     this.#carry = carry.length > 0 ? [...carry] : wanted.metrics.flatMap(() => [Number.NaN, Number.NaN])
   }
 
@@ -200,9 +238,10 @@ class Aggregation {
       for (const statePtr of this.#states) call.initWindows(statePtr, this.#chunkBucketCount)
     }
     const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
-    const chunkEndNs = chunkNs + BigInt(this.#chunkBucketCount) * this.#stepNs
+    const chunkEndNs = toInt64(chunkNs + BigInt(this.#chunkBucketCount) * this.#stepNs)
     const last = i64[(batch.timesPtr >> 3) + batch.rowCount - 1]!
-    const end = last < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(batch.timesPtr, row, batch.rowCount, chunkEndNs)
+    const end =
+      last < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(batch.timesPtr, row, batch.rowCount, chunkEndNs)
     const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.#wanted.metrics)
     const rowCount = end - row
     this.#wanted.metrics.forEach((metric, i) => {
@@ -211,12 +250,43 @@ class Aggregation {
       const statePtr = this.#states[i]!
       const count = this.#chunkBucketCount
       if (metric.type === 'float64') {
-        call.accumulateWindowsFloat64(rows.timesPtr, cells.valuesPtr, cells.validityPtr, rowCount, chunkNs, this.#stepNs, count, statePtr, this.#needed)
+        call.accumulateWindowsFloat64(
+          rows.timesPtr,
+          cells.valuesPtr,
+          cells.validityPtr,
+          rowCount,
+          chunkNs,
+          this.#stepNs,
+          count,
+          statePtr,
+          this.#needed,
+        )
       } else if (metric.type === 'int64') {
-        call.accumulateWindowsInt64(rows.timesPtr, cells.valuesPtr, cells.validityPtr, rowCount, chunkNs, this.#stepNs, count, statePtr, this.#needed)
+        call.accumulateWindowsInt64(
+          rows.timesPtr,
+          cells.valuesPtr,
+          cells.validityPtr,
+          rowCount,
+          chunkNs,
+          this.#stepNs,
+          count,
+          statePtr,
+          this.#needed,
+        )
       } else if (metric.type === 'bool') {
-        call.accumulateWindowsBits(rows.timesPtr, cells.valuesPtr, cells.validityPtr, rowCount, chunkNs, this.#stepNs, count, statePtr, this.#needed)
-      } else call.accumulateWindowsCount(rows.timesPtr, cells.validityPtr, rowCount, chunkNs, this.#stepNs, count, statePtr)
+        call.accumulateWindowsBits(
+          rows.timesPtr,
+          cells.valuesPtr,
+          cells.validityPtr,
+          rowCount,
+          chunkNs,
+          this.#stepNs,
+          count,
+          statePtr,
+          this.#needed,
+        )
+      } else
+        call.accumulateWindowsCount(rows.timesPtr, cells.validityPtr, rowCount, chunkNs, this.#stepNs, count, statePtr)
     })
     return end
   }
@@ -286,7 +356,13 @@ class Aggregation {
 }
 
 /** A batch without its first rows. */
-function shiftBatch(kernels: Kernels, temporary: Scratch, batch: Batch, row: number, metrics: readonly { readonly type: MetricType }[]): Batch {
+function shiftBatch(
+  kernels: Kernels,
+  temporary: Scratch,
+  batch: Batch,
+  row: number,
+  metrics: readonly { readonly type: MetricType }[],
+): Batch {
   const rowCount = batch.rowCount - row
   const shiftBits = (ptr: number): number => {
     const targetPtr = temporary.allocate(bitmapByteLength(rowCount))
@@ -297,12 +373,14 @@ function shiftBatch(kernels: Kernels, temporary: Scratch, batch: Batch, row: num
     if (cells === null) return null
     const { type } = metrics[i]!
     const valuesPtr = type === 'bool' ? shiftBits(cells.valuesPtr) : cells.valuesPtr + row * (type === 'string' ? 4 : 8)
-    return { valuesPtr, validityPtr: cells.validityPtr === 0 ? 0 : shiftBits(cells.validityPtr), bytesPtr: cells.bytesPtr }
+    return {
+      valuesPtr,
+      validityPtr: cells.validityPtr === 0 ? 0 : shiftBits(cells.validityPtr),
+      bytesPtr: cells.bytesPtr,
+    }
   })
   return { rowCount, timesPtr: batch.timesPtr + 8 * row, columns }
 }
-
-const textEncoder = new TextEncoder()
 
 /** Collects rows of one label set after another and closes messages when they are large enough. */
 class MessageSink {
@@ -343,15 +421,22 @@ class MessageSink {
     const types = wanted.columns.map(({ type }) => type).join()
     if (this.#collector === null || types !== this.#types) {
       this.collected.release(this.#mark)
-      const rowByteLength = wanted.columns.reduce((sum, { type }) => sum + (type === 'bool' ? 1 : type === 'string' ? 16 : 8), 9)
+      const rowByteLength = wanted.columns.reduce(
+        (sum, { type }) => sum + (type === 'bool' ? 1 : type === 'string' ? 16 : 8),
+        9,
+      )
       const limit = plan.messageLimit > 0 ? plan.messageLimit : messageRowCountMax
-      this.#capacity = Math.max(1, Math.min(limit, messageRowCountMax, Math.floor(readMessageByteLength / rowByteLength)))
+      this.#capacity = Math.max(
+        1,
+        Math.min(limit, messageRowCountMax, Math.floor(readMessageByteLength / rowByteLength)),
+      )
       this.#collector = new RowCollector(this.kernels, this.collected, Math.max(this.#capacity, pageRowCountMax))
       this.#columnNumbers = wanted.columns.map(({ type }) => this.#collector!.addColumn(type))
       this.#types = types
     }
     // Raw batches have a column a metric; the frame also has those that the set lacks.
-    this.#batchNumbers = plan.mode === 'raw' ? this.#columnNumbers.filter((_, i) => wanted.columns[i]!.metric >= 0) : this.#columnNumbers
+    this.#batchNumbers =
+      plan.mode === 'raw' ? this.#columnNumbers.filter((_, i) => wanted.columns[i]!.metric >= 0) : this.#columnNumbers
     this.#collector.clear()
   }
 
@@ -400,43 +485,37 @@ class MessageSink {
       bytesPtr: 0,
       byteLength: 0,
     }
-    const labelColumns = set.labels.map(([name, value]) => this.#labelColumn(name, value, rowCount))
-    const labels: FrameLabel[] = set.labels.map(([name, value]) => ({ name, value }))
-    const { multiIndex } = this.input.plan
-    const frame: FrameSlice = {
-      rowCount,
-      columns: multiIndex ? columns : [...columns, ...labelColumns],
-      indices: multiIndex ? [time, ...labelColumns] : [time],
-      labels,
-    }
-    this.messages.push(this.#write(frame))
+    this.messages.push(this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set))
     this.collected.release(mark)
     this.#sentRowCount += rowCount
     collector.clear()
   }
 
-  #labelColumn(name: string, value: string, rowCount: number): ColumnSlice {
-    const bytes = textEncoder.encode(value)
-    const valuesPtr = this.collected.allocate(8)
-    const bytesPtr = this.collected.allocate(bytes.length)
-    this.kernels.u32[valuesPtr >> 2] = 0
-    this.kernels.u32[(valuesPtr >> 2) + 1] = bytes.length
-    this.kernels.u8.set(bytes, bytesPtr)
-    return { name, dtype: 'string', kind: 'label', rowCount, valuesPtr, validityPtr: 0, bytesPtr, byteLength: bytes.length }
-  }
-
-  #write(frame: FrameSlice): ScanMessage {
-    const { output, kernels } = this
+  /** Writes the frame of a label set, whose labels are added here. */
+  #write(frame: FrameSlice, set: number): ScanMessage {
+    const { output, kernels, collected } = this
     const { rowCount } = frame
+    const { multiIndex } = this.input.plan
+    const labelsOf = (): Labels => this.input.labelsOf(set)
     if (this.input.format === 'columns') {
       const start = output.mark()
-      const copy = copyFrame(kernels, output, frame)
+      const labels = labelsOf()
+      const constants = labelColumns(kernels, collected, labels, rowCount)
+      const copy = copyFrame(kernels, output, {
+        rowCount,
+        columns: multiIndex ? frame.columns : [...frame.columns, ...constants],
+        indices: multiIndex ? [...frame.indices, ...constants] : frame.indices,
+        labels: labels.map(([name, value]) => ({ name, value })),
+      })
       this.#byteLength += output.mark() - start
       return { rowCount, bytes: null, frame: copy }
     }
+    const tail = labelTail(kernels, collected, `${this.input.labelsId}:${set}`, labelsOf, rowCount, multiIndex)
     const bound = encodedFrameBound(frame)
-    const byteOffset = output.allocate(bound)
-    const byteLength = encodeFrame(kernels, frame, byteOffset, bound)
+    const byteOffset = output.allocate(bound + tail.length)
+    const headByteLength = encodeFrame(kernels, frame, byteOffset, bound)
+    kernels.u8.set(tail, byteOffset + headByteLength)
+    const byteLength = headByteLength + tail.length
     output.release(byteOffset)
     output.allocate(byteLength)
     this.#byteLength += byteLength
@@ -462,7 +541,11 @@ function copyFrame(kernels: Kernels, target: Scratch, frame: FrameSlice): FrameS
       call.copyStrings(column.valuesPtr, column.bytesPtr, 0, rowCount, valuesPtr, 0, bytesPtr)
       return { ...column, valuesPtr, validityPtr, bytesPtr, byteLength }
     }
-    return { ...column, valuesPtr: copyBytes(column.valuesPtr, column.dtype === 'bool' ? Math.ceil(rowCount / 8) : 8 * rowCount), validityPtr }
+    return {
+      ...column,
+      valuesPtr: copyBytes(column.valuesPtr, column.dtype === 'bool' ? Math.ceil(rowCount / 8) : 8 * rowCount),
+      validityPtr,
+    }
   }
   return { ...frame, columns: frame.columns.map(copyColumn), indices: frame.indices.map(copyColumn) }
 }

@@ -46,7 +46,8 @@ export function selectSets(
         continue
       }
       const passed: string[] = []
-      for (const metric of signatureOf(set).keys()) if (matches((name) => (name === '_name' ? metric : found.get(name)))) passed.push(metric)
+      for (const metric of signatureOf(set).keys())
+        if (matches((name) => (name === '_name' ? metric : found.get(name)))) passed.push(metric)
       if (passed.length === 0) continue
       const key = passed.join('\n')
       let list = lists.get(key)

@@ -84,7 +84,19 @@ export class SeriesReader {
       const timeColumn = reader.column(timeColumnName, 'time')
       if (timeColumn === undefined) throw io.damaged(source.id, 'it has no times')
       const directory = directoryOf(reader)
-      return { reader, directory, timeColumn, row: 0, rowEnd: 0, page: 0, piece: -1, from: 0, to: 0, firstNs: 0n, lastNs: 0n }
+      return {
+        reader,
+        directory,
+        timeColumn,
+        row: 0,
+        rowEnd: 0,
+        page: 0,
+        piece: -1,
+        from: 0,
+        to: 0,
+        firstNs: 0n,
+        lastNs: 0n,
+      }
     })
     this.#mark = temporary.mark()
   }
@@ -98,7 +110,12 @@ export class SeriesReader {
   }
 
   /** Begins to read [startNs, endNs) of a label set. False when no block has it. */
-  open(set: number, metrics: readonly WantedMetric[], startNs: bigint = beforeAllTimes, endNs: bigint = 2n ** 63n - 1n): boolean {
+  open(
+    set: number,
+    metrics: readonly WantedMetric[],
+    startNs: bigint = beforeAllTimes,
+    endNs: bigint = 2n ** 63n - 1n,
+  ): boolean {
     this.#metrics = metrics
     this.#startNs = startNs
     this.#endNs = endNs
@@ -131,7 +148,8 @@ export class SeriesReader {
         firstNs = lowerNs
       }
     }
-    if (first === null || !this.#load(first)) return this.#open.some((cursor) => cursor.piece >= 0 || cursor.row < cursor.rowEnd) ? this.next() : null
+    if (first === null || !this.#load(first))
+      return this.#open.some((cursor) => cursor.piece >= 0 || cursor.row < cursor.rowEnd) ? this.next() : null
     // All rows up to the horizon are loaded: no block has an unloaded row at or before it.
     let horizonNs = first.lastNs
     for (const cursor of this.#open) {
@@ -238,9 +256,12 @@ export class SeriesReader {
     const { reader } = cursor
     const times = reader.page(cursor.timeColumn, page)!
     const columns = this.#metrics.map((metric): BatchColumn | null => {
-      const stored = metric.storedTypes.map((type) => reader.column(metric.name, type)).filter((entry) => entry !== undefined)
+      const stored = metric.storedTypes
+        .map((type) => reader.column(metric.name, type))
+        .filter((entry) => entry !== undefined)
       if (stored.length === 0) return null
-      if (stored.length > 1 || stored[0]!.dtype !== metric.type) return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
+      if (stored.length > 1 || stored[0]!.dtype !== metric.type)
+        return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
       const decoded = reader.page(stored[0]!, page)
       if (decoded === null) return null
       let { validityPtr, valuesPtr } = decoded
@@ -298,10 +319,28 @@ export class SeriesReader {
         call.presentIndexes(indexesPtr, distinctCount, validityPtr)
       } else if (metric.type === 'bool') {
         valuesPtr = temporary.allocate(bitmapByteLength(distinctCount))
-        call.coalesceBits(all.valuesPtr, all.validityPtr, permutationPtr, groupStartsPtr, distinctCount, newest, valuesPtr, validityPtr)
+        call.coalesceBits(
+          all.valuesPtr,
+          all.validityPtr,
+          permutationPtr,
+          groupStartsPtr,
+          distinctCount,
+          newest,
+          valuesPtr,
+          validityPtr,
+        )
       } else {
         valuesPtr = temporary.allocate(8 * distinctCount)
-        call.coalesce64(all.valuesPtr, all.validityPtr, permutationPtr, groupStartsPtr, distinctCount, newest, valuesPtr, validityPtr)
+        call.coalesce64(
+          all.valuesPtr,
+          all.validityPtr,
+          permutationPtr,
+          groupStartsPtr,
+          distinctCount,
+          newest,
+          valuesPtr,
+          validityPtr,
+        )
       }
       return { valuesPtr, validityPtr: all.validityPtr === 0 ? 0 : validityPtr, bytesPtr }
     })
@@ -324,7 +363,9 @@ export class SeriesReader {
     if (pages.every((found) => found.length === 0)) return null
     const validityPtr = temporary.allocate(bitmapByteLength(rowCount))
     call.fillBits(validityPtr, rowCount, 0)
-    const valuesPtr = temporary.allocate(isBool ? bitmapByteLength(rowCount) : isString ? 4 * (rowCount + 1) : 8 * rowCount)
+    const valuesPtr = temporary.allocate(
+      isBool ? bitmapByteLength(rowCount) : isString ? 4 * (rowCount + 1) : 8 * rowCount,
+    )
     if (isBool) call.fillBits(valuesPtr, rowCount, 0)
     if (isString) return this.#gatheredStrings(parts, pages, rowCount, validityPtr, valuesPtr)
     const convertedPtr = temporary.allocate(8 * rowCount)
@@ -335,11 +376,16 @@ export class SeriesReader {
       for (const { type, decoded } of found) {
         let cellsPtr = convertedPtr
         if (type === metric.type && !isBool) cellsPtr = decoded.valuesPtr + 8 * part.from
-        else if (type === 'int64') call.convertInt64ToFloat64(decoded.valuesPtr + 8 * part.from, part.rowCount, convertedPtr)
+        else if (type === 'int64')
+          call.convertInt64ToFloat64(decoded.valuesPtr + 8 * part.from, part.rowCount, convertedPtr)
         else {
           call.copyBits(decoded.valuesPtr, part.from, convertedPtr, 0, part.rowCount)
-          if (metric.type === 'float64') this.#bitsTo64(convertedPtr, part.rowCount, (from, to) => call.convertBitsToFloat64(from, part.rowCount, to))
-          else if (metric.type === 'int64') this.#bitsTo64(convertedPtr, part.rowCount, (from, to) => call.convertBitsToInt64(from, part.rowCount, to))
+          if (metric.type === 'float64')
+            this.#bitsTo64(convertedPtr, part.rowCount, (from, to) =>
+              call.convertBitsToFloat64(from, part.rowCount, to),
+            )
+          else if (metric.type === 'int64')
+            this.#bitsTo64(convertedPtr, part.rowCount, (from, to) => call.convertBitsToInt64(from, part.rowCount, to))
         }
         if (found.length === 1) {
           if (isBool) call.copyBits(cellsPtr, 0, valuesPtr, row, part.rowCount)
@@ -364,7 +410,14 @@ export class SeriesReader {
   }
 
   /** A page that holds cells of several types, each in rows of its own. Rare: a block that is not merged yet. */
-  #mix(cellsPtr: number, pageValidityPtr: number, part: Part, row: number, valuesPtr: number, validityPtr: number): void {
+  #mix(
+    cellsPtr: number,
+    pageValidityPtr: number,
+    part: Part,
+    row: number,
+    valuesPtr: number,
+    validityPtr: number,
+  ): void {
     const { call, u8, i64 } = this.io.kernels
     for (let i = 0; i < part.rowCount; i++) {
       const bit = part.from + i

@@ -7,8 +7,16 @@ import { FramesError } from '../../errors.js'
 import { parseFilter } from '../../expression/parse.js'
 import type { Expression } from '../../expression/tree.js'
 import type { PlainFrame } from '../../frame/plain.js'
-import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, Session, WriteRequest } from '../../requests.js'
+import type {
+  CreateRequest,
+  DeleteRequest,
+  ExecuteRequest,
+  ReadRequest,
+  Session,
+  WriteRequest,
+} from '../../requests.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage } from '../backend.js'
+import { Turn } from '../turn.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { decodeExtent } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
@@ -27,6 +35,8 @@ export interface OpenTable {
   readonly blocks: BlockTable
   readonly labels: LabelSets
   readonly schema: TsdbSchema
+  /** Writes that look at what is stored, one at a time. */
+  readonly turn: Turn
   /** Selections by filter text, for the label sets they were made of. */
   readonly selections: Map<string, Selection>
   selectionsVersion: string
@@ -45,6 +55,8 @@ const selectScratchByteLength = 256 * 1024
 export class Tsdb implements Backend {
   readonly #parts: BackendParts
   readonly #open = new Map<string, Promise<OpenTable>>()
+  /** Deleted tables whose rows are still being erased. */
+  readonly #erasing = new Set<Promise<void>>()
 
   constructor(parts: BackendParts) {
     this.#parts = parts
@@ -60,7 +72,12 @@ export class Tsdb implements Backend {
     const { catalog, store } = this.#parts
     if ((await catalog.find(name)) !== null) return exists()
     const partition = newPartition()
-    await BlockTable.create(this.#tableParts(), partition, shownName(name), new TextEncoder().encode(encodeSchema(schema)))
+    await BlockTable.create(
+      this.#tableParts(),
+      partition,
+      shownName(name),
+      new TextEncoder().encode(encodeSchema(schema)),
+    )
     if (await catalog.add(name, partition)) return
     await store.dropPartition(partition)
     exists()
@@ -69,7 +86,7 @@ export class Tsdb implements Backend {
   async openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession> {
     refuseWriteParameters(request, 'tsdb')
     const name = nameOf(request)
-    const table = await this.#take(name)
+    const table = await this.#take(name).catch(asAdapter)
     return new TsdbWriteSession(this.#parts, {
       table,
       signal: options.signal ?? null,
@@ -85,13 +102,18 @@ export class Tsdb implements Backend {
     refuseReadParameters(request, 'tsdb')
     const plan = planRead(request, this.#parts.nowMs())
     const filter = request.filter === undefined || request.filter.trim() === '' ? null : parseFilter(request.filter)
-    const table = await this.#take(nameOf(request))
+    const table = await this.#take(nameOf(request)).catch(asAdapter)
     try {
       yield* readSets(this.#parts, table, {
         plan,
         limit: request.limit ?? 0n,
         marker: request.marker ?? '',
-        markerOf: JSON.stringify([request.columns ?? [], request.filter ?? '', request.aggregators ?? '', request.multiIndex ?? false]),
+        markerOf: JSON.stringify([
+          request.columns ?? [],
+          request.filter ?? '',
+          request.aggregators ?? '',
+          request.multiIndex ?? false,
+        ]),
         select: () => this.#select(table, request.filter ?? '', filter, options.signal),
         clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
         format,
@@ -105,35 +127,48 @@ export class Tsdb implements Backend {
   async delete(request: DeleteRequest): Promise<void> {
     refuseDeleteParameters(request, 'tsdb')
     const name = nameOf(request)
-    const isPartial = [request.start, request.end, request.filter].some((text) => text !== undefined && text !== '') || (request.metrics?.length ?? 0) > 0
+    const isPartial =
+      [request.start, request.end, request.filter].some((text) => text !== undefined && text !== '') ||
+      (request.metrics?.length ?? 0) > 0
     const { catalog } = this.#parts
     if ((await catalog.find(name)) === null) {
       if (request.ifMissing === 'ignore') return
       throw missing(name)
     }
-    if (isPartial) throw new FramesError('NOT_IN_THIS_VERSION', 'deleting a part of a table is not available in this version')
+    if (isPartial)
+      throw new FramesError('NOT_IN_THIS_VERSION', 'deleting a part of a table is not available in this version')
     await this.#drop(name)
   }
 
+  /** The table is gone when the catalog says so; its space is given back when its last reader has ended. */
   async #drop(name: TableName): Promise<void> {
     const key = keyOf(name)
-    const { catalog, store } = this.#parts
+    const { catalog, store, report } = this.#parts
     const partition = await catalog.find(name)
+    await catalog.remove(name)
     const open = this.#open.get(key)
     this.#open.delete(key)
-    await catalog.remove(name)
-    const table = await open?.catch(() => undefined)
-    if (table !== undefined) {
-      await table.blocks.drop()
-      table.labels.close()
+    const erase = async (): Promise<void> => {
+      const table = await open?.catch(() => undefined)
+      await table?.blocks.drop()
+      table?.labels.close()
+      if (partition !== null) await store.dropPartition(partition)
     }
-    if (partition !== null) await store.dropPartition(partition)
+    const erased: Promise<void> = erase()
+      .catch((error: unknown) =>
+        report(`erasing table '${shownName(name)}' failed; it is tried again at the next start`, error),
+      )
+      .finally(() => this.#erasing.delete(erased))
+    this.#erasing.add(erased)
   }
 
   async execute(request: ExecuteRequest): Promise<PlainFrame | null> {
     const commands = ['compact', 'flush', 'stats']
     if (!commands.includes(request.command)) {
-      throw new FramesError('INVALID_ARGUMENT', `TSDB backend doesn't support the 'execute' command '${request.command}'; it has ${commands.join(', ')}`)
+      throw new FramesError(
+        'INVALID_ARGUMENT',
+        `TSDB backend doesn't support the 'execute' command '${request.command}'; it has ${commands.join(', ')}`,
+      )
     }
     const table = await this.#take(nameOf(request))
     try {
@@ -153,6 +188,7 @@ export class Tsdb implements Backend {
     const tables = await Promise.allSettled(this.#open.values())
     this.#open.clear()
     for (const result of tables) if (result.status === 'fulfilled') await closeTable(result.value)
+    await Promise.all(this.#erasing)
   }
 
   // ---- open tables --------------------------------------------------------------------------------------------------
@@ -195,7 +231,9 @@ export class Tsdb implements Backend {
   #giveBack(table: OpenTable): void {
     table.userCount--
     if (table.userCount === 0 && table.labels.isStale) {
-      closeTable(table).catch((error: unknown) => this.#parts.report(`closing table '${shownName(table.name)}' failed`, error))
+      closeTable(table).catch((error: unknown) =>
+        this.#parts.report(`closing table '${shownName(table.name)}' failed`, error),
+      )
     }
   }
 
@@ -206,7 +244,9 @@ export class Tsdb implements Backend {
         (table) => {
           if (table.userCount > 0 || this.#open.get(key) !== opening) return
           this.#open.delete(key)
-          closeTable(table).catch((error: unknown) => this.#parts.report(`closing table '${shownName(table.name)}' failed`, error))
+          closeTable(table).catch((error: unknown) =>
+            this.#parts.report(`closing table '${shownName(table.name)}' failed`, error),
+          )
         },
         () => undefined,
       )
@@ -235,10 +275,24 @@ export class Tsdb implements Backend {
       }
       return { job, release }
     })
-    return { name, blocks, labels, schema, selections: new Map(), selectionsVersion: '', userCount: 0 }
+    return {
+      name,
+      blocks,
+      labels,
+      schema,
+      turn: new Turn(),
+      selections: new Map(),
+      selectionsVersion: '',
+      userCount: 0,
+    }
   }
 
-  async #select(table: OpenTable, text: string, filter: Expression | null, signal: AbortSignal | undefined): Promise<Selection> {
+  async #select(
+    table: OpenTable,
+    text: string,
+    filter: Expression | null,
+    signal: AbortSignal | undefined,
+  ): Promise<Selection> {
     const { labels, selections } = table
     if (table.selectionsVersion !== labels.version) {
       selections.clear()
@@ -264,6 +318,11 @@ export class Tsdb implements Backend {
       handle.release()
     }
   }
+}
+
+/** Reads and writes of a missing table carry upstream's prefix. */
+function asAdapter(error: unknown): never {
+  throw error instanceof FramesError ? error.prefixed('failed to create adapter') : error
 }
 
 async function closeTable(table: OpenTable): Promise<void> {
@@ -318,4 +377,3 @@ function tableStatistics({ blocks, labels, schema }: OpenTable): PlainFrame {
     ],
   }
 }
-

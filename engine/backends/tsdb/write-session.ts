@@ -8,6 +8,8 @@ import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import type { FrameInput } from './append.js'
 import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
+import { duplicateCheckByteLength } from '../../limits.js'
+
 import type { OpenTable } from './tsdb.js'
 
 export interface WriteOptions {
@@ -57,7 +59,10 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   addFrame(frame: Frame): Promise<void> {
-    return this.#add(frameByteLength(frame), (slice) => ({ format: 'columns', frame: layFrame(this.#parts.kernels, frame, slice.byteOffset) }))
+    return this.#add(frameByteLength(frame), (slice) => ({
+      format: 'columns',
+      frame: layFrame(this.#parts.kernels, frame, slice.byteOffset),
+    }))
   }
 
   async #add(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<void> {
@@ -87,6 +92,13 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   async #write(input: FrameInput, byteLength: number): Promise<void> {
     if (this.#failure !== null || this.#isAborted) return
+    // Where duplicates are refused, what is stored must not change between the look at it and the commit.
+    if (this.#table.schema.duplicates === 'error')
+      await this.#table.turn.run(() => this.#writeInTurn(input, byteLength))
+    else await this.#writeInTurn(input, byteLength)
+  }
+
+  async #writeInTurn(input: FrameInput, byteLength: number): Promise<void> {
     const { job, rowCount, kinds } = await this.#encode(input, byteLength)
     this.#frameCount++
     if (job === null) return
@@ -115,7 +127,8 @@ export class TsdbWriteSession implements BackendWriteSession {
         this.#commits.delete(settled)
       })
     this.#commits.add(settled)
-    while (this.#commits.size >= commitCountMax) await Promise.race(this.#commits)
+    const isSerial = this.#table.schema.duplicates === 'error'
+    while (this.#commits.size >= (isSerial ? 1 : commitCountMax)) await Promise.race(this.#commits)
   }
 
   async #encode(
@@ -125,13 +138,17 @@ export class TsdbWriteSession implements BackendWriteSession {
     const { pool } = this.#parts
     const { signal } = this.#options
     const options = {
-      scratchByteLength: ingestScratchByteLength + Math.ceil(2.5 * byteLength),
+      scratchByteLength:
+        ingestScratchByteLength +
+        Math.ceil(2.5 * byteLength) +
+        (this.#table.schema.duplicates === 'error' ? duplicateCheckByteLength : 0),
       ...(signal === null ? {} : { signal }),
     }
     const requestKinds = [...this.#kinds]
     for (let tries = 0; ; tries++) {
-      const { labels, schema } = this.#table
+      const { labels, schema, blocks } = this.#table
       const handle = labels.acquire()
+      const snapshot = schema.duplicates === 'error' ? blocks.acquire() : null
       try {
         const ingest: IngestJob = {
           kind: 'tsdb.ingest',
@@ -139,6 +156,15 @@ export class TsdbWriteSession implements BackendWriteSession {
           labels: handle.view,
           partitionIntervalMs: schema.partitionIntervalMs,
           duplicates: schema.duplicates,
+          stored:
+            snapshot === null
+              ? null
+              : {
+                  sources: await blocks.sources(snapshot.blocks),
+                  partition: blocks.partition,
+                  tableName: blocks.name,
+                  access: this.#parts.store.workerAccess,
+                },
           requestKinds,
         }
         const job = await pool.run<IngestResult>(ingest, options)
@@ -149,6 +175,7 @@ export class TsdbWriteSession implements BackendWriteSession {
       } catch (error) {
         if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
       } finally {
+        snapshot?.release()
         handle.release()
       }
       await this.#register(input, requestKinds, options).catch((error: unknown) => {

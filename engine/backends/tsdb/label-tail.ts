@@ -1,0 +1,86 @@
+// The part of a frame that tells its label set: label columns and the labels map, as wire bytes. It is the same for every
+// frame of a set with as many rows, so a worker keeps what it wrote last.
+import { encodedFrameBound, encodeFrame } from '../../codec/wire.js'
+import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
+import type { Kernels } from '../../kernels/kernels.js'
+import { MiB } from '../../limits.js'
+import type { Scratch } from '../../memory/scratch.js'
+
+export type Labels = readonly (readonly [name: string, value: string])[]
+
+interface Tail {
+  readonly rowCount: number
+  readonly multiIndex: boolean
+  readonly bytes: Uint8Array
+}
+
+const tailByteLengthMax = 16 * MiB
+const tails = new Map<string, Tail>()
+let tailByteLength = 0
+
+const textEncoder = new TextEncoder()
+
+/** Label columns of constant text, in scratch. */
+export function labelColumns(kernels: Kernels, scratch: Scratch, labels: Labels, rowCount: number): ColumnSlice[] {
+  return labels.map(([name, value]) => {
+    const bytes = textEncoder.encode(value)
+    const valuesPtr = scratch.allocate(8)
+    const bytesPtr = scratch.allocate(bytes.length)
+    kernels.u32[valuesPtr >> 2] = 0
+    kernels.u32[(valuesPtr >> 2) + 1] = bytes.length
+    kernels.u8.set(bytes, bytesPtr)
+    return {
+      name,
+      dtype: 'string',
+      kind: 'label',
+      rowCount,
+      valuesPtr,
+      validityPtr: 0,
+      bytesPtr,
+      byteLength: bytes.length,
+    }
+  })
+}
+
+/**
+ * Wire bytes to append to a frame that has the set's value columns and its time index. Fields of one number keep their
+ * order when messages are joined, so label columns come behind the value columns, or (multiIndex) behind the index.
+ *
+ * key  names the label set among all tables of the process
+ */
+export function labelTail(
+  kernels: Kernels,
+  scratch: Scratch,
+  key: string,
+  labelsOf: () => Labels,
+  rowCount: number,
+  multiIndex: boolean,
+): Uint8Array {
+  const known = tails.get(key)
+  if (known !== undefined && known.rowCount === rowCount && known.multiIndex === multiIndex) return known.bytes
+  const labels = labelsOf()
+  const mark = scratch.mark()
+  const columns = labelColumns(kernels, scratch, labels, rowCount)
+  const frame: FrameSlice = {
+    rowCount,
+    columns: multiIndex ? [] : columns,
+    indices: multiIndex ? columns : [],
+    labels: labels.map(([name, value]) => ({ name, value })),
+  }
+  const bound = encodedFrameBound(frame)
+  const targetPtr = scratch.allocate(bound)
+  const bytes = kernels.u8.slice(targetPtr, targetPtr + encodeFrame(kernels, frame, targetPtr, bound))
+  scratch.release(mark)
+  if (known !== undefined) {
+    tails.delete(key)
+    tailByteLength -= known.bytes.length
+  }
+  tails.set(key, { rowCount, multiIndex, bytes })
+  tailByteLength += bytes.length
+  for (const [oldKey, old] of tails) {
+    if (tailByteLength <= tailByteLengthMax) break
+    tails.delete(oldKey)
+    tailByteLength -= old.bytes.length
+  }
+  return bytes
+}
