@@ -213,6 +213,14 @@ describe('values', () => {
 })
 
 describe('structure', () => {
+  test('short texts are copied in blocks without a read behind the memory', () => {
+    // The dropped text leaves room for whole blocks in the target; the source has none.
+    const missing = [...field(5, ...field(1, ...field(1, ...utf8('s')))), 0x2a, 0]
+    const message = [...missing, ...column('s', 3, ...field(7, ...utf8('dropped '.repeat(9))), ...field(7, 98))]
+    const frame = decode(message, newScratch(), kernels.u8.byteLength - message.length)
+    expect(readFrame(kernels, frame).columns[0]!.cells).toEqual([null, 'b'])
+  })
+
   test('a message cut off anywhere is refused or is a shorter message, and nothing is read behind its end', () => {
     const random = new Random(7)
     const memory = kernels.u8.byteLength

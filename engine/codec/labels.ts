@@ -159,7 +159,7 @@ export function readLabel(
 }
 
 /** A varint's bytes, lowest group first. */
-export function varintBytes(value: bigint): number[] {
+function varintBytes(value: bigint): number[] {
   const bytes: number[] = []
   let rest = BigInt.asUintN(64, value)
   for (; rest >= 0x80n; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80)

@@ -17,7 +17,7 @@ import {
 } from '../limits.js'
 import { type Scratch, ScratchFull } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
-import { decodeText, labelByteLengthMax, labelBytes, readLabel, varintBytes } from './labels.js'
+import { decodeText, labelByteLengthMax, labelBytes, readLabel } from './labels.js'
 
 /**
  * A column as scanFrame found it; no value is decoded yet.
@@ -223,14 +223,14 @@ function scanColumn(kernels: Kernels, place: ColumnPlace, statusPtr: number): Wi
   }
   const nameBytes = kernels.u8.subarray(nameByteOffset, nameByteOffset + nameByteLength)
   const name = decodeText(nameBytes, `the name of ${role} ${position}`)
-  const title = titleOf({ role, position, name })
+  const title = () => titleOf({ role, position, name })
 
   const dtypeNumber = view.getInt32(statusPtr + 8, true)
   const dtype = dtypeOfNumber(dtypeNumber)
-  if (dtype === undefined) throw new FramesError('MALFORMED_FRAME', `${title} has no valid dtype (${dtypeNumber})`)
+  if (dtype === undefined) throw new FramesError('MALFORMED_FRAME', `${title()} has no valid dtype (${dtypeNumber})`)
   const kindNumber = view.getInt32(statusPtr + 4, true)
   if (kindNumber !== 0 && kindNumber !== 1) {
-    throw new FramesError('MALFORMED_FRAME', `${title} has no valid kind (${kindNumber})`)
+    throw new FramesError('MALFORMED_FRAME', `${title()} has no valid kind (${kindNumber})`)
   }
   const kind = kindNumber === 0 ? 'slice' : 'label'
 
@@ -240,7 +240,7 @@ function scanColumn(kernels: Kernels, place: ColumnPlace, statusPtr: number): Wi
   for (const [i, array] of arrays.entries()) {
     const isOwn = array === ownArray || (dtype === 'null' && kind === 'label' && array === 'bools')
     if (!isOwn && counts[i] !== 0) {
-      throw new FramesError('MALFORMED_FRAME', `${title} of dtype ${dtype} has ${counts[i]} values in ${array}`)
+      throw new FramesError('MALFORMED_FRAME', `${title()} of dtype ${dtype} has ${counts[i]} values in ${array}`)
     }
   }
 
@@ -248,14 +248,14 @@ function scanColumn(kernels: Kernels, place: ColumnPlace, statusPtr: number): Wi
   if (kind === 'label') {
     const valueCount = dtype === 'null' ? counts[arrays.indexOf('bools')]! : ownCount
     if (valueCount > 1 || (valueCount === 0 && dtype !== 'null')) {
-      throw new FramesError('MALFORMED_FRAME', `${title} is a LABEL and has ${valueCount} values instead of one`)
+      throw new FramesError('MALFORMED_FRAME', `${title()} is a LABEL and has ${valueCount} values instead of one`)
     }
     const size = view.getBigInt64(statusPtr + 16, true)
-    if (size < 0n) throw new FramesError('FRAME_SHAPE', `${title} has size ${size}`)
+    if (size < 0n) throw new FramesError('FRAME_SHAPE', `${title()} has size ${size}`)
     if (size > BigInt(frameRowCountMax)) {
       throw new FramesError(
         'FRAME_TOO_LARGE',
-        `${title} has size ${size}, at most ${frameRowCountMax} rows are allowed`,
+        `${title()} has size ${size}, at most ${frameRowCountMax} rows are allowed`,
       )
     }
     rowCount = Number(size)
@@ -552,8 +552,11 @@ class MessageWriter {
     this.position += bytes.length
   }
 
+  /** A varint below 2^32. */
   varint(value: number): void {
-    this.bytes(varintBytes(BigInt(value)))
+    let rest = value
+    for (; rest >= 0x80; rest >>>= 7) this.u8[this.position++] = (rest & 0x7f) | 0x80
+    this.u8[this.position++] = rest
   }
 
   /** A length-delimited field. */
@@ -645,10 +648,17 @@ function writeColumn(
       (isPacked ? 1 + varintByteLength(payload) : 0) +
       payload,
   )
-  if (isLabel) writer.bytes([0x08, 1])
+  if (isLabel) {
+    writer.varint(0x08)
+    writer.varint(1)
+  }
   if (name.byteLength > 0) writer.field(2, name)
-  writer.bytes([0x18, dtypeNumbers[dtype]])
-  if (isLabel && column.rowCount > 0) writer.bytes([0x20, ...varintBytes(BigInt(column.rowCount))])
+  writer.varint(0x18)
+  writer.varint(dtypeNumbers[dtype])
+  if (isLabel && column.rowCount > 0) {
+    writer.varint(0x20)
+    writer.varint(column.rowCount)
+  }
   if (isPacked) writer.fieldHead(fieldOfDType[dtype], payload)
 
   const { position } = writer
@@ -684,7 +694,8 @@ function writeNulls(kernels: Kernels, writer: MessageWriter, frame: FrameSlice, 
     const start = entries.position
     entries.fieldHead(1, keyByteLength + 2)
     if (keyByteLength > 0) entries.field(1, name)
-    entries.bytes([0x10, 1])
+    entries.varint(0x10)
+    entries.varint(1)
     const byteLength = entries.position - start
     entries.position = start + Math.ceil(byteLength / 16) * 16
     const record = entriesPtr + i * nullEntryRecordByteLength
