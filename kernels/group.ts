@@ -432,7 +432,8 @@ export function dictionaryBits(bitsPtr: usize, rowCount: i32, codesPtr: usize, f
  * the rest as in dictionaryStrings
  *
  * Where aCount × bCount slots fit the table, a pair is its own place in it and nothing is hashed. A column of one value
- * adds nothing: then the codes are those of the other.
+ * adds nothing and is not read: then the codes are those of the other (with bCount = 1 this copies a and gives its first
+ * rows).
  */
 export function combineCodes(
   aPtr: usize,

@@ -504,6 +504,27 @@ export function sortLabelSets(tablePtr: usize, setNumbersPtr: usize, count: i32,
 
 // ---- One label ------------------------------------------------------------------------------------------------------
 
+/** Where a label value that begins at ptr ends: at its 00 01. */
+function valueEnd(ptr: usize): usize {
+  while (true) {
+    while (load<u8>(ptr) !== 0) ptr++
+    if (load<u8>(ptr, 1) === 1) return ptr
+    ptr += 2
+  }
+}
+
+/** Where the value of a label begins in the key [ptr, end), or 0 when the set has no such label. */
+function findValue(ptr: usize, end: usize, namePtr: usize, nameByteLength: u32): usize {
+  while (ptr < end) {
+    const labelPtr = ptr
+    while (load<u8>(ptr) !== 0) ptr++
+    const valuePtr = ptr + 1
+    if (<u32>(ptr - labelPtr) === nameByteLength && equalText(labelPtr, namePtr, nameByteLength)) return valuePtr
+    ptr = valueEnd(valuePtr) + 2
+  }
+  return 0
+}
+
 /**
  * Looks for a label in a set.
  *
@@ -513,26 +534,59 @@ export function sortLabelSets(tablePtr: usize, setNumbersPtr: usize, count: i32,
  * holds escapes (every 00 FF stands for 00).
  */
 export function labelValue(tablePtr: usize, set: i32, namePtr: usize, nameByteLength: i32, outPtr: usize): i32 {
-  let ptr = labelTableKeyPtr(tablePtr, set)
-  const end = ptr + labelTableKeyByteLength(tablePtr, set)
-  while (ptr < end) {
-    const labelPtr = ptr
-    while (load<u8>(ptr) !== 0) ptr++
-    const isWanted = ptr - labelPtr === <usize>nameByteLength && equalText(labelPtr, namePtr, nameByteLength)
-    const valuePtr = ++ptr
-    let form: i32 = 1
-    while (true) {
-      while (load<u8>(ptr) !== 0) ptr++
-      if (load<u8>(ptr, 1) === 1) break
-      form = 2
-      ptr += 2
+  const keyPtr = labelTableKeyPtr(tablePtr, set)
+  const valuePtr = findValue(keyPtr, keyPtr + labelTableKeyByteLength(tablePtr, set), namePtr, nameByteLength)
+  if (valuePtr === 0) return 0
+  const byteLength = <u32>(valueEnd(valuePtr) - valuePtr)
+  store<u32>(outPtr, <u32>valuePtr)
+  store<u32>(outPtr, byteLength, 4)
+  return countNuls(valuePtr, byteLength) === 0 ? 1 : 2
+}
+
+/**
+ * One label of many sets as a string column, for a filter over all of them.
+ *
+ * sets            [setStart, setStart + setCount)
+ * targetOffsets   (setCount + 1) × u32, overwritten
+ * targetBytes     the values without escapes, '' where a set has no such label: at most the bytes of these sets' keys
+ * targetValidity  ceil(setCount / 8) bytes, overwritten: 1 = the set has the label
+ *
+ * Returns the number of bytes written.
+ */
+export function labelColumn(
+  tablePtr: usize,
+  setStart: i32,
+  setCount: i32,
+  namePtr: usize,
+  nameByteLength: i32,
+  targetOffsetsPtr: usize,
+  targetBytesPtr: usize,
+  targetValidityPtr: usize,
+): i32 {
+  const keyBytesPtr = keyBytesOf(tablePtr)
+  const keyOffsetsPtr = keyOffsetsOf(tablePtr) + ((<usize>setStart) << 2)
+  let target = targetBytesPtr
+  memory.fill(targetValidityPtr, 0, (<usize>setCount + 7) >> 3)
+  for (let i: i32 = 0; i < setCount; i++) {
+    store<u32>(targetOffsetsPtr + ((<usize>i) << 2), <u32>(target - targetBytesPtr))
+    const offsetPtr = keyOffsetsPtr + ((<usize>i) << 2)
+    const ptr = findValue(
+      keyBytesPtr + load<u32>(offsetPtr),
+      keyBytesPtr + load<u32>(offsetPtr, 4),
+      namePtr,
+      nameByteLength,
+    )
+    if (ptr === 0) continue
+    const bitPtr = targetValidityPtr + (<usize>i >> 3)
+    store<u8>(bitPtr, load<u8>(bitPtr) | ((<u8>1) << (<u8>i & 7)))
+    const end = valueEnd(ptr)
+    for (let from = ptr; from < end; from++) {
+      const byte = load<u8>(from)
+      store<u8>(target++, byte)
+      // The FF behind a 00.
+      if (byte === 0) from++
     }
-    if (isWanted) {
-      store<u32>(outPtr, <u32>valuePtr)
-      store<u32>(outPtr, <u32>(ptr - valuePtr), 4)
-      return form
-    }
-    ptr += 2
   }
-  return 0
+  store<u32>(targetOffsetsPtr + ((<usize>setCount) << 2), <u32>(target - targetBytesPtr))
+  return <i32>(target - targetBytesPtr)
 }

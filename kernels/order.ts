@@ -103,6 +103,8 @@ export function sortGroups(
  *
  * Sorted rows cost one look. Else time (less the smallest, in the coarsest unit that is exact) and row are packed into
  * one u64 where they fit: every key is unique, a comparison is one of numbers, and a sorted key gives its row.
+ *
+ * Returns 0 when the rows were sorted already, else 1.
  */
 export function sortRowsByTime(
   timesPtr: usize,
@@ -110,9 +112,9 @@ export function sortRowsByTime(
   rowStart: i32,
   rowEnd: i32,
   scratchPtr: usize,
-): void {
+): i32 {
   const rowCount = rowEnd - rowStart
-  if (rowCount < 2) return
+  if (rowCount < 2) return 0
   const rowsPtr = permutationPtr + ((<usize>rowStart) << 2)
   const rowsEnd = rowsPtr + ((<usize>rowCount) << 2)
   let ptr = rowsPtr
@@ -122,7 +124,7 @@ export function sortRowsByTime(
     if (time < previous) break
     previous = time
   }
-  if (ptr === rowsEnd) return
+  if (ptr === rowsEnd) return 0
 
   let smallest = previous
   let largest = previous
@@ -146,7 +148,7 @@ export function sortRowsByTime(
   }
   if (isDescending) {
     reverseRows(rowsPtr, rowsEnd)
-    return
+    return 1
   }
 
   // Rows that do not ascend would break ties: then places stand for them.
@@ -163,7 +165,7 @@ export function sortRowsByTime(
   }
   if (timeBits + lowBits > 64) {
     sortIndirect(timesPtr, rowsPtr, rowCount, scratchPtr)
-    return
+    return 1
   }
   const otherPtr = scratchPtr + ((<usize>rowCount) << 3)
   for (let i: i32 = 0; i < rowCount; i++) {
@@ -180,7 +182,7 @@ export function sortRowsByTime(
     for (let i: i32 = 0; i < rowCount; i++) {
       store<u32>(rowsPtr + ((<usize>i) << 2), <u32>(load<u64>(sortedPtr + ((<usize>i) << 3)) & lowMask))
     }
-    return
+    return 1
   }
   const rowsCopyPtr = sortedPtr === scratchPtr ? otherPtr : scratchPtr
   memory.copy(rowsCopyPtr, rowsPtr, (<usize>rowCount) << 2)
@@ -188,6 +190,30 @@ export function sortRowsByTime(
     const place = <u32>(load<u64>(sortedPtr + ((<usize>i) << 3)) & lowMask)
     store<u32>(rowsPtr + ((<usize>i) << 2), load<u32>(rowsCopyPtr + ((<usize>place) << 2)))
   }
+  return 1
+}
+
+/**
+ * sortRowsByTime for every group of rows that sortGroups made.
+ *
+ * groupStarts  (groupCount + 1) × u32: permutation[groupStarts[g]..groupStarts[g + 1]) are the rows of group g
+ * scratch      16 bytes a row of the largest group, 8-byte aligned
+ *
+ * Returns the number of groups that were not sorted.
+ */
+export function sortGroupsByTime(
+  timesPtr: usize,
+  permutationPtr: usize,
+  groupStartsPtr: usize,
+  groupCount: i32,
+  scratchPtr: usize,
+): i32 {
+  let unsortedCount: i32 = 0
+  for (let group: i32 = 0; group < groupCount; group++) {
+    const startPtr = groupStartsPtr + ((<usize>group) << 2)
+    unsortedCount += sortRowsByTime(timesPtr, permutationPtr, load<u32>(startPtr), load<u32>(startPtr, 4), scratchPtr)
+  }
+  return unsortedCount
 }
 
 function timeOf(timesPtr: usize, rowPtr: usize): i64 {
@@ -480,10 +506,12 @@ function mergeRows(timesPtr: usize, sourcePtr: usize, start: i32, middle: i32, e
       b += stepByteLength
     } else {
       for (let i: usize = 0; i < stepByteLength; i += 4) {
-        const takesB = usize(timeOf(timesPtr, b) < timeOf(timesPtr, a))
-        store<u32>(target + i, load<u32>(takesB ? b : a))
-        a += (1 - takesB) << 2
+        const aRow = load<u32>(a)
+        const bRow = load<u32>(b)
+        const takesB = usize(load<i64>(timesPtr + ((<usize>bRow) << 3)) < load<i64>(timesPtr + ((<usize>aRow) << 3)))
+        store<u32>(target + i, takesB ? bRow : aRow)
         b += takesB << 2
+        a += (takesB ^ 1) << 2
       }
     }
     target += stepByteLength
@@ -528,6 +556,36 @@ export function distinctTimes(
   }
   store<u32>(target, rowEnd)
   return <i32>((target - groupStartsPtr) >> 2)
+}
+
+/**
+ * distinctTimes for every group of rows that sortGroups made and sortGroupsByTime sorted.
+ *
+ * groupStarts  (groupCount + 1) × u32, read only; together they are a range of the permutation
+ * timeStarts   (rows of all groups + 1) × u32: the places where the rows of each distinct time of each group begin, then
+ *              the end of the last group
+ * groupTimes   (groupCount + 1) × u32: the times of group g are timeStarts[groupTimes[g]..groupTimes[g + 1])
+ *
+ * Returns the number of distinct times of all groups.
+ */
+export function distinctTimesOfGroups(
+  timesPtr: usize,
+  permutationPtr: usize,
+  groupStartsPtr: usize,
+  groupCount: i32,
+  timeStartsPtr: usize,
+  groupTimesPtr: usize,
+): i32 {
+  let count: i32 = 0
+  store<u32>(timeStartsPtr, load<u32>(groupStartsPtr))
+  for (let group: i32 = 0; group < groupCount; group++) {
+    store<u32>(groupTimesPtr + ((<usize>group) << 2), count)
+    const startPtr = groupStartsPtr + ((<usize>group) << 2)
+    const targetPtr = timeStartsPtr + ((<usize>count) << 2)
+    count += distinctTimes(timesPtr, permutationPtr, load<u32>(startPtr), load<u32>(startPtr, 4), targetPtr)
+  }
+  store<u32>(groupTimesPtr + ((<usize>groupCount) << 2), count)
+  return count
 }
 
 /** What mergeTimes needs as scratch. */

@@ -38,7 +38,7 @@ function runDictionary(
 }
 
 function stringCodes(texts: readonly Uint8Array[]) {
-  const { offsets, bytes } = memory.strings(texts)
+  const { offsets, bytes } = memory.stringsAtEnd(texts)
   return runDictionary(texts.length, (codes, firstRows, table, capacity) =>
     memory.call.dictionaryStrings(offsets, bytes, texts.length, codes, firstRows, table, capacity),
   )
@@ -93,6 +93,63 @@ test('empty strings, NUL and strings that differ by NULs behind them are told ap
     (text) => Buffer.from(text),
   )
   expect(stringCodes(texts).codes).toEqual([0, 1, 2, 3, 4, 5, 0, 3, 6, 7, 1])
+})
+
+/** Texts of 16 bytes that all have one hash (hashShort in kernels/hash.ts: low · a + high · b). */
+function collidingTexts(count: number): Buffer[] {
+  const a = 0x9e3779b97f4a7c15n
+  const b = 0xd6e8feb86659fd93n
+  const modulus = 1n << 64n
+  // Newton: each step doubles the bits of b · inverse that are right.
+  let inverse = 1n
+  for (let step = 0; step < 6; step++) inverse = (inverse * (2n - b * inverse)) & (modulus - 1n)
+  return Array.from({ length: count }, (_, i) => {
+    const text = Buffer.alloc(16)
+    const low = BigInt(i) * 0x0101010101010101n
+    text.writeBigUInt64LE(low & (modulus - 1n), 0)
+    text.writeBigUInt64LE(((12345n - low * a) * inverse) & (modulus - 1n), 8)
+    return text
+  })
+}
+
+test('strings that all have one hash are told apart', () => {
+  const random = new Random(newSeed())
+  memory.reset()
+  const rows = draw(random, 3000, collidingTexts(200))
+  expect(stringCodes(rows)).toEqual(codesOf(rows, keyOfBytes))
+})
+
+test('label sets whose keys all have one hash are told apart', () => {
+  memory.reset()
+  const keys = collidingTexts(150)
+  const { offsets, bytes } = memory.strings(keys)
+  const table = memory.labelTable(200, 4000)
+  const sets = memory.u32s(150)
+  const numbers = keys.map((_, i) => i)
+  expect(memory.call.labelTableInsert(table, offsets, bytes, 100, sets)).toBe(100)
+  expect(memory.readU32s(sets, 100)).toEqual(numbers.slice(0, 100))
+  expect(memory.call.labelTableFind(table, 100, offsets, bytes, 150, sets)).toBe(50)
+  expect(memory.readU32s(sets, 150)).toEqual(numbers.map((i) => (i < 100 ? i : 0xffffffff)))
+  expect(memory.call.labelTableInsert(table, offsets, bytes, 150, sets)).toBe(50)
+  expect(memory.call.labelTableFind(table, 120, offsets, bytes, 150, sets)).toBe(30)
+  expect(memory.readU32s(sets, 150)).toEqual(numbers.map((i) => (i < 120 ? i : 0xffffffff)))
+})
+
+test('rows that repeat at a distance are found again where the repetition is broken', () => {
+  const random = new Random(newSeed())
+  for (let round = 0; round < 60; round++) {
+    memory.reset()
+    const hosts = Array.from({ length: 1 + random.below(300) }, (_, i) =>
+      Buffer.from(`h${i % random.pick([2, 7, 1000])}`),
+    )
+    const rows: Buffer[] = []
+    while (rows.length < 6000) {
+      for (const host of hosts) if (!random.chance(0.001)) rows.push(host)
+      if (random.chance(0.1))
+        hosts.splice(random.below(hosts.length), 0, Buffer.from(`new host ${rows.length} with a long name`))
+    }
+    expect(stringCodes(rows)).toEqual(codesOf(rows, keyOfBytes))
+  }
 })
 
 test('equal 64-bit values get one code, in order of first appearance', () => {
@@ -239,7 +296,7 @@ test('the label table numbers sets in the order in which they come, and finds th
       `${random.pick(['', 'host\0', 'a label that is longer than one vector\0'])}${random.below(200) || ''}`
     for (let batch = 0; batch < 8; batch++) {
       const keys = Array.from({ length: random.below(60) }, keyOf)
-      const { offsets, bytes } = memory.strings(keys.map((key) => Buffer.from(key)))
+      const { offsets, bytes } = memory.stringsAtEnd(keys.map((key) => Buffer.from(key)))
       const sets = memory.u32s(keys.length)
       const visible = random.below(twin.keys.length + 1)
       const expected = twin.find(keys, visible)

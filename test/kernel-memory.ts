@@ -83,6 +83,14 @@ export class KernelMemory {
     return { offsets: this.u32s(offsets), bytes: this.bytes(Buffer.concat(texts)) }
   }
 
+  /** A string column whose text ends where memory ends: a kernel that reads behind it traps. One at a time. */
+  stringsAtEnd(texts: readonly Uint8Array[]): { offsets: number; bytes: number } {
+    const bytes = Buffer.concat(texts)
+    const at = this.kernels.u8.length - bytes.length
+    this.kernels.u8.set(bytes, at)
+    return { offsets: this.strings(texts).offsets, bytes: at }
+  }
+
   labelTable(setCapacity: number, keyBytesCapacity: number): number {
     const table = this.allocate(this.call.labelTableByteLength(setCapacity, keyBytesCapacity))
     this.call.initLabelTable(table, setCapacity, keyBytesCapacity)

@@ -104,3 +104,45 @@ test('a label of a set is found by the kernel as by the parser', () => {
     }),
   )
 })
+
+test('a label of many sets is a column, missing where a set has no such label', () => {
+  const memory = new KernelMemory(1 << 20)
+  fc.assert(
+    fc.property(fc.array(labelSets, { maxLength: 12 }), fc.nat({ max: 12 }), (sets, skipped) => {
+      memory.reset()
+      const distinct = [...new Map(sets.map((labels) => [formatLabelKey(labels).join(), labels])).values()]
+      const keys = memory.strings(distinct.map(formatLabelKey))
+      const table = memory.labelTable(16, 1 << 16)
+      memory.call.labelTableInsert(table, keys.offsets, keys.bytes, distinct.length, memory.u32s(distinct.length))
+      const start = Math.min(skipped, distinct.length)
+      const rest = distinct.slice(start)
+      const name = rest[0]?.[0]?.[0] ?? 'none'
+      const values = rest.map((labels) => labels.find((label) => label[0] === name)?.[1])
+      const expected = Buffer.from(values.map((value) => value ?? '').join(''))
+
+      const offsets = memory.u32s(rest.length + 1)
+      const bytes = memory.allocate(expected.length)
+      const validity = memory.allocate(Math.ceil(rest.length / 8))
+      const namePtr = memory.bytes(Buffer.from(name))
+      const written = memory.call.labelColumn(
+        table,
+        start,
+        rest.length,
+        namePtr,
+        Buffer.byteLength(name),
+        offsets,
+        bytes,
+        validity,
+      )
+      memory.checkGuards()
+      expect(written).toBe(expected.length)
+      expect(Buffer.from(memory.readBytes(bytes, written))).toEqual(expected)
+      expect(memory.readBits(validity, rest.length)).toEqual(values.map((value) => value !== undefined))
+      let end = 0
+      expect(memory.readU32s(offsets, rest.length + 1)).toEqual([
+        0,
+        ...values.map((value) => (end += Buffer.byteLength(value ?? ''))),
+      ])
+    }),
+  )
+})

@@ -9,7 +9,7 @@ const compareBigints = (a: bigint, b: bigint) => (a < b ? -1 : a > b ? 1 : 0)
 
 /** Times in the forms that come in: near, far, equal, sorted but for a few, runs, extremes. */
 function drawTimes(random: Random, rowCount: number): bigint[] {
-  const form = random.below(8)
+  const form = random.below(11)
   const start = random.pick([0n, 1_700_000_000_000_000_000n, -5n])
   const times = sequence(rowCount).map((row) => {
     if (form === 0) return start + BigInt(random.below(5))
@@ -19,6 +19,9 @@ function drawTimes(random: Random, rowCount: number): bigint[] {
     if (form === 4) return start + BigInt(random.chance(0.05) ? random.below(rowCount) : row) * 1_000_000_000n
     if (form === 5) return start + BigInt(row % 64) * 1_000_000n + BigInt(random.below(2))
     if (form === 6) return start - BigInt(row)
+    if (form === 7) return start + BigInt(random.below(2 ** 31)) * 1_000_000n * BigInt(random.pick([1, 1, 1, 3000]))
+    if (form === 8) return start + BigInt(row + (random.chance(0.02) ? -random.below(row + 1) : 0)) * 1_000_000n
+    if (form === 9) return start + BigInt(random.below(2 ** 31))
     return random.pick([-(2n ** 63n), 2n ** 63n - 1n, 0n, 1n, random.int64()])
   })
   return times
@@ -73,14 +76,56 @@ test('a range of a permutation is sorted by time, stable, and the rest of it sta
     const rowEnd = random.chance(0.5) ? rowCount : rowStart + random.below(rowCount - rowStart + 1)
     const at = memory.u32s(permutation)
     const scratch = memory.allocate(16 * (rowEnd - rowStart))
-    memory.call.sortRowsByTime(memory.i64s(times), at, rowStart, rowEnd, scratch)
+    const wasUnsorted = memory.call.sortRowsByTime(memory.i64s(times), at, rowStart, rowEnd, scratch)
     memory.checkGuards()
     const sorted = permutation.slice(rowStart, rowEnd).sort((a, b) => compareBigints(times[a], times[b]))
+    const isSorted = sorted.every((row, i) => row === permutation[rowStart + i])
+    expect(wasUnsorted).toBe(isSorted ? 0 : 1)
     expect(memory.readU32s(at, rowCount)).toEqual([
       ...permutation.slice(0, rowStart),
       ...sorted,
       ...permutation.slice(rowEnd),
     ])
+  }
+})
+
+test('the rows of every group are sorted by time, and the distinct times of every group are marked', () => {
+  const random = new Random(newSeed())
+  for (let round = 0; round < 100; round++) {
+    memory.reset()
+    const rowCount = random.pick(rowCounts)
+    const groupCount = 1 + random.below(random.pick([1, 5, 300]))
+    const times = drawTimes(random, rowCount)
+    const codes = sequence(rowCount).map(() => random.below(groupCount))
+    const timesPtr = memory.i64s(times)
+    const permutation = memory.u32s(rowCount)
+    const starts = memory.u32s(groupCount + 1)
+    memory.call.sortGroups(memory.u32s(codes), groupCount, rowCount, permutation, starts)
+    const groups = sequence(groupCount).map((group) => sequence(rowCount).filter((row) => codes[row] === group))
+    const sorted = groups.map((rows) => rows.toSorted((a, b) => compareBigints(times[a], times[b])))
+    const unsortedCount = groups.filter((rows, group) => rows.some((row, i) => row !== sorted[group][i])).length
+
+    const scratch = memory.allocate(16 * Math.max(...groups.map((rows) => rows.length)))
+    expect(memory.call.sortGroupsByTime(timesPtr, permutation, starts, groupCount, scratch)).toBe(unsortedCount)
+    expect(memory.readU32s(permutation, rowCount)).toEqual(sorted.flat())
+
+    const timeStarts = memory.u32s(rowCount + 1)
+    const groupTimes = memory.u32s(groupCount + 1)
+    const count = memory.call.distinctTimesOfGroups(timesPtr, permutation, starts, groupCount, timeStarts, groupTimes)
+    memory.checkGuards()
+    const expectedStarts: number[] = []
+    const expectedGroups: number[] = []
+    let place = 0
+    for (const rows of sorted) {
+      expectedGroups.push(expectedStarts.length)
+      rows.forEach((row, i) => {
+        if (i === 0 || times[rows[i - 1]] !== times[row]) expectedStarts.push(place)
+        place++
+      })
+    }
+    expect(count).toBe(expectedStarts.length)
+    expect(memory.readU32s(groupTimes, groupCount + 1)).toEqual([...expectedGroups, count])
+    expect(memory.readU32s(timeStarts, count + 1)).toEqual([...expectedStarts, rowCount])
   }
 })
 
@@ -206,7 +251,7 @@ test('rows are sorted by the bytes of their text, stable', () => {
       const text = Array.from({ length }, () => random.pick(alphabet)).join('')
       return Buffer.from(random.pick(prefixes) + text, 'latin1')
     })
-    const { offsets, bytes } = memory.strings(texts)
+    const { offsets, bytes } = memory.stringsAtEnd(texts)
     const permutation = sequence(rowCount).filter(() => random.chance(0.9))
     const at = memory.u32s(permutation)
     const scratch = memory.allocate(memory.call.sortTextRowsScratchByteLength(permutation.length))
