@@ -1,6 +1,6 @@
 // Pages of strings: one text, a dictionary with a code a row, or lengths and texts.
 import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
-import { bitLength, packBits, packedByteLength, readBits } from './packing'
+import { bitLength, packBits, packedByteLength, readBits } from './codes'
 
 /** Slots of the hash table that finds equal texts; at most half of them are taken. */
 const SLOT_COUNT: i32 = 8192
