@@ -77,6 +77,24 @@ const shapes: readonly { name: string; codec: Codec; page: () => BigInt64Array }
   { name: 'float64 full doubles around 0', codec: 'Float64', page: () => bits(walk().map(normal)) },
 ]
 
+const textShapes: Readonly<Record<string, (row: number) => string>> = {
+  'strings of 20 hosts': () => `host-${below(20)}.example.com`,
+  'strings all different': (row) => `user-${row * 7919}`,
+}
+
+const bitShapes: Readonly<Record<string, (row: number) => number>> = {
+  'bools half and half': () => below(2),
+  'bools 1 % set': () => +(below(100) === 0),
+  'bools in runs': (row) => (row >> 9) & 1,
+}
+
+/** One page again and again, as many times as other passes have pages. */
+function repeated(step: () => number): () => void {
+  return () => {
+    for (let page = 0; page < pageCount; page++) step()
+  }
+}
+
 /** Runs `pass` (over all pages) for about the given time and returns passes per second of the fastest tenth. */
 function passesPerSecond(seconds: number, pass: () => void): number {
   // The first passes run in V8's baseline compiler.
@@ -123,11 +141,11 @@ export async function benchPages(options: { seconds: number }): Promise<BenchRow
       }
     })
   const rows: BenchRow[] = []
-  const report = (name: string, checksum: number, pass: () => void, byteLength = allValues * 8) => {
+  const report = (name: string, checksum: number, pass: () => void, values = allValues, byteLength = values * 8) => {
     const passes = passesPerSecond(seconds, pass)
     rows.push({
       name,
-      valuesPerSecond: allValues * passes,
+      valuesPerSecond: values * passes,
       bytesPerSecond: byteLength * passes,
       memcpyBytesPerSecond,
       checksum: (checksum >>> 0).toString(16),
@@ -162,6 +180,53 @@ export async function benchPages(options: { seconds: number }): Promise<BenchRow
     function decodePage(page: number): number {
       return decode(encodedPtr + page * encodedByteLengthMax, byteLengths[page]!, valueCount, targetPtr)
     }
+  }
+
+  for (const [name, text] of Object.entries(textShapes)) {
+    const texts = Array.from({ length: valueCount }, (_, row) => new TextEncoder().encode(text(row)))
+    const textPtr = valuesPtr + pageByteLength
+    let byteLength = 0
+    texts.forEach((bytes, row) => {
+      kernels.u32[valuesPtr / 4 + row] = byteLength
+      u8.set(bytes, textPtr + byteLength)
+      byteLength += bytes.length
+    })
+    kernels.u32[valuesPtr / 4 + valueCount] = byteLength
+    const encode = () => call.encodeStringPage(valuesPtr, textPtr, valueCount, encodedPtr, scratchPtr)
+    const encodedByteLength = encode()
+    const textTargetPtr = targetPtr + pageByteLength
+    const decode = () => call.decodeStringPage(encodedPtr, encodedByteLength, valueCount, targetPtr, textTargetPtr)
+    if (decode() < 0) throw new Error(`${name}: page does not decode`)
+    const bytesPerValue = encodedByteLength / valueCount
+    const checksum = call.crc32c(textTargetPtr, byteLength, 0)
+    report(
+      `encode ${name}, ${bytesPerValue.toFixed(3)} B/value`,
+      checksum,
+      repeated(encode),
+      allValues,
+      pageCount * byteLength,
+    )
+    report(`decode ${name}`, checksum, repeated(decode), allValues, pageCount * byteLength)
+  }
+
+  for (const [name, bit] of Object.entries(bitShapes)) {
+    const byteLength = valueCount / 8
+    u8.fill(0, valuesPtr, valuesPtr + byteLength)
+    for (let row = 0; row < valueCount; row++) u8[valuesPtr + (row >> 3)]! |= bit(row) << (row & 7)
+    const encode = () => call.encodeBoolPage(valuesPtr, valueCount, encodedPtr, scratchPtr)
+    const encodedByteLength = encode()
+    const decode = () => call.decodeBoolPage(encodedPtr, encodedByteLength, valueCount, targetPtr)
+    if (decode() < 0) throw new Error(`${name}: page does not decode`)
+    const bytesPerValue = encodedByteLength / valueCount
+    const checksum = call.crc32c(targetPtr, byteLength, 0)
+    report(
+      `encode ${name}, ${bytesPerValue.toFixed(3)} B/value`,
+      checksum,
+      repeated(encode),
+      allValues,
+      pageCount * byteLength,
+    )
+    report(`decode ${name}`, checksum, repeated(decode), allValues, pageCount * byteLength)
   }
 
   for (const name of ['statisticsInt64', 'statisticsFloat64'] as const) {

@@ -1,6 +1,6 @@
 // Pages of bools and of validity: one value, run lengths, or the bitmap as it is.
 import { CODEC_CONSTANT, CODEC_RAW, CODEC_RUNS, PAGE_COUNT_MAX } from './page-codecs'
-import { bitLength, packBits, packedByteLength, readBits } from './packing'
+import { bitLength, packBits, packedByteLength, readBits } from './codes'
 
 /** Bytes that encodeBoolPage writes at most. */
 export function maxEncodedBoolPage(count: i32): i32 {

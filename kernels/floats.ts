@@ -3,28 +3,27 @@ import { MAGIC, MAGIC_BITS, MAGIC_INTEGER_MAX } from './floats-as-integers'
 import { decodeInt64Page, encodeInt64Page, maxEncodedInt64Page } from './ints'
 import { CODEC_BITS, CODEC_DECIMALS, PAGE_COUNT_MAX } from './page-codecs'
 
-/** Largest exponent of ALP; the search goes through all exponents e and factors f with f <= e. */
-const EXPONENT_MAX: i32 = 18
-/** The exponent that is mostly best. */
-const EXPONENT_USUAL: i32 = 14
+/** Decimal places that are tried at most. */
+const DIGITS_MAX: i32 = 15
 const SAMPLE_COUNT: i32 = 32
-/** An exception costs its place and its value. */
-const EXCEPTION_BYTE_LENGTH: i32 = 10
 
-const POWERS = memory.data<f64>([
-  1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
-])
-const INVERSE_POWERS = memory.data<f64>([
-  1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13, 1e-14, 1e-15, 1e-16, 1e-17,
-  1e-18,
-])
+/** Flags of a page of decimals. */
+const DIVIDE: i32 = 1
+const ONE_EXCEPTION: i32 = 2
+const PLACES_ARE_BITS: i32 = 4
+const FLAGS_MAX: i32 = 7
+const DECIMALS_HEADER_BYTE_LENGTH: i32 = 5
+
+/** 10^0 … 10^15, all of them exact. */
+const POWERS = memory.data<f64>([1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15])
 
 /** Bytes that encodeFloat64Page writes at most. */
 export function maxEncodedFloat64Page(count: i32): i32 {
-  return 16 + maxEncodedInt64Page(count) + exceptionCountMax(count) * EXCEPTION_BYTE_LENGTH
+  return 32 + maxEncodedInt64Page(count) + distinctExceptionCountMax(count) * 10
 }
 
-function exceptionCountMax(count: i32): i32 {
+/** Exceptions with values of their own: beyond it the bits of all values are smaller. */
+function distinctExceptionCountMax(count: i32): i32 {
   return count >> 3
 }
 
@@ -36,18 +35,20 @@ function exceptionCountMax(count: i32): i32 {
  * target   maxEncodedFloat64Page(count) bytes; all of them may be written
  * scratch  PAGE_SCRATCH bytes, 16-byte aligned, overwritten
  *
- * Decimals: value = n × 10^f × 10^-e for an integer n (Afroozeh, Kuffo, Boncz: ALP: Adaptive lossless floating-point
- * compression, SIGMOD 2023); e and f are chosen on a sample, values that do not come back bit for bit are exceptions,
- * and the integers are an int64 page, so that a slowly moving series is stored as deltas.
+ * Decimals: integers n with a common number of decimal places d, found on a sample, as an int64 page, so that a slowly
+ * moving series is stored as deltas. What does not come back bit for bit is an exception. This is ALP (Afroozeh, Kuffo,
+ * Boncz: ALP: Adaptive lossless floating-point compression, SIGMOD 2023) with two of its products: n × 10^(14 - d) ×
+ * 10^-14, since the double 10^-14 is far closer to its power of ten than the others up to 10^-22 (in trials at most 1 %
+ * exceptions, the others 13 % and more), where the values allow it, and n / 10^d, which is always right but slower.
  *
  * Others: the bits of the values as integers, the sign moved to the lowest bit if there are both, without the zeros
  * that all of them end with (float32 stored as float64 has 29). Their deltas are as small as the XOR of Gorilla and
  * Chimp, and an int64 page stores and reads them several times faster.
  */
 export function encodeFloat64Page(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
-  const choice = chooseDecimals(valuesPtr, count)
-  if (choice >= 0) {
-    const byteLength = encodeDecimals(valuesPtr, count, choice >> 8, choice & 255, targetPtr, scratchPtr)
+  const digitCount = chooseDigits(valuesPtr, count)
+  if (digitCount >= 0) {
+    const byteLength = encodeDecimals(valuesPtr, count, digitCount, targetPtr, scratchPtr)
     if (byteLength > 0) return byteLength
   }
   return encodeBits(valuesPtr, count, targetPtr, scratchPtr)
@@ -60,76 +61,57 @@ export function encodeFloat64Page(valuesPtr: usize, count: i32, targetPtr: usize
  * target  count × f64, 8-byte aligned
  */
 export function decodeFloat64Page(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usize): i32 {
-  if (byteLength < 3) return -1
+  if (byteLength < 3 || count < 1 || count > PAGE_COUNT_MAX) return -1
   const codec = <i32>load<u8>(pagePtr)
   if (codec === CODEC_BITS) return decodeBits(pagePtr, byteLength, count, targetPtr)
   if (codec === CODEC_DECIMALS) return decodeDecimals(pagePtr, byteLength, count, targetPtr)
   return -1
 }
 
-/** Encodes with exponent e and factor f; returns the bytes written, or 0 when there are too many exceptions. */
-function encodeDecimals(valuesPtr: usize, count: i32, e: i32, f: i32, targetPtr: usize, scratchPtr: usize): i32 {
+/** Encodes with a number of decimal places; returns the bytes written, or 0 when there are too many exceptions. */
+function encodeDecimals(valuesPtr: usize, count: i32, digitCount: i32, targetPtr: usize, scratchPtr: usize): i32 {
   const integersPtr = scratchPtr
   const placesPtr = scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3)
-  const up = load<f64>(POWERS + ((<usize>e) << 3))
-  const down = load<f64>(INVERSE_POWERS + ((<usize>f) << 3))
-  const upBack = load<f64>(POWERS + ((<usize>f) << 3))
-  const downBack = load<f64>(INVERSE_POWERS + ((<usize>e) << 3))
-  const ups = f64x2.splat(up)
-  const downs = f64x2.splat(down)
-  const upBacks = f64x2.splat(upBack)
-  const downBacks = f64x2.splat(downBack)
-  const magic = f64x2.splat(MAGIC)
-  const limit = f64x2.splat(<f64>MAGIC_INTEGER_MAX)
-  let exceptionCount = 0
-  let i = 0
-  for (; i + 2 <= count; i += 2) {
-    const at = (<usize>i) << 3
-    const values = v128.load(valuesPtr + at)
-    const scaled = f64x2.mul(f64x2.mul(values, ups), downs)
-    const rounded = f64x2.add(scaled, magic)
-    const back = f64x2.mul(f64x2.mul(f64x2.sub(rounded, magic), upBacks), downBacks)
-    v128.store(integersPtr + at, i64x2.sub(rounded, magic))
-    const isExact = v128.and(i64x2.eq(back, values), f64x2.lt(f64x2.abs(scaled), limit))
-    if (i64x2.all_true(isExact)) continue
-    const exact = i64x2.bitmask(isExact)
-    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>i)
-    exceptionCount += (exact & 1) ^ 1
-    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>(i + 1))
-    exceptionCount += (exact >> 1) ^ 1
+  let flags = 0
+  let exceptionCount = writeIntegers(valuesPtr, count, digitCount, false, integersPtr, placesPtr)
+  if (exceptionCount > count >> 8) {
+    exceptionCount = writeIntegers(valuesPtr, count, digitCount, true, integersPtr, placesPtr)
+    flags = DIVIDE
   }
-  if (i < count) {
-    const at = (<usize>i) << 3
-    const value = load<f64>(valuesPtr + at)
-    const scaled = value * up * down
-    const rounded = scaled + MAGIC
-    const back = (rounded - MAGIC) * upBack * downBack
-    store<i64>(integersPtr + at, reinterpret<i64>(rounded) - MAGIC_BITS)
-    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>i)
-    exceptionCount += i32(!(abs(scaled) < <f64>MAGIC_INTEGER_MAX && reinterpret<i64>(back) === reinterpret<i64>(value)))
-  }
-  if (exceptionCount > exceptionCountMax(count)) return 0
+  if (exceptionCount > 1 && isOneValue(valuesPtr, placesPtr, exceptionCount)) flags |= ONE_EXCEPTION
+  const valueCount = (flags & ONE_EXCEPTION) !== 0 ? 1 : exceptionCount
+  if (exceptionCount > count >> 1 || valueCount > max(1, distinctExceptionCountMax(count))) return 0
 
   // The integer of an exception is never read: it repeats its neighbour, to be small as a delta.
   let firstPlain = 0
-  while (firstPlain < exceptionCount && <i32>load<u16>(placesPtr + ((<usize>firstPlain) << 1)) === firstPlain)
-    firstPlain++
+  while (firstPlain < exceptionCount && placeAt(placesPtr, firstPlain) === firstPlain) firstPlain++
   for (let k = 0; k < exceptionCount; k++) {
-    const place = <usize>load<u16>(placesPtr + ((<usize>k) << 1))
-    const neighbour = k < firstPlain ? <usize>firstPlain : place - 1
-    store<i64>(integersPtr + (place << 3), load<i64>(integersPtr + (neighbour << 3)))
+    const place = placeAt(placesPtr, k)
+    const neighbour = k < firstPlain ? firstPlain : place - 1
+    store<i64>(integersPtr + ((<usize>place) << 3), load<i64>(integersPtr + ((<usize>neighbour) << 3)))
   }
 
+  const bitsByteLength = <usize>((count + 7) >> 3)
+  if ((<usize>exceptionCount) << 1 > bitsByteLength) flags |= PLACES_ARE_BITS
   store<u8>(targetPtr, <u8>CODEC_DECIMALS)
-  store<u8>(targetPtr, <u8>e, 1)
-  store<u8>(targetPtr, <u8>f, 2)
+  store<u8>(targetPtr, <u8>digitCount, 1)
+  store<u8>(targetPtr, <u8>flags, 2)
   store<u16>(targetPtr, <u16>exceptionCount, 3)
-  let target = targetPtr + 5
-  memory.copy(target, placesPtr, (<usize>exceptionCount) << 1)
-  target += (<usize>exceptionCount) << 1
-  for (let k = 0; k < exceptionCount; k++) {
-    const place = <usize>load<u16>(placesPtr + ((<usize>k) << 1))
-    store<u64>(target, load<u64>(valuesPtr + (place << 3)))
+  let target = targetPtr + DECIMALS_HEADER_BYTE_LENGTH
+  if ((flags & PLACES_ARE_BITS) !== 0) {
+    memory.fill(target, 0, bitsByteLength)
+    for (let k = 0; k < exceptionCount; k++) {
+      const place = placeAt(placesPtr, k)
+      const bytePtr = target + <usize>(place >> 3)
+      store<u8>(bytePtr, <u8>(<i32>load<u8>(bytePtr) | (1 << (place & 7))))
+    }
+    target += bitsByteLength
+  } else {
+    memory.copy(target, placesPtr, (<usize>exceptionCount) << 1)
+    target += (<usize>exceptionCount) << 1
+  }
+  for (let k = 0; k < valueCount; k++) {
+    store<u64>(target, load<u64>(valuesPtr + ((<usize>placeAt(placesPtr, k)) << 3)))
     target += 8
   }
   return (
@@ -137,39 +119,137 @@ function encodeDecimals(valuesPtr: usize, count: i32, e: i32, f: i32, targetPtr:
   )
 }
 
+/** Writes the integers of all values, and the places (u16) of exceptions; returns their number. */
+function writeIntegers(
+  valuesPtr: usize,
+  count: i32,
+  digitCount: i32,
+  divides: bool,
+  integersPtr: usize,
+  placesPtr: usize,
+): i32 {
+  const power = f64x2.splat(powerOf(digitCount))
+  const upBack = f64x2.splat(powerOf(14 - digitCount))
+  const downBack = f64x2.splat(1e-14)
+  const magic = f64x2.splat(MAGIC)
+  const limit = f64x2.splat(<f64>MAGIC_INTEGER_MAX)
+  const end = valuesPtr + ((<usize>count) << 3)
+  const shift = integersPtr - valuesPtr
+  let exceptionCount = 0
+  for (let ptr = valuesPtr; ptr < end; ptr += 16) {
+    // The last value of an odd count is taken twice.
+    const values = ptr + 16 <= end ? v128.load(ptr) : v128.load64_splat(ptr)
+    const scaled = f64x2.mul(values, power)
+    const rounded = f64x2.add(scaled, magic)
+    const integers = f64x2.sub(rounded, magic)
+    const back = divides ? f64x2.div(integers, power) : f64x2.mul(f64x2.mul(integers, upBack), downBack)
+    const isExact = v128.and(i64x2.eq(back, values), f64x2.lt(f64x2.abs(scaled), limit))
+    // Writes one integer past an odd count; the scratch has room.
+    v128.store(ptr + shift, i64x2.sub(rounded, magic))
+    if (i64x2.all_true(isExact)) continue
+    const exact = i64x2.bitmask(isExact)
+    const i = <i32>((ptr - valuesPtr) >> 3)
+    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>i)
+    exceptionCount += (exact & 1) ^ 1
+    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>(i + 1))
+    exceptionCount += i32(i + 1 < count) & ((exact >> 1) ^ 1)
+  }
+  return exceptionCount
+}
+
+function powerOf(exponent: i32): f64 {
+  return exponent < 0 ? 1 : load<f64>(POWERS + ((<usize>exponent) << 3))
+}
+
+function placeAt(placesPtr: usize, k: i32): i32 {
+  return <i32>load<u16>(placesPtr + ((<usize>k) << 1))
+}
+
+/** Whether all exceptions have the same bits, as NaN for "no value" has. */
+function isOneValue(valuesPtr: usize, placesPtr: usize, exceptionCount: i32): bool {
+  const first = load<u64>(valuesPtr + ((<usize>placeAt(placesPtr, 0)) << 3))
+  for (let k = 1; k < exceptionCount; k++) {
+    if (load<u64>(valuesPtr + ((<usize>placeAt(placesPtr, k)) << 3)) !== first) return false
+  }
+  return true
+}
+
 function decodeDecimals(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usize): i32 {
-  if (byteLength < 5) return -1
-  const e = <i32>load<u8>(pagePtr, 1)
-  const f = <i32>load<u8>(pagePtr, 2)
+  if (byteLength < DECIMALS_HEADER_BYTE_LENGTH) return -1
+  const digitCount = <i32>load<u8>(pagePtr, 1)
+  const flags = <i32>load<u8>(pagePtr, 2)
   const exceptionCount = <i32>load<u16>(pagePtr, 3)
-  const headerByteLength = 5 + exceptionCount * EXCEPTION_BYTE_LENGTH
-  if (e > EXPONENT_MAX || f > e || byteLength < headerByteLength) return -1
+  if (digitCount > DIGITS_MAX || flags > FLAGS_MAX || exceptionCount > count) return -1
+  const valueCount = (flags & ONE_EXCEPTION) !== 0 ? 1 : exceptionCount
+  const placesByteLength = (flags & PLACES_ARE_BITS) !== 0 ? (count + 7) >> 3 : exceptionCount << 1
+  const headerByteLength = DECIMALS_HEADER_BYTE_LENGTH + placesByteLength + (valueCount << 3)
+  if (byteLength < headerByteLength) return -1
+  const placesPtr = pagePtr + <usize>DECIMALS_HEADER_BYTE_LENGTH
+  const exceptionsPtr = placesPtr + <usize>placesByteLength
   const integersPtr = pagePtr + <usize>headerByteLength
   if (decodeInt64Page(integersPtr, byteLength - headerByteLength, count, targetPtr) < 0) return -1
-  const up = load<f64>(POWERS + ((<usize>f) << 3))
-  const down = load<f64>(INVERSE_POWERS + ((<usize>e) << 3))
-  const valueEnd = targetPtr + ((<usize>count) << 3)
-  const ups = f64x2.splat(up)
-  const downs = f64x2.splat(down)
-  const magic = f64x2.splat(MAGIC)
-  let ptr = targetPtr
-  for (; ptr + 32 <= valueEnd; ptr += 32) {
-    const a = f64x2.sub(i64x2.add(v128.load(ptr), magic), magic)
-    const b = f64x2.sub(i64x2.add(v128.load(ptr, 16), magic), magic)
-    v128.store(ptr, f64x2.mul(f64x2.mul(a, ups), downs))
-    v128.store(ptr, f64x2.mul(f64x2.mul(b, ups), downs), 16)
+  if ((flags & DIVIDE) !== 0) divideIntegers(targetPtr, count, digitCount)
+  else multiplyIntegers(targetPtr, count, digitCount)
+
+  // One value for all exceptions is read again and again, others one after the other.
+  const valueStep: usize = (flags & ONE_EXCEPTION) !== 0 ? 0 : 8
+  let exceptionPtr = exceptionsPtr
+  if ((flags & PLACES_ARE_BITS) !== 0) {
+    let left = exceptionCount
+    for (let start = 0; start < count; start += 8) {
+      let places = <i32>load<u8>(placesPtr + <usize>(start >> 3))
+      for (; places !== 0; places &= places - 1) {
+        const place = start + ctz(places)
+        if (place >= count || left === 0) return -1
+        store<u64>(targetPtr + ((<usize>place) << 3), load<u64>(exceptionPtr))
+        exceptionPtr += valueStep
+        left--
+      }
+    }
+    return left === 0 ? 0 : -1
   }
-  for (; ptr < valueEnd; ptr += 8) {
-    store<f64>(ptr, (reinterpret<f64>(load<i64>(ptr) + MAGIC_BITS) - MAGIC) * up * down)
-  }
-  const placesPtr = pagePtr + 5
-  const exceptionsPtr = placesPtr + ((<usize>exceptionCount) << 1)
-  for (let k: usize = 0; k < <usize>exceptionCount; k++) {
-    const place = <i32>load<u16>(placesPtr + (k << 1))
+  for (let k = 0; k < exceptionCount; k++) {
+    const place = placeAt(placesPtr, k)
     if (place >= count) return -1
-    store<u64>(targetPtr + ((<usize>place) << 3), load<u64>(exceptionsPtr + (k << 3)))
+    store<u64>(targetPtr + ((<usize>place) << 3), load<u64>(exceptionPtr))
+    exceptionPtr += valueStep
   }
   return 0
+}
+
+/** In place: n × 10^(14 - digits) × 10^-14 of integers n. */
+function multiplyIntegers(ptr: usize, count: i32, digitCount: i32): void {
+  const up = powerOf(14 - digitCount)
+  const ups = f64x2.splat(up)
+  const downs = f64x2.splat(1e-14)
+  const magic = f64x2.splat(MAGIC)
+  const end = ptr + ((<usize>count) << 3)
+  let at = ptr
+  for (; at + 32 <= end; at += 32) {
+    const a = f64x2.sub(i64x2.add(v128.load(at), magic), magic)
+    const b = f64x2.sub(i64x2.add(v128.load(at, 16), magic), magic)
+    v128.store(at, f64x2.mul(f64x2.mul(a, ups), downs))
+    v128.store(at, f64x2.mul(f64x2.mul(b, ups), downs), 16)
+  }
+  for (; at < end; at += 8) {
+    store<f64>(at, (reinterpret<f64>(load<i64>(at) + MAGIC_BITS) - MAGIC) * up * 1e-14)
+  }
+}
+
+/** In place: n / 10^digits of integers n. */
+function divideIntegers(ptr: usize, count: i32, digitCount: i32): void {
+  const power = powerOf(digitCount)
+  const powers = f64x2.splat(power)
+  const magic = f64x2.splat(MAGIC)
+  const end = ptr + ((<usize>count) << 3)
+  let at = ptr
+  for (; at + 32 <= end; at += 32) {
+    const a = f64x2.sub(i64x2.add(v128.load(at), magic), magic)
+    const b = f64x2.sub(i64x2.add(v128.load(at, 16), magic), magic)
+    v128.store(at, f64x2.div(a, powers))
+    v128.store(at, f64x2.div(b, powers), 16)
+  }
+  for (; at < end; at += 8) store<f64>(at, (reinterpret<f64>(load<i64>(at) + MAGIC_BITS) - MAGIC) / power)
 }
 
 /** Encodes the bits of the values as integers. */
@@ -228,45 +308,34 @@ function decodeBits(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usiz
 }
 
 /**
- * The exponent (times 256) and factor that cost least on a sample, -1 when the values are no decimals.
- *
- * Every digit costs 3.3 bits, an exception 80. Among the pairs with as many digits (e - f) the paper finds large e
- * best, as 10^-e is then closest; for integers near 2^51 only f = 0 is exact. Where both fail, no other pair helps.
+ * The number of decimal places that costs least on a sample, -1 when the values are no decimals. A place costs 3.3 bits,
+ * an exception 80; NaN is no reason for or against.
  */
-function chooseDecimals(valuesPtr: usize, count: i32): i32 {
+function chooseDigits(valuesPtr: usize, count: i32): i32 {
   const sampleCount = min(SAMPLE_COUNT, count)
+  const exceptionCountMax = sampleCount >> 3
   let choice = -1
   let tenthsMin = i32.MAX_VALUE
-  for (let digitCount = 0; digitCount <= EXPONENT_MAX; digitCount++) {
+  for (let digitCount = 0; digitCount <= DIGITS_MAX; digitCount++) {
     const digitTenths = digitCount * 33 * sampleCount
     if (digitTenths >= tenthsMin) break
-    const digitChoice = choice
-    for (let k = 0; k <= EXPONENT_MAX - digitCount; k++) {
-      const e = k === 0 ? max(EXPONENT_USUAL, digitCount) : digitCount + k - 1
-      const exceptionCountLimit = min(sampleCount >> 3, (tenthsMin - digitTenths - 1) / 800)
-      const exceptionCount = countExceptions(valuesPtr, count, sampleCount, e, e - digitCount, exceptionCountLimit)
-      if (exceptionCount <= exceptionCountLimit) {
-        tenthsMin = digitTenths + exceptionCount * 800
-        choice = (e << 8) | (e - digitCount)
-        if (exceptionCount === 0) break
-      } else if (k === 1 && choice === digitChoice) break
+    const power = powerOf(digitCount)
+    let exceptionCount = 0
+    let nanCount = 0
+    for (let k = 0; k < sampleCount && exceptionCount <= exceptionCountMax; k++) {
+      const value = load<f64>(valuesPtr + ((<usize>((k * count) / sampleCount)) << 3))
+      const scaled = value * power
+      const back = (scaled + MAGIC - MAGIC) / power
+      const isExact = abs(scaled) < <f64>MAGIC_INTEGER_MAX && reinterpret<i64>(back) === reinterpret<i64>(value)
+      const isNotANumber = f64.ne(value, value)
+      nanCount += i32(isNotANumber)
+      exceptionCount += i32(!isExact && !isNotANumber)
+    }
+    if (nanCount === sampleCount) return -1
+    if (exceptionCount <= exceptionCountMax && digitTenths + exceptionCount * 800 < tenthsMin) {
+      tenthsMin = digitTenths + exceptionCount * 800
+      choice = digitCount
     }
   }
   return choice
-}
-
-/** Exceptions among the sample; stops counting above the limit. */
-function countExceptions(valuesPtr: usize, count: i32, sampleCount: i32, e: i32, f: i32, limit: i32): i32 {
-  const up = load<f64>(POWERS + ((<usize>e) << 3))
-  const down = load<f64>(INVERSE_POWERS + ((<usize>f) << 3))
-  const upBack = load<f64>(POWERS + ((<usize>f) << 3))
-  const downBack = load<f64>(INVERSE_POWERS + ((<usize>e) << 3))
-  let exceptionCount = 0
-  for (let k = 0; k < sampleCount && exceptionCount <= limit; k++) {
-    const value = load<f64>(valuesPtr + ((<usize>((k * count) / sampleCount)) << 3))
-    const scaled = value * up * down
-    const back = (scaled + MAGIC - MAGIC) * upBack * downBack
-    exceptionCount += i32(!(abs(scaled) < <f64>MAGIC_INTEGER_MAX && reinterpret<i64>(back) === reinterpret<i64>(value)))
-  }
-  return exceptionCount
 }

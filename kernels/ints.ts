@@ -1,14 +1,6 @@
 // int64 pages: integers of one page as small differences, bit-packed. docs/formats.md draws the bytes.
-import {
-  chooseWidth,
-  integerEnd,
-  maxPackedByteLength,
-  packBlocks,
-  readInteger,
-  unpackBlocks,
-  writeInteger,
-  zigzag,
-} from './packing'
+import { integerEnd, readInteger, writeInteger, zigzag } from './codes'
+import { chooseWidth, maxPackedByteLength, packBlocks, unpackBlocks } from './packing'
 import { CODEC_CONSTANT, CODEC_PACKED, CODEC_PROGRESSION, CODEC_RAW, PAGE_COUNT_MAX } from './page-codecs'
 
 /** Runs of 16 residuals that the choice of an order looks at. */

@@ -1,119 +1,13 @@
-import { unpackGroup } from './unpack'
-
-// Bit packing: blocks of unsigned 64-bit codes in as few bits as most of them need, the rest as escapes.
+// Bit packing: blocks of zigzag codes in as few bits as most of them need, the rest as escapes.
 // Internal to the page codecs (ints.ts, times.ts, floats.ts, strings.ts, bools.ts); docs/formats.md draws the bytes.
+import { bitLength, maskOfWidth, packBits, packedByteLength, readBits, unpackBits, unzigzag } from './codes'
 
 /** Codes of one block: large enough that its header is small change, small enough to follow the data. */
-export const BLOCK_COUNT: i32 = 256
+const BLOCK_COUNT: i32 = 256
 /** Codes of one vertical group, the unit of the SIMD loops. */
-export const GROUP_COUNT: i32 = 128
+const GROUP_COUNT: i32 = 128
 /** Bit of a block's first byte: the block has escapes. */
 const ESCAPES: i32 = 128
-/** Scratch of packBlocks. */
-export const PACK_SCRATCH: usize = 8192
-
-/** Bits needed to write x: 0 for 0, 64 for 2^63 and more. */
-export function bitLength(x: u64): i32 {
-  return 64 - <i32>clz(x)
-}
-
-/** All ones in the lowest `width` bits, 0 to 64. */
-export function lowBits(width: i32): u64 {
-  return width === 0 ? 0 : ~(<u64>0) >> (64 - width)
-}
-
-/** 0, -1, 1, -2, 2 … as 0, 1, 2, 3, 4 … */
-export function zigzag(x: i64): u64 {
-  return ((<u64>x) << 1) ^ <u64>(x >> 63)
-}
-
-export function unzigzag(z: u64): i64 {
-  return <i64>((z >> 1) ^ (0 - (z & 1)))
-}
-
-/** Bytes of `count` codes of `width` bits. */
-export function packedByteLength(count: i32, width: i32): i32 {
-  return (count * width + 7) >> 3
-}
-
-/**
- * Reads `width` bits (0 to 64) from bit `bitIndex` of the bytes [ptr, end), lowest bit first.
- * The caller knows that the bits lie inside; bytes beyond `end` are not touched.
- */
-export function readBits(ptr: usize, end: usize, bitIndex: usize, width: i32): u64 {
-  const at = ptr + (bitIndex >> 3)
-  const shift = <u64>(bitIndex & 7)
-  let bits: u64 = 0
-  let above: u64 = 0
-  if (at + 9 <= end) {
-    bits = load<u64>(at)
-    above = load<u8>(at, 8)
-  } else {
-    for (let i: usize = 0; at + i < end && i < 8; i++) bits |= (<u64>load<u8>(at + i)) << ((<u64>i) << 3)
-    if (at + 8 < end) above = load<u8>(at, 8)
-  }
-  bits >>= shift
-  if (<i32>shift + width > 64) bits |= above << (64 - shift)
-  return bits & lowBits(width)
-}
-
-/** Writes `count` codes of `width` bits (0 to 64) one after the other, lowest bit first; returns the bytes written. */
-export function packBits(codesPtr: usize, count: i32, width: i32, targetPtr: usize): i32 {
-  let held: u64 = 0
-  let heldCount = 0
-  let target = targetPtr
-  const end = codesPtr + ((<usize>count) << 3)
-  for (let ptr = codesPtr; ptr < end; ptr += 8) {
-    const code = load<u64>(ptr)
-    held |= code << heldCount
-    heldCount += width
-    if (heldCount >= 64) {
-      store<u64>(target, held)
-      target += 8
-      heldCount -= 64
-      held = heldCount === 0 ? 0 : code >> (width - heldCount)
-    }
-  }
-  for (; heldCount > 0; heldCount -= 8) {
-    store<u8>(target, <u8>held)
-    held >>= 8
-    target++
-  }
-  return <i32>(target - targetPtr)
-}
-
-/** Reads zigzag codes that packBits wrote into i64. The caller has checked that the codes end at or before `end`. */
-export function unpackBits(ptr: usize, end: usize, count: i32, width: i32, targetPtr: usize): void {
-  let bitIndex: usize = 0
-  for (let i = 0; i < count; i++) {
-    store<i64>(targetPtr + ((<usize>i) << 3), unzigzag(readBits(ptr, end, bitIndex, width)))
-    bitIndex += <usize>width
-  }
-}
-
-/** Writes an integer as its byte length (0 to 8) and its lowest bytes; returns where it ends. Touches 9 bytes. */
-export function writeInteger(targetPtr: usize, value: i64): usize {
-  const length = (bitLength(zigzag(value)) + 7) >> 3
-  store<u8>(targetPtr, <u8>length)
-  store<i64>(targetPtr, value, 1)
-  return targetPtr + 1 + <usize>length
-}
-
-/** Where the integer at ptr ends, 0 when it does not end at or before `end`. */
-export function integerEnd(ptr: usize, end: usize): usize {
-  if (ptr >= end) return 0
-  const length = <usize>load<u8>(ptr)
-  return length > 8 || end - ptr - 1 < length ? 0 : ptr + 1 + length
-}
-
-/** The integer at ptr, which integerEnd has found complete. */
-export function readInteger(ptr: usize): i64 {
-  const length = <i32>load<u8>(ptr)
-  let bits: u64 = 0
-  for (let i = 0; i < length; i++) bits |= (<u64>load<u8>(ptr + 1 + <usize>i)) << (i << 3)
-  const unused = 64 - (length << 3)
-  return length === 0 ? 0 : <i64>(bits << unused) >> unused
-}
 
 // A group of 128 codes is packed "vertically", so that every lane of a SIMD register is shifted by the same amount
 // (Lemire and Boytsov: Decoding billions of integers per second through vectorization, 2015, section 4).
@@ -122,7 +16,7 @@ export function readInteger(ptr: usize): i64 {
 // Either way the group is 16 × width bytes.
 
 /** Packs 128 codes of `width` (0 to 64) bits each into 16 × width bytes. */
-export function packGroup(codesPtr: usize, width: i32, targetPtr: usize): void {
+function packGroup(codesPtr: usize, width: i32, targetPtr: usize): void {
   if (width === 0) return
   let held = i64x2.splat(0)
   let heldCount = 0
@@ -154,20 +48,72 @@ export function packGroup(codesPtr: usize, width: i32, targetPtr: usize): void {
   }
 }
 
+/** Unpacks 128 zigzag codes of `width` (0 to 64) bits from 16 × width bytes into i64. */
+function unpackGroup(sourcePtr: usize, width: i32, targetPtr: usize): void {
+  if (width === 0) {
+    memory.fill(targetPtr, 0, 1024)
+    return
+  }
+  if (width > 32) {
+    unpackWide(sourcePtr, width, targetPtr)
+    return
+  }
+  const mask = i32x4.splat(<i32>maskOfWidth(width))
+  const one = i32x4.splat(1)
+  let source = sourcePtr + 16
+  let held = v128.load(sourcePtr)
+  let heldCount = 0
+  for (let target = targetPtr; target < targetPtr + 1024; target += 32) {
+    let codes = i32x4.shr_u(held, heldCount)
+    heldCount += width
+    if (heldCount >= 32) {
+      heldCount -= 32
+      if (target !== targetPtr + 992) held = v128.load(source)
+      source += 16
+      if (heldCount !== 0) codes = v128.or(codes, i32x4.shl(held, width - heldCount))
+    }
+    codes = v128.and(codes, mask)
+    const integers = v128.xor(i32x4.shr_u(codes, 1), i32x4.neg(v128.and(codes, one)))
+    v128.store(target, i64x2.extend_low_i32x4_s(integers))
+    v128.store(target, i64x2.extend_high_i32x4_s(integers), 16)
+  }
+}
+
+/** The same for 33 to 64 bits: codes 2 × row and 2 × row + 1 in two 64-bit lanes. */
+function unpackWide(sourcePtr: usize, width: i32, targetPtr: usize): void {
+  const mask = i64x2.splat(<i64>maskOfWidth(width))
+  const one = i64x2.splat(1)
+  let source = sourcePtr + 16
+  let held = v128.load(sourcePtr)
+  let heldCount = 0
+  for (let target = targetPtr; target < targetPtr + 1024; target += 16) {
+    let codes = i64x2.shr_u(held, heldCount)
+    heldCount += width
+    if (heldCount >= 64) {
+      heldCount -= 64
+      if (target !== targetPtr + 1008) held = v128.load(source)
+      source += 16
+      if (heldCount !== 0) codes = v128.or(codes, i64x2.shl(held, width - heldCount))
+    }
+    codes = v128.and(codes, mask)
+    v128.store(target, v128.xor(i64x2.shr_u(codes, 1), i64x2.neg(v128.and(codes, one))))
+  }
+}
+
 /** Bytes that packBlocks writes at most. */
 export function maxPackedByteLength(count: i32): i32 {
   return (count << 3) + (count / BLOCK_COUNT + 1) * 2
 }
 
 /**
- * Packs `count` u64 codes in blocks of 256; returns the bytes written, at most maxPackedByteLength.
+ * Packs `count` zigzag codes (u64) in blocks of 256; returns the bytes written, at most maxPackedByteLength.
  *
  * Each block takes the width that makes it smallest. In a block with escapes the code of all ones says that the value
  * is one of the escapes, which follow, less that code, in a width of their own. So a few large values do not widen the
  * rest (compare PFOR: Zukowski, Heman, Nes, Boncz: Super-scalar RAM-CPU cache compression, ICDE 2006, which chains
  * positions instead), and frequent small values cost as little as with a two-level prefix code.
  *
- * scratch  PACK_SCRATCH bytes, 16-byte aligned
+ * scratch  8 KiB, 16-byte aligned
  */
 export function packBlocks(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
   let target = targetPtr
@@ -186,7 +132,7 @@ function packBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: us
     return 1 + packCodes(codesPtr, count, width, targetPtr + 1)
   }
   store<u8>(targetPtr, <u8>(width | ESCAPES))
-  const marker = lowBits(width)
+  const marker = maskOfWidth(width)
   store<u8>(targetPtr, <u8>escapeWidth, 1)
   let target = targetPtr + 2
   const escapesPtr = scratchPtr + 528
@@ -255,7 +201,7 @@ export function chooseWidth(codesPtr: usize, count: i32, scratchPtr: usize): i32
   if (plainWidth < 64) escapeCount += slotCount(scratchPtr, 63 - plainWidth)
   for (let w = plainWidth - 1; w > 0; w--) {
     escapeCount += slotCount(scratchPtr, 63 - w)
-    const escapeBitCount = bitLength(largest - lowBits(w))
+    const escapeBitCount = bitLength(largest - maskOfWidth(w))
     if (escapeCount * escapeBitCount >= bitCountMin) break
     const bitCount = count * w + escapeCount * escapeBitCount + 16
     if (bitCount < bitCountMin) {
@@ -323,7 +269,7 @@ function packCodes(codesPtr: usize, count: i32, width: i32, targetPtr: usize): u
 }
 
 /**
- * Reads `count` codes that packBlocks wrote from exactly the bytes [ptr, end) into u64.
+ * Reads `count` zigzag codes that packBlocks wrote from exactly the bytes [ptr, end), as the integers they are zigzag of.
  * Returns 0, or -1 when the bytes are not such a sequence of blocks.
  */
 export function unpackBlocks(ptr: usize, end: usize, count: i32, targetPtr: usize): i32 {
@@ -347,7 +293,7 @@ function unpackBlock(ptr: usize, end: usize, count: i32, targetPtr: usize): usiz
   if (width === 0) return unpackSparse(ptr, end, count, escapeWidth, targetPtr)
   const source = unpackCodes(ptr + 2, end, count, width, targetPtr)
   if (source === 0) return 0
-  return unpackEscapes(source, end, count, lowBits(width), escapeWidth, targetPtr)
+  return unpackEscapes(source, end, count, maskOfWidth(width), escapeWidth, targetPtr)
 }
 
 /** Puts the escapes of a block where its codes are all ones. Returns where the block ends; 0 when it is malformed. */
@@ -356,7 +302,7 @@ function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i
   const bitCount = (<i32>min<usize>(end - ptr, BLOCK_COUNT << 3)) << 3
   // Away from the page's end, eight bytes hold any escape of up to 56 bits.
   const fastBitCount = width <= 56 ? <i32>min<usize>(end - ptr, (BLOCK_COUNT << 3) + 8) * 8 - 64 : -1
-  const mask = lowBits(width)
+  const mask = maskOfWidth(width)
   let bitIndex = 0
   let start = 0
   for (; start + 64 <= count; start += 64) {

@@ -1,6 +1,6 @@
 // Pages of strings: one text, a dictionary with a code a row, or lengths and texts.
 import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
-import { bitLength, packBits, packedByteLength, readBits } from './packing'
+import { bitLength, packBits, packedByteLength, readBits } from './codes'
 
 /** Slots of the hash table that finds equal texts; at most half of them are taken. */
 const SLOT_COUNT: i32 = 8192
@@ -28,7 +28,6 @@ export function encodeStringPage(
   const slotsPtr = scratchPtr
   const codesPtr = slotsPtr + <usize>SLOT_COUNT * 4
   const entriesPtr = codesPtr + <usize>PAGE_COUNT_MAX * 8
-  const startsPtr = entriesPtr + <usize>PAGE_COUNT_MAX * 4
   memory.fill(slotsPtr, 0, <usize>SLOT_COUNT * 4)
   const textPtr = bytesPtr + <usize>load<u32>(offsetsPtr)
   const totalByteLength = load<u32>(offsetsPtr + ((<usize>count) << 2)) - load<u32>(offsetsPtr)
@@ -70,25 +69,26 @@ export function encodeStringPage(
     return 1 + <i32>longest
   }
   const codeWidth = bitLength(<u64>(entryCount - 1))
-  const startWidth = bitLength(<u64>entryByteLength)
+  const startByteLength = entryByteLength < 65536 ? 2 : 4
   const lengthWidth = bitLength(<u64>longest)
   const dictionaryByteLength =
-    9 + packedByteLength(entryCount - 1, startWidth) + packedByteLength(count, codeWidth) + <i32>entryByteLength
+    9 + (entryCount - 1) * startByteLength + packedByteLength(count, codeWidth) + <i32>entryByteLength
   const plainByteLength = 6 + packedByteLength(count, lengthWidth) + <i32>totalByteLength
   if (dictionaryByteLength < plainByteLength) {
     store<u8>(targetPtr, <u8>CODEC_DICTIONARY)
     store<u32>(targetPtr, totalByteLength, 1)
     store<u16>(targetPtr, <u16>(entryCount - 1), 5)
-    store<u8>(targetPtr, <u8>startWidth, 7)
+    store<u8>(targetPtr, <u8>startByteLength, 7)
     store<u8>(targetPtr, <u8>codeWidth, 8)
-    let start: u32 = 0
-    for (let k = 0; k < entryCount; k++) {
-      if (k > 0) store<u64>(startsPtr + ((<usize>(k - 1)) << 3), <u64>start)
-      const entryPtr = offsetsPtr + ((<usize>load<u32>(entriesPtr + ((<usize>k) << 2))) << 2)
-      start += load<u32>(entryPtr, 4) - load<u32>(entryPtr)
-    }
     let target = targetPtr + 9
-    target += packBits(startsPtr, entryCount - 1, startWidth, target)
+    let start: u32 = 0
+    for (let k = 1; k < entryCount; k++) {
+      const entryPtr = offsetsPtr + ((<usize>load<u32>(entriesPtr + ((<usize>(k - 1)) << 2))) << 2)
+      start += load<u32>(entryPtr, 4) - load<u32>(entryPtr)
+      if (startByteLength === 2) store<u16>(target, <u16>start)
+      else store<u32>(target, start)
+      target += <usize>startByteLength
+    }
     target += packBits(codesPtr, count, codeWidth, target)
     for (let k = 0; k < entryCount; k++) {
       const entryPtr = offsetsPtr + ((<usize>load<u32>(entriesPtr + ((<usize>k) << 2))) << 2)
@@ -147,53 +147,102 @@ export function decodeStringPage(
     const length = <usize>byteLength - 1
     for (let i: usize = 0; i < <usize>count; i++) {
       store<u32>(targetOffsetsPtr + (i << 2), <u32>(i * length))
-      memory.copy(targetBytesPtr + i * length, pagePtr + 1, length)
+      copyText(pagePtr + 1, end, targetBytesPtr + i * length, targetBytesPtr + <usize>total, length)
     }
     store<u32>(targetOffsetsPtr + ((<usize>count) << 2), <u32>total)
     return 0
   }
-  if (codec === CODEC_STRINGS) {
-    const width = <i32>load<u8>(pagePtr, 5)
-    if (width > 31) return -1
-    const lengthsPtr = pagePtr + 6
-    const lengthsByteLength = (<i64>count * <i64>width + 7) >> 3
-    if (<i64>byteLength !== 6 + lengthsByteLength + <i64>total) return -1
-    const textPtr = lengthsPtr + <usize>lengthsByteLength
-    let offset: u64 = 0
-    for (let i = 0; i < count; i++) {
-      store<u32>(targetOffsetsPtr + ((<usize>i) << 2), <u32>offset)
-      offset += readBits(lengthsPtr, textPtr, <usize>i * <usize>width, width)
-    }
-    if (offset !== <u64>total) return -1
-    store<u32>(targetOffsetsPtr + ((<usize>count) << 2), <u32>total)
-    memory.copy(targetBytesPtr, textPtr, <usize>total)
-    return 0
-  }
-  if (byteLength < 9) return -1
-  const startCount = <i32>load<u16>(pagePtr, 5)
-  const startWidth = <i32>load<u8>(pagePtr, 7)
-  const codeWidth = <i32>load<u8>(pagePtr, 8)
-  if (startWidth > 31 || codeWidth > 12 || startCount >= count) return -1
-  const startsPtr = pagePtr + 9
-  const codesPtr = startsPtr + <usize>packedByteLength(startCount, startWidth)
-  const textPtr = codesPtr + <usize>packedByteLength(count, codeWidth)
-  if (textPtr > end) return -1
-  const textByteLength = <u64>(end - textPtr)
+  if (codec === CODEC_STRINGS) return decodePlain(pagePtr, byteLength, count, total, targetOffsetsPtr, targetBytesPtr)
+  return decodeDictionary(pagePtr, byteLength, count, total, targetOffsetsPtr, targetBytesPtr)
+}
+
+function decodePlain(
+  pagePtr: usize,
+  byteLength: i32,
+  count: i32,
+  total: i32,
+  targetOffsetsPtr: usize,
+  targetBytesPtr: usize,
+): i32 {
+  const width = <i32>load<u8>(pagePtr, 5)
+  if (width > 31) return -1
+  const lengthsPtr = pagePtr + 6
+  const lengthsByteLength = packedByteLength(count, width)
+  if (byteLength - 6 - lengthsByteLength !== total) return -1
+  const textPtr = lengthsPtr + <usize>lengthsByteLength
   let offset: u64 = 0
   for (let i = 0; i < count; i++) {
-    const code = <i32>readBits(codesPtr, textPtr, <usize>i * <usize>codeWidth, codeWidth)
-    if (code > startCount) return -1
-    const start = code === 0 ? 0 : readBits(startsPtr, codesPtr, <usize>(code - 1) * <usize>startWidth, startWidth)
-    const stop =
-      code === startCount ? textByteLength : readBits(startsPtr, codesPtr, <usize>code * <usize>startWidth, startWidth)
-    if (start > stop || stop > textByteLength || offset + stop - start > <u64>total) return -1
     store<u32>(targetOffsetsPtr + ((<usize>i) << 2), <u32>offset)
-    memory.copy(targetBytesPtr + <usize>offset, textPtr + <usize>start, <usize>(stop - start))
-    offset += stop - start
+    offset += <u64>readNarrowBits(lengthsPtr, pagePtr + <usize>byteLength, i * width, width)
   }
   if (offset !== <u64>total) return -1
   store<u32>(targetOffsetsPtr + ((<usize>count) << 2), <u32>total)
+  memory.copy(targetBytesPtr, textPtr, <usize>total)
   return 0
+}
+
+function decodeDictionary(
+  pagePtr: usize,
+  byteLength: i32,
+  count: i32,
+  total: i32,
+  targetOffsetsPtr: usize,
+  targetBytesPtr: usize,
+): i32 {
+  if (byteLength < 9) return -1
+  const end = pagePtr + <usize>byteLength
+  const startCount = <u32>load<u16>(pagePtr, 5)
+  const startByteLength = <i32>load<u8>(pagePtr, 7)
+  const codeWidth = <i32>load<u8>(pagePtr, 8)
+  if ((startByteLength !== 2 && startByteLength !== 4) || codeWidth > 12) return -1
+  const startsPtr = pagePtr + 9
+  const codesPtr = startsPtr + <usize>(<i32>startCount * startByteLength)
+  const textPtr = codesPtr + <usize>packedByteLength(count, codeWidth)
+  if (textPtr > end) return -1
+  const textByteLength = <u32>(end - textPtr)
+  let offset: u32 = 0
+  for (let i = 0; i < count; i++) {
+    const code = readNarrowBits(codesPtr, end, i * codeWidth, codeWidth)
+    if (code > startCount) return -1
+    let start: u32 = 0
+    let stop = textByteLength
+    if (startByteLength === 2) {
+      const stopPtr = startsPtr + ((<usize>code) << 1)
+      if (code > 0) start = load<u16>(stopPtr - 2)
+      if (code < startCount) stop = load<u16>(stopPtr)
+    } else {
+      const stopPtr = startsPtr + ((<usize>code) << 2)
+      if (code > 0) start = load<u32>(stopPtr - 4)
+      if (code < startCount) stop = load<u32>(stopPtr)
+    }
+    if (start > stop || stop > textByteLength || stop - start > <u32>total - offset) return -1
+    store<u32>(targetOffsetsPtr + ((<usize>i) << 2), offset)
+    const target = targetBytesPtr + <usize>offset
+    copyText(textPtr + <usize>start, end, target, targetBytesPtr + <usize>total, <usize>(stop - start))
+    offset += stop - start
+  }
+  if (offset !== <u32>total) return -1
+  store<u32>(targetOffsetsPtr + ((<usize>count) << 2), <u32>total)
+  return 0
+}
+
+/** readBits for at most 31 bits of a page that ends at `end`, mostly one load. */
+function readNarrowBits(ptr: usize, end: usize, bitIndex: i32, width: i32): u32 {
+  const at = ptr + <usize>(bitIndex >> 3)
+  if (at + 8 > end) return <u32>readBits(ptr, end, <usize>bitIndex, width)
+  return <u32>(load<u64>(at) >> (bitIndex & 7)) & <u32>(((<u64>1) << width) - 1)
+}
+
+/**
+ * Copies a short text, 16 bytes a step where the source has them and the target takes them: what is written behind the
+ * text is overwritten by the next one.
+ */
+function copyText(source: usize, sourceEnd: usize, target: usize, targetEnd: usize, byteLength: usize): void {
+  if (byteLength > 256 || source + byteLength + 16 > sourceEnd || target + byteLength + 16 > targetEnd) {
+    memory.copy(target, source, byteLength)
+    return
+  }
+  for (let at: usize = 0; at < byteLength; at += 16) v128.store(target + at, v128.load(source + at))
 }
 
 /** Multiplies and folds eight bytes at a time; good enough for a table that is thrown away after one page. */

@@ -1,7 +1,7 @@
 // Pages of times (int64 nanoseconds): ticks of the coarsest decimal unit that is exact, then as integers.
 import { decodeInt64Page, encodeInt64Page, maxEncodedInt64Page } from './ints'
 import { CODEC_SCALED, PAGE_COUNT_MAX } from './page-codecs'
-import { integerEnd, readInteger, writeInteger } from './packing'
+import { integerEnd, readInteger, writeInteger } from './codes'
 
 /** The largest power of ten of nanoseconds that is tried: 10^10 ns are 10 s. */
 const EXPONENT_MAX: i32 = 10

@@ -1,6 +1,8 @@
 // Page codecs, statistics and CRC-32C: what is encoded comes back; malformed pages are refused without harm.
 import { expect, test } from 'vitest'
 import { createMemory, loadKernels } from '../dist/engine/kernels/kernels.js'
+import { boolTwin, float64Twin, int64Twin, stringTwin, timeTwin } from './pages.twin.js'
+import { SeededRandom, seed } from './seeded-random.js'
 
 const MiB = 1024 * 1024
 const memory = createMemory(4 * MiB)
@@ -17,21 +19,9 @@ const textTargetPtr = targetPtr + 64 * 1024
 const memoryEnd = memory.buffer.byteLength
 const canary = 0xa5
 
-/** mulberry32: a small seeded generator. */
-function randomOf(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-}
-
-const seed = Number(process.env['SEED'] ?? 20260101)
-const random = randomOf(seed)
-const below = (end: number) => Math.floor(random() * end)
-const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
+const random = new SeededRandom(seed)
+const below = (end: number) => random.integer(0, end)
+const normal = () => Math.sqrt(-2 * Math.log(1 - random.next())) * Math.cos(2 * Math.PI * random.next())
 const random64 = () => BigInt.asIntN(64, (BigInt(below(2 ** 32)) << 32n) | BigInt(below(2 ** 32)))
 
 const counts = [
@@ -39,9 +29,19 @@ const counts = [
 ]
 
 const codecs = {
-  int64: { encode: call.encodeInt64Page, decode: call.decodeInt64Page, max: call.maxEncodedInt64Page },
-  time: { encode: call.encodeTimePage, decode: call.decodeTimePage, max: call.maxEncodedTimePage },
-  float64: { encode: call.encodeFloat64Page, decode: call.decodeFloat64Page, max: call.maxEncodedFloat64Page },
+  int64: {
+    encode: call.encodeInt64Page,
+    decode: call.decodeInt64Page,
+    max: call.maxEncodedInt64Page,
+    twin: int64Twin,
+  },
+  time: { encode: call.encodeTimePage, decode: call.decodeTimePage, max: call.maxEncodedTimePage, twin: timeTwin },
+  float64: {
+    encode: call.encodeFloat64Page,
+    decode: call.decodeFloat64Page,
+    max: call.maxEncodedFloat64Page,
+    twin: float64Twin,
+  },
 } as const
 type Codec = (typeof codecs)[keyof typeof codecs]
 
@@ -75,6 +75,13 @@ function roundTrip(codec: Codec, values: BigInt64Array, what: string): number {
   }
   expect(onlyCanaries(targetPtr - 64, 64) && onlyCanaries(targetEnd, 64), `${what} writes outside`).toBe(true)
   return byteLength
+}
+
+/** What the simple decoder makes of the page that was encoded last. */
+function expectTwin(codec: Codec, byteLength: number, values: BigInt64Array, what: string): void {
+  const decoded = codec.twin(u8.slice(memoryEnd - byteLength, memoryEnd), values.length)
+  const wrong = decoded.findIndex((value, i) => value !== values[i])
+  if (wrong >= 0) expect.fail(`${what}, seed ${seed}: twin's value ${wrong} is ${decoded[wrong]}, not ${values[wrong]}`)
 }
 
 function bits(values: Float64Array): BigInt64Array {
@@ -198,7 +205,7 @@ const floatShapes: Record<string, (count: number) => Float64Array> = {
     ),
   'decimals of any length': (n) => {
     const digits = below(16)
-    return Float64Array.from({ length: n }, () => Number((random() * 100).toFixed(digits)))
+    return Float64Array.from({ length: n }, () => Number((random.next() * 100).toFixed(digits)))
   },
   'whole numbers': (n) => Float64Array.from({ length: n }, () => below(1000) - 500),
   'decimals with NaN': (n) => Float64Array.from({ length: n }, () => (below(20) ? below(1000) / 10 : NaN)),
@@ -211,7 +218,7 @@ const floatShapes: Record<string, (count: number) => Float64Array> = {
   'any bits': (n) => new Float64Array(BigInt64Array.from({ length: n }, random64).buffer),
   'NaN payloads': (n) =>
     new Float64Array(BigInt64Array.from({ length: n }, () => random64() | 0x7ff0_0000_0000_0000n).buffer),
-  huge: (n) => Float64Array.from({ length: n }, () => random() * 1e300),
+  huge: (n) => Float64Array.from({ length: n }, () => random.next() * 1e300),
   denormal: (n) => Float64Array.from({ length: n }, () => below(1000) * 5e-324),
 }
 
@@ -225,6 +232,20 @@ test('a random walk with two decimals takes at most 1.3 bytes a value', () => {
   for (const count of [2160, 4096]) {
     const byteLength = roundTrip(codecs.float64, bits(floatShapes['two decimals walk']!(count)), 'walk')
     expect(byteLength / count).toBeLessThanOrEqual(1.3)
+  }
+})
+
+test('simple decoders written from docs/formats.md read what the kernels write', () => {
+  const shapes = [
+    ...Object.entries(intShapes).map(([name, shape]) => [name, codecs.int64, shape] as const),
+    ...Object.entries(timeShapes).map(([name, shape]) => [name, codecs.time, shape] as const),
+    ...Object.entries(floatShapes).map(([name, make]) => [name, codecs.float64, (n: number) => bits(make(n))] as const),
+  ]
+  for (const [name, codec, shape] of shapes) {
+    for (const count of [1, 3, 9, 130, 400]) {
+      const values = shape(count)
+      expectTwin(codec, encodeAtEnd(codec, values), values, `${name} of ${count}`)
+    }
   }
 })
 
@@ -248,6 +269,8 @@ test('pages of bools come back, with zeros past the last row', () => {
       u8.fill(canary, targetPtr - 64, targetPtr + byteCount + 64)
       expect(call.decodeBoolPage(memoryEnd - byteLength, byteLength, count, targetPtr)).toBe(0)
       expect(u8.slice(targetPtr, targetPtr + byteCount)).toEqual(expected)
+      const twin = boolTwin(u8.slice(memoryEnd - byteLength, memoryEnd), count)
+      expect(twin).toEqual(twin.map((_, row) => ((expected[row >> 3]! >> (row & 7)) & 1) === 1))
       expect(onlyCanaries(targetPtr - 64, 64) && onlyCanaries(targetPtr + byteCount, 64)).toBe(true)
     }
   }
@@ -308,6 +331,7 @@ test.each(Object.keys(stringShapes))('pages of strings come back: %s', (shape) =
       decoder.decode(u8.slice(textTargetPtr + offsets[row]!, textTargetPtr + offsets[row + 1]!)),
     )
     expect(decoded).toEqual(texts)
+    expect(stringTwin(u8.slice(pagePtr, memoryEnd), count)).toEqual(texts)
     expect(onlyCanaries(targetPtr - 64, 64) && onlyCanaries(offsetsEnd, 64)).toBe(true)
     expect(onlyCanaries(textTargetPtr - 64, 64)).toBe(true)
     expect(onlyCanaries(textTargetPtr + textByteLength, 64)).toBe(true)
@@ -315,8 +339,8 @@ test.each(Object.keys(stringShapes))('pages of strings come back: %s', (shape) =
 })
 
 /** CRC-32C bit by bit. */
-function crc32cTwin(bytes: Uint8Array, seed: number): number {
-  let crc = ~seed
+function crc32cTwin(bytes: Uint8Array, before: number): number {
+  let crc = ~before
   for (const byte of bytes) {
     crc ^= byte
     for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
@@ -395,6 +419,25 @@ test.each(Object.keys(floatShapes))('statistics of float64 equal those of the tw
   }
 })
 
+/** Runs `check` on mutations of the page: cut, with bits flipped or bytes replaced, decoded with another count. */
+function mutate(
+  page: Uint8Array,
+  count: number,
+  times: number,
+  check: (page: Uint8Array, count: number) => void,
+): void {
+  for (let k = 0; k < times; k++) {
+    const mutated = page.slice(0, k % 3 === 0 ? below(page.length + 1) : page.length)
+    for (let flips = below(4); flips > 0 && mutated.length > 0; flips--) {
+      // The headers decide most: hit them more often.
+      const at = below(2) ? below(Math.min(24, mutated.length)) : below(mutated.length)
+      mutated[at] = below(3) ? below(256) : mutated[at]! ^ (1 << below(8))
+    }
+    u8.set(mutated, memoryEnd - mutated.length)
+    check(mutated, below(4) ? count : 1 + below(400))
+  }
+}
+
 test('a decoder of values harms nothing, whatever the bytes of the page', () => {
   const pages = [
     ...Object.values(intShapes).map((shape) => [codecs.int64, shape] as const),
@@ -402,32 +445,73 @@ test('a decoder of values harms nothing, whatever the bytes of the page', () => 
     ...Object.values(floatShapes).map((shape) => [codecs.float64, (n: number) => bits(shape(n))] as const),
   ]
   let refused = 0
-  let decodedCount = 0
-  for (let k = 0; k < 2000; k++) {
+  let decoded = 0
+  u8.fill(canary, targetPtr - 64, targetPtr + 4096 * 8)
+  for (let k = 0; k < 3000; k++) {
     const [codec, shape] = pages[k % pages.length]!
     const count = [3, 40, 130, 300][k % 4]! + below(5)
     const byteLength = encodeAtEnd(codec, shape(count))
-    const page = u8.slice(memoryEnd - byteLength, memoryEnd)
-    u8.fill(canary, targetPtr - 64, targetPtr + 4096 * 8)
-    for (let m = 0; m < 120; m++) {
-      const mutated = page.slice(0, m % 3 === 0 ? below(byteLength + 1) : byteLength)
-      for (let flips = below(4); flips > 0; flips--) {
-        // The headers decide most: hit them more often.
-        const at = below(2) ? below(Math.min(24, mutated.length)) : below(mutated.length)
-        mutated[at] = below(3) ? below(256) : mutated[at]! ^ (1 << below(8))
-      }
-      const mutatedCount = below(4) ? count : 1 + below(400)
-      u8.set(mutated, memoryEnd - mutated.length)
-      const status = codec.decode(memoryEnd - mutated.length, mutated.length, mutatedCount, targetPtr)
+    mutate(u8.slice(memoryEnd - byteLength, memoryEnd), count, 120, (page, claimed) => {
+      const status = codec.decode(memoryEnd - page.length, page.length, claimed, targetPtr)
       if (status < 0) refused++
-      else decodedCount++
-      const targetEnd = targetPtr + mutatedCount * 8
+      else decoded++
+      const targetEnd = targetPtr + claimed * 8
       if (!onlyCanaries(targetPtr - 64, 64) || !onlyCanaries(targetEnd, 64)) {
-        expect.fail(`page ${k}, mutation ${m}, seed ${seed}: wrote outside`)
+        expect.fail(`page ${k}, seed ${seed}: wrote outside`)
       }
       u8.fill(canary, targetPtr, targetEnd)
+    })
+  }
+  expect(refused).toBeGreaterThan(30_000)
+  expect(decoded).toBeGreaterThan(30_000)
+})
+
+test('a decoder of bools or strings harms nothing, whatever the bytes of the page', () => {
+  let refused = 0
+  let decoded = 0
+  const settle = (status: number, targetEnd: number) => {
+    if (status < 0) refused++
+    else decoded++
+    if (!onlyCanaries(targetPtr - 64, 64) || !onlyCanaries(targetEnd, 64)) expect.fail(`seed ${seed}: wrote outside`)
+    u8.fill(canary, targetPtr, targetEnd)
+  }
+  u8.fill(canary, targetPtr - 64, targetPtr + 4096 * 8)
+  for (let k = 0; k < 600; k++) {
+    const count = [3, 40, 130, 300][k % 4]! + below(5)
+    const odds = [2, 9, 100][k % 3]!
+    for (let i = 0; i < count; i++) u8[valuesPtr + (i >> 3)] = below(odds) ? 0 : below(256)
+    const bitsByteLength = call.encodeBoolPage(valuesPtr, count, encodedPtr, scratchPtr)
+    mutate(u8.slice(encodedPtr, encodedPtr + bitsByteLength), count, 100, (page, claimed) => {
+      const status = call.decodeBoolPage(memoryEnd - page.length, page.length, claimed, targetPtr)
+      settle(status, targetPtr + ((claimed + 7) >> 3))
+    })
+
+    const shape = stringShapes[Object.keys(stringShapes)[k % 7]!]!
+    let offset = 0
+    for (let row = 0; row < count; row++) {
+      u32[valuesPtr / 4 + row] = offset
+      const bytes = new TextEncoder().encode(shape(row))
+      u8.set(bytes, textPtr + offset)
+      offset += bytes.length
     }
+    u32[valuesPtr / 4 + count] = offset
+    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr)
+    mutate(u8.slice(encodedPtr, encodedPtr + byteLength), count, 100, (page, claimed) => {
+      const pagePtr = memoryEnd - page.length
+      const textByteLength = call.decodedStringByteLength(pagePtr, page.length, claimed)
+      // The caller asks first and gives as much; a claim beyond its means it refuses itself.
+      if (textByteLength < 0 || textByteLength > MiB) {
+        refused++
+        return
+      }
+      const textEnd = textTargetPtr + textByteLength
+      u8.fill(canary, textTargetPtr - 64, textTargetPtr)
+      u8.fill(canary, textEnd, textEnd + 64)
+      const status = call.decodeStringPage(pagePtr, page.length, claimed, targetPtr, textTargetPtr)
+      expect(onlyCanaries(textTargetPtr - 64, 64) && onlyCanaries(textEnd, 64), `seed ${seed}`).toBe(true)
+      settle(status, targetPtr + (claimed + 1) * 4)
+    })
   }
   expect(refused).toBeGreaterThan(10_000)
-  expect(decodedCount).toBeGreaterThan(10_000)
+  expect(decoded).toBeGreaterThan(10_000)
 })
