@@ -470,14 +470,10 @@ function countBefore(ptr: usize, endNs: i64): i32 {
 }
 
 /**
- * The first row after `row` with times[row] >= endNs, or rowCount. Short runs are counted eight rows at a time, then the
+ * The first row from `low` on with times[row] >= endNs, or rowCount. What is near is counted eight rows at a time, then the
  * search gallops (J. L. Bentley, A. C. Yao, An Almost Optimal Algorithm for Unbounded Searching, 1976).
  */
-function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBefore: i32): i32 {
-  // All rows before `low` are before endNs.
-  let low = row + 1
-  const near = row + lengthBefore - (lengthBefore >> 2)
-  if (lengthBefore > 16 && near < rowCount && load<i64>(timesPtr + ((<usize>near) << 3)) < endNs) low = near + 1
+function firstFrom(timesPtr: usize, low: i32, rowCount: i32, endNs: i64): i32 {
   for (let step = 0; step < 4 && low + 8 <= rowCount; step++) {
     const count = countBefore(timesPtr + ((<usize>low) << 3), endNs)
     low += count
@@ -489,6 +485,13 @@ function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBe
     width <<= 1
   }
   return lowerBoundInt64(timesPtr, low, min(low + width, rowCount), endNs)
+}
+
+/** The end of the run that begins at `row`, searched from three quarters of the length of the run before if that is in it. */
+function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBefore: i32): i32 {
+  const near = row + lengthBefore - (lengthBefore >> 2)
+  const isNear = lengthBefore > 16 && near < rowCount && load<i64>(timesPtr + ((<usize>near) << 3)) < endNs
+  return firstFrom(timesPtr, isNear ? near + 1 : row + 1, rowCount, endNs)
 }
 
 /** Whether the run that begins at `row` ends at `rowEnd`: the row before is in it and the row there is not. */
@@ -629,6 +632,154 @@ export function accumulateWindowsCount(
   statePtr: usize,
 ): void {
   accumulate<Counted>(timesPtr, 0, validityPtr, rowCount, startNs, stepNs, bucketCount, statePtr, 0)
+}
+
+/**
+ * Adds rows to look-back windows: that of bucket i ends at Ti = startNs + i × stepNs and holds Ti - windowNs <= time <= Ti,
+ * or, when windowNs equals stepNs, Ti - windowNs < time <= Ti. Windows longer than a step overlap, and a row counts in
+ * each that holds it. Safe for times in any order, right for ascending ones.
+ */
+function accumulateLookback<T>(
+  timesPtr: usize,
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  // A mistake of ours, as in accumulate.
+  if (stepNs <= 0 || windowNs < 0) unreachable()
+  if (rowCount <= 0) return
+  const stride = (<usize>bucketCount) << 3
+  const firstNs = load<i64>(timesPtr)
+  const lastNs = load<i64>(timesPtr + ((<usize>rowCount) << 3) - 8)
+  // The first window that does not end before the first row. Unsigned, as in accumulate.
+  let bucket: u64 = firstNs > startNs ? (<u64>(firstNs - startNs) - 1) / <u64>stepNs + 1 : 0
+  // The last one that ends within int64.
+  const lastBucket = <u64>(i64.MAX_VALUE - startNs) / <u64>stepNs
+  let rowStart = 0
+  let rowEnd = 0
+  for (; bucket < <u64>max(bucketCount, 0) && bucket <= lastBucket; bucket++) {
+    const endNs = startNs + <i64>bucket * stepNs
+    // Below the least int64 there is nothing to look back to.
+    let beginNs = endNs < i64.MIN_VALUE + windowNs ? i64.MIN_VALUE : endNs - windowNs
+    if (windowNs === stepNs && endNs - beginNs === windowNs) beginNs++
+    if (beginNs > lastNs) return
+    rowStart = firstFrom(timesPtr, rowStart, rowCount, beginNs)
+    rowEnd = endNs === i64.MAX_VALUE ? rowCount : firstFrom(timesPtr, max(rowStart, rowEnd), rowCount, endNs + 1)
+    const ptr = statePtr + ((<usize>bucket) << 3)
+    for (let row = rowStart; row < rowEnd; row += PIECE_ROWS) {
+      const pieceEnd = min(row + PIECE_ROWS, rowEnd)
+      if (isFloat<T>() || sizeof<T>() === 8) {
+        addRun<T>(valuesPtr, validityPtr, row, pieceEnd, rowCount, ptr, stride, which)
+      } else {
+        addBits<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+      }
+    }
+  }
+}
+
+/**
+ * Adds the rows of a float64 column to look-back windows: that of bucket i ends at Ti = startNs + i × stepNs and holds
+ * Ti - windowNs <= time <= Ti, without its beginning when windowNs equals stepNs. Windows longer than a step overlap.
+ * windowNs is 0 or more; all else as accumulateWindowsFloat64, also the state.
+ */
+export function accumulateLookbackFloat64(
+  timesPtr: usize,
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateLookback<f64>(
+    timesPtr,
+    valuesPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    statePtr,
+    which,
+  )
+}
+
+/** As accumulateLookbackFloat64 for an int64 column; each value is rounded to float64 first. */
+export function accumulateLookbackInt64(
+  timesPtr: usize,
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateLookback<i64>(
+    timesPtr,
+    valuesPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    statePtr,
+    which,
+  )
+}
+
+/** As accumulateLookbackFloat64 for a bool column, whose values count as 1.0 and 0.0. */
+export function accumulateLookbackBits(
+  timesPtr: usize,
+  bitsPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateLookback<Bit>(
+    timesPtr,
+    bitsPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    statePtr,
+    which,
+  )
+}
+
+/** As accumulateLookbackFloat64 for columns whose values are no numbers: only the present rows are counted. */
+export function accumulateLookbackCount(
+  timesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+): void {
+  accumulateLookback<Counted>(timesPtr, 0, validityPtr, rowCount, startNs, stepNs, bucketCount, windowNs, statePtr, 0)
 }
 
 /**
