@@ -27,14 +27,15 @@ const WHICH_EXTREMES = 4
 const WHICH_LAST = 8
 const WHICH_VARIANCE = 16
 
-/** The types of rows besides f64 and i64: one bit a row; and rows that are only counted. */
+/** What accumulating takes besides columns of f64 and i64: bits; rows that are only counted; rows whose last time is kept. */
 type Bit = bool
 type Counted = u8
+type LastTime = u16
 
 /** A run is summed in pieces of this many rows, which stay in the nearest cache for the second pass of the variance. */
 const PIECE_ROWS = 2048
 
-/** The bytes of a state: 7 × bucketCount × 8. */
+/** The bytes of a state: 7 × bucketCount × 8. At most 38 Mi buckets, so that it is an i32. */
 export function windowStateByteLength(bucketCount: i32): i32 {
   return bucketCount * 56
 }
@@ -407,9 +408,12 @@ function squaresOfRun<T extends number>(
   return correctedSquares(addLanes(squares), addLanes(deviations), count)
 }
 
-/** Adds rows [rowStart, rowEnd) of bits, or of values that are only counted, to one bucket. */
-function addBits<T>(
-  bitsPtr: usize,
+/**
+ * Adds rows [rowStart, rowEnd) that are not numbers to one bucket. For LastTime the values are the times, and ptr is where
+ * the bucket's last time stands.
+ */
+function addOther<T>(
+  valuesPtr: usize,
   validityPtr: usize,
   rowStart: i32,
   rowEnd: i32,
@@ -417,17 +421,23 @@ function addBits<T>(
   stride: usize,
   which: i32,
 ): void {
+  if (sizeof<T>() === 2) {
+    let row = rowEnd - 1
+    if (validityPtr) while (row >= rowStart && !isSet(validityPtr, row)) row--
+    if (row >= rowStart) store<i64>(ptr, load<i64>(valuesPtr + ((<usize>row) << 3)))
+    return
+  }
   const presentCount = validityPtr ? countBitRange(validityPtr, rowStart, rowEnd) : rowEnd - rowStart
   if (presentCount === 0) return
   const count = <f64>presentCount
   if (isBoolean<T>()) {
-    const sum = <f64>countTrue(bitsPtr, validityPtr, rowStart, rowEnd)
+    const sum = <f64>countTrue(valuesPtr, validityPtr, rowStart, rowEnd)
     if (which & WHICH_VARIANCE) addMoments(ptr, stride, count, sum / count, (sum * (count - sum)) / count)
     if (which & WHICH_SUM) store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
     if (which & WHICH_EXTREMES) addExtremes(ptr, stride, sum === count ? 1 : 0, sum > 0 ? 1 : 0)
     if (which & WHICH_LAST) {
       const row = validityPtr ? lastPresentRow(validityPtr, rowEnd) : rowEnd - 1
-      store<f64>(ptr + stride * 4, isSet(bitsPtr, row) ? 1 : 0)
+      store<f64>(ptr + stride * 4, isSet(valuesPtr, row) ? 1 : 0)
     }
   }
   store<f64>(ptr, load<f64>(ptr) + count)
@@ -559,7 +569,7 @@ function accumulate<T>(
       if (isFloat<T>() || sizeof<T>() === 8) {
         addRun<T>(valuesPtr, validityPtr, row, pieceEnd, rowCount, ptr, stride, which)
       } else {
-        addBits<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+        addOther<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
       }
       row = pieceEnd
     }
@@ -635,6 +645,23 @@ export function accumulateWindowsCount(
 }
 
 /**
+ * Keeps the time of the last present row of each bucket, in addition to a state: what combineWindowsByTime needs.
+ *
+ * lastTimes  bucketCount × i64, 8-byte aligned; before the first batch all i64's least (fillInt64)
+ */
+export function accumulateWindowsLastTime(
+  timesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  lastTimesPtr: usize,
+): void {
+  accumulate<LastTime>(timesPtr, timesPtr, validityPtr, rowCount, startNs, stepNs, bucketCount, lastTimesPtr, 0)
+}
+
+/**
  * Adds rows to look-back windows: that of bucket i ends at Ti = startNs + i × stepNs and holds Ti - windowNs <= time <= Ti,
  * or, when windowNs equals stepNs, Ti - windowNs < time <= Ti. Windows longer than a step overlap, and a row counts in
  * each that holds it. Safe for times in any order, right for ascending ones.
@@ -677,7 +704,7 @@ function accumulateLookback<T>(
       if (isFloat<T>() || sizeof<T>() === 8) {
         addRun<T>(valuesPtr, validityPtr, row, pieceEnd, rowCount, ptr, stride, which)
       } else {
-        addBits<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+        addOther<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
       }
     }
   }
@@ -782,6 +809,40 @@ export function accumulateLookbackCount(
   accumulateLookback<Counted>(timesPtr, 0, validityPtr, rowCount, startNs, stepNs, bucketCount, windowNs, statePtr, 0)
 }
 
+/** As accumulateWindowsLastTime, for look-back windows. */
+export function accumulateLookbackLastTime(
+  timesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  lastTimesPtr: usize,
+): void {
+  accumulateLookback<LastTime>(
+    timesPtr,
+    timesPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    lastTimesPtr,
+    0,
+  )
+}
+
+/** Adds one bucket with rows to another, all but the last value. */
+function combineBucket(from: usize, into: usize, stride: usize): void {
+  const count = load<f64>(from)
+  addMoments(into, stride, count, load<f64>(from + stride * 5), load<f64>(from + stride * 6))
+  addExtremes(into, stride, load<f64>(from + stride * 2), load<f64>(from + stride * 3))
+  store<f64>(into + stride, load<f64>(into + stride) + load<f64>(from + stride))
+  store<f64>(into, load<f64>(into) + count)
+}
+
 /**
  * Adds the buckets of one state to those of another with the same buckets. The last value becomes that of `from` where
  * `from` has rows, so `from` must be the later part of the series.
@@ -789,15 +850,33 @@ export function accumulateLookbackCount(
 export function combineWindows(fromStatePtr: usize, intoStatePtr: usize, bucketCount: i32): void {
   const stride = (<usize>bucketCount) << 3
   for (let at: usize = 0; at < stride; at += 8) {
-    const from = fromStatePtr + at
-    const into = intoStatePtr + at
-    const count = load<f64>(from)
-    if (count === 0) continue
-    addMoments(into, stride, count, load<f64>(from + stride * 5), load<f64>(from + stride * 6))
-    addExtremes(into, stride, load<f64>(from + stride * 2), load<f64>(from + stride * 3))
-    store<f64>(into + stride, load<f64>(into + stride) + load<f64>(from + stride))
-    store<f64>(into + stride * 4, load<f64>(from + stride * 4))
-    store<f64>(into, load<f64>(into) + count)
+    if (load<f64>(fromStatePtr + at) === 0) continue
+    combineBucket(fromStatePtr + at, intoStatePtr + at, stride)
+    store<f64>(intoStatePtr + at + stride * 4, load<f64>(fromStatePtr + at + stride * 4))
+  }
+}
+
+/**
+ * Adds the buckets of one state to those of another with the same buckets, for series that are pooled: the last value is
+ * the one with the greater time, and of equal times that of `from`. The last times are combined too.
+ *
+ * lastTimes  bucketCount × i64, as accumulateWindowsLastTime keeps them
+ */
+export function combineWindowsByTime(
+  fromStatePtr: usize,
+  fromLastTimesPtr: usize,
+  intoStatePtr: usize,
+  intoLastTimesPtr: usize,
+  bucketCount: i32,
+): void {
+  const stride = (<usize>bucketCount) << 3
+  for (let at: usize = 0; at < stride; at += 8) {
+    if (load<f64>(fromStatePtr + at) === 0) continue
+    combineBucket(fromStatePtr + at, intoStatePtr + at, stride)
+    const lastTimeNs = load<i64>(fromLastTimesPtr + at)
+    if (lastTimeNs < load<i64>(intoLastTimesPtr + at)) continue
+    store<i64>(intoLastTimesPtr + at, lastTimeNs)
+    store<f64>(intoStatePtr + at + stride * 4, load<f64>(fromStatePtr + at + stride * 4))
   }
 }
 

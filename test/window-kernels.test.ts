@@ -436,7 +436,7 @@ test('look-back windows may reach the ends of int64', () => {
   const none = Number.NaN
   expect(counts(lowest, 1n, 3, 5n)).toEqual([1, 3, 3])
   expect(counts(lowest, 1n, 3, 1n)).toEqual([1, 2, none])
-  expect(counts(highest - 1n, 1n, 4, highest)).toEqual([8 + 16, 8 + 16 + 32 + 64, none, none])
+  expect(counts(highest - 1n, 1n, 4, highest)).toEqual([4 + 8 + 16, 8 + 16 + 32 + 64, none, none])
   expect(counts(lowest, highest, 5, highest)).toEqual([1, 2 + 4, 8 + 16, none, none])
 })
 
@@ -457,6 +457,45 @@ test('two states of the same buckets combine to the state of both parts', () => 
       for (const [bucket, values] of buckets.entries()) expectAggregate(actual[bucket]!, values, aggregate)
     }
     columns.expectGuardsIntact()
+    columns.clear()
+  }
+})
+
+test('pooled series: the last value is the one with the greatest time, and of equal times that of the series added last', () => {
+  for (let round = 0; round < 40; round++) {
+    const pooled = random.list(3, () => randomSeries(random.pick([0, 1, 9, 64, 200]), valueMakers.Float64))
+    const windows = randomWindows(pooled.flatMap((series) => series.timesNs).sort((a, b) => (a < b ? -1 : 1)))
+    const { startNs, stepNs, bucketCount } = windows
+    const windowNs = random.pick([undefined, stepNs * 2n])
+    const emptyTimes = () => columns.int64s(random.list(bucketCount, () => -(2n ** 63n)))
+    const into = newState(bucketCount)
+    const intoTimes = emptyTimes()
+    for (const series of pooled) {
+      const state = newState(bucketCount)
+      const lastTimes = emptyTimes()
+      feedInBatches('Float64', windows, series, state, allOfThem, windowNs)
+      const timesPtr = columns.int64s(series.timesNs)
+      const validityPtr = series.validity === null ? 0 : columns.bits(series.validity)
+      const rows = [timesPtr, validityPtr, series.timesNs.length, startNs, stepNs, bucketCount] as const
+      if (windowNs === undefined) call.accumulateWindowsLastTime(...rows, lastTimes)
+      else call.accumulateLookbackLastTime(...rows, windowNs, lastTimes)
+      call.combineWindowsByTime(state, lastTimes, into, intoTimes, bucketCount)
+    }
+    const expected = random.list(bucketCount, (bucket) => {
+      const bucketNs = startNs + BigInt(bucket) * stepNs
+      const [firstNs, lastNs] =
+        windowNs === undefined ? [bucketNs, bucketNs + stepNs - 1n] : [bucketNs - windowNs, bucketNs]
+      const samples = pooled.flatMap(({ timesNs, values, validity }) =>
+        timesNs
+          .map((timeNs, row) => ({ timeNs, value: values[row]!, isPresent: validity?.[row] !== false }))
+          .filter(({ timeNs, isPresent }) => isPresent && firstNs <= timeNs && timeNs <= lastNs),
+      )
+      return samples.sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0))
+    })
+    const lasts = finished(into, bucketCount, 'last')
+    const counts = finished(into, bucketCount, 'count')
+    expect(lasts).toEqual(expected.map((samples) => samples.at(-1)?.value ?? Number.NaN))
+    expect(counts).toEqual(expected.map((samples) => samples.length || Number.NaN))
     columns.clear()
   }
 })
