@@ -196,8 +196,8 @@ function addMomentsOfFew<T extends number>(at: usize, bits: u64, ptr: usize, str
     )
     addMoments(ptr, stride, count, mean, correctedSquares(squares, deviation, count))
   } else {
-    const isNaN = v128.or(v128.or(f64x2.ne(a, a), f64x2.ne(b, b)), v128.or(f64x2.ne(c, c), f64x2.ne(d, d)))
-    addMoments(ptr, stride, count, mean, v128.any_true(isNaN) ? NaN : Infinity)
+    const nans = v128.or(v128.or(f64x2.ne(a, a), f64x2.ne(b, b)), v128.or(f64x2.ne(c, c), f64x2.ne(d, d)))
+    addMoments(ptr, stride, count, mean, v128.any_true(nans) ? NaN : Infinity)
   }
 }
 
@@ -585,7 +585,8 @@ function accumulate<T>(
  * validity  ceil(rowCount / 8) bytes, read only; 0: none missing
  * stepNs    1 or more
  * state     windowStateByteLength(bucketCount) bytes, 8-byte aligned, as described above
- * which     the sum of what is to be kept: 2 sum, 4 min and max, 8 last, 16 mean and m2; the count always is
+ * which     the sum of what is to be kept: 2 sum, 4 min and max, 8 last, 16 mean and m2; the count always is. What is not
+ *           asked for may or may not be kept
  */
 export function accumulateWindowsFloat64(
   timesPtr: usize,

@@ -13,7 +13,7 @@ interface Case {
   readonly name: string
   readonly inputs: readonly Uint8Array[]
   /** Runs the kernel on the inputs' places and answers what it returned; writes to target, as large as it may need. */
-  readonly run: (pointers: readonly number[], target: number) => number | bigint | void
+  readonly run: (pointers: readonly number[], target: number) => unknown
 }
 
 const bytesOf = (values: ArrayBufferView) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
