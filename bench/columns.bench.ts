@@ -119,6 +119,25 @@ export async function benchColumns(options: ColumnsBenchOptions): Promise<BenchR
       call.accumulateWindowsCount(regularTimes, 0, rowCount, startNs, stepNs, count, state),
     )
   }
+  byWindow(
+    'look-back windows of 5 steps of 12 rows, float64, sum min max',
+    12,
+    regularTimes,
+    16,
+    (startNs, stepNs, count) =>
+      call.accumulateLookbackFloat64(
+        regularTimes,
+        floats,
+        0,
+        rowCount,
+        startNs,
+        stepNs,
+        count,
+        5n * stepNs,
+        state,
+        extremesAndSum,
+      ),
+  )
   const finishedCount = Math.ceil(rowCount / 6)
   for (const [aggregate, name] of ['count', 'sum', 'sqr', 'min', 'max', 'last', 'avg', 'stdvar', 'stddev'].entries()) {
     if (!['sum', 'avg', 'stddev'].includes(name)) continue

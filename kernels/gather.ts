@@ -401,7 +401,7 @@ export function presentIndexes(indexesPtr: usize, count: i32, targetBitsPtr: usi
     const end = min(i + 8, count)
     let bits: u32 = 0
     for (let j = i; j < end; j++) bits |= u32(load<u32>(indexesPtr + ((<usize>j) << 2)) !== 0xffffffff) << (j - i)
-    store<u8>(targetBitsPtr + ((<usize>i) >> 3), <u8>bits)
+    store<u8>(targetBitsPtr + (<usize>i >> 3), <u8>bits)
     present += popcnt(bits)
   }
   return present

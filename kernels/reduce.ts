@@ -116,9 +116,9 @@ export function leastOfRun<T extends number>(
   const signs = i64x2.splat(sign)
   let a = f64x2.splat(Infinity)
   let b = a
-  let isNaN = i64x2.splat(0)
+  let nans = i64x2.splat(0)
   // The bits of all values together: where the least is zero, the sign tells whether one is -0.
-  let some = isNaN
+  let some = nans
   if (validityPtr) {
     for (let row = rowStart; row < rowEnd; row += 64) {
       const bitCount = min(rowEnd - row, 64)
@@ -128,14 +128,14 @@ export function leastOfRun<T extends number>(
         const missing = missingPair(bits)
         const pair = v128.xor(loadPair<T>(ptr), signs)
         const present = v128.andnot(pair, missing)
-        isNaN = v128.or(isNaN, f64x2.ne(present, present))
+        nans = v128.or(nans, f64x2.ne(present, present))
         some = v128.or(some, present)
         a = f64x2.pmin(a, v128.or(pair, missing))
         bits >>= 2
       }
       if (bits & 1) {
         const pair = v128.xor(f64x2.splat(loadNumber<T>(ptr)), signs)
-        isNaN = v128.or(isNaN, f64x2.ne(pair, pair))
+        nans = v128.or(nans, f64x2.ne(pair, pair))
         some = v128.or(some, pair)
         a = f64x2.pmin(a, pair)
       }
@@ -146,19 +146,19 @@ export function leastOfRun<T extends number>(
     for (; ptr + 32 <= endPtr; ptr += 32) {
       const first = v128.xor(loadPair<T>(ptr), signs)
       const second = v128.xor(loadPair<T>(ptr + 16), signs)
-      isNaN = v128.or(isNaN, v128.or(f64x2.ne(first, first), f64x2.ne(second, second)))
+      nans = v128.or(nans, v128.or(f64x2.ne(first, first), f64x2.ne(second, second)))
       some = v128.or(some, v128.or(first, second))
       a = f64x2.pmin(a, first)
       b = f64x2.pmin(b, second)
     }
     for (; ptr < endPtr; ptr += 8) {
       const pair = v128.xor(f64x2.splat(loadNumber<T>(ptr)), signs)
-      isNaN = v128.or(isNaN, f64x2.ne(pair, pair))
+      nans = v128.or(nans, f64x2.ne(pair, pair))
       some = v128.or(some, pair)
       a = f64x2.pmin(a, pair)
     }
   }
-  if (v128.any_true(isNaN)) return NaN
+  if (v128.any_true(nans)) return NaN
   const least = leastLane(f64x2.pmin(a, b))
   if (least === 0) return i64x2.bitmask(some) ? -0.0 : 0
   return least

@@ -27,14 +27,15 @@ const WHICH_EXTREMES = 4
 const WHICH_LAST = 8
 const WHICH_VARIANCE = 16
 
-/** The types of rows besides f64 and i64: one bit a row; and rows that are only counted. */
+/** What accumulating takes besides columns of f64 and i64: bits; rows that are only counted; rows whose last time is kept. */
 type Bit = bool
 type Counted = u8
+type LastTime = u16
 
 /** A run is summed in pieces of this many rows, which stay in the nearest cache for the second pass of the variance. */
 const PIECE_ROWS = 2048
 
-/** The bytes of a state: 7 × bucketCount × 8. */
+/** The bytes of a state: 7 × bucketCount × 8. At most 38 Mi buckets, so that it is an i32. */
 export function windowStateByteLength(bucketCount: i32): i32 {
   return bucketCount * 56
 }
@@ -195,8 +196,8 @@ function addMomentsOfFew<T extends number>(at: usize, bits: u64, ptr: usize, str
     )
     addMoments(ptr, stride, count, mean, correctedSquares(squares, deviation, count))
   } else {
-    const isNaN = v128.or(v128.or(f64x2.ne(a, a), f64x2.ne(b, b)), v128.or(f64x2.ne(c, c), f64x2.ne(d, d)))
-    addMoments(ptr, stride, count, mean, v128.any_true(isNaN) ? NaN : Infinity)
+    const nans = v128.or(v128.or(f64x2.ne(a, a), f64x2.ne(b, b)), v128.or(f64x2.ne(c, c), f64x2.ne(d, d)))
+    addMoments(ptr, stride, count, mean, v128.any_true(nans) ? NaN : Infinity)
   }
 }
 
@@ -407,9 +408,12 @@ function squaresOfRun<T extends number>(
   return correctedSquares(addLanes(squares), addLanes(deviations), count)
 }
 
-/** Adds rows [rowStart, rowEnd) of bits, or of values that are only counted, to one bucket. */
-function addBits<T>(
-  bitsPtr: usize,
+/**
+ * Adds rows [rowStart, rowEnd) that are not numbers to one bucket. For LastTime the values are the times, and ptr is where
+ * the bucket's last time stands.
+ */
+function addOther<T>(
+  valuesPtr: usize,
   validityPtr: usize,
   rowStart: i32,
   rowEnd: i32,
@@ -417,17 +421,23 @@ function addBits<T>(
   stride: usize,
   which: i32,
 ): void {
+  if (sizeof<T>() === 2) {
+    let row = rowEnd - 1
+    if (validityPtr) while (row >= rowStart && !isSet(validityPtr, row)) row--
+    if (row >= rowStart) store<i64>(ptr, load<i64>(valuesPtr + ((<usize>row) << 3)))
+    return
+  }
   const presentCount = validityPtr ? countBitRange(validityPtr, rowStart, rowEnd) : rowEnd - rowStart
   if (presentCount === 0) return
   const count = <f64>presentCount
   if (isBoolean<T>()) {
-    const sum = <f64>countTrue(bitsPtr, validityPtr, rowStart, rowEnd)
+    const sum = <f64>countTrue(valuesPtr, validityPtr, rowStart, rowEnd)
     if (which & WHICH_VARIANCE) addMoments(ptr, stride, count, sum / count, (sum * (count - sum)) / count)
     if (which & WHICH_SUM) store<f64>(ptr + stride, load<f64>(ptr + stride) + sum)
     if (which & WHICH_EXTREMES) addExtremes(ptr, stride, sum === count ? 1 : 0, sum > 0 ? 1 : 0)
     if (which & WHICH_LAST) {
       const row = validityPtr ? lastPresentRow(validityPtr, rowEnd) : rowEnd - 1
-      store<f64>(ptr + stride * 4, isSet(bitsPtr, row) ? 1 : 0)
+      store<f64>(ptr + stride * 4, isSet(valuesPtr, row) ? 1 : 0)
     }
   }
   store<f64>(ptr, load<f64>(ptr) + count)
@@ -470,14 +480,10 @@ function countBefore(ptr: usize, endNs: i64): i32 {
 }
 
 /**
- * The first row after `row` with times[row] >= endNs, or rowCount. Short runs are counted eight rows at a time, then the
+ * The first row from `low` on with times[row] >= endNs, or rowCount. What is near is counted eight rows at a time, then the
  * search gallops (J. L. Bentley, A. C. Yao, An Almost Optimal Algorithm for Unbounded Searching, 1976).
  */
-function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBefore: i32): i32 {
-  // All rows before `low` are before endNs.
-  let low = row + 1
-  const near = row + lengthBefore - (lengthBefore >> 2)
-  if (lengthBefore > 16 && near < rowCount && load<i64>(timesPtr + ((<usize>near) << 3)) < endNs) low = near + 1
+function firstFrom(timesPtr: usize, low: i32, rowCount: i32, endNs: i64): i32 {
   for (let step = 0; step < 4 && low + 8 <= rowCount; step++) {
     const count = countBefore(timesPtr + ((<usize>low) << 3), endNs)
     low += count
@@ -489,6 +495,13 @@ function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBe
     width <<= 1
   }
   return lowerBoundInt64(timesPtr, low, min(low + width, rowCount), endNs)
+}
+
+/** The end of the run that begins at `row`, searched from three quarters of the length of the run before if that is in it. */
+function endOfRun(timesPtr: usize, row: i32, rowCount: i32, endNs: i64, lengthBefore: i32): i32 {
+  const near = row + lengthBefore - (lengthBefore >> 2)
+  const isNear = lengthBefore > 16 && near < rowCount && load<i64>(timesPtr + ((<usize>near) << 3)) < endNs
+  return firstFrom(timesPtr, isNear ? near + 1 : row + 1, rowCount, endNs)
 }
 
 /** Whether the run that begins at `row` ends at `rowEnd`: the row before is in it and the row there is not. */
@@ -556,7 +569,7 @@ function accumulate<T>(
       if (isFloat<T>() || sizeof<T>() === 8) {
         addRun<T>(valuesPtr, validityPtr, row, pieceEnd, rowCount, ptr, stride, which)
       } else {
-        addBits<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+        addOther<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
       }
       row = pieceEnd
     }
@@ -572,7 +585,8 @@ function accumulate<T>(
  * validity  ceil(rowCount / 8) bytes, read only; 0: none missing
  * stepNs    1 or more
  * state     windowStateByteLength(bucketCount) bytes, 8-byte aligned, as described above
- * which     the sum of what is to be kept: 2 sum, 4 min and max, 8 last, 16 mean and m2; the count always is
+ * which     the sum of what is to be kept: 2 sum, 4 min and max, 8 last, 16 mean and m2; the count always is. What is not
+ *           asked for may or may not be kept
  */
 export function accumulateWindowsFloat64(
   timesPtr: usize,
@@ -632,21 +646,238 @@ export function accumulateWindowsCount(
 }
 
 /**
+ * Keeps the time of the last present row of each bucket, in addition to a state: what combineWindowsByTime needs.
+ *
+ * lastTimes  bucketCount × i64, 8-byte aligned; before the first batch all i64's least (fillInt64)
+ */
+export function accumulateWindowsLastTime(
+  timesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  lastTimesPtr: usize,
+): void {
+  accumulate<LastTime>(timesPtr, timesPtr, validityPtr, rowCount, startNs, stepNs, bucketCount, lastTimesPtr, 0)
+}
+
+/**
+ * Adds rows to look-back windows: that of bucket i ends at Ti = startNs + i × stepNs and holds Ti - windowNs <= time <= Ti,
+ * or, when windowNs equals stepNs, Ti - windowNs < time <= Ti. Windows longer than a step overlap, and a row counts in
+ * each that holds it. Safe for times in any order, right for ascending ones.
+ */
+function accumulateLookback<T>(
+  timesPtr: usize,
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  // A mistake of ours, as in accumulate.
+  if (stepNs <= 0 || windowNs < 0) unreachable()
+  if (rowCount <= 0) return
+  const stride = (<usize>bucketCount) << 3
+  const firstNs = load<i64>(timesPtr)
+  const lastNs = load<i64>(timesPtr + ((<usize>rowCount) << 3) - 8)
+  // The first window that does not end before the first row. Unsigned, as in accumulate.
+  let bucket: u64 = firstNs > startNs ? (<u64>(firstNs - startNs) - 1) / <u64>stepNs + 1 : 0
+  // The last one that ends within int64.
+  const lastBucket = <u64>(i64.MAX_VALUE - startNs) / <u64>stepNs
+  let rowStart = 0
+  let rowEnd = 0
+  for (; bucket < <u64>max(bucketCount, 0) && bucket <= lastBucket; bucket++) {
+    const endNs = startNs + <i64>bucket * stepNs
+    // Below the least int64 there is nothing to look back to.
+    let beginNs = endNs < i64.MIN_VALUE + windowNs ? i64.MIN_VALUE : endNs - windowNs
+    if (windowNs === stepNs && endNs - beginNs === windowNs) beginNs++
+    if (beginNs > lastNs) return
+    rowStart = firstFrom(timesPtr, rowStart, rowCount, beginNs)
+    rowEnd = endNs === i64.MAX_VALUE ? rowCount : firstFrom(timesPtr, max(rowStart, rowEnd), rowCount, endNs + 1)
+    const ptr = statePtr + ((<usize>bucket) << 3)
+    for (let row = rowStart; row < rowEnd; row += PIECE_ROWS) {
+      const pieceEnd = min(row + PIECE_ROWS, rowEnd)
+      if (isFloat<T>() || sizeof<T>() === 8) {
+        addRun<T>(valuesPtr, validityPtr, row, pieceEnd, rowCount, ptr, stride, which)
+      } else {
+        addOther<T>(valuesPtr, validityPtr, row, pieceEnd, ptr, stride, which)
+      }
+    }
+  }
+}
+
+/**
+ * Adds the rows of a float64 column to look-back windows: that of bucket i ends at Ti = startNs + i × stepNs and holds
+ * Ti - windowNs <= time <= Ti, without its beginning when windowNs equals stepNs. Windows longer than a step overlap.
+ * windowNs is 0 or more; all else as accumulateWindowsFloat64, also the state.
+ */
+export function accumulateLookbackFloat64(
+  timesPtr: usize,
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateLookback<f64>(
+    timesPtr,
+    valuesPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    statePtr,
+    which,
+  )
+}
+
+/** As accumulateLookbackFloat64 for an int64 column; each value is rounded to float64 first. */
+export function accumulateLookbackInt64(
+  timesPtr: usize,
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateLookback<i64>(
+    timesPtr,
+    valuesPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    statePtr,
+    which,
+  )
+}
+
+/** As accumulateLookbackFloat64 for a bool column, whose values count as 1.0 and 0.0. */
+export function accumulateLookbackBits(
+  timesPtr: usize,
+  bitsPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateLookback<Bit>(
+    timesPtr,
+    bitsPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    statePtr,
+    which,
+  )
+}
+
+/** As accumulateLookbackFloat64 for columns whose values are no numbers: only the present rows are counted. */
+export function accumulateLookbackCount(
+  timesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  statePtr: usize,
+): void {
+  accumulateLookback<Counted>(timesPtr, 0, validityPtr, rowCount, startNs, stepNs, bucketCount, windowNs, statePtr, 0)
+}
+
+/** As accumulateWindowsLastTime, for look-back windows. */
+export function accumulateLookbackLastTime(
+  timesPtr: usize,
+  validityPtr: usize,
+  rowCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  windowNs: i64,
+  lastTimesPtr: usize,
+): void {
+  accumulateLookback<LastTime>(
+    timesPtr,
+    timesPtr,
+    validityPtr,
+    rowCount,
+    startNs,
+    stepNs,
+    bucketCount,
+    windowNs,
+    lastTimesPtr,
+    0,
+  )
+}
+
+/** Adds one bucket with rows to another, all but the last value. */
+function combineBucket(from: usize, into: usize, stride: usize): void {
+  const count = load<f64>(from)
+  addMoments(into, stride, count, load<f64>(from + stride * 5), load<f64>(from + stride * 6))
+  addExtremes(into, stride, load<f64>(from + stride * 2), load<f64>(from + stride * 3))
+  store<f64>(into + stride, load<f64>(into + stride) + load<f64>(from + stride))
+  store<f64>(into, load<f64>(into) + count)
+}
+
+/**
  * Adds the buckets of one state to those of another with the same buckets. The last value becomes that of `from` where
  * `from` has rows, so `from` must be the later part of the series.
  */
 export function combineWindows(fromStatePtr: usize, intoStatePtr: usize, bucketCount: i32): void {
   const stride = (<usize>bucketCount) << 3
   for (let at: usize = 0; at < stride; at += 8) {
-    const from = fromStatePtr + at
-    const into = intoStatePtr + at
-    const count = load<f64>(from)
-    if (count === 0) continue
-    addMoments(into, stride, count, load<f64>(from + stride * 5), load<f64>(from + stride * 6))
-    addExtremes(into, stride, load<f64>(from + stride * 2), load<f64>(from + stride * 3))
-    store<f64>(into + stride, load<f64>(into + stride) + load<f64>(from + stride))
-    store<f64>(into + stride * 4, load<f64>(from + stride * 4))
-    store<f64>(into, load<f64>(into) + count)
+    if (load<f64>(fromStatePtr + at) === 0) continue
+    combineBucket(fromStatePtr + at, intoStatePtr + at, stride)
+    store<f64>(intoStatePtr + at + stride * 4, load<f64>(fromStatePtr + at + stride * 4))
+  }
+}
+
+/**
+ * Adds the buckets of one state to those of another with the same buckets, for series that are pooled: the last value is
+ * the one with the greater time, and of equal times that of `from`. The last times are combined too.
+ *
+ * lastTimes  bucketCount × i64, as accumulateWindowsLastTime keeps them
+ */
+export function combineWindowsByTime(
+  fromStatePtr: usize,
+  fromLastTimesPtr: usize,
+  intoStatePtr: usize,
+  intoLastTimesPtr: usize,
+  bucketCount: i32,
+): void {
+  const stride = (<usize>bucketCount) << 3
+  for (let at: usize = 0; at < stride; at += 8) {
+    if (load<f64>(fromStatePtr + at) === 0) continue
+    combineBucket(fromStatePtr + at, intoStatePtr + at, stride)
+    const lastTimeNs = load<i64>(fromLastTimesPtr + at)
+    if (lastTimeNs < load<i64>(intoLastTimesPtr + at)) continue
+    store<i64>(intoLastTimesPtr + at, lastTimeNs)
+    store<f64>(intoStatePtr + at + stride * 4, load<f64>(fromStatePtr + at + stride * 4))
   }
 }
 

@@ -80,6 +80,13 @@ export class ColumnsInMemory {
     return pointer
   }
 
+  /** The same bytes where memory ends: a kernel that reads further traps. Not aligned, which WebAssembly does not mind. */
+  bytesAtEnd(values: Uint8Array): number {
+    const pointer = this.kernels.u8.length - values.length
+    this.kernels.u8.set(values, pointer)
+    return pointer
+  }
+
   bits(values: readonly boolean[]): number {
     return this.bytes(packBits(values))
   }

@@ -98,23 +98,29 @@ function feed(
   rowStart: number,
   rowEnd: number,
   kept: number,
+  windowNs?: bigint,
 ): void {
   const count = rowEnd - rowStart
   const timesPtr = columns.int64s(timesNs.slice(rowStart, rowEnd))
   const batch = values.slice(rowStart, rowEnd)
   const validityPtr = validity === null ? 0 : columns.bits(validity.slice(rowStart, rowEnd))
+  const valuesPtr = {
+    Float64: () => columns.float64s(batch),
+    Int64: () => columns.int64s(batch.map(BigInt)),
+    Bits: () => columns.bits(batch.map((value) => value === 1)),
+    Count: () => 0,
+  }[kernel]()
   if (kernel === 'Count') {
-    call.accumulateWindowsCount(timesPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr)
-  } else if (kernel === 'Bits') {
-    const bitsPtr = columns.bits(batch.map((value) => value === 1))
-    call.accumulateWindowsBits(timesPtr, bitsPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr, kept)
-  } else if (kernel === 'Int64') {
-    const valuesPtr = columns.int64s(batch.map(BigInt))
-    call.accumulateWindowsInt64(timesPtr, valuesPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr, kept)
-  } else {
-    const valuesPtr = columns.float64s(batch)
-    call.accumulateWindowsFloat64(timesPtr, valuesPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr, kept)
+    if (windowNs === undefined) {
+      call.accumulateWindowsCount(timesPtr, validityPtr, count, startNs, stepNs, bucketCount, statePtr)
+    } else {
+      call.accumulateLookbackCount(timesPtr, validityPtr, count, startNs, stepNs, bucketCount, windowNs, statePtr)
+    }
+    return
   }
+  const columnArguments = [timesPtr, valuesPtr, validityPtr, count, startNs, stepNs, bucketCount] as const
+  if (windowNs === undefined) call[`accumulateWindows${kernel}`](...columnArguments, statePtr, kept)
+  else call[`accumulateLookback${kernel}`](...columnArguments, windowNs, statePtr, kept)
 }
 
 function newState(bucketCount: number): number {
@@ -130,11 +136,20 @@ function finished(statePtr: number, bucketCount: number, aggregate: Aggregate): 
 }
 
 /** Feeds the whole series in batches cut at random places. */
-function feedInBatches(kernel: Kernel, windows: Windows, series: Series, statePtr: number, kept = allOfThem): void {
+function feedInBatches(
+  kernel: Kernel,
+  windows: Windows,
+  series: Series,
+  statePtr: number,
+  kept = allOfThem,
+  windowNs?: bigint,
+): void {
   const batchCount = random.integer(1, 5)
   const cuts = random.list(batchCount - 1, () => random.integer(0, series.timesNs.length + 1)).sort((a, b) => a - b)
   const edges = [0, ...cuts, series.timesNs.length]
-  for (let at = 0; at < batchCount; at++) feed(kernel, windows, series, statePtr, edges[at]!, edges[at + 1]!, kept)
+  for (let at = 0; at < batchCount; at++) {
+    feed(kernel, windows, series, statePtr, edges[at]!, edges[at + 1]!, kept, windowNs)
+  }
 }
 
 /** Ascending times around 1970, of one of the shapes that runs of rows come in. */
@@ -363,6 +378,68 @@ test('int64 values are rounded to float64 one by one', () => {
   }
 })
 
+test('look-back windows hold what their definition says, overlapping or not, however the batches are cut', () => {
+  for (const kernel of ['Float64', 'Int64', 'Bits', 'Count'] as const) {
+    for (const rowCount of [0, 1, 2, 8, 9, 64, 65, 300, 3000]) {
+      for (let round = 0; round < 6; round++) {
+        const series = randomSeries(rowCount, valueMakers[kernel])
+        const windows = randomWindows(series.timesNs)
+        const { startNs, stepNs, bucketCount } = windows
+        const windowNs = random.pick([0n, 1n, stepNs / 3n, stepNs - 1n, stepNs, stepNs + 1n, stepNs * 3n, stepNs * 50n])
+        const isOpen = windowNs === stepNs
+        const buckets = random.list(bucketCount, (bucket) => {
+          const endNs = startNs + BigInt(bucket) * stepNs
+          return series.values.filter((_, row) => {
+            const ageNs = endNs - series.timesNs[row]!
+            return series.validity?.[row] !== false && 0n <= ageNs && (isOpen ? ageNs < windowNs : ageNs <= windowNs)
+          })
+        })
+        const statePtr = newState(bucketCount)
+        feedInBatches(kernel, windows, series, statePtr, allOfThem, windowNs)
+        for (const aggregate of kernel === 'Count' ? (['count'] as const) : aggregates) {
+          const actual = finished(statePtr, bucketCount, aggregate)
+          for (const [bucket, values] of buckets.entries()) expectAggregate(actual[bucket]!, values, aggregate)
+        }
+        columns.expectGuardsIntact()
+        columns.clear()
+      }
+    }
+  }
+})
+
+test('the look-back windows of the worked example: closed, left open when as long as the step, and apart', () => {
+  const minutes = (minute: number) => BigInt(minute) * 60_000_000_000n
+  const series = { timesNs: random.list(10, minutes), values: random.list(10, (row) => row * 10), validity: null }
+  const windows = { startNs: 0n, stepNs: minutes(5), bucketCount: 3 }
+  const sums = [6, 5, 2].map((windowMinutes) => {
+    const statePtr = newState(3)
+    feedInBatches('Float64', windows, series, statePtr, which.sum, minutes(windowMinutes))
+    return finished(statePtr, 3, 'sum')
+  })
+  expect(sums).toEqual([
+    [0, 150, 390],
+    [0, 150, 300],
+    [0, 120, 170],
+  ])
+})
+
+test('look-back windows may reach the ends of int64', () => {
+  const lowest = -(2n ** 63n)
+  const highest = 2n ** 63n - 1n
+  const timesNs = [lowest, lowest + 1n, -1n, 0n, highest - 1n, highest, highest]
+  const series = { timesNs, values: timesNs.map((_, row) => 2 ** row), validity: null }
+  const counts = (startNs: bigint, stepNs: bigint, bucketCount: number, windowNs: bigint) => {
+    const statePtr = newState(bucketCount)
+    feedInBatches('Float64', { startNs, stepNs, bucketCount }, series, statePtr, which.sum, windowNs)
+    return finished(statePtr, bucketCount, 'sum')
+  }
+  const none = Number.NaN
+  expect(counts(lowest, 1n, 3, 5n)).toEqual([1, 3, 3])
+  expect(counts(lowest, 1n, 3, 1n)).toEqual([1, 2, none])
+  expect(counts(highest - 1n, 1n, 4, highest)).toEqual([4 + 8 + 16, 8 + 16 + 32 + 64, none, none])
+  expect(counts(lowest, highest, 5, highest)).toEqual([1, 2 + 4, 8 + 16, none, none])
+})
+
 test('two states of the same buckets combine to the state of both parts', () => {
   for (const rowCount of rowCounts) {
     const series = randomSeries(rowCount, valueMakers.Float64)
@@ -380,6 +457,45 @@ test('two states of the same buckets combine to the state of both parts', () => 
       for (const [bucket, values] of buckets.entries()) expectAggregate(actual[bucket]!, values, aggregate)
     }
     columns.expectGuardsIntact()
+    columns.clear()
+  }
+})
+
+test('pooled series: the last value is the one with the greatest time, and of equal times that of the series added last', () => {
+  for (let round = 0; round < 40; round++) {
+    const pooled = random.list(3, () => randomSeries(random.pick([0, 1, 9, 64, 200]), valueMakers.Float64))
+    const windows = randomWindows(pooled.flatMap((series) => series.timesNs).sort((a, b) => (a < b ? -1 : 1)))
+    const { startNs, stepNs, bucketCount } = windows
+    const windowNs = random.pick([undefined, stepNs * 2n])
+    const emptyTimes = () => columns.int64s(random.list(bucketCount, () => -(2n ** 63n)))
+    const into = newState(bucketCount)
+    const intoTimes = emptyTimes()
+    for (const series of pooled) {
+      const state = newState(bucketCount)
+      const lastTimes = emptyTimes()
+      feedInBatches('Float64', windows, series, state, allOfThem, windowNs)
+      const timesPtr = columns.int64s(series.timesNs)
+      const validityPtr = series.validity === null ? 0 : columns.bits(series.validity)
+      const rows = [timesPtr, validityPtr, series.timesNs.length, startNs, stepNs, bucketCount] as const
+      if (windowNs === undefined) call.accumulateWindowsLastTime(...rows, lastTimes)
+      else call.accumulateLookbackLastTime(...rows, windowNs, lastTimes)
+      call.combineWindowsByTime(state, lastTimes, into, intoTimes, bucketCount)
+    }
+    const expected = random.list(bucketCount, (bucket) => {
+      const bucketNs = startNs + BigInt(bucket) * stepNs
+      const [firstNs, lastNs] =
+        windowNs === undefined ? [bucketNs, bucketNs + stepNs - 1n] : [bucketNs - windowNs, bucketNs]
+      const samples = pooled.flatMap(({ timesNs, values, validity }) =>
+        timesNs
+          .map((timeNs, row) => ({ timeNs, value: values[row]!, isPresent: validity?.[row] !== false }))
+          .filter(({ timeNs, isPresent }) => isPresent && firstNs <= timeNs && timeNs <= lastNs),
+      )
+      return samples.sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0))
+    })
+    const lasts = finished(into, bucketCount, 'last')
+    const counts = finished(into, bucketCount, 'count')
+    expect(lasts).toEqual(expected.map((samples) => samples.at(-1)?.value ?? Number.NaN))
+    expect(counts).toEqual(expected.map((samples) => samples.length || Number.NaN))
     columns.clear()
   }
 })
