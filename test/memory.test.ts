@@ -2,13 +2,13 @@ import { describe, expect, test } from 'vitest'
 import { AssertionFailed } from '../dist/engine/assert.js'
 import { FramesError } from '../dist/engine/errors.js'
 import { kernelHeapBase } from '../dist/engine/kernels/kernels.js'
-import { Region, runByteLength } from '../dist/engine/memory/region.js'
+import { Region, type RegionOptions, runByteLength } from '../dist/engine/memory/region.js'
 import { createSharedMemory, defaultMemoryByteLength } from '../dist/engine/memory/shared-memory.js'
 import type { Slice } from '../dist/engine/memory/slice.js'
 
 const run = runByteLength
 
-function regionOfRuns(runCount: number, options: { waiterCountMax?: number; waitMsMax?: number } = {}): Region {
+function regionOfRuns(runCount: number, options: Partial<RegionOptions> = {}): Region {
   return new Region({ name: 'test', slice: { byteOffset: 3 * run, byteLength: runCount * run }, ...options })
 }
 
@@ -139,6 +139,34 @@ describe('a region', () => {
     controller.abort()
     expect(await large).toBe('CANCELLED')
     expect(await small).toEqual(slices[0])
+  })
+
+  test('keeps its end for urgent requests, so that what waits for a job cannot keep the job from its memory', async () => {
+    const region = regionOfRuns(4, { byteLengthReserved: run })
+    expect(await codeOf(region.allocate(4 * run))).toBe('MEMORY_BUDGET')
+    const ordinary = region.tryAllocate(3 * run)!
+    expect(region.tryAllocate(run)).toBeNull()
+    const urgent = region.tryAllocate(run, { urgent: true })!
+    expect(urgent.byteOffset).toBe(6 * run)
+    region.free(ordinary)
+    region.free(urgent)
+    expect(region.tryAllocate(4 * run, { urgent: true })).not.toBeNull()
+  })
+
+  test('serves urgent requests before those that came earlier', async () => {
+    const region = regionOfRuns(4, { byteLengthReserved: run })
+    const whole = region.tryAllocate(4 * run, { urgent: true })!
+    const order: string[] = []
+    const ordinary = region.allocate(2 * run).then(() => order.push('ordinary'))
+    const urgent = region.allocate(2 * run, { urgent: true }).then((slice) => {
+      order.push('urgent')
+      return slice
+    })
+    region.free(whole)
+    region.free(await urgent)
+    await ordinary
+    expect(order).toEqual(['urgent', 'ordinary'])
+    expect(region.statistics()).toMatchObject({ waiterCount: 0, byteLengthUsed: 2 * run })
   })
 
   test('refuses a request whose signal has aborted, with its reason if that is typed', async () => {

@@ -1,4 +1,5 @@
-// The entry of a worker thread: kernels over the shared memory, store readers, and a handler for every kind of job.
+// What runs in a worker thread: kernels over the shared memory, store readers, and a handler for every kind of job.
+// Piscina loads it by worker-entry.cts.
 import { workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
@@ -77,5 +78,5 @@ function failed(error: unknown): JobOutcome {
   }
 }
 
-/** Does nothing: a worker that takes it is there. */
+/** Does nothing; the answer says that this worker has started. */
 export function standBy(): void {}
