@@ -5,22 +5,12 @@ import { kernelHeapBase } from '../dist/engine/kernels/kernels.js'
 import { Region, type RegionOptions, runByteLength } from '../dist/engine/memory/region.js'
 import { createSharedMemory, defaultMemoryByteLength } from '../dist/engine/memory/shared-memory.js'
 import type { Slice } from '../dist/engine/memory/slice.js'
+import { SeededRandom, seed } from './seeded-random.js'
 
 const run = runByteLength
 
 function regionOfRuns(runCount: number, options: Partial<RegionOptions> = {}): Region {
   return new Region({ name: 'test', slice: { byteOffset: 3 * run, byteLength: runCount * run }, ...options })
-}
-
-/** A seeded generator of numbers in [0, 1): mulberry32 (Tommy Ettinger, 2017). */
-function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
@@ -196,37 +186,36 @@ describe('a region', () => {
   })
 
   test('hands out each run to one owner only, whatever the order of allocation and release', () => {
-    const seed = Date.now() % 2 ** 31
-    const next = random(seed)
+    const random = new SeededRandom(seed)
     const runCount = 200
     const region = regionOfRuns(runCount)
     // The twin: one flag a run, searched from the start.
     const isUsed = new Array<boolean>(runCount).fill(false)
     const held: Slice[] = []
     for (let step = 0; step < 20_000; step++) {
-      if (next() < 0.55) {
-        const count = 1 + Math.floor(next() ** 3 * 40)
+      if (random.chance(0.55)) {
+        const count = 1 + Math.floor(random.next() ** 3 * 40)
         let expected = -1
         for (let start = 0; start + count <= runCount && expected < 0; start++) {
           if (!isUsed.slice(start, start + count).includes(true)) expected = start
         }
-        const slice = region.tryAllocate(count * run - Math.floor(next() * run))
+        const slice = region.tryAllocate(count * run - random.integer(0, run))
         const start = slice === null ? -1 : slice.byteOffset / run - 3
-        if (start !== expected) throw new Error(`seed ${seed} step ${step}: run ${start}, expected ${expected}`)
+        if (start !== expected) throw new Error(`step ${step}: run ${start}, expected ${expected}`)
         if (slice === null) continue
         isUsed.fill(true, start, start + count)
         held.push(slice)
       } else if (held.length > 0) {
-        const [slice] = held.splice(Math.floor(next() * held.length), 1)
+        const [slice] = held.splice(random.integer(0, held.length), 1)
         const start = slice!.byteOffset / run - 3
         isUsed.fill(false, start, start + slice!.byteLength / run)
         region.free(slice!)
       }
       const usedCount = isUsed.filter((used) => used).length
-      if (region.statistics().byteLengthUsed !== usedCount * run) throw new Error(`seed ${seed} step ${step}: count`)
+      if (region.statistics().byteLengthUsed !== usedCount * run) throw new Error(`step ${step}: count`)
     }
     for (const slice of held) region.free(slice)
-    expect(region.tryAllocate(runCount * run), `seed ${seed}`).not.toBeNull()
+    expect(region.tryAllocate(runCount * run)).not.toBeNull()
   })
 })
 

@@ -69,7 +69,10 @@ export class Scratch {
     let start = this.#bounds.front
     return shares.map((share) => {
       const byteLength = alignDown(free * share)
-      const part = new Scratch({ byteOffset: start, byteLength }, (this.#scale * this.slice.byteLength) / Math.max(1, byteLength))
+      const part = new Scratch(
+        { byteOffset: start, byteLength },
+        (this.#scale * this.slice.byteLength) / Math.max(1, byteLength),
+      )
       start += byteLength
       return part
     })

@@ -22,7 +22,10 @@ const context: WorkerContext = {
   reader(access) {
     const open = readers.get(access.driver)
     if (open?.path === access.path) return open
-    open?.close()
+    if (open !== undefined) {
+      readers.delete(access.driver)
+      open.close()
+    }
     assert(readerModule !== null, 'a pool whose jobs read a store is given its reader')
     const reader = readerModule.openReader(access)
     reader.beginJob()
