@@ -47,6 +47,8 @@ export const memoryShareOfMachine = 1 / 4
 export const memoryByteLengthDefaultMax = 1024 * MiB
 /** Below 4 GiB, because a kernel's pointer has 32 bits; above 2 GiB pointers from kernels would need `>>> 0`. */
 export const memoryByteLengthMax = 2048 * MiB
+/** The part of the arenas that only jobs may use: without it, frames that wait for a job could fill all there is. */
+export const arenaShareOfJobs = 1 / 4
 /** Callers that wait for memory of one region: each is a request that holds a socket; more are told to come back. */
 export const arenaWaiterCountMax = 1024
 /** Nobody waits for memory longer: what holds it for so long is stuck, perhaps waiting for memory itself. */
@@ -54,12 +56,22 @@ export const arenaWaitMsMax = 30_000
 
 /** Workers by default: one a core, and no more, because beyond that jobs wait for the main thread. */
 export const workerCountDefaultMax = 8
-/** A worker's own heap; columns are in the shared memory, so a heap this large is a mistake, and ends one worker. */
+/**
+ * A worker's own heap; columns are in the shared memory, so a heap this large is a mistake, and ends one worker. But V8
+ * ends the whole process when a single object is too large for a heap that is almost full (seen: arrays and maps of tens
+ * of MiB): what grows with the data never stands in a JavaScript array or map of a worker, but in its scratch.
+ */
 export const workerHeapByteLengthMax = 512 * MiB
 /** Jobs that wait for a worker. They hold no memory of the arenas, only their message. */
 export const jobQueueCountMax = 4096
 /** Times that a job is sent again because its scratch was too small; each time it gets at least twice as much. */
 export const jobRetryCountMax = 16
+/** A job that ignores its cancellation for so long is stuck; its worker is ended. Jobs test for it once a page. */
+export const jobCancelMsMax = 30_000
+/** Workers that cannot be started are tried again after 50 ms, then twice as long each time, up to this. */
+export const workerStartRetryMsMax = 5_000
+/** Failed starts in a row, with no worker left, after which those who wait are told. */
+export const workerStartFailureCountMax = 3
 /** How long running jobs have to end when the pool closes, before they are cancelled; a second later they are ended. */
 export const poolCloseGraceMs = 5_000
 /** The text of a filter, condition, update or query: parsed on the main thread, in some 100 ms at most. */

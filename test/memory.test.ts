@@ -2,25 +2,15 @@ import { describe, expect, test } from 'vitest'
 import { AssertionFailed } from '../dist/engine/assert.js'
 import { FramesError } from '../dist/engine/errors.js'
 import { kernelHeapBase } from '../dist/engine/kernels/kernels.js'
-import { Region, runByteLength } from '../dist/engine/memory/region.js'
+import { Region, type RegionOptions, runByteLength } from '../dist/engine/memory/region.js'
 import { createSharedMemory, defaultMemoryByteLength } from '../dist/engine/memory/shared-memory.js'
 import type { Slice } from '../dist/engine/memory/slice.js'
+import { SeededRandom, seed } from './seeded-random.js'
 
 const run = runByteLength
 
-function regionOfRuns(runCount: number, options: { waiterCountMax?: number; waitMsMax?: number } = {}): Region {
+function regionOfRuns(runCount: number, options: Partial<RegionOptions> = {}): Region {
   return new Region({ name: 'test', slice: { byteOffset: 3 * run, byteLength: runCount * run }, ...options })
-}
-
-/** A seeded generator of numbers in [0, 1): mulberry32 (Tommy Ettinger, 2017). */
-function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
@@ -141,6 +131,34 @@ describe('a region', () => {
     expect(await small).toEqual(slices[0])
   })
 
+  test('keeps its end for urgent requests, so that what waits for a job cannot keep the job from its memory', async () => {
+    const region = regionOfRuns(4, { byteLengthReserved: run })
+    expect(await codeOf(region.allocate(4 * run))).toBe('MEMORY_BUDGET')
+    const ordinary = region.tryAllocate(3 * run)!
+    expect(region.tryAllocate(run)).toBeNull()
+    const urgent = region.tryAllocate(run, { urgent: true })!
+    expect(urgent.byteOffset).toBe(6 * run)
+    region.free(ordinary)
+    region.free(urgent)
+    expect(region.tryAllocate(4 * run, { urgent: true })).not.toBeNull()
+  })
+
+  test('serves urgent requests before those that came earlier', async () => {
+    const region = regionOfRuns(4, { byteLengthReserved: run })
+    const whole = region.tryAllocate(4 * run, { urgent: true })!
+    const order: string[] = []
+    const ordinary = region.allocate(2 * run).then(() => order.push('ordinary'))
+    const urgent = region.allocate(2 * run, { urgent: true }).then((slice) => {
+      order.push('urgent')
+      return slice
+    })
+    region.free(whole)
+    region.free(await urgent)
+    await ordinary
+    expect(order).toEqual(['urgent', 'ordinary'])
+    expect(region.statistics()).toMatchObject({ waiterCount: 0, byteLengthUsed: 2 * run })
+  })
+
   test('refuses a request whose signal has aborted, with its reason if that is typed', async () => {
     const region = regionOfRuns(1)
     expect(await codeOf(region.allocate(run, { signal: AbortSignal.abort() }))).toBe('CANCELLED')
@@ -168,37 +186,36 @@ describe('a region', () => {
   })
 
   test('hands out each run to one owner only, whatever the order of allocation and release', () => {
-    const seed = Date.now() % 2 ** 31
-    const next = random(seed)
+    const random = new SeededRandom(seed)
     const runCount = 200
     const region = regionOfRuns(runCount)
     // The twin: one flag a run, searched from the start.
     const isUsed = new Array<boolean>(runCount).fill(false)
     const held: Slice[] = []
     for (let step = 0; step < 20_000; step++) {
-      if (next() < 0.55) {
-        const count = 1 + Math.floor(next() ** 3 * 40)
+      if (random.chance(0.55)) {
+        const count = 1 + Math.floor(random.next() ** 3 * 40)
         let expected = -1
         for (let start = 0; start + count <= runCount && expected < 0; start++) {
           if (!isUsed.slice(start, start + count).includes(true)) expected = start
         }
-        const slice = region.tryAllocate(count * run - Math.floor(next() * run))
+        const slice = region.tryAllocate(count * run - random.integer(0, run))
         const start = slice === null ? -1 : slice.byteOffset / run - 3
-        if (start !== expected) throw new Error(`seed ${seed} step ${step}: run ${start}, expected ${expected}`)
+        if (start !== expected) throw new Error(`step ${step}: run ${start}, expected ${expected}`)
         if (slice === null) continue
         isUsed.fill(true, start, start + count)
         held.push(slice)
       } else if (held.length > 0) {
-        const [slice] = held.splice(Math.floor(next() * held.length), 1)
+        const [slice] = held.splice(random.integer(0, held.length), 1)
         const start = slice!.byteOffset / run - 3
         isUsed.fill(false, start, start + slice!.byteLength / run)
         region.free(slice!)
       }
       const usedCount = isUsed.filter((used) => used).length
-      if (region.statistics().byteLengthUsed !== usedCount * run) throw new Error(`seed ${seed} step ${step}: count`)
+      if (region.statistics().byteLengthUsed !== usedCount * run) throw new Error(`step ${step}: count`)
     }
     for (const slice of held) region.free(slice)
-    expect(region.tryAllocate(runCount * run), `seed ${seed}`).not.toBeNull()
+    expect(region.tryAllocate(runCount * run)).not.toBeNull()
   })
 })
 

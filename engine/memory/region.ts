@@ -32,11 +32,23 @@ interface Waiter {
   readonly grant: (slice: Slice) => void
 }
 
+export interface AllocateOptions {
+  /** For memory that makes other memory come free (a job's scratch): it may use all of the region, and goes first. */
+  readonly urgent?: boolean
+}
+
+export interface WaitOptions extends AllocateOptions {
+  /** Ends the wait. */
+  readonly signal?: AbortSignal | undefined
+}
+
 export interface RegionOptions {
   /** Named in errors. */
   readonly name: string
   /** Whole runs. */
   readonly slice: Slice
+  /** Whole runs at the end that only urgent requests may use. */
+  readonly byteLengthReserved?: number
   readonly waiterCountMax?: number
   readonly waitMsMax?: number
 }
@@ -44,25 +56,33 @@ export interface RegionOptions {
 export class Region {
   readonly name: string
   readonly slice: Slice
+  /** Where the room ends, as byte offset: of urgent requests, and of all others. */
+  readonly #end: number
+  readonly #ordinaryEnd: number
   readonly #waiterCountMax: number
   readonly #waitMsMax: number
   /** By offset; two of them never touch. */
   readonly #free: FreeRange[]
   /** Slices that are out: byte length by byte offset. */
   readonly #held = new Map<number, number>()
-  /** First come, first served: a large request is never overtaken, so it cannot starve. */
-  readonly #waiters: Waiter[] = []
+  /** Each line first come, first served: a large request is never overtaken by its like, so it cannot starve. */
+  readonly #urgentWaiters: Waiter[] = []
+  readonly #ordinaryWaiters: Waiter[] = []
   #byteLengthUsed = 0
   #byteLengthUsedMax = 0
   #failureCount = 0
 
-  constructor({ name, slice, waiterCountMax = arenaWaiterCountMax, waitMsMax = arenaWaitMsMax }: RegionOptions) {
-    assert(slice.byteOffset % runByteLength === 0, 'a region starts at a run')
-    assert(slice.byteLength % runByteLength === 0, 'a region has whole runs')
+  constructor(options: RegionOptions) {
+    const { name, slice, byteLengthReserved = 0 } = options
+    for (const byteCount of [slice.byteOffset, slice.byteLength, byteLengthReserved]) {
+      assert(byteCount % runByteLength === 0, 'a region has whole runs')
+    }
     this.name = name
     this.slice = slice
-    this.#waiterCountMax = waiterCountMax
-    this.#waitMsMax = waitMsMax
+    this.#end = slice.byteOffset + slice.byteLength
+    this.#ordinaryEnd = this.#end - byteLengthReserved
+    this.#waiterCountMax = options.waiterCountMax ?? arenaWaiterCountMax
+    this.#waitMsMax = options.waitMsMax ?? arenaWaitMsMax
     this.#free = slice.byteLength > 0 ? [{ ...slice }] : []
   }
 
@@ -70,31 +90,32 @@ export class Region {
    * The lowest place that has room for byteLength bytes, rounded up to whole runs (the slice says how long it is); the
    * contents are undefined. Null when there is none now, or when others wait already. No bytes need no place: emptySlice.
    */
-  tryAllocate(byteLength: number): Slice | null {
+  tryAllocate(byteLength: number, { urgent = false }: AllocateOptions = {}): Slice | null {
     assert(Number.isSafeInteger(byteLength) && byteLength >= 0, `${byteLength} is a byte length`)
     if (byteLength === 0) return emptySlice
-    return this.#waiters.length > 0 ? null : this.#take(byteLength)
+    if (this.#urgentWaiters.length > 0) return null
+    if (urgent) return this.#take(byteLength, this.#end)
+    return this.#ordinaryWaiters.length > 0 ? null : this.#take(byteLength, this.#ordinaryEnd)
   }
 
   /**
    * As tryAllocate, but waits in line while the region is full.
    *
-   * Fails with MEMORY_BUDGET when the region is smaller than the request, too many wait already, or the wait becomes too
-   * long; with CANCELLED when the signal aborts first (or with its reason, if that is a FramesError).
+   * Fails with MEMORY_BUDGET when the request can never fit, too many wait already, or the wait becomes too long; with
+   * CANCELLED when the signal aborts first (or with its reason, if that is a FramesError).
    */
-  async allocate(byteLength: number, { signal }: { signal?: AbortSignal } = {}): Promise<Slice> {
+  async allocate(byteLength: number, { urgent = false, signal }: WaitOptions = {}): Promise<Slice> {
     if (signal?.aborted) throw abortError(signal)
-    if (byteLength > this.slice.byteLength) {
-      throw this.#refusal(
-        `${byteLength} bytes do not fit the budget of ${this.slice.byteLength} bytes for ${this.name}`,
-      )
+    const budget = (urgent ? this.#end : this.#ordinaryEnd) - this.slice.byteOffset
+    if (byteLength > budget) {
+      throw this.#refusal(`${byteLength} bytes do not fit the budget of ${budget} bytes for ${this.name}`)
     }
-    const slice = this.tryAllocate(byteLength)
+    const slice = this.tryAllocate(byteLength, { urgent })
     if (slice !== null) return slice
-    if (this.#waiters.length >= this.#waiterCountMax) {
-      throw this.#refusal(`${this.#waiters.length} requests wait for ${this.name} already`)
+    if (this.#waiterCount >= this.#waiterCountMax) {
+      throw this.#refusal(`${this.#waiterCount} requests wait for ${this.name} already`)
     }
-    return this.#wait(byteLength, signal)
+    return this.#wait(byteLength, urgent ? this.#urgentWaiters : this.#ordinaryWaiters, signal)
   }
 
   /** Gives a slice back, once and as it was handed out. Those who wait are served first. */
@@ -113,17 +134,22 @@ export class Region {
       byteLengthUsed: this.#byteLengthUsed,
       byteLengthUsedMax: this.#byteLengthUsedMax,
       allocationCount: this.#held.size,
-      waiterCount: this.#waiters.length,
+      waiterCount: this.#waiterCount,
       failureCount: this.#failureCount,
     }
   }
 
-  #take(byteLengthAsked: number): Slice | null {
+  get #waiterCount(): number {
+    return this.#urgentWaiters.length + this.#ordinaryWaiters.length
+  }
+
+  /** A slice that ends at `end` or before. */
+  #take(byteLengthAsked: number, end: number): Slice | null {
     const byteLength = Math.ceil(byteLengthAsked / runByteLength) * runByteLength
     // First fit from the lowest offset: pages once touched are never given back to the system, so few are touched.
     const index = this.#free.findIndex((range) => range.byteLength >= byteLength)
     const range = this.#free[index]
-    if (range === undefined) return null
+    if (range === undefined || range.byteOffset + byteLength > end) return null
     const slice: Slice = { byteOffset: range.byteOffset, byteLength }
     range.byteOffset += byteLength
     range.byteLength -= byteLength
@@ -162,15 +188,20 @@ export class Region {
   }
 
   #serveWaiters(): void {
-    for (let waiter = this.#waiters[0]; waiter !== undefined; waiter = this.#waiters[0]) {
-      const slice = this.#take(waiter.byteLength)
+    this.#serve(this.#urgentWaiters, this.#end)
+    if (this.#urgentWaiters.length === 0) this.#serve(this.#ordinaryWaiters, this.#ordinaryEnd)
+  }
+
+  #serve(waiters: Waiter[], end: number): void {
+    for (let waiter = waiters[0]; waiter !== undefined; waiter = waiters[0]) {
+      const slice = this.#take(waiter.byteLength, end)
       if (slice === null) return
-      this.#waiters.shift()
+      waiters.shift()
       waiter.grant(slice)
     }
   }
 
-  #wait(byteLength: number, signal: AbortSignal | undefined): Promise<Slice> {
+  #wait(byteLength: number, waiters: Waiter[], signal: AbortSignal | undefined): Promise<Slice> {
     return new Promise((resolve, reject) => {
       const leave = () => {
         clearTimeout(timer)
@@ -178,7 +209,7 @@ export class Region {
       }
       const giveUp = (error: FramesError) => {
         leave()
-        this.#waiters.splice(this.#waiters.indexOf(waiter), 1)
+        waiters.splice(waiters.indexOf(waiter), 1)
         reject(error)
         // Those behind may fit where this one did not.
         this.#serveWaiters()
@@ -196,7 +227,7 @@ export class Region {
         },
       }
       signal?.addEventListener('abort', onAbort)
-      this.#waiters.push(waiter)
+      waiters.push(waiter)
     })
   }
 

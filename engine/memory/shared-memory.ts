@@ -7,7 +7,7 @@
 import { totalmem } from 'node:os'
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
-import { memoryByteLengthDefaultMax, memoryByteLengthMax, memoryShareOfMachine } from '../limits.js'
+import { arenaShareOfJobs, memoryByteLengthDefaultMax, memoryByteLengthMax, memoryShareOfMachine } from '../limits.js'
 import { Region, type RegionStatistics, runByteLength } from './region.js'
 import type { Slice } from './slice.js'
 
@@ -16,7 +16,7 @@ export interface SharedMemory {
   readonly byteLength: number
   /** One run of 64 KiB for the words that threads exchange, all 0 at start; the worker pool owns it. */
   readonly control: Slice
-  /** Frames that arrive, scratch and results of jobs. */
+  /** Frames that arrive; scratch and results of jobs (urgent: a quarter is theirs alone). */
   readonly arenas: Region
   /** Decoded rows of the logs. */
   readonly heads: Region
@@ -71,16 +71,17 @@ export function createSharedMemory({
   const memory = new WebAssembly.Memory({ initial: runCount, maximum: runCount, shared: true })
 
   let nextRun = firstRun
-  const region = (name: string, regionRunCount: number): Region => {
+  const region = (name: string, regionRunCount: number, reservedRunCount = 0): Region => {
     const slice = { byteOffset: nextRun * runByteLength, byteLength: regionRunCount * runByteLength }
     nextRun += regionRunCount
-    return new Region({ name, slice })
+    return new Region({ name, slice, byteLengthReserved: reservedRunCount * runByteLength })
   }
   const headRunCount = Math.floor(runCountShared * 0.2)
   const labelTableRunCount = Math.floor(runCountShared * 0.15)
   const decodedPageRunCount = Math.floor(runCountShared * 0.15)
   // Half, and what rounding left.
-  const arenas = region('arenas', runCountShared - headRunCount - labelTableRunCount - decodedPageRunCount)
+  const arenaRunCount = runCountShared - headRunCount - labelTableRunCount - decodedPageRunCount
+  const arenas = region('arenas', arenaRunCount, Math.floor(arenaRunCount * arenaShareOfJobs))
   const heads = region('heads', headRunCount)
   const labelTables = region('label tables', labelTableRunCount)
   const decodedPages = region('decoded pages', decodedPageRunCount)

@@ -1,8 +1,9 @@
 // Jobs that test the pool itself: they answer, fill memory, hang and die. Never allowed in a server.
-import { assert } from '../assert.js'
+import { AssertionFailed, assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
+import type { WorkerAccess } from '../stores/store.js'
 import { type JobHandler, throwIfCancelled } from './context.js'
 import type { Job } from './job.js'
 
@@ -25,10 +26,18 @@ export interface AllocateJob extends Job {
   readonly byteLength: number
 }
 
-/** Sleeps until the job is cancelled, then writes into its scratch for another `writeMs`, as a job between pages would. */
-export interface SleepUntilCancelledJob extends Job {
+/** Sleeps until the job is cancelled, then goes on writing into its scratch for `writeMs`, as a job between pages would. */
+export interface SleepJob extends Job {
   readonly kind: 'sleepUntilCancelled'
-  readonly writeMs?: number
+  readonly writeMs: number
+}
+
+/** Answers with a copy of a stored value. */
+export interface ReadJob extends Job {
+  readonly kind: 'read'
+  readonly access: NonNullable<WorkerAccess>
+  readonly partition: string
+  readonly key: Uint8Array
 }
 
 export interface FailJob extends Job {
@@ -38,32 +47,37 @@ export interface FailJob extends Job {
 
 /** Ways for a worker to die. */
 export interface DieJob extends Job {
-  readonly kind: 'exhaustHeap' | 'trap' | 'exit' | 'throwLater'
+  readonly kind: 'exhaustHeap' | 'trap' | 'exit' | 'throwInstead' | 'throwLater'
 }
 
 const echo: JobHandler<EchoJob> = (job) => job.value
 
 const fill: JobHandler<FillJob, Slice> = ({ scratch, pattern, roundCount }, { kernels }) => {
-  const bytes = kernels.u8.subarray(scratch.byteOffset, scratch.byteOffset + scratch.byteLength)
+  const { u8 } = kernels
+  const end = scratch.byteOffset + scratch.byteLength
   for (let round = 0; round < roundCount; round++) {
-    bytes.fill(pattern)
-    const foreign = bytes.findIndex((byte) => byte !== pattern)
-    assert(foreign === -1, `byte ${foreign} of the scratch is the job's own`)
+    u8.fill(pattern, scratch.byteOffset, end)
+    for (let offset = scratch.byteOffset; offset < end; offset++) {
+      if (u8[offset] !== pattern) throw new AssertionFailed(`byte ${offset} belongs to the job of pattern ${pattern}`)
+    }
   }
   return scratch
 }
 
 const allocate: JobHandler<AllocateJob, number> = (job) => new Scratch(job.scratch).allocate(job.byteLength)
 
-const sleepUntilCancelled: JobHandler<SleepUntilCancelledJob> = (job, context) => {
+const sleepUntilCancelled: JobHandler<SleepJob> = (job, context) => {
   const { i32, u8 } = context.kernels
   Atomics.wait(i32, job.cancelWord >> 2, 0)
   const { byteOffset, byteLength } = job.scratch
-  for (const endMs = performance.now() + (job.writeMs ?? 0); performance.now() < endMs; ) {
+  for (const endMs = performance.now() + job.writeMs; performance.now() < endMs; ) {
     u8.fill(0xee, byteOffset, byteOffset + byteLength)
   }
   throwIfCancelled(job, context)
 }
+
+const read: JobHandler<ReadJob, Uint8Array | null> = ({ access, partition, key }, context) =>
+  context.reader(access).get(partition, key)?.slice() ?? null
 
 const fail: JobHandler<FailJob> = ({ how }) => {
   if (how === 'framesError') throw new FramesError('TABLE_NOT_FOUND', 'no table of this name')
@@ -83,21 +97,28 @@ const trap: JobHandler<DieJob> = (_, { kernels }) => kernels.call.trap(0, 0, 0, 
 
 const exit: JobHandler<DieJob> = () => process.exit(3)
 
-const throwLater: JobHandler<DieJob> = () =>
-  new Promise(() => {
-    setImmediate(() => {
-      throw new Error('nobody catches this')
-    })
-  })
+/** Outside the handler, where nobody catches it: the thread ends before it can answer. */
+const throwInstead: JobHandler<DieJob> = () => new Promise(() => setImmediate(throwUncaught))
+
+/** The same after the answer: the thread ends without a job. */
+const throwLater: JobHandler<DieJob> = () => {
+  setTimeout(throwUncaught, 5)
+}
+
+function throwUncaught(): never {
+  throw new Error('nobody catches this')
+}
 
 export const diagnosticHandlers = {
   echo,
   fill,
   allocate,
   sleepUntilCancelled,
+  read,
   fail,
   exhaustHeap,
   trap,
   exit,
+  throwInstead,
   throwLater,
 }

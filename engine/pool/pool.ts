@@ -1,61 +1,64 @@
 // The worker pool: jobs wait in one bounded queue, get their scratch when a worker is free, and are sent to it. A worker
 // that dies fails only its own job and is replaced.
 //
-//   run ──► queue ──► scratch (arenas) ──► worker ──► result in scratch ──► release
-//             │           │                  │
-//           cancel:     cancel:        cancel: word set, caller told at once,
-//           removed     not waited     scratch freed when the worker has finished
+//   run ──► queue ──► scratch ──► worker ──► result in scratch ──► release
+//             │          │           │
+//           cancel:    cancel:     cancel: word set, caller told at once,
+//           removed    not waited  scratch freed when the worker has finished
 //
-// Piscina starts, feeds and replaces the threads. The queue is ours: Piscina cannot know that a job waits for memory, and
-// its abort signal kills the worker.
+// The queue is ours and not Piscina's: a job waits for memory too, and Piscina's abort signal kills the worker.
+import { setMaxListeners } from 'node:events'
 import { availableParallelism } from 'node:os'
-import type { Worker } from 'node:worker_threads'
-import { Piscina, queueOptionsSymbol } from 'piscina'
 import { assert } from '../assert.js'
 import { FramesError, fromErrorMessage } from '../errors.js'
 import { compileKernels } from '../kernels/kernels.js'
 import {
+  jobCancelMsMax,
   jobQueueCountMax,
   jobRetryCountMax,
-  MiB,
   poolCloseGraceMs,
   workerCountDefaultMax,
   workerHeapByteLengthMax,
+  workerStartFailureCountMax,
 } from '../limits.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import { emptySlice, type Slice } from '../memory/slice.js'
-import type { WorkerStart } from './context.js'
 import type { Job, JobFault, JobOutcome, SentJob } from './job.js'
+import { type WorkerThread, WorkerThreads } from './threads.js'
 
 export interface PoolOptions {
   /** One pool a memory: it owns the control run. */
   readonly memory: SharedMemory
   /** Default: one a core, up to 8. */
   readonly workerCount?: number
+  /** Jobs that wait, at most. */
   readonly queueCountMax?: number
   /** The module that exports openReader (a ReaderModule), for jobs that read a store. */
   readonly readerModule?: URL
   /** Allows the jobs of diagnostics.ts, which kill and hang workers. */
   readonly diagnostics?: boolean
   readonly workerHeapByteLengthMax?: number
-  /** Told what belongs in the log. */
+  readonly jobCancelMsMax?: number
+  /** Told what belongs in the log. Must not throw. */
   readonly onEvent?: (event: PoolEvent) => void
 }
 
 export type PoolEvent =
   /** A job failed by a mistake of ours. */
   | { readonly event: 'jobFault'; readonly jobKind: string; readonly fault: JobFault }
-  /** A worker ended that should not have. */
-  | { readonly event: 'workerDied'; readonly jobKinds: readonly string[]; readonly reason: string }
+  /** A job was cancelled and did not stop: its worker is ended. */
+  | { readonly event: 'jobStuck'; readonly jobKind: string; readonly waitedMs: number }
+  /** A worker ended that should not have; with the kind of its job, if it had one. */
+  | { readonly event: 'workerDied'; readonly jobKind: string | null; readonly reason: string }
   /** A new worker ended before it was ready; another is started after retryMs. */
   | { readonly event: 'workerStartFailed'; readonly reason: string; readonly retryMs: number }
 
 export interface RunOptions {
   /** Memory for the job and its result; 0 for none. Grows by itself when the job says that it needs more. */
   readonly scratchByteLength: number
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** When the result is no longer wanted, in ms since 1970 as Date.now(); Infinity for never. */
-  readonly deadlineMs?: number
+  readonly deadlineMs?: number | undefined
 }
 
 export interface JobResult<R> {
@@ -68,17 +71,18 @@ export interface JobResult<R> {
 
 /** Counts since the start, unless they say "now". */
 export interface PoolStatistics {
-  /** Workers that can take jobs now. */
+  /** Workers that take jobs now. */
   readonly workerCount: number
   /** Jobs in workers now, also those whose callers have gone. */
   readonly runningCount: number
   /** Jobs that wait for a worker or for memory now. */
   readonly queueCount: number
-  /** 1 when the first of the queue waits for memory now, else 0. */
-  readonly memoryWaiterCount: number
+  /** Whether the first of the queue waits for memory now. */
+  readonly isWaitingForMemory: boolean
   readonly jobDoneCount: number
   readonly jobFailedCount: number
   readonly jobCancelledCount: number
+  /** Jobs whose deadline passed. */
   readonly jobExpiredCount: number
   /** Jobs refused because the queue was full. */
   readonly jobRefusedCount: number
@@ -86,7 +90,7 @@ export interface PoolStatistics {
   readonly jobRetryCount: number
   /** Kernels that trapped; each cost its worker. */
   readonly trapCount: number
-  /** Workers that ended by themselves: full heap, process.exit, uncaught error. */
+  /** Workers that ended otherwise: full heap, process.exit, uncaught error, stuck job. */
   readonly workerDeathCount: number
 }
 
@@ -99,7 +103,7 @@ export interface Pool {
    */
   run<R>(job: Job, options: RunOptions): Promise<JobResult<R>>
   statistics(): PoolStatistics
-  /** Refuses what waits, lets running jobs finish for graceMs, then cancels them and ends the workers. */
+  /** Refuses what waits, lets running jobs finish for graceMs, then cancels them, and ends the workers. */
   close(options?: { graceMs?: number }): Promise<void>
 }
 
@@ -112,56 +116,41 @@ interface Request {
   readonly job: Job
   scratchByteLength: number
   retryCount: number
+  /** Empty until it has its turn, and again when it has ended. */
   scratch: Slice
+  /** Byte offset of its cancel word while a worker has it, else null. */
+  cancelWord: number | null
+  /** Ends the worker when the job does not stop. */
+  stuckTimer: NodeJS.Timeout | null
   /** False once the caller has its answer; a worker may still be at it. */
   isWanted: boolean
-  /** In a worker: the byte offset of its cancel word. */
-  cancelWord: number | null
   resolve(result: JobResult<unknown>): void
   reject(error: FramesError): void
 }
 
-/** A thread that Piscina runs for us. */
-interface PoolWorker {
-  readonly thread: Worker
-  readonly threadId: number
-  /** One job at a time: a job behind another would die with it, and wait for it while other workers idle. */
-  request: Request | null
-  /** True when it takes no more jobs: trapped, failed, or exited. */
-  isEnding: boolean
-  readonly exited: Promise<void>
-}
-
-/** Travels with a Piscina task, on this thread only, and tells the balancer where it belongs. */
-type TaskTarget = { readonly worker: PoolWorker } | { isPosted: boolean }
-
 /** Cancel words stand a cache line apart, so that testing one does not slow the neighbours. */
 const cancelWordStride = 64
-const startRetryMsMin = 50
-const startRetryMsMax = 5_000
-/** So many starts in a row must fail, with no worker left, before those who wait are told. */
-const startFailureCountMax = 3
+/** What a cancelled job gets to stop in when the pool closes. */
+const closeCancelMs = 1_000
 
 class WorkerPool implements Pool {
   readonly #memory: SharedMemory
   readonly #words: Int32Array
-  readonly #workerCount: number
+  readonly #cancelWordsFree: number[] = []
   readonly #queueCountMax: number
+  readonly #jobCancelMsMax: number
   readonly #onEvent: (event: PoolEvent) => void
-  readonly #piscina: Piscina<unknown, JobOutcome>
+  readonly #threads: WorkerThreads
 
   readonly #queue: Request[] = []
   /** Set while the first of the queue waits for memory. */
   #memoryWait: { readonly request: Request; readonly controller: AbortController } | null = null
-  readonly #workers = new Set<PoolWorker>()
-  readonly #running = new Set<Request>()
-  readonly #cancelWordsFree: number[] = []
+  /** One job a worker. */
+  readonly #running = new Map<WorkerThread, Request>()
 
   #isClosing = false
-  #onDrained: (() => void) | null = null
   #closed: Promise<void> | null = null
-  #startFailureCount = 0
-  #startRetry: NodeJS.Timeout | null = null
+  #onDrained: (() => void) | null = null
 
   #jobDoneCount = 0
   #jobFailedCount = 0
@@ -176,64 +165,52 @@ class WorkerPool implements Pool {
     const { memory } = options
     this.#memory = memory
     this.#words = new Int32Array(memory.memory.buffer)
-    this.#workerCount = options.workerCount ?? Math.max(1, Math.min(availableParallelism(), workerCountDefaultMax))
-    this.#queueCountMax = options.queueCountMax ?? jobQueueCountMax
-    this.#onEvent = options.onEvent ?? (() => {})
     const { control } = memory
     for (let offset = control.byteLength - cancelWordStride; offset >= 0; offset -= cancelWordStride) {
       this.#cancelWordsFree.push(control.byteOffset + offset)
     }
-    const workerStart: WorkerStart = {
-      memory: memory.memory,
-      kernels: compileKernels(),
-      readerModule: options.readerModule?.href ?? null,
-      diagnostics: options.diagnostics ?? false,
-    }
-    this.#piscina = new Piscina({
-      filename: new URL('./worker.js', import.meta.url).href,
-      minThreads: this.#workerCount,
-      maxThreads: this.#workerCount,
-      concurrentTasksPerWorker: 1,
-      atomics: 'sync',
-      recordTiming: false,
-      workerData: workerStart,
-      resourceLimits: {
-        maxOldGenerationSizeMb: (options.workerHeapByteLengthMax ?? workerHeapByteLengthMax) / MiB,
+    this.#queueCountMax = options.queueCountMax ?? jobQueueCountMax
+    this.#jobCancelMsMax = options.jobCancelMsMax ?? jobCancelMsMax
+    this.#onEvent = options.onEvent ?? (() => {})
+    this.#threads = new WorkerThreads({
+      threadCount: options.workerCount ?? Math.max(1, Math.min(availableParallelism(), workerCountDefaultMax)),
+      start: {
+        memory: memory.memory,
+        kernels: compileKernels(),
+        readerModule: options.readerModule?.href ?? null,
+        diagnostics: options.diagnostics ?? false,
       },
-      loadBalancer: (task, workers) => {
-        const target = task[queueOptionsSymbol] as TaskTarget
-        // A task that asks for a new worker finds none when it is posted; later any will do.
-        if ('isPosted' in target) return target.isPosted ? (workers[0] ?? null) : null
-        const found = workers.find((worker) => worker.id === target.worker.threadId)
-        assert(found !== undefined, 'a worker that can take jobs is known to Piscina')
-        return found
+      heapByteLengthMax: options.workerHeapByteLengthMax ?? workerHeapByteLengthMax,
+      onReady: () => this.#dispatch(),
+      onDied: (thread, reason) => {
+        this.#workerDeathCount++
+        this.#onEvent({ event: 'workerDied', jobKind: this.#running.get(thread)?.job.kind ?? null, reason })
       },
-    })
-    this.#piscina.on('workerCreate', ({ id }: { id: number }) => this.#addWorker(id))
-    // Piscina emits this before it has settled what it does next.
-    this.#piscina.on('workerDestroy', () => setImmediate(() => this.#replaceWorkers()))
-    // An error of a worker without a job: its exit tells the same.
-    this.#piscina.on('error', (error: Error) => {
-      this.#startFailure = error
+      onStartFailed: ({ reason, failureCount, retryMs }) => {
+        this.#onEvent({ event: 'workerStartFailed', reason, retryMs })
+        if (this.#threads.all.size === 0 && failureCount >= workerStartFailureCountMax) {
+          this.#refuseQueue(new FramesError('WORKER_DIED', 'no worker can be started'))
+        }
+      },
     })
   }
 
-  /** Why the last worker without a job ended. */
-  #startFailure: Error | null = null
-
   run<R>(job: Job, { scratchByteLength, signal, deadlineMs = Infinity }: RunOptions): Promise<JobResult<R>> {
     return new Promise((resolve, reject) => {
-      if (this.#isClosing) throw new FramesError('SHUTTING_DOWN', 'the worker pool is closed')
-      if (signal?.aborted) throw this.#count(cancellation(signal))
       const waitMs = deadlineMs - Date.now()
-      if (waitMs <= 0) throw this.#count(expiry())
-      if (this.#queue.length >= this.#queueCountMax) {
-        this.#jobRefusedCount++
-        throw new FramesError('QUEUE_FULL', `${this.#queue.length} jobs wait for a worker already`)
+      const refusal = this.#refusal(signal, waitMs)
+      if (refusal !== null) {
+        this.#countFailure(refusal)
+        reject(refusal)
+        return
       }
       const onAbort = () => this.#abandon(request, cancellation(signal!))
-      signal?.addEventListener('abort', onAbort)
       const timer = waitMs === Infinity ? null : setTimeout(() => this.#abandon(request, expiry()), clampMs(waitMs))
+      if (signal !== undefined) {
+        // A request has as many jobs at once as it likes, all with its one signal.
+        setMaxListeners(0, signal)
+        signal.addEventListener('abort', onAbort)
+      }
       const leave = () => {
         request.isWanted = false
         signal?.removeEventListener('abort', onAbort)
@@ -244,8 +221,9 @@ class WorkerPool implements Pool {
         scratchByteLength,
         retryCount: 0,
         scratch: emptySlice,
-        isWanted: true,
         cancelWord: null,
+        stuckTimer: null,
+        isWanted: true,
         resolve: (result) => {
           leave()
           this.#jobDoneCount++
@@ -253,7 +231,8 @@ class WorkerPool implements Pool {
         },
         reject: (error) => {
           leave()
-          reject(this.#count(error))
+          this.#countFailure(error)
+          reject(error)
         },
       }
       this.#queue.push(request)
@@ -263,12 +242,12 @@ class WorkerPool implements Pool {
 
   statistics(): PoolStatistics {
     let workerCount = 0
-    for (const worker of this.#workers) if (!worker.isEnding) workerCount++
+    for (const thread of this.#threads.all) if (!thread.isEnding) workerCount++
     return {
       workerCount,
       runningCount: this.#running.size,
       queueCount: this.#queue.length,
-      memoryWaiterCount: this.#memoryWait === null ? 0 : 1,
+      isWaitingForMemory: this.#memoryWait !== null,
       jobDoneCount: this.#jobDoneCount,
       jobFailedCount: this.#jobFailedCount,
       jobCancelledCount: this.#jobCancelledCount,
@@ -287,19 +266,11 @@ class WorkerPool implements Pool {
 
   async #close(graceMs: number): Promise<void> {
     this.#isClosing = true
-    if (this.#startRetry !== null) clearTimeout(this.#startRetry)
-    for (const request of [...this.#queue]) this.#abandon(request, new FramesError('SHUTTING_DOWN', 'the server stops'))
+    this.#refuseQueue(shutdown())
     await this.#drained(graceMs)
-    for (const request of this.#running) this.#cancelRunning(request)
-    await this.#drained(1000)
-    const idle = [...this.#workers].filter((worker) => !worker.isEnding && worker.request === null)
-    await Promise.allSettled(idle.map((worker) => this.#post({}, worker, 'closeReaders')))
-    const exits = [...this.#workers].map((worker) => {
-      worker.isEnding = true
-      return worker.exited
-    })
-    await this.#piscina.destroy()
-    await Promise.all(exits)
+    for (const request of this.#running.values()) this.#cancelRunning(request)
+    await this.#drained(closeCancelMs)
+    await this.#threads.close((thread) => this.#running.has(thread))
   }
 
   /** Waits until no job is in a worker, or waitMs. */
@@ -314,14 +285,27 @@ class WorkerPool implements Pool {
     })
   }
 
+  #refusal(signal: AbortSignal | undefined, waitMs: number): FramesError | null {
+    if (this.#isClosing) return shutdown()
+    if (signal?.aborted) return cancellation(signal)
+    if (!(waitMs > 0)) return expiry()
+    if (this.#queue.length < this.#queueCountMax) return null
+    return new FramesError('QUEUE_FULL', `${this.#queue.length} jobs wait for a worker already`)
+  }
+
+  #refuseQueue(error: FramesError): void {
+    for (const request of [...this.#queue]) this.#abandon(request, error)
+  }
+
   /** Sends waiting jobs to free workers, in order, as far as memory goes. */
   #dispatch(): void {
-    while (this.#memoryWait === null && this.#cancelWordsFree.length > 0) {
+    while (!this.#isClosing && this.#memoryWait === null && this.#cancelWordsFree.length > 0) {
       const request = this.#queue[0]
-      const worker = this.#freeWorker()
-      if (request === undefined || worker === null) return
-      if (request.scratch === emptySlice) {
-        const scratch = this.#memory.arenas.tryAllocate(request.scratchByteLength)
+      if (request === undefined) return
+      const thread = this.#freeThread()
+      if (thread === null) return
+      if (request.scratch.byteLength === 0) {
+        const scratch = this.#memory.arenas.tryAllocate(request.scratchByteLength, { urgent: true })
         if (scratch === null) {
           void this.#waitForMemory(request)
           return
@@ -329,12 +313,12 @@ class WorkerPool implements Pool {
         request.scratch = scratch
       }
       this.#queue.shift()
-      this.#start(request, worker)
+      this.#start(request, thread)
     }
   }
 
-  #freeWorker(): PoolWorker | null {
-    for (const worker of this.#workers) if (!worker.isEnding && worker.request === null) return worker
+  #freeThread(): WorkerThread | null {
+    for (const thread of this.#threads.all) if (!thread.isEnding && !this.#running.has(thread)) return thread
     return null
   }
 
@@ -342,108 +326,121 @@ class WorkerPool implements Pool {
     const controller = new AbortController()
     this.#memoryWait = { request, controller }
     try {
-      const scratch = await this.#memory.arenas.allocate(request.scratchByteLength, { signal: controller.signal })
+      const options = { signal: controller.signal, urgent: true }
+      const scratch = await this.#memory.arenas.allocate(request.scratchByteLength, options)
+      this.#memoryWait = null
       if (request.isWanted) request.scratch = scratch
       else this.#memory.arenas.free(scratch)
     } catch (error) {
+      this.#memoryWait = null
       assert(error instanceof FramesError, 'memory is refused with a FramesError')
       if (request.isWanted) this.#abandon(request, error)
-    } finally {
-      this.#memoryWait = null
     }
     this.#dispatch()
   }
 
-  #start(request: Request, worker: PoolWorker): void {
+  #start(request: Request, thread: WorkerThread): void {
     const cancelWord = this.#cancelWordsFree.pop()!
-    request.cancelWord = cancelWord
     Atomics.store(this.#words, cancelWord >> 2, 0)
-    worker.request = request
-    this.#running.add(request)
+    request.cancelWord = cancelWord
+    this.#running.set(thread, request)
     const sent: SentJob = { ...request.job, scratch: request.scratch, cancelWord }
-    this.#post(sent, worker).then(
-      (outcome) => this.#finish(request, worker, outcome),
-      (error: unknown) => this.#fail(request, worker, error),
+    this.#threads.post(thread, sent).then(
+      (outcome) => this.#finish(request, thread, outcome),
+      (error: unknown) => this.#fail(request, thread, error),
     )
   }
 
-  #post(task: object, worker: PoolWorker, name = 'default'): Promise<JobOutcome> {
-    const target: TaskTarget = { worker }
-    return this.#piscina.run({ ...task, [queueOptionsSymbol]: target }, { name })
-  }
-
   /** The worker answered: it is done with the request's memory. */
-  #finish(request: Request, worker: PoolWorker, outcome: JobOutcome): void {
-    if ('fault' in outcome) this.#report(request, worker, outcome.fault)
-    if ('ok' in outcome && outcome.ok && request.isWanted) {
-      const { scratch } = request
-      request.scratch = emptySlice
-      request.resolve({ result: outcome.result, scratch, release: () => this.#memory.arenas.free(scratch) })
-    } else if ('ok' in outcome && !outcome.ok && request.isWanted) {
-      const cause = outcome.fault === undefined ? undefined : new Error(outcome.fault.stack)
-      const error = fromErrorMessage(outcome.error)
-      if (cause !== undefined) error.cause = cause
-      request.reject(error)
+  #finish(request: Request, thread: WorkerThread, outcome: JobOutcome): void {
+    if ('needBytes' in outcome) {
+      this.#end(request, thread)
+      if (request.isWanted) this.#retry(request, outcome.needBytes)
+    } else if (outcome.ok) {
+      if (request.isWanted) {
+        const { scratch } = request
+        request.scratch = emptySlice
+        request.resolve({ result: outcome.result, scratch, release: () => this.#memory.arenas.free(scratch) })
+      }
+      this.#end(request, thread)
+    } else {
+      const { error, fault } = outcome
+      if (fault !== undefined) this.#onEvent({ event: 'jobFault', jobKind: request.job.kind, fault })
+      if (request.isWanted) request.reject(fromErrorMessage(error))
+      if (fault?.isTrap) {
+        this.#trapCount++
+        this.#threads.end(thread)
+        this.#endAfterExit(request, thread)
+      } else {
+        this.#end(request, thread)
+      }
     }
-    this.#end(request, worker)
-    if ('needBytes' in outcome && request.isWanted) this.#retry(request, outcome.needBytes)
     this.#dispatch()
   }
 
-  /** A task failed without an answer: the worker died, or the job could not be sent. */
-  #fail(request: Request, worker: PoolWorker, error: unknown): void {
-    if (!worker.isEnding) {
-      // Structured cloning refused the job.
+  /** There is no answer: the worker died, or the job could not be sent. */
+  #fail(request: Request, thread: WorkerThread, error: unknown): void {
+    const { kind } = request.job
+    if (!thread.isEnding) {
+      // Structured cloning refused the job: a mistake of ours.
       const stack = error instanceof Error ? (error.stack ?? error.message) : String(error)
-      this.#report(request, worker, { stack, isTrap: false })
-      if (request.isWanted) request.reject(new FramesError('INTERNAL', 'internal error', { cause: error }))
-      this.#end(request, worker)
+      this.#onEvent({ event: 'jobFault', jobKind: kind, fault: { stack, isTrap: false } })
+      if (request.isWanted) request.reject(new FramesError('INTERNAL', 'internal error'))
+      this.#end(request, thread)
       this.#dispatch()
       return
     }
     if (request.isWanted) {
-      request.reject(
-        this.#isClosing
-          ? new FramesError('SHUTTING_DOWN', 'the server stops')
-          : new FramesError('WORKER_DIED', `the worker of this job (${request.job.kind}) ended`, { cause: error }),
-      )
+      const died = new FramesError('WORKER_DIED', `the worker of a job (${kind}) ended`)
+      request.reject(this.#isClosing ? shutdown() : died)
     }
-    // The thread may write into the scratch until it has exited.
-    void worker.exited.then(() => {
-      this.#end(request, worker)
+    this.#endAfterExit(request, thread)
+  }
+
+  /** A thread that ends may write into the scratch until it has exited. */
+  #endAfterExit(request: Request, thread: WorkerThread): void {
+    void thread.exited.then(() => {
+      this.#end(request, thread)
       this.#dispatch()
     })
   }
 
   /** No thread knows the request any more: its memory and its worker are free. */
-  #end(request: Request, worker: PoolWorker): void {
-    assert(worker.request === request, 'a worker ends the job that it has')
-    worker.request = null
-    this.#memory.arenas.free(request.scratch)
-    request.scratch = emptySlice
-    this.#cancelWordsFree.push(request.cancelWord!)
+  #end(request: Request, thread: WorkerThread): void {
+    assert(this.#running.get(thread) === request, 'a worker ends the job that it has')
+    assert(request.cancelWord !== null, 'a running job has a cancel word')
+    this.#running.delete(thread)
+    this.#freeScratch(request)
+    this.#cancelWordsFree.push(request.cancelWord)
     request.cancelWord = null
-    this.#running.delete(request)
+    if (request.stuckTimer !== null) clearTimeout(request.stuckTimer)
     if (this.#running.size === 0) this.#onDrained?.()
   }
 
+  #freeScratch(request: Request): void {
+    this.#memory.arenas.free(request.scratch)
+    request.scratch = emptySlice
+  }
+
   #retry(request: Request, needBytes: number): void {
-    const { arenas } = this.#memory
-    const enough = Math.max(needBytes, Math.min(2 * request.scratchByteLength, arenas.slice.byteLength))
     if (this.#isClosing) {
-      request.reject(new FramesError('SHUTTING_DOWN', 'the server stops'))
-    } else if (request.retryCount >= jobRetryCountMax) {
-      request.reject(
-        new FramesError('MEMORY_BUDGET', `a job of kind '${request.job.kind}' keeps asking for more memory`),
-      )
-    } else {
-      request.retryCount++
-      request.scratchByteLength = enough
-      this.#jobRetryCount++
-      // It had its turn; but the first in line may hold memory already, or have asked for it.
-      const isFirstServed = this.#memoryWait !== null || (this.#queue[0]?.scratch.byteLength ?? 0) > 0
-      this.#queue.splice(isFirstServed ? 1 : 0, 0, request)
+      request.reject(shutdown())
+      return
     }
+    if (request.retryCount >= jobRetryCountMax) {
+      request.reject(
+        new FramesError('MEMORY_BUDGET', `a job (${request.job.kind}) asks for more memory again and again`),
+      )
+      return
+    }
+    request.retryCount++
+    this.#jobRetryCount++
+    // At least twice as much, so that few rounds are needed; but no more than there is, if that suffices.
+    const doubled = Math.min(2 * request.scratchByteLength, this.#memory.arenas.slice.byteLength)
+    request.scratchByteLength = Math.max(needBytes, doubled)
+    // It had its turn. Only a job that holds memory already, or is the next to get some, stays before it.
+    const isFirstServed = this.#memoryWait !== null || (this.#queue[0]?.scratch.byteLength ?? 0) > 0
+    this.#queue.splice(isFirstServed ? 1 : 0, 0, request)
   }
 
   /** The caller gets its answer now, wherever the job is. */
@@ -453,100 +450,37 @@ class WorkerPool implements Pool {
       this.#cancelRunning(request)
       return
     }
-    this.#queue.splice(this.#queue.indexOf(request), 1)
-    this.#memory.arenas.free(request.scratch)
-    request.scratch = emptySlice
+    const index = this.#queue.indexOf(request)
+    assert(index >= 0, 'a job that no worker has is in the queue')
+    this.#queue.splice(index, 1)
+    this.#freeScratch(request)
     if (this.#memoryWait?.request === request) this.#memoryWait.controller.abort(error)
-    else this.#dispatch()
+    this.#dispatch()
   }
 
-  #cancelRunning({ cancelWord }: Request): void {
-    assert(cancelWord !== null, 'a running job has a cancel word')
-    Atomics.store(this.#words, cancelWord >> 2, 1)
-    Atomics.notify(this.#words, cancelWord >> 2)
+  /** Asks a running job to stop, and ends its worker if it does not. */
+  #cancelRunning(request: Request): void {
+    assert(request.cancelWord !== null, 'a running job has a cancel word')
+    if (request.stuckTimer !== null) return
+    Atomics.store(this.#words, request.cancelWord >> 2, 1)
+    Atomics.notify(this.#words, request.cancelWord >> 2)
+    request.stuckTimer = setTimeout(() => this.#endStuck(request), this.#jobCancelMsMax).unref()
   }
 
-  #report(request: Request, worker: PoolWorker, fault: JobFault | undefined): void {
-    if (fault === undefined) return
-    this.#onEvent({ event: 'jobFault', jobKind: request.job.kind, fault })
-    if (!fault.isTrap) return
-    this.#trapCount++
-    worker.isEnding = true
-    void worker.thread.terminate()
-  }
-
-  /** Called by Piscina's event when a thread is ready for jobs (at start: before it is). */
-  #addWorker(threadId: number): void {
-    const thread = this.#piscina.threads.find((candidate) => candidate.threadId === threadId)
-    assert(thread !== undefined, 'a worker that is ready runs')
-    const worker: PoolWorker = {
-      thread,
-      threadId,
-      request: null,
-      isEnding: false,
-      exited: new Promise((resolve) => {
-        // Piscina listens first, but settles promises only: these run before anyone learns of it.
-        let reason: string | null = null
-        thread.once('error', (error: Error) => {
-          reason = error.message
-          this.#noteDeath(worker, reason)
-        })
-        thread.once('exit', (code) => {
-          if (reason === null) this.#noteDeath(worker, `exit code ${code}`)
-          this.#workers.delete(worker)
-          resolve()
-        })
-      }),
+  #endStuck(request: Request): void {
+    for (const [thread, running] of this.#running) {
+      if (running !== request || thread.isEnding) continue
+      this.#workerDeathCount++
+      this.#onEvent({ event: 'jobStuck', jobKind: request.job.kind, waitedMs: this.#jobCancelMsMax })
+      this.#threads.end(thread)
     }
-    this.#workers.add(worker)
-    this.#startFailureCount = 0
-    // Piscina counts the worker among those that are ready when this event is over.
-    queueMicrotask(() => this.#dispatch())
   }
 
-  #noteDeath(worker: PoolWorker, reason: string): void {
-    const isExpected = worker.isEnding || this.#isClosing
-    worker.isEnding = true
-    if (isExpected) return
-    this.#workerDeathCount++
-    this.#onEvent({ event: 'workerDied', jobKinds: worker.request === null ? [] : [worker.request.job.kind], reason })
-  }
-
-  /**
-   * Piscina replaces a worker that ends, but gives up for good when one ends before it is ready. A task that no worker
-   * takes makes it try again.
-   */
-  #replaceWorkers(): void {
-    if (this.#isClosing || this.#startRetry !== null || this.#piscina.threads.length >= this.#workerCount) return
-    const retryMs = Math.min(startRetryMsMin * 2 ** this.#startFailureCount, startRetryMsMax)
-    this.#startFailureCount++
-    const reason = this.#startFailure?.message ?? 'unknown'
-    this.#onEvent({ event: 'workerStartFailed', reason, retryMs })
-    if (this.#startFailureCount >= startFailureCountMax && this.#workers.size === 0) {
-      const error = new FramesError('WORKER_DIED', 'no worker can be started', { cause: this.#startFailure })
-      for (const request of [...this.#queue]) this.#abandon(request, error)
-    }
-    this.#startRetry = setTimeout(() => {
-      this.#startRetry = null
-      const target: TaskTarget = { isPosted: false }
-      this.#piscina
-        .run({ [queueOptionsSymbol]: target }, { name: 'standBy' })
-        .then(
-          () => {},
-          (error: Error) => {
-            this.#startFailure = error
-          },
-        )
-        .finally(() => this.#replaceWorkers())
-      target.isPosted = true
-    }, retryMs)
-  }
-
-  #count(error: FramesError): FramesError {
-    if (error.code === 'CANCELLED') this.#jobCancelledCount++
-    else if (error.code === 'DEADLINE_EXCEEDED') this.#jobExpiredCount++
+  #countFailure({ code }: FramesError): void {
+    if (code === 'CANCELLED') this.#jobCancelledCount++
+    else if (code === 'DEADLINE_EXCEEDED') this.#jobExpiredCount++
+    else if (code === 'QUEUE_FULL') this.#jobRefusedCount++
     else this.#jobFailedCount++
-    return error
   }
 }
 
@@ -557,6 +491,10 @@ function cancellation(signal: AbortSignal): FramesError {
 
 function expiry(): FramesError {
   return new FramesError('DEADLINE_EXCEEDED', 'the deadline of the request has passed')
+}
+
+function shutdown(): FramesError {
+  return new FramesError('SHUTTING_DOWN', 'the worker pool is closed')
 }
 
 /** setTimeout takes 31 bits. */

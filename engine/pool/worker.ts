@@ -1,4 +1,5 @@
-// The entry of a worker thread: kernels over the shared memory, store readers, and a handler for every kind of job.
+// What runs in a worker thread: kernels over the shared memory, store readers, and a handler for every kind of job.
+// Piscina loads it by worker-entry.cts.
 import { workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
@@ -21,7 +22,10 @@ const context: WorkerContext = {
   reader(access) {
     const open = readers.get(access.driver)
     if (open?.path === access.path) return open
-    open?.close()
+    if (open !== undefined) {
+      readers.delete(access.driver)
+      open.close()
+    }
     assert(readerModule !== null, 'a pool whose jobs read a store is given its reader')
     const reader = readerModule.openReader(access)
     reader.beginJob()
@@ -77,5 +81,5 @@ function failed(error: unknown): JobOutcome {
   }
 }
 
-/** Does nothing: a worker that takes it is there. */
+/** Does nothing; the answer says that this worker has started. */
 export function standBy(): void {}
