@@ -49,7 +49,12 @@ export const errorCodes = {
   MEMORY_BUDGET: { kind: 'exhausted', fix: 'Send smaller requests, or raise the memory budget' },
   QUEUE_FULL: { kind: 'exhausted', fix: 'Send fewer requests at once and try again' },
   DISK_FULL: { kind: 'exhausted', fix: 'Free disk space; writes are accepted again as soon as there is room' },
+  // Who may do what
+  UNAUTHENTICATED: { kind: 'unauthenticated', fix: 'Give a user and password, or a token, that the server knows' },
+  PERMISSION_DENIED: { kind: 'denied', fix: 'Ask for the right to do this, or use other credentials' },
   // Outcomes of a request
+  PRECONDITION: { kind: 'precondition', fix: 'Bring about the state the request asks for, then try again' },
+  SERVER_UNREACHABLE: { kind: 'unavailable', fix: 'Check the address, and that the server runs' },
   CANCELLED: { kind: 'cancelled', fix: 'The caller ended the request' },
   DEADLINE_EXCEEDED: { kind: 'deadline', fix: 'Ask for less, or allow more time' },
   SHUTTING_DOWN: { kind: 'unavailable', fix: 'Connect again in a moment' },

@@ -33,7 +33,7 @@ import type { Call, Verb } from './call.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 import type { Verbs } from './verbs.js'
-import { wireForms, wireText } from './wire/errors.js'
+import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
 import {
   createForm,
   decodeWriteMessage,
@@ -54,6 +54,7 @@ type Respond = sendUnaryData<Uint8Array>
 interface StatusError extends Error {
   readonly code: number
   readonly details: string
+  readonly metadata: Metadata
 }
 
 export interface GrpcServer {
@@ -224,7 +225,7 @@ async function serveWrite(verbs: Verbs, stream: WriteStream, respond: Respond): 
     if (!isHead(first.value)) {
       throw new FramesError('MALFORMED_REQUEST', "stream didn't start with write request")
     }
-    const result = await verbs.write(first.value, framesOnly(messages), call)
+    const result = await verbs.write(first.value, laterFrames(first.value, messages, call), call)
     call.end()
     const reply = { frames: BigInt(result.frameCount), rows: BigInt(result.rowCount) }
     respond(null, encode(WriteResposeSchema, reply), skippedTrailer(result.skippedCount))
@@ -239,10 +240,24 @@ async function* writeMessages(stream: WriteStream): AsyncGenerator<WriteMessage,
   for await (const bytes of stream) yield decodeWriteMessage(bytes)
 }
 
-async function* framesOnly(messages: AsyncIterable<WriteMessage>): AsyncGenerator<Uint8Array, void, undefined> {
+/**
+ * A Node client that cancels ends its stream before it resets it, some milliseconds later: until then its write looks
+ * whole. Where a part of a write must not pass for all of it, the end is believed after this time.
+ */
+const overwriteEndGraceMs = 20
+
+async function* laterFrames(
+  head: WriteHead,
+  messages: AsyncIterable<WriteMessage>,
+  call: Call,
+): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const message of messages) {
     if (message === null || isHead(message)) throw new FramesError('MALFORMED_REQUEST', 'nil frame')
     yield message
+  }
+  if (head.request.saveMode === 'overwriteTable') {
+    await new Promise((resolve) => setTimeout(resolve, overwriteEndGraceMs))
+    call.signal.throwIfAborted()
   }
 }
 
@@ -283,7 +298,9 @@ function controlBytes(bytes: Buffer, limits: ServerLimits): Buffer {
 
 function statusOf(error: FramesError): StatusError {
   const details = wireText(error)
-  return Object.assign(new Error(details), { code: wireForms[error.kind].grpc, details })
+  const metadata = new Metadata()
+  metadata.set(errorCodeKey, error.code)
+  return Object.assign(new Error(details), { code: wireForms[error.kind].grpc, details, metadata })
 }
 
 function encode<Desc extends DescMessage>(schema: Desc, fields: MessageInitShape<Desc>): Uint8Array {

@@ -2,7 +2,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { posix } from 'node:path'
 import { create, toBinary } from '@bufbuild/protobuf'
-import { FramesError, type ReadFormat, type ReadRequest } from '../engine/index.js'
+import { FramesError, frameMessage, type ReadFormat, type ReadRequest, splitMessages } from '../engine/index.js'
 import { FrameSchema } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Verb } from './call.js'
@@ -11,8 +11,7 @@ import { bodyChunks, discardBody, readBody } from './http-body.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 import type { Verbs } from './verbs.js'
-import { wireForms, wireText } from './wire/errors.js'
-import { frameMessage, splitMessages } from './wire/frame-stream.js'
+import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
 import {
   createForm,
   decodeWriteHead,
@@ -179,13 +178,13 @@ class Routes {
     if (plain !== null) await this.#answerOk(exchange, () => this.#verbs.delete(plain, exchange.call))
   }
 
-  async #answerOk({ request, response, call }: Exchange, serve: () => Promise<void>): Promise<void> {
+  async #answerOk(exchange: Exchange, serve: () => Promise<void>): Promise<void> {
     try {
       await serve()
     } catch (error) {
-      return this.#reply(request, response, 500, wireText(call.fail(error)))
+      return this.#replyError(exchange, error, (text) => [500, text])
     }
-    await this.#reply(request, response, 200, 'OK')
+    await this.#reply(exchange.request, exchange.response, 200, 'OK')
   }
 
   async #execute(exchange: Exchange): Promise<void> {
@@ -196,8 +195,8 @@ class Routes {
     try {
       frame = await this.#verbs.execute(plain, call)
     } catch (error) {
-      const text = wireText(call.fail(error))
-      return this.#reply(request, response, 500, text.startsWith("can't exec: ") ? text : `can't exec: ${text}`)
+      const prefix = "can't exec: "
+      return this.#replyError(exchange, error, (text) => [500, text.startsWith(prefix) ? text : prefix + text])
     }
     const base64 = frame === null ? '' : Buffer.from(frame).toString('base64')
     await this.#reply(request, response, 200, JSON.stringify({ frame: base64 }))
@@ -232,7 +231,7 @@ class Routes {
 
   /** A body of another format has no place for an error: before its first byte that is a status, later a broken body. */
   async #streamBody(exchange: Exchange, chunks: AsyncIterable<Uint8Array>, mediaType: string): Promise<void> {
-    const { request, response, call } = exchange
+    const { response, call } = exchange
     try {
       for await (const chunk of chunks) {
         if (!response.headersSent) response.writeHead(200, { 'Content-Type': mediaType })
@@ -240,10 +239,10 @@ class Routes {
         await send(response, Buffer.from(chunk), call.signal)
       }
     } catch (error) {
-      const shown = call.fail(error)
       if (!response.headersSent) {
-        return this.#reply(request, response, wireForms[shown.kind].http, wireText(shown))
+        return this.#replyError(exchange, error, (text, shown) => [wireForms[shown.kind].http, text])
       }
+      call.fail(error)
       response.destroy()
       return
     }
@@ -251,7 +250,8 @@ class Routes {
     response.end()
   }
 
-  async #write({ request, response, call }: Exchange): Promise<void> {
+  async #write(exchange: Exchange): Promise<void> {
+    const { request, response, call } = exchange
     const { messageByteLengthMax, bodyIdleMs, controlBodyMs } = this.#limits
     const messages = splitMessages(bodyChunks(request, bodyIdleMs), messageByteLengthMax)
     const headTimer = setTimeout(() => request.destroy(), controlBodyMs)
@@ -259,9 +259,8 @@ class Routes {
     try {
       head = await firstMessage(messages)
     } catch (error) {
-      const text = wireText(call.fail(error))
       await release(messages, call)
-      return this.#reply(request, response, 400, `bad write request - ${text}`)
+      return this.#replyError(exchange, error, (text) => [400, `bad write request - ${text}`])
     } finally {
       clearTimeout(headTimer)
     }
@@ -270,32 +269,45 @@ class Routes {
       const counts = { num_frames: result.frameCount, num_rows: result.rowCount, num_skipped: result.skippedCount }
       await this.#reply(request, response, 200, JSON.stringify(counts), json)
     } catch (error) {
-      const shown = call.fail(error)
       await release(messages, call)
-      const text = wireText(shown)
-      if (shown.code === 'UNKNOWN_SAVE_MODE') await this.#reply(request, response, 400, text)
-      else await this.#reply(request, response, 500, text.startsWith(decodeError) ? text : `write error: ${text}`)
+      await this.#replyError(exchange, error, (text, shown) => {
+        if (shown.code === 'UNKNOWN_SAVE_MODE') return [400, text]
+        return [500, text.startsWith(decodeError) ? text : `write error: ${text}`]
+      })
     }
   }
 
-  async #notYet({ request, response, call }: Exchange): Promise<void> {
-    const shown = call.fail(new FramesError('NOT_IN_THIS_VERSION', 'Grafana queries are not available in this version'))
-    await this.#reply(request, response, 501, `Error querying: ${wireText(shown)}`)
+  async #notYet(exchange: Exchange): Promise<void> {
+    const error = new FramesError('NOT_IN_THIS_VERSION', 'Grafana queries are not available in this version')
+    await this.#replyError(exchange, error, (text) => [501, `Error querying: ${text}`])
   }
 
   // ---- Bodies and replies ----
 
   /** The request in a JSON body; null when the body was no such request and that has been answered. */
-  async #plainRequest<Plain>({ request, response, call }: Exchange, form: RequestForm<Plain>): Promise<Plain | null> {
+  async #plainRequest<Plain>(exchange: Exchange, form: RequestForm<Plain>): Promise<Plain | null> {
+    const { controlByteLengthMax, controlBodyMs } = this.#limits
     try {
-      const body = await readBody(request, this.#limits.controlByteLengthMax, this.#limits.controlBodyMs)
-      return form.fromJson(body)
+      return form.fromJson(await readBody(exchange.request, controlByteLengthMax, controlBodyMs))
     } catch (error) {
-      const shown = call.fail(error)
-      const status = shown.code === 'REQUEST_TOO_LARGE' ? 413 : 400
-      await this.#reply(request, response, status, `bad request - ${wireText(shown)}`)
+      await this.#replyError(exchange, error, (text, shown) => [
+        shown.code === 'REQUEST_TOO_LARGE' ? 413 : 400,
+        `bad request - ${text}`,
+      ])
       return null
     }
+  }
+
+  /** Ends a call with an error, and answers with the status and text that its route has for it. */
+  async #replyError(
+    { request, response, call }: Exchange,
+    error: unknown,
+    form: (text: string, shown: FramesError) => readonly [status: number, text: string],
+  ): Promise<void> {
+    const shown = call.fail(error)
+    const [status, text] = form(wireText(shown), shown)
+    if (!response.headersSent) response.setHeader(errorCodeKey, shown.code)
+    await this.#reply(request, response, status, text)
   }
 
   /** Answers once the whole body has come: a client that is still sending would miss the answer otherwise. */

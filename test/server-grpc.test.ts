@@ -648,6 +648,19 @@ describe('writes', () => {
   })
 })
 
+describe('a write cancelled between two frames', () => {
+  test('does not replace the table it was to overwrite', async () => {
+    const { sink } = upload()
+    sink.on('error', () => {})
+    sink.write(head({ saveMode: 'overwriteTable' }))
+    sink.write(frameMessage(10))
+    await eventually('the frame has come', () => server.engine.frames.length === 1)
+    sink.cancel()
+    await eventually('the write is over', () => server.engine.abortCount + server.engine.finishCount === 1)
+    expect(server.engine.finishCount).toBe(0)
+  })
+})
+
 describe('connections', () => {
   test('receive windows are wide for the first sessions and small beyond', async () => {
     await restart({ limits: { wideSessionCountMax: 2 } })

@@ -5,7 +5,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/p
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { FramesError } from '../dist/engine/errors.js'
 import { FrameSchema, InitialWriteRequestSchema } from '../dist/proto/gen/frames_pb.js'
-import { frameMessage } from '../dist/server/wire/frame-stream.js'
+import { frameMessage } from '../dist/engine/codec/message-stream.js'
 import { defectTable, eventually, missingTable } from './fake-engine.js'
 import { type Fixture, startFixture } from './server-fixture.js'
 

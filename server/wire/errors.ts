@@ -28,6 +28,12 @@ export const wireForms: Readonly<Record<ErrorKind, WireForm>> = {
 }
 
 /**
+ * Trailing metadata (gRPC) and header (HTTP) with the code of the table in engine/errors.ts, beside the status and the
+ * text that every client knows: our own client makes the same error of it again.
+ */
+export const errorCodeKey = 'framesd-error'
+
+/**
  * A gRPC status message travels percent-encoded in a header, and clients drop a whole call whose headers pass 8 KiB:
  * an error that repeats a long filter must not hide behind that one.
  */

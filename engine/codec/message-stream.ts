@@ -4,7 +4,7 @@
 //   ┌────────────────┬───────────────┬────────────────┬─────
 //   │ int64le length │ length bytes  │ int64le length │ ...
 //   └────────────────┴───────────────┴────────────────┴─────
-import { FramesError } from '../../engine/index.js'
+import { FramesError } from '../errors.js'
 
 const prefixByteLength = 8
 

@@ -1,0 +1,19 @@
+// The client of framesd: the engine's verbs, over gRPC or HTTP.
+import type { Client, ClientOptions } from './client.js'
+import { connectGrpc } from './grpc.js'
+import { connectHttp } from './http.js'
+
+export type { Client, ClientOptions, FrameSource } from './client.js'
+export type { CallOptions, WriteResult } from '../engine/engine-api.js'
+export { type ErrorCode, type ErrorKind, FramesError } from '../engine/errors.js'
+export type { Value } from '../engine/frame/dtype.js'
+export type * from '../engine/requests.js'
+
+/**
+ * A client for the server at an address: `grpc://host:port` or `host:port` for gRPC, `http://host:port` or `https://...`
+ * for HTTP. Connects on the first call.
+ */
+export function connect(address: string, options: ClientOptions = {}): Client {
+  if (/^https?:\/\//.test(address)) return connectHttp(new URL(address), options)
+  return connectGrpc(address.replace(/^grpc:\/\//, '').replace(/\/+$/, ''), options)
+}
