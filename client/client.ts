@@ -56,7 +56,10 @@ const codesByKind: Readonly<Record<ErrorKind, ErrorCode>> = {
 /** The error a server has answered with: its text as it is, under its code or else the one of its kind. */
 export function remoteError(message: string, code: unknown, kind: ErrorKind): FramesError {
   const isKnown = typeof code === 'string' && Object.hasOwn(errorCodes, code)
-  return fromErrorMessage({ code: isKnown ? (code as ErrorCode) : codesByKind[kind], message })
+  const error = fromErrorMessage({ code: isKnown ? (code as ErrorCode) : codesByKind[kind], what: message })
+  // The server's text ends with how to fix it already.
+  error.message = message
+  return error
 }
 
 /** The error of a call whose signal was aborted: its reason, if that is one of ours. */

@@ -10,7 +10,7 @@ import { FramesError } from './errors.js'
 import { sliceColumn } from './frame/builder.js'
 import { Frame } from './frame/frame.js'
 import type { PlainFrame } from './frame/plain.js'
-import { loadKernels } from './kernels/kernels.js'
+import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'
 import type { SharedMemoryStatistics } from './memory/shared-memory.js'
@@ -85,7 +85,7 @@ export class Engine implements EngineApi {
       ((message, error) =>
         process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd'))
     const memory = createSharedMemory({
-      heapBase: kernelsEnd(),
+      heapBase: kernelHeapBase(),
       ...(options.memoryByteLength === undefined ? {} : { byteLength: options.memoryByteLength }),
     })
     const kernels = loadKernels(memory.memory)
@@ -268,11 +268,6 @@ export class EngineWriteSession implements WriteSession {
 /** Opens an engine over a data folder, or in memory. Throws STORE_IN_USE when another process has the folder. */
 export function openEngine(options: EngineOptions = {}): Promise<Engine> {
   return Engine.open(options)
-}
-
-/** Where the kernels' static data ends; asked of an instance over a memory that is then let go. */
-function kernelsEnd(): number {
-  return loadKernels(new WebAssembly.Memory({ initial: 2, maximum: 2, shared: true })).call.heapBase()
 }
 
 async function shrink(store: LmdbStore): Promise<void> {

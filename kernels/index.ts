@@ -19,7 +19,7 @@ export * from './utf8'
 export * from './wire'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
-export function trap(message: usize, file: usize, line: u32, column: u32): void {
+export function trap(_message: usize, _file: usize, _line: u32, _column: u32): void {
   unreachable()
 }
 

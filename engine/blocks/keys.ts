@@ -17,7 +17,9 @@ function keyOf(kind: number, ...numbers: readonly bigint[]): Uint8Array {
   const key = new Uint8Array(1 + 8 * numbers.length)
   key[0] = kind
   const view = new DataView(key.buffer)
-  numbers.forEach((number, i) => view.setBigUint64(1 + 8 * i, number))
+  numbers.forEach((number, i) => {
+    view.setBigUint64(1 + 8 * i, number)
+  })
   return key
 }
 

@@ -340,7 +340,9 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   if (groupCount === 1) u32.fill(0, ranksPtr >> 2, (ranksPtr >> 2) + rowCount)
   else {
     const rankOfSet = new Map<number, number>()
-    sets.forEach((set, rank) => rankOfSet.set(set, rank))
+    sets.forEach((set, rank) => {
+      rankOfSet.set(set, rank)
+    })
     const ranks = scratch.allocate(4 * groupCount)
     for (let group = 0; group < groupCount; group++) u32[(ranks >> 2) + group] = rankOfSet.get(setNumbers[group]!)!
     call.gather32(ranks, codesPtr, rowCount, ranksPtr)
