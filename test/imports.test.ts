@@ -73,6 +73,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
     'client/',
     [
       ...leaves,
+      'engine/engine-api.ts',
       'engine/requests.ts',
       'engine/frame/',
       'engine/codec/',

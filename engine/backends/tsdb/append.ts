@@ -349,25 +349,19 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   }
   call.sortGroups(ranksPtr, sets.length, rowCount, permutationPtr, groupStartsPtr)
   const mark = scratch.mark()
-  const sortPtr = scratch.allocate(16 * rowCount)
-  const groupStarts = u32.slice(groupStartsPtr >> 2, (groupStartsPtr >> 2) + sets.length + 1)
-  for (let i = 0; i < sets.length; i++)
-    call.sortRowsByTime(timesPtr, permutationPtr, groupStarts[i]!, groupStarts[i + 1]!, sortPtr)
+  call.sortGroupsByTime(timesPtr, permutationPtr, groupStartsPtr, sets.length, scratch.allocate(16 * rowCount))
   scratch.release(mark)
   const runStartsPtr = scratch.allocate(4 * (rowCount + 1))
-  const starts = new Uint32Array(sets.length + 1)
-  let distinctCount = 0
-  for (let i = 0; i < sets.length; i++) {
-    starts[i] = distinctCount
-    distinctCount += call.distinctTimes(
-      timesPtr,
-      permutationPtr,
-      groupStarts[i]!,
-      groupStarts[i + 1]!,
-      runStartsPtr + 4 * distinctCount,
-    )
-  }
-  starts[sets.length] = distinctCount
+  const setStartsPtr = scratch.allocate(4 * (sets.length + 1))
+  const distinctCount = call.distinctTimesOfGroups(
+    timesPtr,
+    permutationPtr,
+    groupStartsPtr,
+    sets.length,
+    runStartsPtr,
+    setStartsPtr,
+  )
+  const starts = u32.slice(setStartsPtr >> 2, (setStartsPtr >> 2) + sets.length + 1)
   return {
     directory: { sets, starts },
     rowCount: distinctCount,

@@ -1,4 +1,5 @@
 // Rows of a frame to label sets: the label columns become codes, equal rows a group, and each group a canonical key.
+import { FramesError } from '../../errors.js'
 import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
 import { plainFloatText } from '../../frame/value-text.js'
 import { formatTimeNs } from '../../time.js'
@@ -60,24 +61,20 @@ export function groupRows(
   u32[firstRowsPtr >> 2] = 0
   for (const label of coded) {
     if (label.codesPtr === 0) continue
-    if (codesPtr === 0) {
-      codesPtr = scratch.allocate(4 * rowCount)
-      u8.copyWithin(codesPtr, label.codesPtr, label.codesPtr + 4 * rowCount)
-      groupCount = label.valueCount
-      firstRowsOf(kernels, codesPtr, groupCount, rowCount, firstRowsPtr)
-    } else {
-      groupCount = call.combineCodes(
-        codesPtr,
-        groupCount,
-        label.codesPtr,
-        label.valueCount,
-        rowCount,
-        codesPtr,
-        firstRowsPtr,
-        tablePtr,
-        tableCapacity,
-      )
-    }
+    // The first one is combined with nothing: that copies its codes and finds the first row of each.
+    const isFirst = codesPtr === 0
+    if (isFirst) codesPtr = scratch.allocate(4 * rowCount)
+    groupCount = call.combineCodes(
+      isFirst ? label.codesPtr : codesPtr,
+      isFirst ? label.valueCount : groupCount,
+      label.codesPtr,
+      isFirst ? 1 : label.valueCount,
+      rowCount,
+      codesPtr,
+      firstRowsPtr,
+      tablePtr,
+      tableCapacity,
+    )
   }
 
   const entriesPtr = scratch.allocate(4 * entryWordCount * Math.max(1, coded.length))
@@ -88,25 +85,14 @@ export function groupRows(
     const words = [namePtr, name.length, label.codesPtr, label.offsetsPtr, label.bytesPtr, 0, 0, 0]
     u32.set(words, (entriesPtr >> 2) + i * entryWordCount)
   })
-  const keyBytesPtr = scratch.allocate(call.labelKeysByteLength(entriesPtr, coded.length, firstRowsPtr, groupCount))
+  const keyByteLength = call.labelKeysByteLength(entriesPtr, coded.length, firstRowsPtr, groupCount)
+  if (keyByteLength < 0) {
+    throw new FramesError('FRAME_TOO_LARGE', 'the label sets of the frame have 2 GiB of text or more')
+  }
+  const keyBytesPtr = scratch.allocate(keyByteLength)
   const keyOffsetsPtr = scratch.allocate(4 * (groupCount + 1))
   call.labelKeys(entriesPtr, coded.length, firstRowsPtr, groupCount, keyOffsetsPtr, keyBytesPtr)
   return { groupCount, codesPtr, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
-}
-
-/** Codes stand in order of first appearance, so the first row of code k comes after that of code k - 1. */
-function firstRowsOf(
-  kernels: Kernels,
-  codesPtr: number,
-  groupCount: number,
-  rowCount: number,
-  targetPtr: number,
-): void {
-  const { u32 } = kernels
-  let next = 0
-  for (let row = 0; row < rowCount && next < groupCount; row++) {
-    if (u32[(codesPtr >> 2) + row] === next) u32[(targetPtr >> 2) + next++] = row
-  }
 }
 
 function constantLabel(kernels: Kernels, scratch: Scratch, name: string, text: string): CodedLabel {
