@@ -16,7 +16,6 @@ const sizeMin = 512
  */
 export class PageCache {
   readonly #entries = new Map<number, Entry>()
-  readonly #free = new Map<number, number[]>()
   #epoch = 0
 
   constructor(readonly scratch: Scratch) {}
@@ -42,20 +41,24 @@ export class PageCache {
   insert(key: number, byteLength: number): number {
     let sizeClass = sizeMin
     while (sizeClass < byteLength) sizeClass *= 2
-    const ptr = this.#free.get(sizeClass)?.pop() ?? this.#allocate(sizeClass)
-    this.#entries.set(key, { ptr, sizeClass, epoch: this.#epoch })
+    const entry = this.scratch.byteLengthFree < sizeClass ? this.#replace(sizeClass) : null
+    const ptr = entry?.ptr ?? this.scratch.allocate(sizeClass)
+    this.#entries.set(key, { ptr, sizeClass: entry?.sizeClass ?? sizeClass, epoch: this.#epoch })
     return ptr
   }
 
-  #allocate(sizeClass: number): number {
-    if (this.scratch.byteLengthFree < sizeClass) {
-      for (const [key, entry] of this.#entries) {
-        if (entry.epoch === this.#epoch) break
-        if (entry.sizeClass !== sizeClass) continue
-        this.#entries.delete(key)
-        return entry.ptr
-      }
+  /** Takes the place of an entry of an earlier epoch that is large enough: the oldest of that size, or of the next. */
+  #replace(sizeClass: number): Entry | null {
+    let bestKey = -1
+    let best: Entry | null = null
+    for (const [key, entry] of this.#entries) {
+      if (entry.epoch === this.#epoch) break
+      if (entry.sizeClass < sizeClass || (best !== null && entry.sizeClass >= best.sizeClass)) continue
+      best = entry
+      bestKey = key
+      if (entry.sizeClass === sizeClass) break
     }
-    return this.scratch.allocate(sizeClass)
+    if (best !== null) this.#entries.delete(bestKey)
+    return best
   }
 }

@@ -483,6 +483,20 @@ function repeatLabel(kernels: Kernels, column: WireColumn, validityPtr: number, 
 
 const encoder = new TextEncoder()
 
+/** Column names come again with every frame; their bytes are kept, up to this many names. */
+const keptNameCountMax = 4096
+const keptNames = new Map<string, Uint8Array>()
+
+function nameBytes(name: string): Uint8Array {
+  let bytes = keptNames.get(name)
+  if (bytes === undefined) {
+    bytes = encoder.encode(name)
+    if (keptNames.size >= keptNameCountMax) keptNames.clear()
+    keptNames.set(name, bytes)
+  }
+  return bytes
+}
+
 /** Everything of a column's message but its values: tags, lengths, kind, dtype, size. */
 const columnHeadByteLengthMax = 48
 /** A row's null map without its entries, and an entry without its name. */
@@ -502,7 +516,7 @@ function valueCountOf(column: ColumnSlice): number {
 
 function columnBound(column: ColumnSlice): number {
   const valueCount = valueCountOf(column)
-  const head = columnHeadByteLengthMax + Buffer.byteLength(column.name)
+  const head = columnHeadByteLengthMax + nameBytes(column.name).length
   switch (column.dtype) {
     case 'int64':
     case 'time':
@@ -523,7 +537,7 @@ function nullEntriesBound(frame: FrameSlice): number {
   let byteLength = 16
   for (const column of frame.columns) {
     if (!mayMiss(column)) continue
-    byteLength += nullEntryRecordByteLength + Buffer.byteLength(column.name) + nullEntryHeadByteLengthMax + 16
+    byteLength += nullEntryRecordByteLength + nameBytes(column.name).length + nullEntryHeadByteLengthMax + 16
   }
   return byteLength
 }
@@ -535,7 +549,7 @@ export function encodedFrameBound(frame: FrameSlice): number {
   for (const label of frame.labels) byteLength += 8 + labelByteLengthMax(label)
   let nullMapByteLength = nullMapHeadByteLengthMax
   for (const column of frame.columns) {
-    if (mayMiss(column)) nullMapByteLength += Buffer.byteLength(column.name) + nullEntryHeadByteLengthMax
+    if (mayMiss(column)) nullMapByteLength += nameBytes(column.name).length + nullEntryHeadByteLengthMax
   }
   return byteLength + frame.rowCount * nullMapByteLength
 }
@@ -635,7 +649,7 @@ function writeColumn(
   const { call } = kernels
   const { dtype, valuesPtr } = column
   const valueCount = valueCountOf(column)
-  const name = encoder.encode(column.name)
+  const name = nameBytes(column.name)
   const payload = payloadByteLength(kernels, column)
   const isPacked = dtype !== 'string' && payload > 0
   const isLabel = column.kind === 'label'
@@ -689,7 +703,7 @@ function writeNulls(kernels: Kernels, writer: MessageWriter, frame: FrameSlice, 
   const entriesPtr = Math.floor((targetEnd - nullEntriesBound(frame)) / 8) * 8 + 8
   const entries = new MessageWriter(kernels.u8, entriesPtr + missing.length * nullEntryRecordByteLength)
   for (const [i, column] of missing.entries()) {
-    const name = encoder.encode(column.name)
+    const name = nameBytes(column.name)
     const keyByteLength = name.byteLength > 0 ? 1 + varintByteLength(name.byteLength) + name.byteLength : 0
     const start = entries.position
     entries.fieldHead(1, keyByteLength + 2)

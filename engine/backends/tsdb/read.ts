@@ -25,7 +25,7 @@ export interface ReadOptions {
   readonly signal: AbortSignal | null
 }
 
-const scanScratchByteLength = 8 * 1024 * 1024
+const scanScratchByteLength = 16 * 1024 * 1024
 /** A read of more rows than this is shared out to several workers. */
 const parallelRowCountMin = 50_000
 const rowCountNone = 2 ** 52

@@ -75,27 +75,45 @@ const stateByteLengthPerBucket = 56
 const messageRowCountMax = 65_536
 
 export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader | null, input: ScanInput): ScanResult {
-  const parts = scratch.split([0.33, 0.25, 0.12, 0.18, 0.12])
+  const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
   const [output, collected, states, cacheScratch, temporary] = parts as [Scratch, Scratch, Scratch, Scratch, Scratch]
   const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName)
   const reader = new SeriesReader(io, temporary, input.sources, input.newestWins)
   const sink = new MessageSink(kernels, output, collected, temporary, input)
   const { plan } = input
+  const wantedBySignature = new Map<Signature, WantedColumns | null>()
+  let aggregation = null as Aggregation | null
+  const statesMark = states.mark()
   for (let index = input.position?.index ?? 0; index < input.setCount; index++) {
     if (input.isCancelled()) return { messages: sink.messages, next: null }
     const entry = input.setAt(index)
-    const wanted = wantedMetrics(plan, entry.signature, input.metricsAt(index))
+    const allowed = input.metricsAt(index)
+    // Most label sets have the same metrics; a filter on metrics makes a list of its own.
+    let wanted = allowed === null ? wantedBySignature.get(entry.signature) : undefined
+    if (wanted === undefined) {
+      wanted = wantedMetrics(plan, entry.signature, allowed)
+      if (allowed === null) wantedBySignature.set(entry.signature, wanted)
+    }
     if (wanted === null) continue
     const from = index === input.position?.index ? input.position : null
     const endNs = toNs(plan.endMs + 1)
     const startNs = from?.fromNs ?? toNs(plan.startMs)
     if (!reader.open(entry.set, wanted.metrics, startNs, endNs)) continue
     sink.begin(index, entry, wanted)
-    const next =
-      plan.mode === 'raw' ? sendRaw(reader, sink) : sendOverTime(kernels, states, reader, sink, plan, wanted, from)
+    let next: ScanPosition | null
+    if (plan.mode === 'raw') next = sendRaw(reader, sink)
+    else {
+      if (aggregation?.wanted !== wanted) {
+        states.release(statesMark)
+        aggregation = new Aggregation(kernels, states, temporary, plan, wanted)
+      }
+      aggregation.begin(from?.carry ?? [])
+      next = sendOverTime(reader, sink, aggregation)
+    }
     sink.end()
     if (next !== null) return { messages: sink.messages, next }
-    if (sink.isFull)
+    // At the row limit the scan goes on to the next row, if there is one: only then there is a place to go on from.
+    if (sink.isLarge)
       return {
         messages: sink.messages,
         next: index + 1 < input.setCount ? { index: index + 1, fromNs: toNs(plan.startMs), carry: [] } : null,
@@ -158,33 +176,20 @@ function sendRaw(reader: SeriesReader, sink: MessageSink): ScanPosition | null {
 }
 
 /** Buckets are filled chunk by chunk, so that a small step over a long time costs only the buckets that have samples. */
-function sendOverTime(
-  kernels: Kernels,
-  states: Scratch,
-  reader: SeriesReader,
-  sink: MessageSink,
-  plan: ReadPlan,
-  wanted: WantedColumns,
-  from: ScanPosition | null,
-): ScanPosition | null {
-  const mark = states.mark()
-  const aggregation = new Aggregation(kernels, states, reader.temporary, plan, wanted, from?.carry ?? [])
-  let rest: ScanPosition | null = null
-  for (let batch = reader.next(); batch !== null && rest === null; batch = reader.next()) {
-    for (let row = 0; row < batch.rowCount && rest === null; ) {
+function sendOverTime(reader: SeriesReader, sink: MessageSink, aggregation: Aggregation): ScanPosition | null {
+  for (let batch = reader.next(); batch !== null; batch = reader.next()) {
+    for (let row = 0; row < batch.rowCount; ) {
       row = aggregation.add(batch, row)
-      if (row < batch.rowCount) rest = aggregation.flush(sink)
+      const rest = row < batch.rowCount ? aggregation.flush(sink) : null
+      if (rest !== null) return rest
     }
   }
-  rest ??= aggregation.flush(sink)
-  states.release(mark)
-  return rest
+  return aggregation.flush(sink)
 }
 
 class Aggregation {
   readonly #kernels: Kernels
   readonly #plan: ReadPlan
-  readonly #wanted: WantedColumns
   readonly #chunkBucketCount: number
   readonly #states: number[]
   readonly #needed: number
@@ -198,19 +203,17 @@ class Aggregation {
   readonly #maskPtr: number
   readonly #indexesPtr: number
   readonly #timesPtr: number
-  #carry: number[]
+  #carry: number[] = []
 
   constructor(
     kernels: Kernels,
     scratch: Scratch,
     temporary: Scratch,
     plan: ReadPlan,
-    wanted: WantedColumns,
-    carry: readonly number[],
+    readonly wanted: WantedColumns,
   ) {
     this.#kernels = kernels
     this.#plan = plan
-    this.#wanted = wanted
     this.#temporary = temporary
     const bucketCount = Math.floor((plan.endMs - plan.startMs) / plan.stepMs) + 1
     const affordable = Math.floor(
@@ -227,7 +230,12 @@ class Aggregation {
     this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
     this.#stepNs = toNs(plan.stepMs)
     this.#startNs = toNs(plan.startMs)
-    this.#carry = carry.length > 0 ? [...carry] : wanted.metrics.flatMap(() => [Number.NaN, Number.NaN])
+  }
+
+  /** A new label set. */
+  begin(carry: readonly number[]): void {
+    this.#first = -1
+    this.#carry = carry.length > 0 ? [...carry] : this.wanted.metrics.flatMap(() => [Number.NaN, Number.NaN])
   }
 
   /** Adds rows from `row` on that fall into the chunk; returns the first row behind it. */
@@ -242,9 +250,9 @@ class Aggregation {
     const last = i64[(batch.timesPtr >> 3) + batch.rowCount - 1]!
     const end =
       last < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(batch.timesPtr, row, batch.rowCount, chunkEndNs)
-    const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.#wanted.metrics)
+    const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.wanted.metrics)
     const rowCount = end - row
-    this.#wanted.metrics.forEach((metric, i) => {
+    this.wanted.metrics.forEach((metric, i) => {
       const cells = rows.columns[i]
       if (cells == null) return
       const statePtr = this.#states[i]!
@@ -305,9 +313,9 @@ class Aggregation {
     const chunkNs = this.#startNs + BigInt(first) * this.#stepNs
     call.bucketTimes(this.#indexesPtr, rowCount, chunkNs, this.#stepNs, this.#timesPtr)
     const buckets = u32.subarray(this.#indexesPtr >> 2, (this.#indexesPtr >> 2) + rowCount)
-    const columns = this.#wanted.columns.map(({ metric, fn }, i): BatchColumn => {
+    const columns = this.wanted.columns.map(({ metric, fn }, i): BatchColumn => {
       const targetPtr = this.#columnPtrs[i]!
-      const isString = metric >= 0 && this.#wanted.metrics[metric]!.type === 'string'
+      const isString = metric >= 0 && this.wanted.metrics[metric]!.type === 'string'
       if (metric < 0 || (isString && fn !== 'count')) call.fillFloat64(targetPtr, rowCount, Number.NaN)
       else if (fn === 'rate') this.#rate(metric, first, buckets, targetPtr)
       else {
@@ -409,8 +417,8 @@ class MessageSink {
   }
 
   /** Enough for one job. */
-  get isFull(): boolean {
-    return this.#byteLength >= readMessageByteLength || this.#sentRowCount >= this.input.rowCountMax
+  get isLarge(): boolean {
+    return this.#byteLength >= readMessageByteLength
   }
 
   begin(index: number, set: ScanSet, wanted: WantedColumns): void {
@@ -454,7 +462,7 @@ class MessageSink {
       if (taken > 0) collector.append(rows, taken, numbers, isRaw)
       if (collector.rowCount >= this.#capacity || collector.textByteLength >= readMessageByteLength) this.#close()
       if (taken === rows.rowCount) return null
-      if (this.isFull || this.#sentRowCount + collector.rowCount >= rowCountMax) {
+      if (this.isLarge || this.#sentRowCount + collector.rowCount >= rowCountMax) {
         return { index: this.#index, fromNs: this.kernels.i64[(rows.timesPtr >> 3) + taken]!, carry: [] }
       }
       if (taken > 0) rows = shiftBatch(this.kernels, this.temporary, rows, taken, types)
