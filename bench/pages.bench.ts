@@ -98,7 +98,7 @@ function repeated(step: () => number): () => void {
 /** Runs `pass` (over all pages) for about the given time and returns passes per second of the fastest tenth. */
 function passesPerSecond(seconds: number, pass: () => void): number {
   // The first passes run in V8's baseline compiler.
-  const warmUpEnd = performance.now() + Math.max(seconds * 250, 50)
+  const warmUpEnd = performance.now() + seconds * 500
   while (performance.now() < warmUpEnd) pass()
   const passMs: number[] = []
   const end = performance.now() + seconds * 1000

@@ -73,10 +73,19 @@ export function packBits(codesPtr: usize, count: i32, width: i32, targetPtr: usi
 
 /** Reads zigzag codes that packBits wrote into i64. The caller has checked that the codes end at or before `end`. */
 export function unpackBits(ptr: usize, end: usize, count: i32, width: i32, targetPtr: usize): void {
-  let bitIndex: usize = 0
-  for (let i = 0; i < count; i++) {
-    store<i64>(targetPtr + ((<usize>i) << 3), unzigzag(readBits(ptr, end, bitIndex, width)))
-    bitIndex += <usize>width
+  let i = 0
+  if (width <= 56 && end - ptr >= 8) {
+    // Eight bytes hold any code of up to 56 bits; the last ones may stand too near to the end to be read so.
+    const mask = maskOfWidth(width)
+    const last = (<i32>min<usize>(end - ptr - 8, 4096)) << 3
+    for (let bitIndex = 0; i < count && bitIndex <= last; bitIndex += width) {
+      const code = (load<u64>(ptr + <usize>(bitIndex >> 3)) >> (bitIndex & 7)) & mask
+      store<i64>(targetPtr + ((<usize>i) << 3), unzigzag(code))
+      i++
+    }
+  }
+  for (; i < count; i++) {
+    store<i64>(targetPtr + ((<usize>i) << 3), unzigzag(readBits(ptr, end, <usize>i * <usize>width, width)))
   }
 }
 

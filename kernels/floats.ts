@@ -1,4 +1,5 @@
 // Pages of float64: scaled decimals (ALP) where the values are decimals, their bits as integers where they are not.
+import { maskOfWidth, readBits } from './codes'
 import { MAGIC, MAGIC_BITS, MAGIC_INTEGER_MAX } from './floats-as-integers'
 import { decodeInt64Page, encodeInt64Page, maxEncodedInt64Page } from './ints'
 import { CODEC_BITS, CODEC_DECIMALS, PAGE_COUNT_MAX } from './page-codecs'
@@ -42,8 +43,8 @@ function distinctExceptionCountMax(count: i32): i32 {
  * exceptions, the others 13 % and more), where the values allow it, and n / 10^d, which is always right but slower.
  *
  * Others: the bits of the values as integers, the sign moved to the lowest bit if there are both, without the zeros
- * that all of them end with (float32 stored as float64 has 29). Their deltas are as small as the XOR of Gorilla and
- * Chimp, and an int64 page stores and reads them several times faster.
+ * that all of them end with (float32 stored as float64 has 29). On random walks their deltas take 6.35 bytes where the XOR
+ * of Gorilla takes 7.00 and that of Chimp 6.58 (2.7, 3.3 and 3.7 for float32), and they are read as fast as integers.
  */
 export function encodeFloat64Page(valuesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
   const digitCount = chooseDigits(valuesPtr, count)
@@ -71,16 +72,30 @@ export function decodeFloat64Page(pagePtr: usize, byteLength: i32, count: i32, t
 /** Encodes with a number of decimal places; returns the bytes written, or 0 when there are too many exceptions. */
 function encodeDecimals(valuesPtr: usize, count: i32, digitCount: i32, targetPtr: usize, scratchPtr: usize): i32 {
   const integersPtr = scratchPtr
-  const placesPtr = scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3)
+  const bitsPtr = integersPtr + ((<usize>PAGE_COUNT_MAX) << 3) + 16
+  const divideBitsPtr = bitsPtr + 1024
+  const placesPtr = divideBitsPtr + 1024
+  const fewCount = count >> 8
   let flags = 0
-  let exceptionCount = writeIntegers(valuesPtr, count, digitCount, false, integersPtr, placesPtr)
-  if (exceptionCount > count >> 8) {
-    exceptionCount = writeIntegers(valuesPtr, count, digitCount, true, integersPtr, placesPtr)
-    flags = DIVIDE
+  let exceptionCount = count
+  let exceptionBitsPtr = bitsPtr
+  if (productsSeemExact(valuesPtr, count, digitCount)) {
+    exceptionCount = writeIntegers(valuesPtr, count, digitCount, false, integersPtr, bitsPtr)
   }
+  if (exceptionCount > fewCount) {
+    // The integers are the same either way.
+    const divideCount = writeIntegers(valuesPtr, count, digitCount, true, integersPtr, divideBitsPtr)
+    if (divideCount + fewCount < exceptionCount) {
+      exceptionCount = divideCount
+      exceptionBitsPtr = divideBitsPtr
+      flags = DIVIDE
+    }
+  }
+  if (exceptionCount > count >> 1) return 0
+  writePlaces(exceptionBitsPtr, count, placesPtr)
   if (exceptionCount > 1 && isOneValue(valuesPtr, placesPtr, exceptionCount)) flags |= ONE_EXCEPTION
   const valueCount = (flags & ONE_EXCEPTION) !== 0 ? 1 : exceptionCount
-  if (exceptionCount > count >> 1 || valueCount > max(1, distinctExceptionCountMax(count))) return 0
+  if (valueCount > max(1, distinctExceptionCountMax(count))) return 0
 
   // The integer of an exception is never read: it repeats its neighbour, to be small as a delta.
   let firstPlain = 0
@@ -99,12 +114,7 @@ function encodeDecimals(valuesPtr: usize, count: i32, digitCount: i32, targetPtr
   store<u16>(targetPtr, <u16>exceptionCount, 3)
   let target = targetPtr + DECIMALS_HEADER_BYTE_LENGTH
   if ((flags & PLACES_ARE_BITS) !== 0) {
-    memory.fill(target, 0, bitsByteLength)
-    for (let k = 0; k < exceptionCount; k++) {
-      const place = placeAt(placesPtr, k)
-      const bytePtr = target + <usize>(place >> 3)
-      store<u8>(bytePtr, <u8>(<i32>load<u8>(bytePtr) | (1 << (place & 7))))
-    }
+    memory.copy(target, exceptionBitsPtr, bitsByteLength)
     target += bitsByteLength
   } else {
     memory.copy(target, placesPtr, (<usize>exceptionCount) << 1)
@@ -119,14 +129,20 @@ function encodeDecimals(valuesPtr: usize, count: i32, digitCount: i32, targetPtr
   )
 }
 
-/** Writes the integers of all values, and the places (u16) of exceptions; returns their number. */
+/**
+ * Writes the integers of all values, and a bit for each value: 1 for exceptions, row 0 the lowest, 0 past the last row;
+ * returns the number of exceptions.
+ *
+ * integers  count × i64 and 8 bytes more, 16-byte aligned
+ * bits      whole 64-bit words for count bits
+ */
 function writeIntegers(
   valuesPtr: usize,
   count: i32,
   digitCount: i32,
   divides: bool,
   integersPtr: usize,
-  placesPtr: usize,
+  bitsPtr: usize,
 ): i32 {
   const power = f64x2.splat(powerOf(digitCount))
   const upBack = f64x2.splat(powerOf(14 - digitCount))
@@ -135,26 +151,42 @@ function writeIntegers(
   const limit = f64x2.splat(<f64>MAGIC_INTEGER_MAX)
   const end = valuesPtr + ((<usize>count) << 3)
   const shift = integersPtr - valuesPtr
-  let exceptionCount = 0
-  for (let ptr = valuesPtr; ptr < end; ptr += 16) {
-    // The last value of an odd count is taken twice.
-    const values = ptr + 16 <= end ? v128.load(ptr) : v128.load64_splat(ptr)
-    const scaled = f64x2.mul(values, power)
-    const rounded = f64x2.add(scaled, magic)
-    const integers = f64x2.sub(rounded, magic)
-    const back = divides ? f64x2.div(integers, power) : f64x2.mul(f64x2.mul(integers, upBack), downBack)
-    const isExact = v128.and(i64x2.eq(back, values), f64x2.lt(f64x2.abs(scaled), limit))
-    // Writes one integer past an odd count; the scratch has room.
-    v128.store(ptr + shift, i64x2.sub(rounded, magic))
-    if (i64x2.all_true(isExact)) continue
-    const exact = i64x2.bitmask(isExact)
-    const i = <i32>((ptr - valuesPtr) >> 3)
-    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>i)
-    exceptionCount += (exact & 1) ^ 1
-    store<u16>(placesPtr + ((<usize>exceptionCount) << 1), <u16>(i + 1))
-    exceptionCount += i32(i + 1 < count) & ((exact >> 1) ^ 1)
+  let exactCount = 0
+  let wordPtr = bitsPtr
+  for (let wordStart = valuesPtr; wordStart < end; wordStart += 512) {
+    const wordEnd = min(wordStart + 512, end)
+    let exact: u64 = 0
+    let row: u64 = 0
+    for (let ptr = wordStart; ptr < wordEnd; ptr += 16) {
+      // The last value of an odd count is taken twice.
+      const values = ptr + 16 <= end ? v128.load(ptr) : v128.load64_splat(ptr)
+      const scaled = f64x2.mul(values, power)
+      const rounded = f64x2.add(scaled, magic)
+      const integers = f64x2.sub(rounded, magic)
+      const back = divides ? f64x2.div(integers, power) : f64x2.mul(f64x2.mul(integers, upBack), downBack)
+      const isExact = v128.and(i64x2.eq(back, values), f64x2.lt(f64x2.abs(scaled), limit))
+      v128.store(ptr + shift, i64x2.sub(rounded, magic))
+      exact |= (<u64>i64x2.bitmask(isExact)) << row
+      row += 2
+    }
+    const rowBits = maskOfWidth(<i32>((wordEnd - wordStart) >> 3))
+    exactCount += <i32>popcnt(exact & rowBits)
+    store<u64>(wordPtr, ~exact & rowBits)
+    wordPtr += 8
   }
-  return exceptionCount
+  return count - exactCount
+}
+
+/** Writes the number (u16) of each row whose bit is set. */
+function writePlaces(bitsPtr: usize, count: i32, placesPtr: usize): void {
+  let place = placesPtr
+  for (let start = 0; start < count; start += 64) {
+    let bits = load<u64>(bitsPtr + (<usize>start >> 3))
+    for (; bits !== 0; bits &= bits - 1) {
+      store<u16>(place, <u16>(start + <i32>ctz(bits)))
+      place += 2
+    }
+  }
 }
 
 function powerOf(exponent: i32): f64 {
@@ -196,14 +228,15 @@ function decodeDecimals(pagePtr: usize, byteLength: i32, count: i32, targetPtr: 
   let exceptionPtr = exceptionsPtr
   if ((flags & PLACES_ARE_BITS) !== 0) {
     let left = exceptionCount
-    for (let start = 0; start < count; start += 8) {
-      let places = <i32>load<u8>(placesPtr + <usize>(start >> 3))
+    for (let start = 0; start < count; start += 64) {
+      const rowCount = min(64, count - start)
+      let places = readBits(placesPtr, exceptionsPtr, <usize>start, rowCount)
+      left -= <i32>popcnt(places)
+      if (left < 0) return -1
+      const rowsPtr = targetPtr + ((<usize>start) << 3)
       for (; places !== 0; places &= places - 1) {
-        const place = start + ctz(places)
-        if (place >= count || left === 0) return -1
-        store<u64>(targetPtr + ((<usize>place) << 3), load<u64>(exceptionPtr))
+        store<u64>(rowsPtr + ((<usize>ctz(places)) << 3), load<u64>(exceptionPtr))
         exceptionPtr += valueStep
-        left--
       }
     }
     return left === 0 ? 0 : -1
@@ -338,4 +371,18 @@ function chooseDigits(valuesPtr: usize, count: i32): i32 {
     }
   }
   return choice
+}
+
+/** Whether products bring back all but one of the sample at most; NaN is no reason against. */
+function productsSeemExact(valuesPtr: usize, count: i32, digitCount: i32): bool {
+  const sampleCount = min(SAMPLE_COUNT, count)
+  const power = powerOf(digitCount)
+  const upBack = powerOf(14 - digitCount)
+  let exceptionCount = 0
+  for (let k = 0; k < sampleCount; k++) {
+    const value = load<f64>(valuesPtr + ((<usize>((k * count) / sampleCount)) << 3))
+    const back = (value * power + MAGIC - MAGIC) * upBack * 1e-14
+    exceptionCount += i32(reinterpret<i64>(back) !== reinterpret<i64>(value) && f64.eq(value, value) !== 0)
+  }
+  return exceptionCount <= 1
 }

@@ -5,7 +5,7 @@ import { CODEC_CONSTANT, CODEC_PACKED, CODEC_PROGRESSION, CODEC_RAW, PAGE_COUNT_
 
 /** Runs of 16 residuals that the choice of an order looks at. */
 const SAMPLE_RUN_COUNT: i32 = 16
-/** Values of which the median is taken; odd. */
+/** Values of which the median is taken at most. */
 const MEDIAN_COUNT: i32 = 63
 
 /** Bytes that encodeInt64Page writes at most. */
@@ -230,10 +230,10 @@ function residual(ptr: usize, order: i32): i64 {
   return delta - (load<i64>(ptr - 8) - load<i64>(ptr - 16))
 }
 
-/** The median of 63 residuals spread over the page. Scratch: 512 bytes. */
+/** The median of up to 63 residuals spread over the page. Scratch: 512 bytes. */
 function sampleMedian(valuesPtr: usize, count: i32, order: i32, sortedPtr: usize): i64 {
   const available = count - order
-  const sampleCount = min(MEDIAN_COUNT, available)
+  const sampleCount = min(min(MEDIAN_COUNT, (count >> 2) | 15), available)
   for (let k = 0; k < sampleCount; k++) {
     const i = order + (k * available) / sampleCount
     const value = residual(valuesPtr + ((<usize>i) << 3), order)

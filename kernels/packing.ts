@@ -304,10 +304,12 @@ function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i
   const fastBitCount = width <= 56 ? <i32>min<usize>(end - ptr, (BLOCK_COUNT << 3) + 8) * 8 - 64 : -1
   const mask = maskOfWidth(width)
   let bitIndex = 0
-  let start = 0
-  for (; start + 64 <= count; start += 64) {
+  for (let start = 0; start < count; start += 64) {
     const codesPtr = targetPtr + ((<usize>start) << 3)
-    let places = placesOf(unzigzag(marker), codesPtr)
+    let places =
+      start + 64 <= count
+        ? placesOf(unzigzag(marker), codesPtr)
+        : placesOfSome(unzigzag(marker), codesPtr, count - start)
     const bitEnd = bitIndex + <i32>popcnt(places) * width
     if (bitEnd <= fastBitCount) {
       for (; places !== 0; places &= places - 1) {
@@ -323,14 +325,14 @@ function unpackEscapes(ptr: usize, end: usize, count: i32, marker: u64, width: i
       }
     }
   }
-  for (; start < count; start++) {
-    const at = targetPtr + ((<usize>start) << 3)
-    if (load<i64>(at) !== unzigzag(marker)) continue
-    if (bitIndex + width > bitCount) return 0
-    store<i64>(at, unzigzag(marker + readBits(ptr, end, bitIndex, width)))
-    bitIndex += width
-  }
   return ptr + <usize>((bitIndex + 7) >> 3)
+}
+
+/** Which of fewer than 64 integers equal a value. */
+function placesOfSome(value: i64, codesPtr: usize, count: i32): u64 {
+  let places: u64 = 0
+  for (let i = 0; i < count; i++) places |= (<u64>(load<i64>(codesPtr + ((<usize>i) << 3)) === value)) << i
+  return places
 }
 
 /** Which of 64 integers equal a value, the first in the lowest bit. */

@@ -1,5 +1,6 @@
 // Page codecs, statistics and CRC-32C: what is encoded comes back; malformed pages are refused without harm.
 import { expect, test } from 'vitest'
+import { benchPages } from '../dist/bench/pages.bench.js'
 import { createMemory, loadKernels } from '../dist/engine/kernels/kernels.js'
 import { boolTwin, float64Twin, int64Twin, stringTwin, timeTwin } from './pages.twin.js'
 import { SeededRandom, seed } from './seeded-random.js'
@@ -209,6 +210,8 @@ const floatShapes: Record<string, (count: number) => Float64Array> = {
   },
   'whole numbers': (n) => Float64Array.from({ length: n }, () => below(1000) - 500),
   'decimals with NaN': (n) => Float64Array.from({ length: n }, () => (below(20) ? below(1000) / 10 : NaN)),
+  'every fifth NaN': (n) => Float64Array.from({ length: n }, () => (below(5) ? below(1e5) / 100 : NaN)),
+  'large amounts': (n) => Float64Array.from({ length: n }, () => below(1e9) / 100),
   'decimals with -0': (n) => Float64Array.from({ length: n }, () => (below(30) ? below(1000) / 10 : -0)),
   'odd doubles': (n) => Float64Array.from({ length: n }, () => oddDoubles[below(oddDoubles.length)]!),
   'full doubles': (n) => Float64Array.from(walk(n, normal)),
@@ -247,6 +250,13 @@ test('simple decoders written from docs/formats.md read what the kernels write',
       expectTwin(codec, encodeAtEnd(codec, values), values, `${name} of ${count}`)
     }
   }
+})
+
+test('a fifth of NaN among decimals costs an eighth of a byte a value', () => {
+  const values = floatShapes['two decimals walk']!(4096)
+  const plain = roundTrip(codecs.float64, bits(values), 'walk')
+  for (let i = 0; i < values.length; i++) if (below(5) === 0) values[i] = NaN
+  expect(roundTrip(codecs.float64, bits(values), 'walk with NaN')).toBeLessThan(plain + 4096 * 0.16)
 })
 
 test('pages of bools come back, with zeros past the last row', () => {
@@ -514,4 +524,10 @@ test('a decoder of bools or strings harms nothing, whatever the bytes of the pag
   }
   expect(refused).toBeGreaterThan(10_000)
   expect(decoded).toBeGreaterThan(10_000)
+})
+
+test('the bench runs, and finds that what it decodes is what it encoded', async () => {
+  const rows = await benchPages({ seconds: 0.001 })
+  expect(rows.length).toBeGreaterThan(20)
+  for (const row of rows) expect(row.valuesPerSecond, row.name).toBeGreaterThan(0)
 })
