@@ -3,7 +3,7 @@
 import type { EngineApi } from './engine-api.js'
 import { FramesError } from './errors.js'
 
-export { frameMessage, splitMessages } from './codec/message-stream.js'
+export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/message-stream.js'
 export * from './engine-api.js'
 export * from './errors.js'
 export type { Value } from './frame/dtype.js'
