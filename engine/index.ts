@@ -1,7 +1,7 @@
 // The public surface of the engine: `import { openEngine } from 'framesd'`.
 export type { CallOptions, EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
 export { fromArrowTable, toArrowTable } from './codec/arrow.js'
-export { frameMessage, splitMessages } from './codec/message-stream.js'
+export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/message-stream.js'
 export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSession } from './engine.js'
 export { Engine, openEngine } from './engine.js'
 export type { ErrorCode, ErrorKind } from './errors.js'

@@ -1,6 +1,6 @@
 // The verbs over gRPC. Messages pass as bytes in both directions: no column is decoded here, and a frame is copied once,
 // by grpc-js when it writes the length before it.
-import { constants, type Http2Server, type ServerHttp2Session } from 'node:http2'
+import { constants, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import { createServer, type Server as NetServer } from 'node:net'
 import { setDefaultHighWaterMark } from 'node:stream'
 import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
@@ -32,6 +32,7 @@ import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Verb } from './call.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
+import type { Receipt, ReceiveBudget } from './receive-budget.js'
 import type { Verbs } from './verbs.js'
 import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
 import {
@@ -70,6 +71,7 @@ export async function startGrpcServer(
   verbs: Verbs,
   address: ListenAddress,
   limits: ServerLimits,
+  budget: ReceiveBudget,
   log: Log,
 ): Promise<GrpcServer> {
   // grpc-js reads ahead as many messages as its object streams take: 16 by default, of 128 MiB each. One waiting beside
@@ -86,11 +88,11 @@ export async function startGrpcServer(
     'grpc.keepalive_timeout_ms': limits.keepaliveAnswerMs,
     'grpc.enable_channelz': 0,
   })
-  addFramesService(server, verbs, limits)
-  addReflection(server)
-
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-  tuneSessions(http2ServerOf(server), limits, log)
+  const http2Server = http2ServerOf(server)
+  tuneSessions(http2Server, limits, log)
+  addFramesService(server, verbs, limits, new StreamReceipts(http2Server, budget, limits))
+  addReflection(server)
   const listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket))
   listener.maxConnections = limits.connectionCountMax
   listener.on('drop', () => log.warn({ connectionCountMax: limits.connectionCountMax }, 'gRPC connection refused'))
@@ -116,7 +118,7 @@ function stopping(listener: NetServer, server: Server): Pick<GrpcServer, 'stopAc
 
 const servicePath = '/pb.Frames/'
 
-function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits): void {
+function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits, receipts: StreamReceipts): void {
   const handlers: UntypedServiceImplementation = {
     Create: unary(verbs, 'create', limits, createForm, async (request, call) => {
       await verbs.create(request, call)
@@ -137,7 +139,7 @@ function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits): v
     Read: serverStream(verbs, 'read', limits, readForm, (request, call) => verbs.read(request, 'wire', call)),
     History: serverStream(verbs, 'history', limits, historyForm, (request, call) => verbs.history(request, call)),
     Write: (stream: WriteStream, respond: Respond) => {
-      void serveWrite(verbs, stream, respond)
+      void serveWrite(verbs, stream, receipts, respond)
     },
   }
   server.addService(bytesDefinition(), handlers)
@@ -216,10 +218,17 @@ function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Prom
   })
 }
 
-async function serveWrite(verbs: Verbs, stream: WriteStream, respond: Respond): Promise<void> {
+async function serveWrite(
+  verbs: Verbs,
+  stream: WriteStream,
+  receipts: StreamReceipts,
+  respond: Respond,
+): Promise<void> {
   const call = beginCall(verbs, 'write', stream)
+  const receipt = receipts.of(stream.metadata, call)
+  stream.on('cancelled', () => receipt.close())
   try {
-    const messages = writeMessages(stream)
+    const messages = writeMessages(stream, receipt)
     const first = await messages.next()
     if (first.done === true) throw new FramesError('MALFORMED_REQUEST', 'EOF')
     if (!isHead(first.value)) {
@@ -236,8 +245,11 @@ async function serveWrite(verbs: Verbs, stream: WriteStream, respond: Respond): 
 
 type WriteMessage = WriteHead | Uint8Array | null
 
-async function* writeMessages(stream: WriteStream): AsyncGenerator<WriteMessage, void, undefined> {
-  for await (const bytes of stream) yield decodeWriteMessage(bytes)
+async function* writeMessages(stream: WriteStream, receipt: Receipt): AsyncGenerator<WriteMessage, void, undefined> {
+  for await (const bytes of stream) {
+    yield decodeWriteMessage(bytes)
+    receipt.take(messagePrefixByteLength + bytes.byteLength)
+  }
 }
 
 /**
@@ -352,7 +364,49 @@ function tuneSessions(http2Server: Http2Server, limits: ServerLimits, log: Log):
     })
   })
   http2Server.on('sessionError', (error: Error) => log.debug({ reason: error.message }, 'HTTP/2 session ended'))
-  http2Server.on('stream', (stream) => {
-    stream.setTimeout(limits.stalledCallMs, () => stream.close(constants.NGHTTP2_CANCEL))
-  })
+}
+
+/** gRPC's own prefix of a message: one byte of flags, four of length. */
+const messagePrefixByteLength = 5
+
+/** The header by which a call of grpc-js is found to belong to its HTTP/2 stream; what a client puts there is lost. */
+const streamNumberHeader = 'framesd-stream'
+
+interface OpenStream {
+  readonly receipt: Receipt
+  call: Call | null
+}
+
+/** Counts what each stream has sent, in front of grpc-js, which puts messages together without a bound over streams. */
+class StreamReceipts {
+  readonly #streams = new Map<string, OpenStream>()
+  #streamNumber = 0
+
+  constructor(http2Server: Http2Server, budget: ReceiveBudget, limits: ServerLimits) {
+    http2Server.prependListener('stream', (stream, headers) => {
+      const name = String(++this.#streamNumber)
+      headers[streamNumberHeader] = name
+      const open: OpenStream = { receipt: budget.open(() => refuse(stream, open.call)), call: null }
+      this.#streams.set(name, open)
+      stream.on('data', (chunk: Buffer) => open.receipt.add(chunk.byteLength))
+      stream.once('close', () => {
+        this.#streams.delete(name)
+        open.receipt.close()
+      })
+      stream.setTimeout(limits.stalledCallMs, () => stream.close(constants.NGHTTP2_CANCEL))
+    })
+  }
+
+  /** The receipt of the stream that carries a call. */
+  of(metadata: Metadata, call: Call): Receipt {
+    const open = this.#streams.get(String(metadata.get(streamNumberHeader)[0]))
+    if (open === undefined) return { add() {}, take() {}, close() {} }
+    open.call = call
+    return open.receipt
+  }
+}
+
+function refuse(stream: ServerHttp2Stream, call: Call | null): void {
+  if (call === null) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  else call.abort(new FramesError('MEMORY_BUDGET', 'too many bytes of all clients are waiting to be taken'))
 }

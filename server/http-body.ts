@@ -1,14 +1,53 @@
 // Bodies of HTTP requests: read within bounds of size and time, or thrown away to the end.
 import type { IncomingMessage } from 'node:http'
 import { FramesError } from '../engine/index.js'
+import type { Receipt, ReceiveBudget } from './receive-budget.js'
+
+/** What has come of one body and was not taken yet, counted against the budget of all. */
+export class BodyReceipt {
+  readonly #receipt: Receipt
+  #isRefused = false
+
+  constructor(request: IncomingMessage, budget: ReceiveBudget) {
+    this.#receipt = budget.open(() => {
+      this.#isRefused = true
+      // Whoever reads the body is told with its next chunk; a peer that sends none is holding what it has sent.
+      setTimeout(() => request.destroy(), refusalMs).unref()
+    })
+  }
+
+  /** Throws MEMORY_BUDGET when this body has been refused. */
+  add(byteLength: number): void {
+    this.#receipt.add(byteLength)
+    if (this.#isRefused) {
+      throw new FramesError('MEMORY_BUDGET', 'too many bytes of all clients are waiting to be taken')
+    }
+  }
+
+  take(byteLength: number): void {
+    this.#receipt.take(byteLength)
+  }
+
+  close(): void {
+    this.#receipt.close()
+  }
+}
+
+const refusalMs = 1000
 
 /** A whole body. Throws REQUEST_TOO_LARGE above `byteLengthMax`; a body that takes too long loses its connection. */
-export async function readBody(request: IncomingMessage, byteLengthMax: number, withinMs: number): Promise<Buffer> {
+export async function readBody(
+  request: IncomingMessage,
+  receipt: BodyReceipt,
+  byteLengthMax: number,
+  withinMs: number,
+): Promise<Buffer> {
   const timer = setTimeout(() => request.destroy(), withinMs)
   const chunks: Buffer[] = []
   let byteLength = 0
   try {
     for await (const chunk of chunksOf(request)) {
+      receipt.add(chunk.byteLength)
       byteLength += chunk.byteLength
       if (byteLength > byteLengthMax) {
         throw new FramesError('REQUEST_TOO_LARGE', `a request of more than ${byteLengthMax} bytes`)
@@ -25,12 +64,17 @@ export async function readBody(request: IncomingMessage, byteLengthMax: number, 
  * The chunks of a body as they come, read only as they are asked for. Silence of `idleMs` while one is asked for ends
  * the connection. Leaving the loop early does not: the rest can still be read with `discardBody`.
  */
-export async function* bodyChunks(request: IncomingMessage, idleMs: number): AsyncGenerator<Buffer, void, undefined> {
+export async function* bodyChunks(
+  request: IncomingMessage,
+  receipt: BodyReceipt,
+  idleMs: number,
+): AsyncGenerator<Buffer, void, undefined> {
   let isWaiting = true
   const timer = setTimeout(() => (isWaiting ? request.destroy() : timer.refresh()), idleMs)
   try {
     for await (const chunk of chunksOf(request)) {
       isWaiting = false
+      receipt.add(chunk.byteLength)
       yield chunk
       isWaiting = true
       timer.refresh()

@@ -2,14 +2,22 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { posix } from 'node:path'
 import { create, toBinary } from '@bufbuild/protobuf'
-import { FramesError, frameMessage, type ReadFormat, type ReadRequest, splitMessages } from '../engine/index.js'
+import {
+  FramesError,
+  frameMessage,
+  messagePrefixByteLength,
+  type ReadFormat,
+  type ReadRequest,
+  splitMessages,
+} from '../engine/index.js'
 import { FrameSchema } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Verb } from './call.js'
 import { shownConfig } from './config.js'
-import { bodyChunks, discardBody, readBody } from './http-body.js'
+import { BodyReceipt, bodyChunks, discardBody, readBody } from './http-body.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
+import type { ReceiveBudget } from './receive-budget.js'
 import type { Verbs } from './verbs.js'
 import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
 import {
@@ -36,9 +44,10 @@ export async function startHttpServer(
   verbs: Verbs,
   address: ListenAddress,
   limits: ServerLimits,
+  budget: ReceiveBudget,
   log: Log,
 ): Promise<HttpServer> {
-  const routes = new Routes(verbs, limits, log)
+  const routes = new Routes(verbs, limits, budget, log)
   const server = createServer(
     {
       maxHeaderSize: limits.headerByteLengthMax,
@@ -91,12 +100,14 @@ const mediaTypes = {
 class Routes {
   readonly #verbs: Verbs
   readonly #limits: ServerLimits
+  readonly #budget: ReceiveBudget
   readonly #log: Log
   readonly #routes: ReadonlyMap<string, Route>
 
-  constructor(verbs: Verbs, limits: ServerLimits, log: Log) {
+  constructor(verbs: Verbs, limits: ServerLimits, budget: ReceiveBudget, log: Log) {
     this.#verbs = verbs
     this.#limits = limits
+    this.#budget = budget
     this.#log = log
     const state = this.#document(() => ({ state: 'running' }))
     const version = this.#document(() => ({ version: verbs.config.version }))
@@ -253,11 +264,12 @@ class Routes {
   async #write(exchange: Exchange): Promise<void> {
     const { request, response, call } = exchange
     const { messageByteLengthMax, bodyIdleMs, controlBodyMs } = this.#limits
-    const messages = splitMessages(bodyChunks(request, bodyIdleMs), messageByteLengthMax)
+    const receipt = this.#receiptOf(exchange)
+    const messages = splitMessages(bodyChunks(request, receipt, bodyIdleMs), messageByteLengthMax)
     const headTimer = setTimeout(() => request.destroy(), controlBodyMs)
     let head: WriteHead
     try {
-      head = await firstMessage(messages)
+      head = await firstMessage(messages, receipt)
     } catch (error) {
       await release(messages, call)
       return this.#replyError(exchange, error, (text) => [400, `bad write request - ${text}`])
@@ -265,7 +277,7 @@ class Routes {
       clearTimeout(headTimer)
     }
     try {
-      const result = await this.#verbs.write(head, laterMessages(messages), call)
+      const result = await this.#verbs.write(head, laterMessages(messages, receipt), call)
       const counts = { num_frames: result.frameCount, num_rows: result.rowCount, num_skipped: result.skippedCount }
       await this.#reply(request, response, 200, JSON.stringify(counts), json)
     } catch (error) {
@@ -287,15 +299,24 @@ class Routes {
   /** The request in a JSON body; null when the body was no such request and that has been answered. */
   async #plainRequest<Plain>(exchange: Exchange, form: RequestForm<Plain>): Promise<Plain | null> {
     const { controlByteLengthMax, controlBodyMs } = this.#limits
+    const receipt = this.#receiptOf(exchange)
     try {
-      return form.fromJson(await readBody(exchange.request, controlByteLengthMax, controlBodyMs))
+      return form.fromJson(await readBody(exchange.request, receipt, controlByteLengthMax, controlBodyMs))
     } catch (error) {
       await this.#replyError(exchange, error, (text, shown) => [
         shown.code === 'REQUEST_TOO_LARGE' ? 413 : 400,
         `bad request - ${text}`,
       ])
       return null
+    } finally {
+      receipt.close()
     }
+  }
+
+  #receiptOf({ request, response }: Exchange): BodyReceipt {
+    const receipt = new BodyReceipt(request, this.#budget)
+    response.on('close', () => receipt.close())
+    return receipt
   }
 
   /** Ends a call with an error, and answers with the status and text that its route has for it. */
@@ -364,9 +385,10 @@ function send(response: ServerResponse, chunk: Buffer, signal: AbortSignal): Pro
 
 const decodeError = 'decode error: '
 
-async function firstMessage(messages: AsyncIterator<Uint8Array, void>): Promise<WriteHead> {
+async function firstMessage(messages: AsyncIterator<Uint8Array, void>, receipt: BodyReceipt): Promise<WriteHead> {
   const first = await messages.next()
   if (first.done === true) throw new FramesError('MALFORMED_REQUEST', 'the body is empty')
+  receipt.take(messagePrefixByteLength + first.value.byteLength)
   return decodeWriteHead(first.value)
 }
 
@@ -376,10 +398,17 @@ async function release(messages: AsyncGenerator<Uint8Array>, call: Call): Promis
 }
 
 /** The messages after the first, with the text that bytes which are no message are answered with. */
-async function* laterMessages(messages: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+async function* laterMessages(
+  messages: AsyncIterable<Uint8Array>,
+  receipt: BodyReceipt,
+): AsyncGenerator<Uint8Array, void, undefined> {
   try {
-    yield* messages
+    for await (const message of messages) {
+      yield message
+      receipt.take(messagePrefixByteLength + message.byteLength)
+    }
   } catch (error) {
-    throw error instanceof FramesError ? error.prefixed(decodeError.slice(0, -2)) : error
+    const isOfBytes = error instanceof FramesError && error.code !== 'MEMORY_BUDGET'
+    throw isOfBytes ? error.prefixed(decodeError.slice(0, -2)) : error
   }
 }

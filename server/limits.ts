@@ -10,6 +10,8 @@ export interface ServerLimits {
   readonly messageByteLengthMax: number
   /** A request that is not a frame. Decoded it can take twenty times its bytes, so it has a bound of its own. */
   readonly controlByteLengthMax: number
+  /** What all peers have sent and nobody has taken yet: four of the largest messages. Above it the largest is refused. */
+  readonly receivedByteLengthMax: number
   /** Connections of each transport; one that does nothing costs some 20 kB. */
   readonly connectionCountMax: number
   /** Calls at work on one HTTP/2 connection; clients queue what is beyond. */
@@ -46,6 +48,7 @@ export interface ServerLimits {
 export const defaultLimits: ServerLimits = {
   messageByteLengthMax,
   controlByteLengthMax: 8 * MiB,
+  receivedByteLengthMax: 512 * MiB,
   connectionCountMax: 4096,
   sessionStreamCountMax: 256,
   sessionMemoryMiB: 64,

@@ -6,6 +6,7 @@ import { startGrpcServer } from './grpc.js'
 import { startHttpServer } from './http.js'
 import { defaultLimits, type ServerLimits } from './limits.js'
 import type { Log } from './log.js'
+import { ReceiveBudget } from './receive-budget.js'
 import { Verbs } from './verbs.js'
 
 export interface ServerOptions {
@@ -37,8 +38,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { engine, config, log, httpAddress, grpcAddress } = options
   const limits = { ...defaultLimits, ...options.limits }
   const verbs = new Verbs(engine, config, log)
-  const http = await started('HTTP', startHttpServer(verbs, httpAddress, limits, log))
-  const grpc = await started('gRPC', startGrpcServer(verbs, grpcAddress, limits, log)).catch((error: unknown) => {
+  const budget = new ReceiveBudget(limits.receivedByteLengthMax)
+  const http = await started('HTTP', startHttpServer(verbs, httpAddress, limits, budget, log))
+  const startingGrpc = startGrpcServer(verbs, grpcAddress, limits, budget, log)
+  const grpc = await started('gRPC', startingGrpc).catch((error: unknown) => {
     http.close()
     throw error
   })

@@ -661,6 +661,37 @@ describe('a write cancelled between two frames', () => {
   })
 })
 
+describe('the budget of what waits', () => {
+  test('refuses the peer that has the most waiting, with its reason, and serves the others', async () => {
+    await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
+    server.engine.onFrame = () => new Promise(() => {})
+    const large = upload()
+    large.sink.on('error', () => {})
+    large.sink.write(head())
+    large.sink.write(frameMessage(2 * MiB))
+    await eventually('the write is open', () => server.engine.asked.length === 1)
+    // The first part of a message that never ends.
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    session.on('error', () => {})
+    const request = { ':method': 'POST', ':path': '/pb.Frames/Create', 'content-type': 'application/grpc' }
+    const partial = session.request(request)
+    partial.on('error', () => {})
+    const reset = new Promise((resolve) => partial.once('close', () => resolve(partial.rstCode)))
+    const prefix = Buffer.alloc(5)
+    prefix.writeUInt32BE(100 * MiB, 1)
+    partial.write(Buffer.concat([prefix, Buffer.alloc(7 * MiB)]))
+    // ENHANCE_YOUR_CALM, which clients report as RESOURCE_EXHAUSTED.
+    expect(await reset).toBe(0xb)
+    session.destroy()
+
+    large.sink.write(frameMessage(7 * MiB))
+    const error = await failure(large.reply)
+    expect([error.code, error.details.startsWith('too many bytes')]).toEqual([status.RESOURCE_EXHAUSTED, true])
+    server.engine.onFrame = () => {}
+    expect((await write(head(), frameMessage(5 * MiB), frameMessage(5 * MiB))).message.frames).toBe(2n)
+  })
+})
+
 describe('connections', () => {
   test('receive windows are wide for the first sessions and small beyond', async () => {
     await restart({ limits: { wideSessionCountMax: 2 } })

@@ -627,6 +627,15 @@ describe('writes', () => {
     socket.destroy()
   })
 
+  test('above the budget of all peers the one with the most waiting is refused, with its reason', async () => {
+    await restart({ limits: { receivedByteLengthMax: 4 * MiB } })
+    const reply = await send('/write', [head(), frame(3 * MiB), frame(3 * MiB), frame(9 * MiB)])
+    expect(reply.status).toBe(500)
+    expect(reply.text).toMatch(/^write error: too many bytes of all clients are waiting/)
+    expect(server.engine.frames).toHaveLength(2)
+    expect((await send('/write', [head(), frame(3 * MiB)])).status).toBe(200)
+  })
+
   test('a client that goes away mid-write gives the write up', async () => {
     const socket = connect({ port: server.httpPort, host: '127.0.0.1' })
     socket.on('error', () => {})

@@ -6,13 +6,14 @@
 //   └────────────────┴───────────────┴────────────────┴─────
 import { FramesError } from '../errors.js'
 
-const prefixByteLength = 8
+/** The length before each message. */
+export const messagePrefixByteLength = 8
 
 /** One message with its length before it, in a new buffer: the bytes given may be reused at once. */
 export function frameMessage(message: Uint8Array): Buffer {
-  const framed = Buffer.allocUnsafe(prefixByteLength + message.byteLength)
+  const framed = Buffer.allocUnsafe(messagePrefixByteLength + message.byteLength)
   framed.writeBigInt64LE(BigInt(message.byteLength), 0)
-  framed.set(message, prefixByteLength)
+  framed.set(message, messagePrefixByteLength)
   return framed
 }
 
@@ -31,8 +32,8 @@ export async function* splitMessages(
     waiting.push(chunk)
     for (;;) {
       if (messageByteLength < 0) {
-        if (waiting.byteLength < prefixByteLength) break
-        messageByteLength = readLength(waiting.take(prefixByteLength), byteLengthMax)
+        if (waiting.byteLength < messagePrefixByteLength) break
+        messageByteLength = readLength(waiting.take(messagePrefixByteLength), byteLengthMax)
       }
       if (waiting.byteLength < messageByteLength) break
       const message = waiting.take(messageByteLength)
