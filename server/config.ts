@@ -50,8 +50,8 @@ export interface Config {
   readonly backends: readonly BackendConfig[]
 }
 
-/** The published Python client is of the line 0.10: an answer of that line keeps it from warning. */
-const clientLineVersion = 'v0.10.14'
+/** The published Python client is of the line 0.13: an answer of that line keeps it from warning. */
+const clientLineVersion = 'v0.13.13'
 
 /** The configuration cannot be used; the message is the one that start-up prints. */
 export class ConfigError extends Error {

@@ -37,7 +37,7 @@ describe('the configuration file', () => {
       historyFileNum: 7,
       disableHistory: false,
       disableProfiling: false,
-      version: 'v0.10.14',
+      version: 'v0.13.13',
       dataDir: 'framesd-data',
     })
   })

@@ -91,7 +91,7 @@ describe('routes', () => {
 
   test('/version answers POST with a string', async () => {
     const reply = await post('/version', {})
-    expect([reply.status, JSON.parse(reply.text)]).toEqual([200, { version: 'v0.10.14' }])
+    expect([reply.status, JSON.parse(reply.text)]).toEqual([200, { version: 'v0.13.13' }])
     expect(reply.headers['content-type']).toBe('application/json')
   })
 

@@ -1,0 +1,56 @@
+"""What every test of the suite shares: the published client over both protocols, and a table of its own."""
+
+import os
+import re
+
+import pytest
+import v3io_frames as v3f
+
+from tables import Table
+
+CONTAINER = 'interop'
+
+
+def pytest_configure(config):
+    config.addinivalue_line('filterwarnings', 'error::UserWarning')
+    config.addinivalue_line('filterwarnings', 'ignore:Pandas doesn.t allow columns')
+
+
+@pytest.fixture(params=['grpc', 'http'])
+def protocol(request):
+    return request.param
+
+
+@pytest.fixture
+def address(protocol):
+    return address_of(protocol)
+
+
+def address_of(protocol):
+    """Where run.mjs has started the server."""
+    return os.environ[f'FRAMESD_{protocol.upper()}']
+
+
+@pytest.fixture
+def client(address):
+    return v3f.Client(address, container=CONTAINER)
+
+
+@pytest.fixture
+def other_client(protocol):
+    """The same server over the other protocol."""
+    return v3f.Client(address_of('http' if protocol == 'grpc' else 'grpc'), container=CONTAINER)
+
+
+@pytest.fixture
+def missing(client, request):
+    """A table that does not exist."""
+    name = re.sub(r'\W+', '-', request.node.name)
+    return Table(client, f'suite/{request.node.path.stem}/{name}')
+
+
+@pytest.fixture
+def table(missing):
+    """A table with the rate 1/s: its partitions are 48 hours long."""
+    missing.create()
+    return missing

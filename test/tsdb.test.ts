@@ -1,0 +1,57 @@
+// Time series tables through the engine: what is written is what is read.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+
+let engine: Engine
+let tableCount = 0
+
+beforeAll(async () => {
+  engine = await openEngine({ workerCount: 1 })
+})
+afterAll(async () => {
+  await engine.close()
+})
+
+async function newTable(): Promise<{ backend: string; table: string }> {
+  const request = { backend: 'tsdb', table: `table-${tableCount++}` }
+  await engine.create({ ...request, rate: '1/s' })
+  return request
+}
+
+async function readCells(request: { backend: string; table: string }, columns: string[]): Promise<unknown[][]> {
+  const cells: unknown[][] = []
+  for await (const frame of engine.read({ ...request, columns, start: '0', end: 'now' })) {
+    cells.push(...columns.map((name) => frame.column(name).values()))
+  }
+  return cells
+}
+
+describe('frames as the Python client sends them', () => {
+  // v3io_frames 0.13.13: float [1.5, None, 3.5] and present [1, 2, 3], an index named time, a null map a row.
+  const message =
+    '0a231205666c6f617418023218000000000000f83f00000000000000000000000000000c40' +
+    '0a10120770726573656e7418012a030102031225120474696d651804421b80c0d7fce384e0' +
+    'a11580f0f4bec386e0a11580a09281a388e0a1152a002a0b0a090a05666c6f617410012a00'
+
+  test('a column with missing cells beside a full one keeps the cells that are there', async () => {
+    const request = await newTable()
+    const session = await engine.openWrite(request)
+    await session.addWire(Buffer.from(message, 'hex'))
+    await session.finish()
+    expect(await readCells(request, ['float', 'present'])).toEqual([
+      [1.5, null, 3.5],
+      [1n, 2n, 3n],
+    ])
+  })
+
+  test('the same frame as columns is stored alike', async () => {
+    const request = await newTable()
+    const times = [0n, 60_000_000_000n, 120_000_000_000n]
+    const columns = [sliceColumn('float', [1.5, null, 3.5], 'float64'), sliceColumn('present', [1n, 2n, 3n], 'int64')]
+    await engine.write(request, new Frame({ columns, indices: [sliceColumn('time', times, 'time')] }))
+    expect(await readCells(request, ['float', 'present'])).toEqual([
+      [1.5, null, 3.5],
+      [1n, 2n, 3n],
+    ])
+  })
+})
