@@ -13,8 +13,8 @@ import { dtypeNumbers, dtypeOfNumber } from '../frame/dtype.js'
 export const blockMagic = 0xfb
 export const blockFormatVersion = 1
 
-/** Fixed part of a header, in bytes: magic, version, two reserved, then five u32 (see docs/formats.md). */
-const headerFixedByteLength = 24
+/** Fixed part of a header, in bytes: magic, version, two reserved, then six u32 (see docs/formats.md). */
+const headerFixedByteLength = 28
 const columnFixedByteLength = 24
 /** One page in a page table: segment, offset, byteLength, crc, presentCount, validityByteLength. */
 export const pagePlaceByteLength = 24
@@ -42,6 +42,8 @@ export interface BlockLayout {
   readonly pageStarts: Uint32Array
   readonly segmentByteLengths: Uint32Array
   readonly columns: readonly ColumnEntry[]
+  /** The backend's summary of the keys, as in the live entry, which can so be made again from the block. */
+  readonly extent: readonly number[]
   /** The backend's own: which keys stand at which rows. */
   readonly directory: Uint8Array
 }
@@ -62,7 +64,11 @@ const decoder = new TextDecoder()
  */
 export function encodeHeader(layout: BlockLayout): Uint8Array {
   const names = layout.columns.map((column) => encoder.encode(column.name))
-  let byteLength = headerFixedByteLength + 4 * layout.pageStarts.length + 4 * layout.segmentByteLengths.length
+  let byteLength =
+    headerFixedByteLength +
+    4 * layout.pageStarts.length +
+    4 * layout.segmentByteLengths.length +
+    8 * layout.extent.length
   for (const name of names) byteLength += columnFixedByteLength + name.length
   byteLength = alignUp8(byteLength + layout.directory.length + 4)
   const bytes = new Uint8Array(byteLength)
@@ -74,6 +80,7 @@ export function encodeHeader(layout: BlockLayout): Uint8Array {
   view.setUint32(12, layout.segmentByteLengths.length, true)
   view.setUint32(16, layout.columns.length, true)
   view.setUint32(20, layout.directory.length, true)
+  view.setUint32(24, layout.extent.length, true)
   let at = headerFixedByteLength
   for (const start of layout.pageStarts) {
     view.setUint32(at, start, true)
@@ -94,8 +101,17 @@ export function encodeHeader(layout: BlockLayout): Uint8Array {
     bytes.set(name, at + columnFixedByteLength)
     at += columnFixedByteLength + name.length
   })
+  for (const value of layout.extent) {
+    view.setFloat64(at, value, true)
+    at += 8
+  }
   bytes.set(layout.directory, at)
   return bytes
+}
+
+/** Whether bytes are the header of a block in a format that this framesd does not know. */
+export function isOtherVersion(bytes: Uint8Array): boolean {
+  return bytes[0] === blockMagic && bytes[1] !== blockFormatVersion
 }
 
 /**
@@ -111,6 +127,7 @@ export function parseHeader(bytes: Uint8Array): BlockLayout | null {
   const segmentCount = view.getUint32(12, true)
   const columnCount = view.getUint32(16, true)
   const directoryByteLength = view.getUint32(20, true)
+  const extentCount = view.getUint32(24, true)
   let at = headerFixedByteLength
   if (at + 4 * (pageCount + 1 + segmentCount) > bytes.length) return null
   const pageStarts = new Uint32Array(pageCount + 1)
@@ -135,13 +152,16 @@ export function parseHeader(bytes: Uint8Array): BlockLayout | null {
     })
     at = nameStart + nameByteLength
   }
-  if (at + directoryByteLength + 4 > bytes.length) return null
+  if (at + 8 * extentCount + directoryByteLength + 4 > bytes.length) return null
+  const extent: number[] = []
+  for (let i = 0; i < extentCount; i++, at += 8) extent.push(view.getFloat64(at, true))
   return {
     rowCount,
     pageCount,
     pageStarts,
     segmentByteLengths,
     columns,
+    extent,
     directory: bytes.slice(at, at + directoryByteLength),
   }
 }

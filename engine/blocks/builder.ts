@@ -6,6 +6,7 @@ import { segmentByteLength } from '../limits.js'
 import type { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import type { BlockLayout, ColumnEntry } from './block.js'
+import type { Extent } from './live-block.js'
 import {
   alignUp8,
   encodeHeader,
@@ -33,6 +34,7 @@ export interface EncodedBlock {
   readonly headerCrc: number
   readonly segmentByteLengths: readonly number[]
   readonly rowCount: number
+  readonly extent: Extent
 }
 
 interface Page {
@@ -206,7 +208,7 @@ export class BlockBuilder {
   }
 
   /** Lays out header and segments as one packed block in scratch. */
-  finish(directory: Uint8Array): EncodedBlock {
+  finish(directory: Uint8Array, extent: Extent): EncodedBlock {
     const { kernels, scratch } = this.encoder
     const { call, u8 } = kernels
     const { pageCount } = this
@@ -247,6 +249,7 @@ export class BlockBuilder {
       pageStarts: this.pageStarts,
       segmentByteLengths: Uint32Array.from(segmentByteLengths),
       columns,
+      extent,
       directory,
     }
     const headerByteLength = encodeHeader(layout).length
@@ -291,6 +294,7 @@ export class BlockBuilder {
       headerCrc,
       segmentByteLengths,
       rowCount: this.rowCount,
+      extent,
     }
   }
 }

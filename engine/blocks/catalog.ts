@@ -81,8 +81,17 @@ export class Catalog {
     }
   }
 
-  async remove(name: TableName): Promise<void> {
-    await this.store.commit({ partition: catalogPartition, puts: [], deletes: [keyOf(name)], makesRoom: true })
+  /** Takes the name from a partition. False when it does not name this partition (any more): then nothing changed. */
+  async remove(name: TableName, partition: string): Promise<boolean> {
+    const key = keyOf(name)
+    const expect = [{ key, value: seal(key, pack([partition])) }]
+    try {
+      await this.store.commit({ partition: catalogPartition, expect, puts: [], deletes: [key], makesRoom: true })
+      return true
+    } catch (error) {
+      if (error instanceof FramesError && error.code === 'COMMIT_CONFLICT') return false
+      throw error
+    }
   }
 
   /** Erases partitions that no table names: a crash left them between two steps of a create or delete. */

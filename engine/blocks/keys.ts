@@ -4,11 +4,13 @@
 export const keyKinds = {
   version: 0x01,
   schema: 0x02,
+  schemaCopy: 0x03,
   live: 0x20,
   head: 0x21,
   data: 0x22,
   packed: 0x23,
   sets: 0x30,
+  setsCopy: 0x31,
   stage: 0x40,
   gone: 0x41,
 } as const
@@ -33,16 +35,24 @@ export function keyNumbers(key: Uint8Array): bigint[] {
 
 export const versionKey = keyOf(keyKinds.version)
 export const schemaKey = keyOf(keyKinds.schema)
-/** The commit stands in the key, so that the order of blocks is known even where a value is damaged. */
-export const liveKey = (lastCommit: bigint, block: bigint): Uint8Array => keyOf(keyKinds.live, lastCommit, block)
+export const schemaCopyKey = keyOf(keyKinds.schemaCopy)
+/** The commits stand in the key, so that the order of blocks and the runs they form are known even where a value is damaged. */
+export const liveKey = (lastCommit: bigint, firstCommit: bigint, block: bigint): Uint8Array =>
+  keyOf(keyKinds.live, lastCommit, firstCommit, block)
 export const packedKey = (block: bigint): Uint8Array => keyOf(keyKinds.packed, block)
 export const headKey = (block: bigint): Uint8Array => keyOf(keyKinds.head, block)
 export const dataKey = (block: bigint, segment: number): Uint8Array => keyOf(keyKinds.data, block, BigInt(segment))
 export const setsKey = (first: bigint): Uint8Array => keyOf(keyKinds.sets, first)
+export const setsCopyKey = (first: bigint): Uint8Array => keyOf(keyKinds.setsCopy, first)
 export const stageKey = (block: bigint): Uint8Array => keyOf(keyKinds.stage, block)
 export const goneKey = (block: bigint): Uint8Array => keyOf(keyKinds.gone, block)
 
 /** All keys of one kind, as a range [start, end). */
 export function kindRange(kind: number): { readonly start: Uint8Array; readonly end: Uint8Array } {
   return { start: Uint8Array.of(kind), end: Uint8Array.of(kind + 1) }
+}
+
+/** All segments of one block, as a range [start, end). */
+export function blockRange(block: bigint): { readonly start: Uint8Array; readonly end: Uint8Array } {
+  return { start: keyOf(keyKinds.data, block), end: keyOf(keyKinds.data, block + 1n) }
 }

@@ -2,7 +2,7 @@
 import { pack, unpack } from 'msgpackr'
 import type { Slice } from '../memory/slice.js'
 import type { BlockSource } from './reader.js'
-import { liveKey } from './keys.js'
+import { keyNumbers, liveKey } from './keys.js'
 import { seal, unseal } from './sealed.js'
 
 /** The backend's summary of which keys a block holds; the block layer stores it and does not look inside. */
@@ -21,7 +21,7 @@ export interface LiveBlock {
   readonly segmentCount: number
   /** Stored as one value. */
   readonly isPacked: boolean
-  /** Null when the live entry was damaged: the block may hold anything. */
+  /** Null when both the live entry and the header are damaged: the block may hold anything. */
   readonly extent: Extent | null
   /** Its packed bytes in the shared memory, while there is room for them. */
   readonly memory: Slice | null
@@ -33,9 +33,8 @@ export function sameRun(a: LiveBlock, b: LiveBlock): boolean {
 }
 
 export function encodeLive(block: LiveBlock): { key: Uint8Array; value: Uint8Array } {
-  const key = liveKey(BigInt(block.lastCommit), block.id)
+  const key = liveKey(BigInt(block.lastCommit), BigInt(block.firstCommit), block.id)
   const fields = [
-    block.firstCommit,
     block.rowCount,
     block.byteLength,
     block.headerByteLength,
@@ -47,17 +46,27 @@ export function encodeLive(block: LiveBlock): { key: Uint8Array; value: Uint8Arr
   return { key, value: seal(key, pack(fields)) }
 }
 
+/** What the key of a live entry says. */
+export function parseLiveKey(key: Uint8Array): Pick<LiveBlock, 'id' | 'firstCommit' | 'lastCommit'> {
+  const [lastCommit, firstCommit, id] = keyNumbers(key) as [bigint, bigint, bigint]
+  return { id, firstCommit: Number(firstCommit), lastCommit: Number(lastCommit) }
+}
+
 /** Null when the value is damaged. */
-export function decodeLive(key: Uint8Array, id: bigint, lastCommit: number, value: Uint8Array): LiveBlock | null {
+export function decodeLive(key: Uint8Array, value: Uint8Array): LiveBlock | null {
   const payload = unseal(key, value)
   if (payload === null) return null
-  const [firstCommit, rowCount, byteLength, headerByteLength, headerCrc, segmentCount, isPacked, extent] = unpack(
-    payload,
-  ) as [number, number, number, number, number, number, boolean, Extent | null]
+  const [rowCount, byteLength, headerByteLength, headerCrc, segmentCount, isPacked, extent] = unpack(payload) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    boolean,
+    Extent | null,
+  ]
   return {
-    id,
-    firstCommit,
-    lastCommit,
+    ...parseLiveKey(key),
     rowCount,
     byteLength,
     headerByteLength,

@@ -1,13 +1,10 @@
 // What a backend must say so that the block layer can merge its runs.
 import type { EncodedBlock } from './builder.js'
-import type { Extent } from './live-block.js'
 import type { Job } from '../pool/job.js'
 import type { BlockSource } from './reader.js'
 
-/** A block that a job wrote into its scratch, with the backend's summary of it. */
-export interface PreparedBlock extends EncodedBlock {
-  readonly extent: Extent
-}
+/** A block that a job wrote into its scratch. */
+export type PreparedBlock = EncodedBlock
 
 /** What a merge job answers: the next blocks, and where to go on (null: done). */
 export interface MergeStep {

@@ -8,7 +8,7 @@ import type { Slice } from '../memory/slice.js'
 import { dataKey, headKey, packedKey } from './keys.js'
 import type { WorkerReader } from '../stores/store.js'
 import type { BlockLayout, ColumnEntry, PageTable } from './block.js'
-import { alignUp8, parseHeader, parsePageTable, segmentOffset } from './block.js'
+import { alignUp8, isOtherVersion, parseHeader, parsePageTable, segmentOffset } from './block.js'
 import { PageCache } from './page-cache.js'
 
 /** Where a job finds a block. Plain, so that a message can carry it. */
@@ -56,6 +56,14 @@ function keep(id: bigint, parsed: ParsedBlock): void {
     parsedBlocks.delete(oldId)
     parsedByteLength -= old.byteLength
   }
+}
+
+/** Drops what this worker has parsed of a block. */
+export function forgetBlock(id: bigint): void {
+  const parsed = parsedBlocks.get(id)
+  if (parsed === undefined) return
+  parsedBlocks.delete(id)
+  parsedByteLength -= parsed.byteLength
 }
 
 /** What all readers of one job share. */
@@ -141,7 +149,14 @@ export class BlockReader {
     const crc = kernels.call.crc32c(ptr, headerByteLength - 4, 0) >>> 0
     const stored = kernels.view.getUint32(ptr + headerByteLength - 4, true)
     scratch.release(mark)
-    const layout = crc === stored && crc === headerCrc ? parseHeader(copy) : null
+    const isWhole = crc === stored && crc === headerCrc
+    if (isWhole && isOtherVersion(copy)) {
+      throw new FramesError(
+        'FORMAT_VERSION',
+        `block ${id} of table '${this.io.tableName}' has a format that this framesd does not know`,
+      )
+    }
+    const layout = isWhole ? parseHeader(copy) : null
     if (layout === null) throw this.io.damaged(id, 'the checksum of its header does not fit')
     return layout
   }
@@ -180,8 +195,11 @@ export class BlockReader {
     }
     const table = parsePageTable(kernels.u8.subarray(ptr, ptr + tableByteLength), this.layout.pageCount)
     this.#parsed.tables[column.index] = table
-    this.#parsed.byteLength += tableByteLength
-    parsedByteLength += tableByteLength
+    // A block that made room for others is still used by this job, but counts no more.
+    if (parsedBlocks.get(this.source.id) === this.#parsed) {
+      this.#parsed.byteLength += tableByteLength
+      parsedByteLength += tableByteLength
+    }
     return table
   }
 

@@ -13,7 +13,8 @@ for (let i = 0; i < 256; i++) {
   crcTable[i] = crc >>> 0
 }
 
-function crcOf(...parts: readonly Uint8Array[]): number {
+/** CRC-32C over the parts, one behind the other. */
+export function checksum(...parts: readonly Uint8Array[]): number {
   let crc = 0xffffffff
   for (const part of parts) for (const byte of part) crc = crcTable[(crc ^ byte) & 0xff]! ^ (crc >>> 8)
   return ~crc >>> 0
@@ -23,7 +24,7 @@ export function seal(key: Uint8Array, payload: Uint8Array): Uint8Array {
   const value = new Uint8Array(payload.length + overheadByteLength)
   value[0] = sealedVersion
   value.set(payload, 1)
-  new DataView(value.buffer).setUint32(payload.length + 1, crcOf(key, value.subarray(0, payload.length + 1)), true)
+  new DataView(value.buffer).setUint32(payload.length + 1, checksum(key, value.subarray(0, payload.length + 1)), true)
   return value
 }
 
@@ -31,7 +32,7 @@ export function seal(key: Uint8Array, payload: Uint8Array): Uint8Array {
 export function unseal(key: Uint8Array, value: Uint8Array): Uint8Array | null {
   if (value.length < overheadByteLength) return null
   const stored = new DataView(value.buffer, value.byteOffset, value.byteLength).getUint32(value.length - 4, true)
-  if (stored !== crcOf(key, value.subarray(0, value.length - 4))) return null
+  if (stored !== checksum(key, value.subarray(0, value.length - 4))) return null
   if (value[0] !== sealedVersion) {
     throw new FramesError(
       'FORMAT_VERSION',

@@ -5,31 +5,34 @@ import { FramesError } from '../errors.js'
 import { logCommitByteLengthMax, logCommitRowCountMax, MiB } from '../limits.js'
 import type { Region } from '../memory/region.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
-import type { Slice } from '../memory/slice.js'
 import type { JobResult, Pool } from '../pool/pool.js'
 import type { Entry, Store } from '../stores/store.js'
 import { encodeHeader, parseHeader } from './block.js'
+import { type Change, CommitQueue, versionValue } from './commit-queue.js'
 import { chooseMerge, mergedRunRowCountMax, runsOf } from './compaction.js'
 import {
+  blockRange,
   dataKey,
   goneKey,
   headKey,
   keyKinds,
   keyNumbers,
   kindRange,
-  liveKey,
   packedKey,
+  schemaCopyKey,
   schemaKey,
+  setsCopyKey,
   setsKey,
   stageKey,
   versionKey,
 } from './keys.js'
 import type { LiveBlock } from './live-block.js'
-import { decodeLive, encodeLive, toSource } from './live-block.js'
+import { decodeLive, encodeLive, parseLiveKey, toSource } from './live-block.js'
 import type { MergeRule, MergeStep, PreparedBlock } from './merge-rule.js'
 import type { BlockSource } from './reader.js'
-import { seal, unseal } from './sealed.js'
+import { checksum, seal, unseal } from './sealed.js'
 import { Snapshot } from './snapshot.js'
+import type { VerifyJob } from './verify.js'
 
 /** What a table works with. */
 export interface TableParts {
@@ -44,15 +47,20 @@ export interface TableParts {
 
 /** A commit that carries more than this sends segments ahead, so that other writers are not held up. */
 const commitByteLengthMax = 4 * MiB
-/** Tries of one commit when others keep winning; in one process only a failed neighbour causes a second. */
-const commitTriesMax = 16
 /** Writers wait while there are more runs than this: look-ups and merges stay bounded. */
 const runCountMax = 256
 /** Entries read from the store at once. */
 const scanLimit = 1000
+/** Keys that one commit erases at most: a transaction that frees as many segments still ends within some ms. */
+const eraseKeyCountMax = 256
 
 /** Scratch of a merge job: decoded pages of its inputs, one block being built, its encoded bytes. */
 const mergeScratchByteLength = 48 * MiB
+const verifyScratchByteLength = 4 * MiB
+/** Times that one step of a merge is sent again because the backend's view of the table changed under it. */
+const viewRetryCountMax = 100
+/** After a failed merge (disk full, worker lost) the next one waits this long. */
+const mergeRetryMs = 1000
 
 /** Rows on their way: see stageRows. */
 export interface StagedRows {
@@ -62,10 +70,8 @@ export interface StagedRows {
   readonly isSentAhead: boolean
 }
 
-/** A change to the live blocks, under the commit number it gets. */
-interface Change {
-  readonly puts: readonly Entry[]
-  readonly deletes: readonly Uint8Array[]
+/** A change to the live blocks. */
+interface LiveChange extends Change {
   readonly added: readonly LiveBlock[]
   readonly removed: ReadonlySet<bigint>
 }
@@ -78,26 +84,19 @@ function newBlockId(): bigint {
   return processNumber | ++blockCounter
 }
 
-function versionValue(version: number): Uint8Array {
-  const payload = new Uint8Array(8)
-  new DataView(payload.buffer).setBigUint64(0, BigInt(version))
-  return seal(versionKey, payload)
-}
-
 export class BlockTable {
   readonly #parts: TableParts
+  readonly #commits: CommitQueue
   #snapshot: Snapshot
-  /** The number of the next commit; those below it are published or on their way. */
-  #nextCommit: number
-  #inFlight = 0
-  /** A commit failed: those behind it fail too, and new ones wait until all are back. */
-  #isBroken = false
-  #waiting: (() => void)[] = []
   #isDropped = false
+  #closed: Promise<void> | null = null
+  /** Of a closed table: resolves when nobody reads it any more. */
+  #unread: Promise<void> | null = null
+  /** The merge under way; it never rejects. */
   #merging: Promise<void> | null = null
-  #pauseMerges = false
-  /** Blocks that a merge could not read: barriers for later merges. */
-  readonly #unreadable = new Set<bigint>()
+  #mergeRetry: NodeJS.Timeout | null = null
+  /** Blocks that could not be read, and what is wrong with them: barriers for later merges. */
+  readonly #unreadable = new Map<bigint, string>()
   #erasing: Promise<void> | null = null
   #toErase: Uint8Array[] = []
   #rule: MergeRule | null = null
@@ -115,51 +114,60 @@ export class BlockTable {
   ) {
     this.#parts = parts
     this.#snapshot = Snapshot.first(version, blocks)
-    this.#nextCommit = version + 1
+    this.#commits = new CommitQueue(parts.store, partition, version)
   }
 
   /** Writes the first commit of a new partition. */
-  static async create(parts: TableParts, partition: string, name: string, schema: Uint8Array): Promise<void> {
+  static async create(parts: TableParts, partition: string, schema: Uint8Array): Promise<void> {
     await parts.store.commit({
       partition,
       expect: [{ key: versionKey, value: null }],
       puts: [
         { key: versionKey, value: versionValue(0) },
-        { key: schemaKey, value: seal(schemaKey, schema) },
+        ...[schemaKey, schemaCopyKey].map((key) => ({ key, value: seal(key, schema) })),
       ],
     })
-    void name
   }
 
-  /** Reads a table back. Damaged live entries are reported and rebuilt from their blocks where possible. */
+  /**
+   * Reads a table back. What is damaged and can be made again (version, schema, live entries) is, and reported.
+   * Throws DATA_DAMAGED, FORMAT_VERSION.
+   */
   static async open(parts: TableParts, partition: string, name: string): Promise<BlockTable> {
     const { store } = parts
-    const [versionBytes, schemaBytes] = await store.read(partition, [versionKey, schemaKey])
-    const schema = schemaBytes == null ? null : unseal(schemaKey, schemaBytes)
+    const healed: Entry[] = []
+    const [versionBytes, ...schemas] = await store.read(partition, [versionKey, schemaKey, schemaCopyKey])
+    const schema = openSchema(schemas, healed)
     if (schema === null) throw new FramesError('DATA_DAMAGED', `the schema of table '${name}' is missing or damaged`)
-    let version = 0
+    if (healed.length > 0) parts.report(`a copy of the schema of table '${name}' is damaged: it is written anew`, null)
     const versionPayload = versionBytes == null ? null : unseal(versionKey, versionBytes)
-    if (versionPayload !== null)
-      version = Number(new DataView(versionPayload.buffer, versionPayload.byteOffset).getBigUint64(0))
-    else parts.report(`the version of table '${name}' is damaged: it is set anew`, null)
+    let version =
+      versionPayload === null
+        ? 0
+        : Number(new DataView(versionPayload.buffer, versionPayload.byteOffset).getBigUint64(0))
     const blocks: LiveBlock[] = []
     for await (const { key, value } of scanAll(store, partition, kindRange(keyKinds.live))) {
-      const [lastCommit, id] = keyNumbers(key) as [bigint, bigint]
-      let block = decodeLive(key, id, Number(lastCommit), value)
+      let block = decodeLive(key, value)
       if (block === null) {
-        block = await rebuildLive(store, partition, id, Number(lastCommit))
-        parts.report(`the live entry of block ${id} of table '${name}' is damaged`, null)
+        block = await rebuildLive(store, partition, key)
+        const isWhole = block.extent !== null
+        parts.report(
+          `the live entry of block ${block.id} of table '${name}' is damaged${isWhole ? ': it is written anew' : ', and so is the block'}`,
+          null,
+        )
+        if (isWhole) healed.push(encodeLive(block))
       }
-      if (block === null)
-        throw new FramesError('DATA_DAMAGED', `block ${id} of table '${name}' has lost its live entry and its header`)
       version = Math.max(version, block.lastCommit)
-      blocks.push(await withMemory(parts, partition, block))
+      blocks.push(block)
     }
     if (versionPayload === null) {
-      await store.commit({ partition, puts: [{ key: versionKey, value: versionValue(version) }] })
+      parts.report(`the version of table '${name}' is damaged: it is written anew`, null)
+      healed.push({ key: versionKey, value: versionValue(version) })
     }
+    if (healed.length > 0) await store.commit({ partition, puts: healed })
     const table = new BlockTable(parts, partition, name, schema, version, blocks)
     await table.#eraseLeftovers()
+    table.#snapshot = Snapshot.first(version, await withMemory(parts, partition, blocks))
     return table
   }
 
@@ -190,7 +198,7 @@ export class BlockTable {
 
   /**
    * First step of a commit of rows: waits while merges are far behind, and sends the segments of a large commit ahead.
-   * The prepared bytes must stay in place until commitRows resolves.
+   * The prepared bytes must stay in place until commitRows has settled (or this has failed).
    */
   async stageRows(prepared: readonly PreparedBlock[]): Promise<StagedRows> {
     await this.#waitForMerges()
@@ -199,22 +207,31 @@ export class BlockTable {
     let total = 0
     for (const block of prepared) total += block.packed.byteLength
     const isSentAhead = total > commitByteLengthMax
-    const { bytes } = this.#parts
-    if (isSentAhead) for (let i = 0; i < prepared.length; i++) await this.#stageBlock(bytes, prepared[i]!, ids[i]!)
-    return { prepared, ids, isPacked, isSentAhead }
+    const staged = { prepared, ids, isPacked, isSentAhead }
+    try {
+      if (isSentAhead) for (let i = 0; i < prepared.length; i++) await this.#stageBlock(prepared[i]!, ids[i]!)
+    } catch (error) {
+      this.#discard(prepared, ids)
+      throw error
+    }
+    return staged
   }
 
   /**
    * Second step: makes rows durable and visible, all or nothing: a small commit as one packed value, a larger one as
-   * blocks. Commits take effect in the order of these calls. `isWanted` is asked before a commit is tried again.
+   * blocks. Commits take effect in the order of these calls.
+   *
+   * `check` is called each time before the commit is sent, and throws when it is not wanted any more.
    */
   async commitRows(
     { prepared, ids, isPacked, isSentAhead }: StagedRows,
-    isWanted: () => boolean = () => true,
+    check: () => void = () => undefined,
   ): Promise<void> {
     const { bytes } = this.#parts
-    await this.#commit(
-      (commit) => {
+    try {
+      await this.#commit((commit) => {
+        this.#assertUsable()
+        check()
         const puts: Entry[] = []
         const added = prepared.map((block, i) => {
           if (!isSentAhead) puts.push(...blockEntries(bytes, block, ids[i]!, isPacked))
@@ -222,27 +239,68 @@ export class BlockTable {
         })
         const deletes = isSentAhead ? ids.map(stageKey) : []
         return { puts: [...puts, ...added.map(encodeLive)], deletes, added, removed: new Set() }
-      },
-      prepared,
-      isWanted,
-    )
+      }, prepared)
+    } catch (error) {
+      if (isSentAhead && error instanceof FramesError) this.#discard(prepared, ids)
+      throw error
+    }
     for (const block of prepared) this.committedByteLength += block.packed.byteLength
     this.#scheduleMerge()
   }
 
-  /** Commits entries that are no blocks (new label sets). Resolves `submitted` order is kept: later commits depend on it. */
-  commitEntries(puts: readonly Entry[]): Promise<void> {
-    return this.#commit(() => ({ puts, deletes: [], added: [], removed: new Set() }), [])
+  /**
+   * Commits label sets, in the order of the calls; later commits may depend on it. `check` as in commitRows; onFailure is
+   * called before anything behind the failed commit is tried again.
+   */
+  commitSets(
+    puts: readonly Entry[],
+    { check, onFailure }: { check: () => void; onFailure: (error: unknown) => void },
+  ): Promise<void> {
+    return this.#commits.run({
+      build: () => {
+        this.#assertUsable()
+        check()
+        return { puts }
+      },
+      publish: (commit) => this.#publish(commit, { added: [], removed: new Set() }),
+      onFailure,
+    })
   }
 
-  /** All entries under `sets`, in order. */
-  async *setsEntries(): AsyncGenerator<Entry> {
-    yield* scanAll(this.#parts.store, this.partition, kindRange(keyKinds.sets))
+  /** The values under `sets`, in order; where one is damaged, its copy serves. Throws DATA_DAMAGED. */
+  async *setsPayloads(): AsyncGenerator<Uint8Array> {
+    const { store, report } = this.#parts
+    let expected = 0n
+    for await (const { key, value } of scanAll(store, this.partition, kindRange(keyKinds.sets))) {
+      const [first] = keyNumbers(key) as [bigint]
+      // A gap: the entry is missing, and the copy may be there.
+      for (; expected < first; expected++) yield await this.#setsCopy(expected)
+      const payload = unseal(key, value)
+      if (payload === null) report(`label sets of table '${this.name}' are damaged (entry ${first})`, null)
+      yield payload ?? (await this.#setsCopy(first))
+      expected++
+    }
   }
 
-  static setsEntry(first: number, payload: Uint8Array): Entry {
-    const key = setsKey(BigInt(first))
-    return { key, value: seal(key, payload) }
+  async #setsCopy(first: bigint): Promise<Uint8Array> {
+    const { store, report } = this.#parts
+    const copyKey = setsCopyKey(first)
+    const [value] = await store.read(this.partition, [copyKey])
+    const payload = value == null ? null : unseal(copyKey, value)
+    if (payload === null)
+      throw new FramesError(
+        'DATA_DAMAGED',
+        `label sets of table '${this.name}' are damaged (entry ${first}), and so is their copy`,
+      )
+    const key = setsKey(first)
+    await store.commit({ partition: this.partition, puts: [{ key, value: seal(key, payload) }] })
+    report(`label sets of table '${this.name}' are written anew from their copy (entry ${first})`, null)
+    return payload
+  }
+
+  /** Stored twice: without them no row of the table can be read. */
+  static setsEntries(first: number, payload: Uint8Array): Entry[] {
+    return [setsKey(BigInt(first)), setsCopyKey(BigInt(first))].map((key) => ({ key, value: seal(key, payload) }))
   }
 
   /** What jobs need to find blocks. Values of a store that workers cannot read are fetched here. */
@@ -261,67 +319,76 @@ export class BlockTable {
     )
   }
 
-  /** Merges all runs into one (of bounded size). `smallOnly`: only what stands as packed commits. */
+  /**
+   * Merges the runs of now into one (of bounded size). Damaged blocks and what only they keep apart are left as they are;
+   * throws DATA_DAMAGED in the end when there are any.
+   */
   async compact(): Promise<void> {
+    const { version } = this.#snapshot
     await this.#exclusively(async () => {
+      let from = 0
       for (;;) {
-        const runs = runsOf(this.#snapshot.blocks)
-        let merged = false
-        for (let start = 0; start + 1 < runs.length && !merged; start++) {
-          let end = start
+        // Later commits are left to others, or a steady writer would keep this going for ever.
+        const runs = runsOf(this.#snapshot.blocks).filter(
+          (run) => this.#snapshot.blocks[run.start]!.lastCommit <= version,
+        )
+        let start = from
+        let end = start
+        for (; start < runs.length; start = Math.max(end, start + 1)) {
           let rowCount = 0
-          while (
-            end < runs.length &&
-            rowCount + runs[end]!.rowCount <= mergedRunRowCountMax &&
-            !this.#isBarrier(runs[end]!)
-          ) {
+          for (end = start; end < runs.length && !this.#isBarrier(runs[end]!); end++) {
             rowCount += runs[end]!.rowCount
-            end++
+            if (rowCount > mergedRunRowCountMax) break
           }
-          if (end - start > 1) {
-            await this.#merge(runs[start]!.start, runs[end - 1]!.end)
-            merged = true
-          }
+          if (end - start > 1) break
         }
-        if (!merged) return
+        if (start >= runs.length) break
+        const isMerged = await this.#merge(runs[start]!.start, runs[end - 1]!.end)
+        // One run stands now where `start` was; a failed merge has found barriers among its runs.
+        if (isMerged) from = start + 1
       }
+      const damages = this.#snapshot.blocks.flatMap((block) => this.#unreadable.get(block.id) ?? [])
+      if (damages.length > 0) throw new FramesError('DATA_DAMAGED', damages.join('; '))
     })
   }
 
-  /** Turns the packed commits at the end of the list into one run. */
+  /** Turns the packed commits at the end of the list into one run. Throws DATA_DAMAGED. */
   async flush(): Promise<void> {
     await this.#exclusively(async () => {
-      const { blocks } = this.#snapshot
-      let start = blocks.length
-      while (start > 0 && blocks[start - 1]!.isPacked && !this.#unreadable.has(blocks[start - 1]!.id)) start--
-      if (blocks.length - start > 1) await this.#merge(start, blocks.length)
+      for (;;) {
+        const { blocks } = this.#snapshot
+        let start = blocks.length
+        while (start > 0 && blocks[start - 1]!.isPacked && !this.#unreadable.has(blocks[start - 1]!.id)) start--
+        if (blocks.length - start < 2 || (await this.#merge(start, blocks.length))) return
+      }
     })
   }
 
   /** No commit or read may start any more; resolves when those under way have ended. */
   async drop(): Promise<void> {
     this.#isDropped = true
-    await this.#merging?.catch(() => undefined)
-    while (this.#inFlight > 0) await this.#drained()
-    await this.#erasing
-    const free = (): void => {
-      for (const block of this.#snapshot.blocks) if (block.memory !== null) this.#heads.free(block.memory)
-    }
-    await new Promise<void>((resolve) => {
-      const last = this.#snapshot
-      last.successor(last.version + 1, [], () => {
-        free()
+    await this.close()
+    await this.#unread
+  }
+
+  /** Waits for commits and merges under way. The memory of blocks is given back when nobody reads them any more. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
+    while (this.#merging !== null) await this.#merging
+    await this.#commits.idle()
+    await this.erased()
+    const last = this.#snapshot
+    this.#unread = new Promise<void>((resolve) => {
+      this.#snapshot = last.successor(last.version, [], () => {
+        for (const block of last.blocks) this.#letGo(block)
         resolve()
       })
     })
-  }
-
-  /** Waits for commits and merges under way. */
-  async close(): Promise<void> {
-    this.#pauseMerges = true
-    await this.#merging?.catch(() => undefined)
-    while (this.#inFlight > 0) await this.#drained()
-    await this.#erasing
   }
 
   get #heads(): Region {
@@ -331,84 +398,64 @@ export class BlockTable {
   #assertUsable(): void {
     if (this.#isDropped)
       throw new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${this.name}': the table was deleted`)
+    if (this.#closed !== null) throw new FramesError('SHUTTING_DOWN', `table '${this.name}' is closed`)
+  }
+
+  #letGo(block: LiveBlock): void {
+    if (block.memory !== null) this.#heads.free(block.memory)
   }
 
   // ---- commits ------------------------------------------------------------------------------------------------------
 
   /** Sends a block ahead, marked under `stage`, in batches of their own. */
-  async #stageBlock(bytes: Uint8Array, block: PreparedBlock, id: bigint): Promise<void> {
-    const { store } = this.#parts
+  async #stageBlock(block: PreparedBlock, id: bigint): Promise<void> {
+    const { store, bytes } = this.#parts
+    const { partition } = this
     const marker = { key: stageKey(id), value: seal(stageKey(id), encodeErase(false, block.segmentByteLengths.length)) }
-    let batch: Entry[] = [marker]
+    const sent = [store.commit({ partition, puts: [marker] })]
+    // Nothing is written without the mark by which it is found after a crash.
+    const send = (puts: readonly Entry[]): void => void sent.push(store.commit({ partition, expect: [marker], puts }))
+    let batch: Entry[] = []
     let byteLength = 0
-    const sent: Promise<void>[] = []
     for (const entry of blockEntries(bytes, block, id, false)) {
       if (byteLength > 0 && byteLength + entry.value.length > commitByteLengthMax) {
-        sent.push(store.commit({ partition: this.partition, puts: batch }))
+        send(batch)
         batch = []
         byteLength = 0
       }
       batch.push(entry)
       byteLength += entry.value.length
     }
-    sent.push(store.commit({ partition: this.partition, puts: batch }))
-    await Promise.all(sent)
+    send(batch)
+    // All of them, because the bytes must stay in place for the last one; the first failure is the one that counts.
+    const results = await Promise.allSettled(sent)
+    for (const result of results) if (result.status === 'rejected') throw result.reason
   }
 
-  /**
-   * One numbered commit. `build` is called with the number each time the commit is tried; `prepared` are the blocks of
-   * `added` in the same order, whose packed bytes are kept in the shared memory where there is room.
-   */
-  async #commit(
-    build: (commit: number) => Change,
-    prepared: readonly PreparedBlock[],
-    isWanted = () => true,
-  ): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      while (this.#isBroken) await this.#drained()
-      this.#assertUsable()
-      const commit = this.#nextCommit++
-      const change = build(commit)
-      this.#inFlight++
-      try {
-        await this.#parts.store.commit({
-          partition: this.partition,
-          expect: [{ key: versionKey, value: versionValue(commit - 1) }],
-          puts: [...change.puts, { key: versionKey, value: versionValue(commit) }],
-          deletes: change.deletes,
-        })
-        // The store answers in order, so commits are published in order.
-        assert(this.#snapshot.version === commit - 1, 'commits are published in the order of their numbers')
-        this.#publish(commit, this.#keepInMemory(change, prepared))
-        return
-      } catch (error) {
-        this.#isBroken = true
-        const isConflict = error instanceof FramesError && error.code === 'COMMIT_CONFLICT'
-        if (!isConflict || tries >= commitTriesMax || !isWanted()) throw error
-      } finally {
-        this.#inFlight--
-        if (this.#inFlight === 0) {
-          if (this.#isBroken) this.#nextCommit = this.#snapshot.version + 1
-          this.#isBroken = false
-          const waiting = this.#waiting
-          this.#waiting = []
-          for (const wake of waiting) wake()
-        }
-      }
-    }
+  /** Erases what was sent ahead for a commit that will not come. */
+  #discard(blocks: readonly Pick<PreparedBlock, 'segmentByteLengths'>[], ids: readonly bigint[]): void {
+    this.#eraseSoon(
+      blocks.flatMap((block, i) => [...eraseKeys(ids[i]!, false, block.segmentByteLengths.length), stageKey(ids[i]!)]),
+    )
   }
 
-  #drained(): Promise<void> {
-    if (this.#inFlight === 0) return Promise.resolve()
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve)
+  /** One numbered commit; `prepared` are the blocks of `added` in the same order, as far as they are still there. */
+  #commit(build: (commit: number) => LiveChange, prepared: readonly PreparedBlock[]): Promise<void> {
+    let change: LiveChange
+    return this.#commits.run({
+      build: (commit) => {
+        if (this.#isDropped) this.#assertUsable() // a merge may still end while the table is closed
+        change = build(commit)
+        return change
+      },
+      publish: (commit) => this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, prepared) }),
     })
   }
 
   /** Copies small new blocks into the heads' region, so that readers need not fetch each from the store. */
-  #keepInMemory(change: Change, prepared: readonly PreparedBlock[]): Change {
+  #keepInMemory(added: readonly LiveBlock[], prepared: readonly PreparedBlock[]): LiveBlock[] {
     const { bytes } = this.#parts
-    const added = change.added.map((block, i) => {
+    return added.map((block, i) => {
       const from = prepared[i]?.packed
       if (!block.isPacked || from === undefined) return block
       const slice = this.#heads.tryAllocate(block.byteLength)
@@ -416,35 +463,52 @@ export class BlockTable {
       bytes.copyWithin(slice.byteOffset, from.byteOffset, from.byteOffset + from.byteLength)
       return { ...block, memory: slice }
     })
-    return { ...change, added }
   }
 
-  #publish(version: number, change: Change): void {
+  #publish(version: number, { added, removed }: Pick<LiveChange, 'added' | 'removed'>): void {
     const { blocks } = this.#snapshot
     let next = blocks
     let retire: (() => void) | null = null
-    if (change.removed.size > 0) {
-      const removed = blocks.filter((block) => change.removed.has(block.id))
-      const kept = blocks.filter((block) => !change.removed.has(block.id))
-      next = [...kept, ...change.added].sort((a, b) => a.lastCommit - b.lastCommit)
-      retire = () => this.#erase(removed)
-    } else if (change.added.length > 0) next = [...blocks, ...change.added]
+    if (removed.size > 0) {
+      const gone = blocks.filter((block) => removed.has(block.id))
+      // The new run takes the place of the runs that it was made of.
+      const place = blocks.indexOf(gone[0]!)
+      next = [...blocks.slice(0, place), ...added, ...blocks.slice(place + gone.length)]
+      retire = () => this.#erase(gone)
+    } else if (added.length > 0) next = [...blocks, ...added]
     this.#snapshot = this.#snapshot.successor(version, next, retire)
   }
 
   // ---- merges -------------------------------------------------------------------------------------------------------
 
   #scheduleMerge(): void {
-    if (this.#pauseMerges || this.#isDropped || this.#rule === null) return
-    if (this.#merging !== null) return
+    if (
+      this.#closed !== null ||
+      this.#isDropped ||
+      this.#rule === null ||
+      this.#merging !== null ||
+      this.#mergeRetry !== null
+    )
+      return
     const choice = this.#chooseMerge()
     if (choice === null) return
-    this.#merging = this.#merge(choice.start, choice.end)
-      .catch((error: unknown) => this.#parts.report(`merging runs of table '${this.name}' failed`, error))
-      .finally(() => {
-        this.#merging = null
-        this.#scheduleMerge()
-      })
+    this.#startWork(
+      this.#merge(choice.start, choice.end).catch((error: unknown) => {
+        if (!this.#isDropped) this.#parts.report(`merging runs of table '${this.name}' failed`, error)
+      }),
+    )
+  }
+
+  #startWork(work: Promise<unknown>): void {
+    const merging = work.then(
+      () => undefined,
+      () => undefined,
+    )
+    this.#merging = merging
+    void merging.then(() => {
+      this.#merging = null
+      this.#scheduleMerge()
+    })
   }
 
   #isBarrier(run: { start: number; end: number }): boolean {
@@ -470,154 +534,214 @@ export class BlockTable {
   async #exclusively(work: () => Promise<void>): Promise<void> {
     while (this.#merging !== null) await this.#merging
     this.#assertUsable()
-    this.#merging = work()
-    try {
-      await this.#merging
-    } finally {
-      this.#merging = null
-      this.#scheduleMerge()
-    }
+    const working = work()
+    this.#startWork(working)
+    await working
   }
 
   /** Writers wait here while merges are far behind. */
   async #waitForMerges(): Promise<void> {
-    while (this.#merging !== null && runsOf(this.#snapshot.blocks).length > runCountMax) {
-      await this.#merging.catch(() => undefined)
-    }
+    while (this.#merging !== null && runsOf(this.#snapshot.blocks).length > runCountMax) await this.#merging
   }
 
-  /** Merges the blocks [start, end) of the current snapshot into one run. */
-  async #merge(start: number, end: number): Promise<void> {
-    const rule = this.#rule
-    assert(rule !== null, 'a table that merges has a merge rule')
-    const { pool, bytes } = this.#parts
+  /**
+   * Merges the blocks [start, end) of the current snapshot into one run. False when one of them is damaged: it is
+   * reported and a barrier from then on.
+   */
+  async #merge(start: number, end: number): Promise<boolean> {
     const snapshot = this.#snapshot.acquire()
     const inputs = snapshot.blocks.slice(start, end)
     try {
-      const sources = await this.sources(inputs)
-      const firstCommit = inputs[0]!.firstCommit
-      const lastCommit = inputs[inputs.length - 1]!.lastCommit
-      const added: LiveBlock[] = []
-      const prepared: PreparedBlock[] = []
-      const staged: bigint[] = []
-      const held: { release: () => void }[] = []
-      const puts: Entry[] = []
-      let position: unknown = null
-      try {
-        do {
-          const { job, release } = rule(sources, position)
-          let done: JobResult<MergeStep>
-          try {
-            done = await pool.run<MergeStep>(job, { scratchByteLength: mergeScratchByteLength })
-          } finally {
-            release()
-          }
-          const { blocks, next } = done.result
-          position = next
-          let isHeld = false
-          for (const block of blocks) {
-            const id = newBlockId()
-            const isAlone = position === null && added.length === 0 && blocks.length === 1
-            const isPacked = isAlone && fitsOneValue(block)
-            added.push(liveOf(block, id, firstCommit, lastCommit, isPacked))
-            prepared.push(block)
-            this.mergedByteLength += block.packed.byteLength
-            if (isAlone && block.packed.byteLength <= commitByteLengthMax) {
-              puts.push(...blockEntries(bytes, block, id, isPacked))
-              isHeld = true
-            } else {
-              await this.#stageBlock(bytes, block, id)
-              staged.push(id)
-            }
-          }
-          if (isHeld) held.push(done)
-          else done.release()
-        } while (position !== null)
-        const removed = new Set(inputs.map((block) => block.id))
-        await this.#commit(
-          () => ({
-            puts: [
-              ...puts,
-              ...added.map(encodeLive),
-              ...inputs.map((block) => {
-                const key = goneKey(block.id)
-                return { key, value: seal(key, encodeErase(block.isPacked, block.segmentCount)) }
-              }),
-            ],
-            deletes: [...staged.map(stageKey), ...inputs.map((block) => liveKey(BigInt(block.lastCommit), block.id))],
-            added,
-            removed,
-          }),
-          prepared,
-        )
-      } finally {
-        for (const { release } of held) release()
-      }
+      await this.#mergeBlocks(inputs)
+      return true
     } catch (error) {
-      if (error instanceof FramesError && error.code === 'DATA_DAMAGED')
-        for (const block of inputs) this.#unreadable.add(block.id)
-      else if (!this.#isDropped) this.#backOff()
+      if (error instanceof FramesError && error.code === 'DATA_DAMAGED') {
+        await this.#findDamage(inputs, error.what)
+        return false
+      }
+      this.#backOff()
       throw error
     } finally {
       snapshot.release()
     }
   }
 
-  /** After a failed merge (disk full, worker lost) the next one waits a second. */
+  async #mergeBlocks(inputs: readonly LiveBlock[]): Promise<void> {
+    const { bytes } = this.#parts
+    const sources = await this.sources(inputs)
+    const firstCommit = inputs[0]!.firstCommit
+    const lastCommit = inputs[inputs.length - 1]!.lastCommit
+    const added: LiveBlock[] = []
+    const prepared: PreparedBlock[] = []
+    const staged: { readonly block: PreparedBlock; readonly id: bigint }[] = []
+    const puts: Entry[] = []
+    let held: JobResult<MergeStep> | null = null
+    let position: unknown = null
+    try {
+      do {
+        const done: JobResult<MergeStep> = await this.#mergeStep(sources, position)
+        const isFirst = added.length === 0
+        position = done.result.next
+        try {
+          for (const block of done.result.blocks) {
+            const id = newBlockId()
+            const isAlone =
+              isFirst &&
+              position === null &&
+              done.result.blocks.length === 1 &&
+              block.packed.byteLength <= commitByteLengthMax
+            const isPacked = isAlone && fitsOneValue(block)
+            if (isAlone) {
+              puts.push(...blockEntries(bytes, block, id, isPacked))
+              held = done
+            } else {
+              staged.push({ block, id })
+              await this.#stageBlock(block, id)
+            }
+            added.push(liveOf(block, id, firstCommit, lastCommit, isPacked))
+            prepared.push(block)
+            this.mergedByteLength += block.packed.byteLength
+          }
+        } finally {
+          if (held !== done) done.release()
+        }
+      } while (position !== null)
+      const marks = inputs.map((block) => {
+        const key = goneKey(block.id)
+        return { key, value: seal(key, encodeErase(block.isPacked, block.segmentCount)) }
+      })
+      await this.#commit(
+        () => ({
+          puts: [...puts, ...added.map(encodeLive), ...marks],
+          deletes: [...staged.map(({ id }) => stageKey(id)), ...inputs.map((block) => encodeLive(block).key)],
+          makesRoom: true,
+          added,
+          removed: new Set(inputs.map((block) => block.id)),
+        }),
+        prepared,
+      )
+    } catch (error) {
+      if (error instanceof FramesError)
+        this.#discard(
+          staged.map(({ block }) => block),
+          staged.map(({ id }) => id),
+        )
+      throw error
+    } finally {
+      held?.release()
+    }
+  }
+
+  async #mergeStep(sources: readonly BlockSource[], position: unknown): Promise<JobResult<MergeStep>> {
+    const { pool, memory } = this.#parts
+    const rule = this.#rule
+    assert(rule !== null, 'a table that merges has a merge rule')
+    const scratchByteLength = Math.min(mergeScratchByteLength, memory.arenas.slice.byteLength / 2)
+    for (let tries = 0; ; tries++) {
+      const { job, release } = rule(sources, position)
+      try {
+        return await pool.run<MergeStep>(job, { scratchByteLength })
+      } catch (error) {
+        const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+        if (!isOutdated || tries >= viewRetryCountMax) throw error
+      } finally {
+        release()
+      }
+    }
+  }
+
+  /** Finds out which blocks of a failed merge are damaged; they are barriers from now on. */
+  async #findDamage(blocks: readonly LiveBlock[], what: string): Promise<void> {
+    let isFound = false
+    for (const block of blocks) {
+      const damages = await this.verify(block)
+      if (damages.length === 0) continue
+      isFound = true
+      this.#unreadable.set(block.id, damages.join('; '))
+      for (const damage of damages) this.#parts.report(damage, null)
+    }
+    if (isFound) return
+    for (const block of blocks) this.#unreadable.set(block.id, what)
+    this.#parts.report(what, null)
+  }
+
+  /** What is wrong with a block of a snapshot that the caller holds, a line each; none when all of it can be read. */
+  async verify(block: LiveBlock): Promise<string[]> {
+    const { store, pool } = this.#parts
+    const [source] = await this.sources([block])
+    const job: VerifyJob = {
+      kind: 'blocks.verify',
+      partition: this.partition,
+      tableName: this.name,
+      access: store.workerAccess,
+      source: source!,
+    }
+    const done = await pool.run<string[]>(job, { scratchByteLength: verifyScratchByteLength })
+    done.release()
+    return done.result
+  }
+
   #backOff(): void {
-    this.#pauseMerges = true
-    setTimeout(() => {
-      this.#pauseMerges = false
+    if (this.#closed !== null) return
+    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
+    this.#mergeRetry = setTimeout(() => {
+      this.#mergeRetry = null
       this.#scheduleMerge()
-    }, 1000).unref()
+    }, mergeRetryMs).unref()
   }
 
   // ---- erasing ------------------------------------------------------------------------------------------------------
 
   /** Frees and erases what no reader can see any more. */
   #erase(blocks: readonly LiveBlock[]): void {
-    for (const block of blocks) {
-      if (block.memory !== null) this.#heads.free(block.memory)
-      this.#toErase.push(...eraseKeys(block.id, block.isPacked, block.segmentCount), goneKey(block.id))
-    }
+    for (const block of blocks) this.#letGo(block)
+    this.#eraseSoon(
+      blocks.flatMap((block) => [...eraseKeys(block.id, block.isPacked, block.segmentCount), goneKey(block.id)]),
+    )
+  }
+
+  /** The mark of a block stands behind its other keys, so that it goes last. */
+  #eraseSoon(keys: readonly Uint8Array[]): void {
+    if (keys.length === 0) return
+    for (const key of keys) this.#toErase.push(key)
     this.#erasing ??= this.#eraseWaiting().finally(() => {
       this.#erasing = null
     })
   }
 
   async #eraseWaiting(): Promise<void> {
+    const { store, report } = this.#parts
     while (this.#toErase.length > 0 && !this.#isDropped) {
-      const deletes = this.#toErase
-      this.#toErase = []
+      const deletes = this.#toErase.splice(0, eraseKeyCountMax)
       try {
-        await this.#parts.store.commit({ partition: this.partition, puts: [], deletes, makesRoom: true })
+        await store.commit({ partition: this.partition, puts: [], deletes, makesRoom: true })
       } catch (error) {
-        // What is not erased now stands under `gone` and is erased when the table is opened again.
-        this.#parts.report(`erasing merged blocks of table '${this.name}' failed`, error)
+        // What is not erased now stands under its mark and is erased when the table is opened again.
+        this.#toErase = []
+        report(`erasing unused blocks of table '${this.name}' failed`, error)
       }
     }
   }
 
   /** Blocks that a crash left behind: written but never live, or no longer live. */
   async #eraseLeftovers(): Promise<void> {
-    const { store } = this.#parts
-    const deletes: Uint8Array[] = []
+    const { store, report } = this.#parts
     for (const kind of [keyKinds.stage, keyKinds.gone]) {
       for await (const { key, value } of scanAll(store, this.partition, kindRange(kind))) {
         const payload = unseal(key, value)
         const [id] = keyNumbers(key) as [bigint]
-        if (payload === null) {
-          this.#parts.report(
-            `the mark of unused block ${id} of table '${this.name}' is damaged: its space is not given back`,
-            null,
-          )
+        if (payload !== null) {
+          const { isPacked, segmentCount } = decodeErase(payload)
+          this.#eraseSoon([...eraseKeys(id, isPacked, segmentCount), key])
           continue
         }
-        const { isPacked, segmentCount } = decodeErase(payload)
-        deletes.push(...eraseKeys(id, isPacked, segmentCount), key)
+        report(`the mark of unused block ${id} of table '${this.name}' is damaged: its segments are searched for`, null)
+        const segments: Uint8Array[] = []
+        for await (const entry of scanAll(store, this.partition, blockRange(id), true)) segments.push(entry.key)
+        this.#eraseSoon([packedKey(id), headKey(id), ...segments, key])
       }
     }
-    if (deletes.length > 0) await store.commit({ partition: this.partition, puts: [], deletes })
+    await this.erased()
   }
 }
 
@@ -680,15 +804,28 @@ function decodeErase(payload: Uint8Array): { isPacked: boolean; segmentCount: nu
   return { isPacked: payload[0] === 1, segmentCount: new DataView(payload.buffer, payload.byteOffset).getUint32(1) }
 }
 
+/** The schema from its two copies, or null; a damaged copy goes to `healed`, as it should be. */
+function openSchema(copies: readonly (Uint8Array | null | undefined)[], healed: Entry[]): Uint8Array | null {
+  const keys = [schemaKey, schemaCopyKey]
+  const payloads = keys.map((key, i) => (copies[i] == null ? null : unseal(key, copies[i])))
+  const schema = payloads[0] ?? payloads[1] ?? null
+  if (schema === null) return null
+  keys.forEach((key, i) => {
+    if (payloads[i] === null) healed.push({ key, value: seal(key, schema) })
+  })
+  return schema
+}
+
 /** Every entry of a range, read in steps. */
 async function* scanAll(
   store: Store,
   partition: string,
   range: { start: Uint8Array; end: Uint8Array },
+  keysOnly = false,
 ): AsyncGenerator<Entry> {
   let start = range.start
   for (;;) {
-    const entries = await store.scan(partition, { start, end: range.end, limit: scanLimit })
+    const entries = await store.scan(partition, { start, end: range.end, limit: scanLimit, keysOnly })
     yield* entries
     if (entries.length < scanLimit) return
     const last = entries[entries.length - 1]!.key
@@ -697,41 +834,66 @@ async function* scanAll(
   }
 }
 
-/** Puts the bytes of a packed block into the shared memory when there is room. */
-async function withMemory(parts: TableParts, partition: string, block: LiveBlock): Promise<LiveBlock> {
-  if (!block.isPacked) return block
-  const slice: Slice | null = parts.memory.heads.tryAllocate(block.byteLength)
-  if (slice === null) return block
-  const [value] = await parts.store.read(partition, [packedKey(block.id)])
-  if (value == null || value.length !== block.byteLength) {
-    parts.memory.heads.free(slice)
-    return block
-  }
-  parts.bytes.set(value, slice.byteOffset)
-  return { ...block, memory: slice }
+/** Puts the bytes of packed blocks into the shared memory, as far as there is room. */
+async function withMemory(
+  { store, memory, bytes }: TableParts,
+  partition: string,
+  blocks: readonly LiveBlock[],
+): Promise<LiveBlock[]> {
+  const packed = blocks.filter((block) => block.isPacked)
+  const values = await store.read(
+    partition,
+    packed.map(({ id }) => packedKey(id)),
+  )
+  const valueOf = new Map(packed.map(({ id }, i) => [id, values[i]]))
+  return blocks.map((block) => {
+    const value = valueOf.get(block.id)
+    // Of another length than it should be: a reader finds that in the store.
+    if (value == null || value.length !== block.byteLength) return block
+    const slice = memory.heads.tryAllocate(value.length)
+    if (slice === null) return block
+    bytes.set(value, slice.byteOffset)
+    return { ...block, memory: slice }
+  })
 }
 
-/** A live entry from the block itself; its extent stays unknown, so that every read looks into it. */
-async function rebuildLive(store: Store, partition: string, id: bigint, lastCommit: number): Promise<LiveBlock | null> {
+/**
+ * A live entry from its key and the block's header. When that is damaged, too, an entry without an extent: every read
+ * looks into the block and says so.
+ */
+async function rebuildLive(store: Store, partition: string, key: Uint8Array): Promise<LiveBlock> {
+  const commits = parseLiveKey(key)
+  const { id } = commits
   const [head, packed] = await store.read(partition, [headKey(id), packedKey(id)])
-  const bytes = head ?? packed
-  const layout = bytes == null ? null : parseHeader(bytes)
-  if (bytes == null || layout === null) return null
-  const headerByteLength = encodeHeader(layout).length
-  if (headerByteLength > bytes.length) return null
-  let byteLength = headerByteLength
-  for (const length of layout.segmentByteLengths) byteLength += length
-  return {
-    id,
-    firstCommit: lastCommit,
-    lastCommit,
-    rowCount: layout.rowCount,
-    byteLength,
-    headerByteLength,
-    headerCrc: new DataView(bytes.buffer, bytes.byteOffset).getUint32(headerByteLength - 4, true),
-    segmentCount: layout.segmentByteLengths.length,
-    isPacked: head == null,
+  const isPacked = head == null && packed != null
+  const lost: LiveBlock = {
+    ...commits,
+    rowCount: 0,
+    byteLength: 0,
+    headerByteLength: 0,
+    headerCrc: 0,
+    segmentCount: 0,
+    isPacked,
     extent: null,
     memory: null,
+  }
+  const bytes = head ?? packed
+  const layout = bytes == null ? null : parseHeader(bytes)
+  if (bytes == null || layout === null) return lost
+  const headerByteLength = encodeHeader(layout).length
+  if (headerByteLength > bytes.length) return lost
+  const headerCrc = checksum(bytes.subarray(0, headerByteLength - 4))
+  if (headerCrc !== new DataView(bytes.buffer, bytes.byteOffset).getUint32(headerByteLength - 4, true)) return lost
+  let byteLength = headerByteLength
+  for (const length of layout.segmentByteLengths) byteLength += length
+  const { rowCount, extent } = layout
+  return {
+    ...lost,
+    rowCount,
+    byteLength,
+    headerByteLength,
+    headerCrc,
+    segmentCount: layout.segmentByteLengths.length,
+    extent,
   }
 }

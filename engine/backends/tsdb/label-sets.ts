@@ -1,16 +1,14 @@
 // The label sets of one table, on the main thread: who may look at them, and how new ones come in. The sets themselves
 // stand in the shared memory (kernels/labels.ts); only jobs read and write them there.
 import { assert } from '../../assert.js'
-import { Turn } from '../turn.js'
-import { unseal } from '../../blocks/sealed.js'
 import { BlockTable } from '../../blocks/table.js'
 import { FramesError } from '../../errors.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Region } from '../../memory/region.js'
 import type { Slice } from '../../memory/slice.js'
-import type { Pool } from '../../pool/pool.js'
 import type { Job } from '../../pool/job.js'
-import type { Entry } from '../../stores/store.js'
+import type { Pool } from '../../pool/pool.js'
+import { Turn } from '../turn.js'
 import type { CopyLabelsJob, LabelView, LoadLabelsJob, LoadLabelsResult, RegisterResult } from './jobs.js'
 import type { SignatureMessage } from './signature.js'
 
@@ -29,6 +27,8 @@ interface Held {
 /** What a job may look at; release it when the job has ended. */
 export interface LabelHandle {
   readonly view: LabelView
+  /** Throws when sets that this view may name were never stored: what was made of it must not be, either. */
+  assertStored(): void
   release(): void
 }
 
@@ -37,21 +37,21 @@ const firstKeyByteCapacity = 16 * 1024
 /** Scratch of the jobs that work on label sets alone, beside what they are given. */
 const labelScratchByteLength = 1024 * 1024
 
-let tableCounter = 0
+let copyCounter = 0
 
-export class LabelSets {
+/** The label sets as they stand in the shared memory. */
+class SetsInMemory {
   readonly #parts: LabelParts
-  readonly #id = `${++tableCounter}`
+  /** Unique among all tables: workers keep what they made of the signatures under it. */
+  readonly id = `${++copyCounter}`
   #table: Held
   #signatures: Held
-  #signatureMessages: SignatureMessage[] = []
+  signatureMessages: SignatureMessage[] = []
   /** Sets that writers may use; their entries are stored, or on their way before anything that needs them. */
-  #setCount = 0
-  /** One registration at a time. */
-  readonly #turn = new Turn()
-  #isClosed = false
-  /** Set when memory may hold sets that were not stored: the owner loads the table anew. */
-  #isStale = false
+  setCount = 0
+  /** Number of the next stored entry. */
+  nextEntry = 0
+  readonly #wholeSlices = new Map<number, Slice>()
 
   private constructor(parts: LabelParts, table: Held, signatures: Held) {
     this.#parts = parts
@@ -59,15 +59,21 @@ export class LabelSets {
     this.#signatures = signatures
   }
 
-  /** Reads the stored label sets into the shared memory. Throws MEMORY_BUDGET, DATA_DAMAGED. */
-  static async load(parts: LabelParts, table: BlockTable): Promise<LabelSets> {
+  static async load(parts: LabelParts, table: BlockTable): Promise<SetsInMemory> {
     const { kernels, region } = parts
     const slice = take(region, kernels.call.labelTableByteLength(firstSetCapacity, firstKeyByteCapacity) >>> 0)
+    let signatures: Slice
+    try {
+      signatures = take(region, 1)
+    } catch (error) {
+      region.free(slice)
+      throw error
+    }
     kernels.call.initLabelTable(slice.byteOffset, firstSetCapacity, firstKeyByteCapacity)
-    const sets = new LabelSets(parts, hold(slice), hold(take(region, 1)))
+    const sets = new SetsInMemory(parts, hold(slice), hold(signatures))
     try {
       sets.#writeSignatures()
-      for await (const entry of table.setsEntries()) await sets.#loadEntry(entry, table.name)
+      for await (const payload of table.setsPayloads()) await sets.#loadPayload(payload)
     } catch (error) {
       sets.close()
       throw error
@@ -75,38 +81,17 @@ export class LabelSets {
     return sets
   }
 
-  get setCount(): number {
-    return this.#setCount
-  }
-
-  get isStale(): boolean {
-    return this.#isStale
-  }
-
-  /** All metrics with their type bits, over all label sets. */
-  metrics(): Map<string, number> {
-    const all = new Map<string, number>()
-    for (const signature of this.#signatureMessages)
-      for (const [name, bits] of signature) all.set(name, (all.get(name) ?? 0) | bits)
-    return all
-  }
-
-  /** Names the state of the sets: what was worked out from them holds as long as this is the same. */
-  get version(): string {
-    return `${this.#id}:${this.#setCount}:${this.#signatureMessages.length}`
-  }
-
-  acquire(): LabelHandle {
+  acquire(): Pick<LabelHandle, 'view' | 'release'> {
     const table = this.#table
     const signatures = this.#signatures
     table.holderCount++
     signatures.holderCount++
     return {
       view: {
-        id: this.#id,
+        id: this.id,
         tablePtr: table.slice.byteOffset,
-        setCount: this.#setCount,
-        signaturesId: `${this.#id}:${this.#signatureMessages.length}`,
+        setCount: this.setCount,
+        signaturesId: `${this.id}:${this.signatureMessages.length}`,
         signatures: signatures.slice,
       },
       release: () => {
@@ -116,51 +101,7 @@ export class LabelSets {
     }
   }
 
-  /**
-   * Takes the turn and registers what is new in a frame. `job` is given a view and must be a register job; `store` is
-   * called with the entries to make durable, before this resolves, and must submit them at once.
-   */
-  async register(
-    runJob: (view: LabelView) => Promise<RegisterResult>,
-    store: (entries: readonly Entry[]) => Promise<void>,
-  ): Promise<void> {
-    await this.#turn.run(() => this.#register(runJob, store))
-  }
-
-  async #register(
-    runJob: (view: LabelView) => Promise<RegisterResult>,
-    store: (entries: readonly Entry[]) => Promise<void>,
-  ): Promise<void> {
-    for (;;) {
-      if (this.#isStale || this.#isClosed) throw new FramesError('VIEW_OUTDATED', 'the label sets are read again')
-      const handle = this.acquire()
-      let result: RegisterResult
-      try {
-        result = await runJob(handle.view)
-      } catch (error) {
-        // A worker that died may have left sets in memory that nobody stored.
-        if (!(error instanceof FramesError) || error.kind === 'internal') this.#isStale = true
-        throw error
-      } finally {
-        handle.release()
-      }
-      if (result.status === 'grow') {
-        await this.#grow(result.setCount, result.keyByteLength)
-        continue
-      }
-      if (result.payloads.length === 0) return
-      this.#apply(result)
-      // Submitted here, before the turn ends: what later writers commit stands behind it in the store's queue.
-      store(result.payloads.map((payload) => BlockTable.setsEntry(this.#nextEntry++, payload))).catch(() => {
-        this.#isStale = true
-      })
-      return
-    }
-  }
-
-  #nextEntry = 0
-
-  #apply({
+  apply({
     setCount,
     signatures,
     changes,
@@ -170,11 +111,11 @@ export class LabelSets {
     changes: Uint32Array
   }): void {
     const { call } = this.#parts.kernels
-    this.#setCount = setCount
     if (signatures.length > 0) {
-      this.#signatureMessages = [...this.#signatureMessages, ...signatures]
+      this.signatureMessages = [...this.signatureMessages, ...signatures]
       this.#writeSignatures()
     }
+    this.setCount = setCount
     for (let i = 0; i < changes.length; i += 2)
       call.setLabelTableSignature(this.#table.slice.byteOffset, changes[i]!, changes[i + 1]!)
   }
@@ -182,7 +123,7 @@ export class LabelSets {
   /** Puts the list of signatures where jobs can read it. */
   #writeSignatures(): void {
     const { kernels, region } = this.#parts
-    const bytes = new TextEncoder().encode(JSON.stringify(this.#signatureMessages))
+    const bytes = new TextEncoder().encode(JSON.stringify(this.signatureMessages))
     const slice = take(region, bytes.length)
     kernels.u8.set(bytes, slice.byteOffset)
     this.#letGo(this.#signatures)
@@ -191,9 +132,8 @@ export class LabelSets {
     this.#wholeSlices.set(slice.byteOffset, slice)
   }
 
-  readonly #wholeSlices = new Map<number, Slice>()
-
-  async #grow(setCount: number, keyByteLength: number): Promise<void> {
+  /** Moves to a table with more room. Nothing may write to the present one meanwhile. */
+  async grow(setCount: number, keyByteLength: number): Promise<void> {
     const { kernels, region, pool } = this.#parts
     const setCapacity = Math.max(firstSetCapacity, Math.ceil(setCount * 1.5))
     const keyByteCapacity = Math.max(firstKeyByteCapacity, Math.ceil(keyByteLength * 1.5))
@@ -216,10 +156,7 @@ export class LabelSets {
     this.#table = hold(slice)
   }
 
-  async #loadEntry(entry: Entry, tableName: string): Promise<void> {
-    const payload = unseal(entry.key, entry.value)
-    if (payload === null)
-      throw new FramesError('DATA_DAMAGED', `label sets of table '${tableName}' are damaged (entry ${this.#nextEntry})`)
+  async #loadPayload(payload: Uint8Array): Promise<void> {
     for (;;) {
       const job: LoadLabelsJob = { kind: 'tsdb.loadLabels', tablePtr: this.#table.slice.byteOffset, payload }
       const done = await this.#parts.pool.run<LoadLabelsResult>(job as Job, {
@@ -227,12 +164,12 @@ export class LabelSets {
       })
       done.release()
       if (done.result.status === 'loaded') {
-        this.#apply(done.result)
+        this.apply(done.result)
         break
       }
-      await this.#grow(done.result.setCount, done.result.keyByteLength)
+      await this.grow(done.result.setCount, done.result.keyByteLength)
     }
-    this.#nextEntry++
+    this.nextEntry++
   }
 
   #letGo(held: Held): void {
@@ -246,10 +183,168 @@ export class LabelSets {
 
   /** Gives the memory back when the last job that looks at it has ended. */
   close(): void {
-    if (this.#isClosed) return
-    this.#isClosed = true
     this.#letGo(this.#table)
     this.#letGo(this.#signatures)
+  }
+}
+
+/** Registrations [first, last] that were made known and then could not be stored; Infinity until memory is filled anew. */
+interface LostRange {
+  readonly first: number
+  last: number
+  readonly error: unknown
+}
+
+export class LabelSets {
+  readonly #parts: LabelParts
+  readonly #blocks: BlockTable
+  #sets: SetsInMemory
+  /** One registration at a time. */
+  readonly #turn = new Turn()
+  #isClosed = false
+  /** Memory may hold sets that are not stored: it is filled anew before the next registration. */
+  #isStale = false
+  #isReloadDue = false
+  /** Registrations so far; a view is as old as their number. */
+  #registrationCount = 0
+  readonly #lost: LostRange[] = []
+  /** Settles when the entries that were submitted last are stored, or not. */
+  #stored: Promise<void> = Promise.resolve()
+
+  private constructor(parts: LabelParts, blocks: BlockTable, sets: SetsInMemory) {
+    this.#parts = parts
+    this.#blocks = blocks
+    this.#sets = sets
+  }
+
+  /** Reads the stored label sets into the shared memory. Throws MEMORY_BUDGET, DATA_DAMAGED. */
+  static async load(parts: LabelParts, blocks: BlockTable): Promise<LabelSets> {
+    return new LabelSets(parts, blocks, await SetsInMemory.load(parts, blocks))
+  }
+
+  get setCount(): number {
+    return this.#sets.setCount
+  }
+
+  /** All metrics with their type bits, over all label sets. */
+  metrics(): Map<string, number> {
+    const all = new Map<string, number>()
+    for (const signature of this.#sets.signatureMessages)
+      for (const [name, bits] of signature) all.set(name, (all.get(name) ?? 0) | bits)
+    return all
+  }
+
+  /** Names the state of the sets: what was worked out from them holds as long as this is the same. */
+  get version(): string {
+    const { id, setCount, signatureMessages } = this.#sets
+    return `${id}:${setCount}:${signatureMessages.length}`
+  }
+
+  acquire(): LabelHandle {
+    const age = this.#registrationCount
+    return { ...this.#sets.acquire(), assertStored: () => this.#assertStored(age) }
+  }
+
+  #assertStored(age: number): void {
+    const range = this.#lost.find(({ first, last }) => first <= age && age <= last)
+    if (range === undefined) return
+    this.#reloadSoon()
+    throw range.error
+  }
+
+  /**
+   * Takes the turn and registers what is new in a frame: `runJob` is given a view and must run a register job. Resolves
+   * when the new sets may be used; their entries stand in the table's queue before whatever is committed from then on.
+   */
+  register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<void> {
+    return this.#turn.run(() => this.#register(runJob))
+  }
+
+  async #register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<void> {
+    for (;;) {
+      if (this.#isClosed) throw new FramesError('SHUTTING_DOWN', 'the table is closed')
+      if (this.#isStale) await this.#reload()
+      const handle = this.acquire()
+      let result: RegisterResult
+      try {
+        result = await runJob(handle.view)
+      } catch (error) {
+        // A worker that died may have left sets in memory that nobody stored.
+        if (!(error instanceof FramesError) || error.kind === 'internal') this.#isStale = true
+        throw error
+      } finally {
+        handle.release()
+      }
+      // Earlier sets were lost while the job ran: what it has added stands in the wrong memory.
+      if (this.#isStale) continue
+      if (result.status === 'grow') {
+        await this.#sets.grow(result.setCount, result.keyByteLength)
+        continue
+      }
+      if (result.payloads.length > 0) this.#store(result)
+      return
+    }
+  }
+
+  #store(result: Extract<RegisterResult, { status: 'registered' }>): void {
+    const sets = this.#sets
+    try {
+      sets.apply(result)
+    } catch (error) {
+      // No room for the signatures: the table in memory is ahead of what is known of it.
+      this.#isStale = true
+      throw error
+    }
+    const age = ++this.#registrationCount
+    const entries = result.payloads.flatMap((payload) => BlockTable.setsEntries(sets.nextEntry++, payload))
+    // Submitted here, before the turn ends: what later writers commit stands behind it in the table's queue.
+    this.#stored = this.#blocks
+      .commitSets(entries, {
+        check: () => this.#assertStored(age),
+        onFailure: (error) => this.#lose(age, error),
+      })
+      .catch(() => undefined) // onFailure has told everybody who needs to know
+  }
+
+  /** Everything that was made of the sets since registration `age` may name sets that will never be stored. */
+  #lose(age: number, error: unknown): void {
+    this.#lost.push({ first: age, last: Number.POSITIVE_INFINITY, error })
+    this.#isStale = true
+    this.#reloadSoon()
+  }
+
+  /** Without it, writers that need no new sets would be refused for ever. A failure is tried again when one is. */
+  #reloadSoon(): void {
+    if (this.#isReloadDue || !this.#isStale) return
+    this.#isReloadDue = true
+    this.#turn
+      .run(async () => {
+        this.#isReloadDue = false
+        if (this.#isStale && !this.#isClosed) await this.#reload()
+      })
+      .catch(() => undefined)
+  }
+
+  async #reload(): Promise<void> {
+    await this.#stored
+    const sets = await SetsInMemory.load(this.#parts, this.#blocks)
+    if (this.#isClosed) {
+      sets.close()
+      throw new FramesError('SHUTTING_DOWN', 'the table is closed')
+    }
+    const old = this.#sets
+    this.#sets = sets
+    this.#isStale = false
+    for (const range of this.#lost) range.last = Math.min(range.last, this.#registrationCount)
+    this.#registrationCount++
+    old.close()
+  }
+
+  /** Gives the memory back when the last job that looks at it has ended. */
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#sets.close()
   }
 }
 

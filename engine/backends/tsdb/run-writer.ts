@@ -67,13 +67,9 @@ export class RunWriter {
   finish(partitionIntervalMs: number): PreparedBlock[] {
     const { kernels, scratch } = this.#encoder
     return this.#plans.map(({ builder, rowStart, directory }) => {
-      const block = builder.finish(
-        encodeDirectory(kernels, scratch, {
-          sets: directory.sets,
-          starts: directory.starts.subarray(0, directory.sets.length),
-        }),
-      )
-      return { ...block, extent: encodeExtent(this.#extent(directory, rowStart, partitionIntervalMs)) }
+      const starts = directory.starts.subarray(0, directory.sets.length)
+      const extent = encodeExtent(this.#extent(directory, rowStart, partitionIntervalMs))
+      return builder.finish(encodeDirectory(kernels, scratch, { sets: directory.sets, starts }), extent)
     })
   }
 

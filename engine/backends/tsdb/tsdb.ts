@@ -55,8 +55,14 @@ const selectScratchByteLength = 256 * 1024
 export class Tsdb implements Backend {
   readonly #parts: BackendParts
   readonly #open = new Map<string, Promise<OpenTable>>()
+  /** Tables that are being closed: a partition is opened again only when nobody works on it any more. */
+  readonly #closing = new Map<string, Promise<void>>()
   /** Deleted tables whose rows are still being erased. */
   readonly #erasing = new Set<Promise<void>>()
+  #stopErasing: () => void = () => undefined
+  readonly #stopped = new Promise<'stopped'>((resolve) => {
+    this.#stopErasing = () => resolve('stopped')
+  })
 
   constructor(parts: BackendParts) {
     this.#parts = parts
@@ -72,12 +78,7 @@ export class Tsdb implements Backend {
     const { catalog, store } = this.#parts
     if ((await catalog.find(name)) !== null) return exists()
     const partition = newPartition()
-    await BlockTable.create(
-      this.#tableParts(),
-      partition,
-      shownName(name),
-      new TextEncoder().encode(encodeSchema(schema)),
-    )
+    await BlockTable.create(this.#tableParts(), partition, new TextEncoder().encode(encodeSchema(schema)))
     if (await catalog.add(name, partition)) return
     await store.dropPartition(partition)
     exists()
@@ -91,10 +92,6 @@ export class Tsdb implements Backend {
       table,
       signal: options.signal ?? null,
       release: () => this.#giveBack(table),
-      reopen: async () => {
-        this.#giveBack(table)
-        return this.#take(name)
-      },
     })
   }
 
@@ -131,28 +128,31 @@ export class Tsdb implements Backend {
       [request.start, request.end, request.filter].some((text) => text !== undefined && text !== '') ||
       (request.metrics?.length ?? 0) > 0
     const { catalog } = this.#parts
-    if ((await catalog.find(name)) === null) {
+    const partition = await catalog.find(name)
+    if (partition === null) {
       if (request.ifMissing === 'ignore') return
       throw missing(name)
     }
     if (isPartial)
       throw new FramesError('NOT_IN_THIS_VERSION', 'deleting a part of a table is not available in this version')
-    await this.#drop(name)
+    await this.#drop(name, partition)
   }
 
   /** The table is gone when the catalog says so; its space is given back when its last reader has ended. */
-  async #drop(name: TableName): Promise<void> {
+  async #drop(name: TableName, partition: string): Promise<void> {
     const key = keyOf(name)
     const { catalog, store, report } = this.#parts
-    const partition = await catalog.find(name)
-    await catalog.remove(name)
+    // Another delete was first: this one has nothing to do.
+    if (!(await catalog.remove(name, partition))) return
+    // Only now: whoever opened the table before this found the old partition, and is in the map.
     const open = this.#open.get(key)
     this.#open.delete(key)
     const erase = async (): Promise<void> => {
       const table = await open?.catch(() => undefined)
-      await table?.blocks.drop()
+      const end = await Promise.race([table?.blocks.drop(), this.#stopped])
       table?.labels.close()
-      if (partition !== null) await store.dropPartition(partition)
+      // Somebody still reads: the rows are erased at the next start.
+      if (end !== 'stopped') await store.dropPartition(partition)
     }
     const erased: Promise<void> = erase()
       .catch((error: unknown) =>
@@ -188,6 +188,8 @@ export class Tsdb implements Backend {
     const tables = await Promise.allSettled(this.#open.values())
     this.#open.clear()
     for (const result of tables) if (result.status === 'fulfilled') await closeTable(result.value)
+    await Promise.all(this.#closing.values())
+    this.#stopErasing()
     await Promise.all(this.#erasing)
   }
 
@@ -212,29 +214,18 @@ export class Tsdb implements Backend {
         this.#closeIdle()
       }
       const table = await opening
-      if (table.labels.isStale && this.#open.get(key) === opening) {
-        // A commit of label sets failed: what is in memory is not what is stored. Read it again.
-        this.#open.delete(key)
-        if (table.userCount === 0) await closeTable(table)
-        continue
-      }
+      // Closed or dropped meanwhile: look again.
+      if (this.#open.get(key) !== opening) continue
       table.userCount++
       // Least recently used first, as Map order.
-      if (this.#open.get(key) === opening) {
-        this.#open.delete(key)
-        this.#open.set(key, opening)
-      }
+      this.#open.delete(key)
+      this.#open.set(key, opening)
       return table
     }
   }
 
   #giveBack(table: OpenTable): void {
     table.userCount--
-    if (table.userCount === 0 && table.labels.isStale) {
-      closeTable(table).catch((error: unknown) =>
-        this.#parts.report(`closing table '${shownName(table.name)}' failed`, error),
-      )
-    }
   }
 
   #closeIdle(): void {
@@ -244,9 +235,10 @@ export class Tsdb implements Backend {
         (table) => {
           if (table.userCount > 0 || this.#open.get(key) !== opening) return
           this.#open.delete(key)
-          closeTable(table).catch((error: unknown) =>
-            this.#parts.report(`closing table '${shownName(table.name)}' failed`, error),
-          )
+          const closing = closeTable(table)
+            .catch((error: unknown) => this.#parts.report(`closing table '${shownName(table.name)}' failed`, error))
+            .finally(() => this.#closing.delete(key))
+          this.#closing.set(key, closing)
         },
         () => undefined,
       )
@@ -255,11 +247,17 @@ export class Tsdb implements Backend {
 
   async #load(name: TableName): Promise<OpenTable> {
     const { catalog, pool, kernels, memory } = this.#parts
+    await this.#closing.get(keyOf(name))
     const partition = await catalog.find(name)
     if (partition === null) throw missing(name)
     const blocks = await BlockTable.open(this.#tableParts(), partition, shownName(name))
     const schema = decodeSchema(new TextDecoder().decode(blocks.schema))
-    const labels = await LabelSets.load({ pool, kernels, region: memory.labelTables }, blocks)
+    const labels = await LabelSets.load({ pool, kernels, region: memory.labelTables }, blocks).catch(
+      async (error: unknown) => {
+        await blocks.close()
+        throw error
+      },
+    )
     blocks.startMerging((sources, position) => {
       const { view, release } = labels.acquire()
       const job: MergeJob = {

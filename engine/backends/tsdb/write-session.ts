@@ -9,15 +9,12 @@ import type { BackendParts, BackendWriteSession } from '../backend.js'
 import type { FrameInput } from './append.js'
 import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
 import { duplicateCheckByteLength } from '../../limits.js'
-
 import type { OpenTable } from './tsdb.js'
 
 export interface WriteOptions {
   readonly table: OpenTable
   readonly signal: AbortSignal | null
   readonly release: () => void
-  /** Gives the table back and takes it again, read anew. */
-  readonly reopen: () => Promise<OpenTable>
 }
 
 /** Commits of one session that may be on their way to the disk while the next frame is encoded. */
@@ -32,7 +29,7 @@ const viewRetryCountMax = 100
 export class TsdbWriteSession implements BackendWriteSession {
   readonly #parts: BackendParts
   readonly #options: WriteOptions
-  #table: OpenTable
+  readonly #table: OpenTable
   #frameCount = 0
   #rowCount = 0
   #failure: unknown = null
@@ -99,7 +96,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   async #writeInTurn(input: FrameInput, byteLength: number): Promise<void> {
-    const { job, rowCount, kinds } = await this.#encode(input, byteLength)
+    const { job, rowCount, kinds, assertStored } = await this.#encode(input, byteLength)
     this.#frameCount++
     if (job === null) return
     this.#rowCount += rowCount
@@ -113,7 +110,10 @@ export class TsdbWriteSession implements BackendWriteSession {
     try {
       const table = this.#table.blocks
       const staged = await table.stageRows(blocks)
-      commit = table.commitRows(staged, () => this.#failure === null && !this.#isAborted)
+      commit = table.commitRows(staged, () => {
+        this.#throwFailure()
+        assertStored()
+      })
     } catch (error) {
       job.release()
       throw error
@@ -134,7 +134,12 @@ export class TsdbWriteSession implements BackendWriteSession {
   async #encode(
     input: FrameInput,
     byteLength: number,
-  ): Promise<{ job: JobResult<IngestResult> | null; rowCount: number; kinds: readonly (readonly [string, number])[] }> {
+  ): Promise<{
+    job: JobResult<IngestResult> | null
+    rowCount: number
+    kinds: readonly (readonly [string, number])[]
+    assertStored: () => void
+  }> {
     const { pool } = this.#parts
     const { signal } = this.#options
     const options = {
@@ -169,9 +174,10 @@ export class TsdbWriteSession implements BackendWriteSession {
         }
         const job = await pool.run<IngestResult>(ingest, options)
         const { result } = job
-        if (result.status === 'rows') return { job, rowCount: result.rowCount, kinds: result.kinds }
+        const { assertStored } = handle
+        if (result.status === 'rows') return { job, rowCount: result.rowCount, kinds: result.kinds, assertStored }
         job.release()
-        if (result.status === 'empty') return { job: null, rowCount: 0, kinds: [] }
+        if (result.status === 'empty') return { job: null, rowCount: 0, kinds: [], assertStored }
       } catch (error) {
         if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
       } finally {
@@ -181,7 +187,6 @@ export class TsdbWriteSession implements BackendWriteSession {
       await this.#register(input, requestKinds, options).catch((error: unknown) => {
         if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
       })
-      if (this.#table.labels.isStale) this.#table = await this.#options.reopen()
     }
   }
 
@@ -190,17 +195,13 @@ export class TsdbWriteSession implements BackendWriteSession {
     requestKinds: RegisterJob['requestKinds'],
     options: { scratchByteLength: number; signal?: AbortSignal },
   ): Promise<void> {
-    const { labels, blocks } = this.#table
-    await labels.register(
-      async (view) => {
-        const job: RegisterJob = { kind: 'tsdb.register', input, labels: view, requestKinds }
-        // Not cancelled with the call: half a registration would have to be undone.
-        const done = await this.#parts.pool.run<RegisterResult>(job, { scratchByteLength: options.scratchByteLength })
-        done.release()
-        return done.result
-      },
-      (entries) => blocks.commitEntries(entries),
-    )
+    await this.#table.labels.register(async (view) => {
+      const job: RegisterJob = { kind: 'tsdb.register', input, labels: view, requestKinds }
+      // Not cancelled with the call: half a registration would have to be undone.
+      const done = await this.#parts.pool.run<RegisterResult>(job, { scratchByteLength: options.scratchByteLength })
+      done.release()
+      return done.result
+    })
   }
 
   async finish(): Promise<WriteCounts> {
