@@ -1,0 +1,83 @@
+// The processes a bench starts: the server, and the client that loads over gRPC.
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface, type Interface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { LoadOrder, LoadReply } from './load-grpc.js'
+
+type Child = ChildProcessByStdio<Writable, Readable, null>
+
+function start(module: string, args: readonly string[]): Child {
+  const path = fileURLToPath(new URL(module, import.meta.url))
+  return spawn(process.execPath, [...process.execArgv, path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+}
+
+/** The next line of a child; an error when it ends instead. */
+function lineReader(child: Child, name: string): { lines: Interface; next: () => Promise<string> } {
+  const lines = createInterface({ input: child.stdout })
+  const iterator = lines[Symbol.asyncIterator]()
+  return {
+    lines,
+    async next() {
+      const { value, done } = await iterator.next()
+      if (done === true) throw new Error(`the ${name} has ended (${child.exitCode ?? child.signalCode})`)
+      return value
+    },
+  }
+}
+
+async function ended(child: Child): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+}
+
+export interface ServerProcess {
+  readonly pid: number
+  /** host:port of its gRPC. */
+  readonly address: string
+  stop(): Promise<void>
+}
+
+/** Starts the server as a user would, over a data folder of its own. */
+export async function startServerProcess(dataDir: string): Promise<ServerProcess> {
+  const free = '127.0.0.1:0'
+  const child = start('../server/main.js', ['--data-dir', dataDir, '--grpc-addr', free, '--http-addr', free])
+  const { lines, next } = lineReader(child, 'server')
+  for (;;) {
+    const address = /grpc=(?:[a-z]+:\/\/)?(\S+)/.exec(await next())?.[1]
+    if (address === undefined || child.pid === undefined) continue
+    // Its log is read and let go.
+    lines.close()
+    child.stdout.resume()
+    return {
+      pid: child.pid,
+      address,
+      async stop() {
+        child.kill('SIGTERM')
+        await ended(child)
+      },
+    }
+  }
+}
+
+export interface LoaderProcess {
+  load(order: LoadOrder): Promise<LoadReply>
+  stop(): Promise<void>
+}
+
+/** Starts the client process; resolves when its workload is drawn. */
+export async function startLoaderProcess(address: string, hostCount: number, hours: number): Promise<LoaderProcess> {
+  const child = start('./load-grpc.js', [address, String(hostCount), String(hours)])
+  const { next } = lineReader(child, 'client process')
+  if ((await next()) !== 'ready') throw new Error('the client process said something else than ready')
+  return {
+    async load(order) {
+      child.stdin.write(`${JSON.stringify(order)}\n`)
+      return JSON.parse(await next()) as LoadReply
+    },
+    async stop() {
+      child.stdin.end()
+      await ended(child)
+    },
+  }
+}
