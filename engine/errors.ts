@@ -41,6 +41,8 @@ export const errorCodes = {
   TABLE_NOT_FOUND: { kind: 'not-found', fix: 'Create the table first' },
   TABLE_EXISTS: { kind: 'already-exists', fix: 'Delete the table first, or pass if_exists=IGNORE' },
   HISTORY_OFF: { kind: 'precondition', fix: 'Take disableHistory out of the configuration' },
+  LABELS_TOO_LONG: { kind: 'exhausted', fix: 'Use fewer or shorter labels; long texts belong into a string metric' },
+  TOO_MANY_COLUMNS: { kind: 'exhausted', fix: 'Spread the columns over several tables' },
   DUPLICATE_SAMPLE: {
     kind: 'invalid',
     fix: "Send each sample once, or create the table with duplicates 'last' or 'first'",

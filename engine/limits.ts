@@ -83,3 +83,6 @@ export const expressionHeightMax = 500
 
 /** Decoded pages of stored blocks, while a write looks for duplicates in them. */
 export const duplicateCheckByteLength = 8 * MiB
+
+/** All labels of one series: they are compared in memory, and every frame of an answer repeats them. */
+export const labelSetByteLengthMax = 1 * MiB

@@ -1,4 +1,5 @@
 // How many bytes of frames may wait in the arenas at once: jobs need room there too, or all would wait for each other.
+import { FramesError } from '../errors.js'
 import type { Region } from '../memory/region.js'
 import type { Slice } from '../memory/slice.js'
 
@@ -18,11 +19,8 @@ export class InputGate {
 
   /** Room for a frame. Waits in line; a frame larger than the share comes in alone. */
   async take(byteLength: number, signal?: AbortSignal): Promise<{ slice: Slice; release: () => void }> {
-    if (this.#waiters.length > 0 || !this.#fits(byteLength)) {
-      await new Promise<void>((admit) => {
-        this.#waiters.push({ byteLength, admit })
-      })
-    } else this.#byteLength += byteLength
+    if (this.#waiters.length > 0 || !this.#fits(byteLength)) await this.#wait(byteLength, signal)
+    else this.#byteLength += byteLength
     try {
       const slice = await this.arenas.allocate(Math.max(1, byteLength), signal === undefined ? {} : { signal })
       return {
@@ -38,12 +36,37 @@ export class InputGate {
     }
   }
 
+  #wait(byteLength: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        byteLength,
+        admit: () => {
+          signal?.removeEventListener('abort', leave)
+          resolve()
+        },
+      }
+      const leave = (): void => {
+        this.#waiters.splice(this.#waiters.indexOf(waiter), 1)
+        reject(new FramesError('CANCELLED', 'the write was given up while it waited for memory'))
+        // Those behind it may fit now.
+        this.#admitWaiters()
+      }
+      this.#waiters.push(waiter)
+      if (signal?.aborted) leave()
+      else signal?.addEventListener('abort', leave, { once: true })
+    })
+  }
+
   #fits(byteLength: number): boolean {
     return this.#byteLength === 0 || this.#byteLength + byteLength <= this.arenas.slice.byteLength * inputShare
   }
 
   #giveBack(byteLength: number): void {
     this.#byteLength -= byteLength
+    this.#admitWaiters()
+  }
+
+  #admitWaiters(): void {
     while (this.#waiters.length > 0 && this.#fits(this.#waiters[0]!.byteLength)) {
       const { byteLength: next, admit } = this.#waiters.shift()!
       this.#byteLength += next

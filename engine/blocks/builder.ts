@@ -83,7 +83,8 @@ export class PageEncoder {
     }
     let bound: number
     let sourcePtr: number
-    const bytesPtr = column.bytesPtr
+    let { bytesPtr } = column
+    const start = scratch.mark()
     switch (column.dtype) {
       case 'int64':
       case 'time':
@@ -116,7 +117,10 @@ export class PageEncoder {
       case 'string': {
         sourcePtr = column.valuesPtr + 4 * rowStart
         if (validity !== 0) {
-          call.compactStrings(sourcePtr, bytesPtr, validity, rowCount, this.#densePtr)
+          if (call.compactStrings(sourcePtr, bytesPtr, validity, rowCount, this.#densePtr) < 0) {
+            // Text under a missing cell (a column from outside): the present cells are copied together first.
+            bytesPtr = this.#gatherPresent(sourcePtr, bytesPtr, validity, rowCount, presentCount)
+          }
           sourcePtr = this.#densePtr
         }
         const { u32 } = this.kernels
@@ -151,7 +155,8 @@ export class PageEncoder {
         break
     }
     assert(byteLength <= validityBound + bound, 'an encoded page is within its bound')
-    scratch.release(ptr)
+    if (ptr !== start) this.kernels.u8.copyWithin(start, ptr, ptr + byteLength)
+    scratch.release(start)
     scratch.allocate(byteLength)
     let statisticsPtr = 0
     const wanted = column.dtype === 'time' ? presentCount >= 256 : byteLength >= statisticsPageByteLengthMin
@@ -160,7 +165,23 @@ export class PageEncoder {
       if (column.dtype === 'float64') call.statisticsFloat64(sourcePtr, presentCount, statisticsPtr)
       else call.statisticsInt64(sourcePtr, presentCount, statisticsPtr)
     }
-    return { ptr, byteLength, presentCount, validityByteLength, statisticsPtr }
+    return { ptr: start, byteLength, presentCount, validityByteLength, statisticsPtr }
+  }
+
+  /** Offsets of the present cells to the dense place, their text to scratch; returns where the text stands. */
+  #gatherPresent(
+    offsetsPtr: number,
+    bytesPtr: number,
+    validityPtr: number,
+    rowCount: number,
+    presentCount: number,
+  ): number {
+    const { call } = this.kernels
+    const indexesPtr = this.scratch.allocate(4 * presentCount)
+    call.bitsToIndexes(validityPtr, rowCount, indexesPtr)
+    const textPtr = this.scratch.allocate(call.gatheredStringsByteLength(offsetsPtr, indexesPtr, presentCount))
+    call.gatherStrings(offsetsPtr, bytesPtr, indexesPtr, presentCount, this.#densePtr, textPtr)
+    return textPtr
   }
 }
 

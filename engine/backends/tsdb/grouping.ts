@@ -4,6 +4,7 @@ import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
 import { plainFloatText } from '../../frame/value-text.js'
 import { formatTimeNs } from '../../time.js'
 import type { Kernels } from '../../kernels/kernels.js'
+import { labelSetByteLengthMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 
 /**
@@ -92,6 +93,15 @@ export function groupRows(
   const keyBytesPtr = scratch.allocate(keyByteLength)
   const keyOffsetsPtr = scratch.allocate(4 * (groupCount + 1))
   call.labelKeys(entriesPtr, coded.length, firstRowsPtr, groupCount, keyOffsetsPtr, keyBytesPtr)
+  for (let group = 0; group < groupCount; group++) {
+    const byteLength = u32[(keyOffsetsPtr >> 2) + group + 1]! - u32[(keyOffsetsPtr >> 2) + group]!
+    if (byteLength <= labelSetByteLengthMax) continue
+    const row = u32[(firstRowsPtr >> 2) + group]!
+    throw new FramesError(
+      'LABELS_TOO_LONG',
+      `the labels of row ${row} have ${byteLength} bytes; at most ${labelSetByteLengthMax} are possible`,
+    )
+  }
   return { groupCount, codesPtr, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
 }
 

@@ -5,7 +5,7 @@ import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
-import { duplicateCheckByteLength } from '../../limits.js'
+import { duplicateCheckByteLength, tableColumnCountMax } from '../../limits.js'
 import { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { JobHandler, WorkerContext } from '../../pool/context.js'
@@ -293,6 +293,13 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     (group, types) => wanted.push({ group, types }),
     new Map(job.requestKinds),
   )
+
+  const metrics = new Set(signatures.list.flatMap((signature) => [...signature.keys()]))
+  for (const { types } of wanted) for (const name of types.keys()) metrics.add(name)
+  if (metrics.size > tableColumnCountMax) {
+    const what = `the table would have ${metrics.size} metrics; at most ${tableColumnCountMax} are possible`
+    throw new FramesError('TOO_MANY_COLUMNS', what)
+  }
 
   const added = call.labelTableInsert(
     tablePtr,
