@@ -29,8 +29,11 @@ export const blockCellCountMax = 4 * MiB
 export const blockByteLengthMax = 16 * MiB
 /** Rows of one page: its decoded column (32 KiB) stays in a core's first-level cache. */
 export const pageRowCountMax = 4096
-/** A stored value: large enough to be cheap to read, small enough to copy when one page is wanted. */
-export const segmentByteLength = 256 * KiB
+/**
+ * A stored value of pages: small enough that reading one page of it costs some 10 µs, large enough that few are needed.
+ * 24 bytes less than whole pages of LMDB, so that a value fills its pages.
+ */
+export const segmentByteLength = 64 * KiB - 24
 
 /** A commit smaller than both is one log value; a larger one becomes blocks at once. */
 export const logCommitRowCountMax = 4096

@@ -30,6 +30,7 @@ async function main(args: readonly string[]): Promise<void> {
   const grpcAddress = parseListenAddress('gRPC', flags.grpcAddr ?? defaultGrpcAddress)
   const engine = await openEngine({
     dataDir: config.dataDir,
+    report: (message, error) => log.error({ err: error ?? undefined }, message),
     backends: config.backends.map((backend) => ({
       name: backend.name,
       type: backend.type,

@@ -51,8 +51,9 @@ export async function* readSets(
     if (blocks.length === 0) return
     const selection = await options.select()
     if (selection.sets.length === 0) return
-    const sources = await table.blocks.sources(blocks)
-    const rowCount = blocks.reduce((sum, block) => sum + block.rowCount, 0)
+    const wanted = blocksOfSets(blocks, selection.sets)
+    const sources = await table.blocks.sources(wanted)
+    const rowCount = wanted.reduce((sum, block) => sum + block.rowCount, 0)
     const limit = options.limit > 0n ? Number(options.limit) : rowCountNone
     const common = {
       kind: 'tsdb.scan' as const,
@@ -89,6 +90,19 @@ export async function* readSets(
   } finally {
     snapshot.release()
   }
+}
+
+/** Few label sets are looked up one by one; for many, nearly every block has some. */
+const pruneSetCountMax = 16
+
+/** Blocks that may hold one of the sets. */
+function blocksOfSets(blocks: readonly LiveBlock[], sets: Uint32Array): readonly LiveBlock[] {
+  if (sets.length > pruneSetCountMax) return blocks
+  return blocks.filter(({ extent }) => {
+    if (extent === null) return true
+    const { setMin, setMax } = decodeExtent(extent)
+    return sets.some((set) => setMin <= set && set <= setMax)
+  })
 }
 
 /** [start, end) of `count` parts of nearly equal size; fewer when there are fewer sets. */
