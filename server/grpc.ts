@@ -357,6 +357,7 @@ function tuneSessions(http2Server: Http2Server, limits: ServerLimits, log: Log):
     prepareNext()
     const handshake = setTimeout(() => session.destroy(), limits.handshakeMs)
     session.once('remoteSettings', () => clearTimeout(handshake))
+    limitResets(session, limits, log)
     session.once('close', () => {
       clearTimeout(handshake)
       sessionCount--
@@ -364,6 +365,26 @@ function tuneSessions(http2Server: Http2Server, limits: ServerLimits, log: Log):
     })
   })
   http2Server.on('sessionError', (error: Error) => log.debug({ reason: error.message }, 'HTTP/2 session ended'))
+}
+
+/**
+ * Ends a session that opens streams only to break them off: each costs the server more than the client. nghttp2 has such
+ * a limit too, but leaves the socket open.
+ */
+function limitResets(session: ServerHttp2Session, limits: ServerLimits, log: Log): void {
+  let tokens = limits.resetBurstMax
+  let countedMs = performance.now()
+  session.on('stream', (stream) => {
+    stream.once('aborted', () => {
+      const nowMs = performance.now()
+      const regained = ((nowMs - countedMs) / 1000) * limits.resetPerSecondMax
+      tokens = Math.min(limits.resetBurstMax, tokens + regained) - 1
+      countedMs = nowMs
+      if (tokens >= 0 || session.destroyed) return
+      log.warn({ peer: session.socket.remoteAddress }, 'HTTP/2 session ended: too many calls broken off')
+      session.destroy(new Error('too many calls broken off'), constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    })
+  })
 }
 
 /** gRPC's own prefix of a message: one byte of flags, four of length. */

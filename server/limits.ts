@@ -16,6 +16,9 @@ export interface ServerLimits {
   readonly connectionCountMax: number
   /** Calls at work on one HTTP/2 connection; clients queue what is beyond. */
   readonly sessionStreamCountMax: number
+  /** Calls a client may break off on one session: so many at once, so many a second in the long run (rapid reset). */
+  readonly resetBurstMax: number
+  readonly resetPerSecondMax: number
   /** What nghttp2 and Node hold for one session besides its messages, in MiB. Reaching it refuses new streams. */
   readonly sessionMemoryMiB: number
   /** Receive windows of an HTTP/2 session while there are few of them, and its largest DATA frame. */
@@ -51,6 +54,8 @@ export const defaultLimits: ServerLimits = {
   receivedByteLengthMax: 512 * MiB,
   connectionCountMax: 4096,
   sessionStreamCountMax: 256,
+  resetBurstMax: 500,
+  resetPerSecondMax: 50,
   sessionMemoryMiB: 64,
   streamWindowByteLength: 8 * MiB,
   sessionWindowByteLength: 16 * MiB,

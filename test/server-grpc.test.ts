@@ -692,6 +692,31 @@ describe('the budget of what waits', () => {
   })
 })
 
+function http2Frame(type: number, flags: number, streamId: number, payload = Buffer.alloc(0)): Buffer {
+  const header = Buffer.alloc(9)
+  header.writeUIntBE(payload.byteLength, 0, 3)
+  header[3] = type
+  header[4] = flags
+  header.writeUInt32BE(streamId, 5)
+  return Buffer.concat([header, payload])
+}
+
+/** The header block of a call to Write: literals without indexing, which need no state (RFC 7541, 6.2.2). */
+const writeHeaders = Buffer.concat(
+  [
+    [':method', 'POST'],
+    [':scheme', 'http'],
+    [':path', '/pb.Frames/Write'],
+    [':authority', 'x'],
+    ['content-type', 'application/grpc'],
+  ].flatMap(([name, value]) => [
+    Buffer.from([0, name.length]),
+    Buffer.from(name),
+    Buffer.from([value.length]),
+    Buffer.from(value),
+  ]),
+)
+
 describe('connections', () => {
   test('receive windows are wide for the first sessions and small beyond', async () => {
     await restart({ limits: { wideSessionCountMax: 2 } })
@@ -726,6 +751,37 @@ describe('connections', () => {
     await restart({ limits: { handshakeMs: 100 } })
     const socket = connectTcp(server.grpcPort, '127.0.0.1')
     await new Promise((resolve) => socket.resume().once('close', resolve))
+  })
+
+  test('a session that breaks its calls off without end is ended, and no other', async () => {
+    await restart({ limits: { resetBurstMax: 50, resetPerSecondMax: 1 } })
+    const socket = connectTcp(server.grpcPort, '127.0.0.1')
+    socket.on('error', () => {})
+    let isClosed = false
+    socket.resume().once('close', () => {
+      isClosed = true
+    })
+    // Bare frames: clients that behave cannot be made to do this.
+    socket.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(0x4, 0, 0)]))
+    for (let id = 1; id < 1000 && !isClosed; id += 2) {
+      socket.write(
+        Buffer.concat([http2Frame(0x1, 0x4, id, writeHeaders), http2Frame(0x3, 0, id, Buffer.from([0, 0, 0, 8]))]),
+      )
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    await eventually('the session is closed', () => isClosed)
+    await unary('Version', Buffer.alloc(0))
+  })
+
+  test('a session is told how many streams it may open', async () => {
+    await restart({ limits: { sessionStreamCountMax: 4 } })
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    session.on('error', () => {})
+    const settings = await new Promise<{ maxConcurrentStreams?: number }>((resolve) =>
+      session.once('remoteSettings', resolve),
+    )
+    expect(settings.maxConcurrentStreams).toBe(4)
+    session.destroy()
   })
 
   test('connections beyond the limit are refused', async () => {
