@@ -1,6 +1,8 @@
 // Time series tables through the engine: what is written is what is read.
+import { fromBinary } from '@bufbuild/protobuf'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+import { FrameSchema } from '../dist/proto/gen/frames_pb.js'
 
 let engine: Engine
 let tableCount = 0
@@ -53,5 +55,26 @@ describe('frames as the Python client sends them', () => {
       [1.5, null, 3.5],
       [1n, 2n, 3n],
     ])
+  })
+})
+
+describe('frames as the Python client needs them', () => {
+  const time = sliceColumn('time', [0n, 60_000_000_000n, 120_000_000_000n], 'time')
+  const full = sliceColumn('full', [1n, 2n, 3n], 'int64')
+  const gaps = sliceColumn('gaps', [1.5, null, 3.5], 'float64')
+
+  async function nullMaps(columns: string[], labels: Record<string, string>): Promise<string[][]> {
+    const request = await newTable()
+    await engine.write(request, new Frame({ columns: [full, gaps], indices: [time], labels }))
+    const maps: string[][] = []
+    for await (const bytes of engine.readEncoded({ ...request, columns, start: '0', end: 'now' }, 'wire')) {
+      maps.push(...fromBinary(FrameSchema, bytes).nullValues.map(({ nullColumns }) => Object.keys(nullColumns)))
+    }
+    return maps
+  }
+
+  test.for([{}, { node: 'a' }])('null maps are none, or one a row, with labels %j', async (labels) => {
+    expect(await nullMaps(['full'], labels)).toEqual([])
+    expect(await nullMaps(['full', 'gaps'], labels)).toEqual([[], ['gaps'], []])
   })
 })

@@ -1,5 +1,6 @@
 """What every test of the suite shares: the published client over both protocols, and a table of its own."""
 
+import itertools
 import os
 import re
 
@@ -9,6 +10,7 @@ import v3io_frames as v3f
 from tables import Table
 
 CONTAINER = 'interop'
+numbers = itertools.count(1)
 
 
 def pytest_configure(config):
@@ -46,7 +48,7 @@ def other_client(protocol):
 def missing(client, request):
     """A table that does not exist."""
     name = re.sub(r'\W+', '-', request.node.name)
-    return Table(client, f'suite/{request.node.path.stem}/{name}')
+    return Table(client, f'{request.node.path.stem}/{name}{next(numbers)}')
 
 
 @pytest.fixture

@@ -45,7 +45,9 @@ function prepareEnvironment() {
   execFileSync(command, ['-m', 'venv', environment], { stdio: ['ignore', 'ignore', 'inherit'] })
   try {
     const options = ['--quiet', '--disable-pip-version-check', '--retries', '2', '--timeout', '30']
-    execFileSync(python, ['-m', 'pip', 'install', ...options, '-r', requirements], { stdio: ['ignore', 'inherit', 'inherit'] })
+    execFileSync(python, ['-m', 'pip', 'install', ...options, '-r', requirements], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    })
   } catch {
     rmSync(environment, { recursive: true, force: true })
     throw new Unavailable('pip could not install test/interop/requirements.txt: is the package index reachable?')
@@ -94,18 +96,36 @@ async function stopServer({ server, exited }) {
   if (code !== 0) throw new Error(`the server did not stop well after SIGTERM: ${signal ?? `status ${code}`}`)
 }
 
-function runPytest(running) {
-  const args = ['-m', 'pytest', '-p', 'no:cacheprovider', '--tb=short', '-q', ...process.argv.slice(2)]
+/** Runs pytest against the server; resolves with its exit status. */
+function runPytest(running, args, variables = {}) {
+  const options = ['-m', 'pytest', '-p', 'no:cacheprovider', '--tb=short', '-q', ...args]
   const env = {
     ...process.env,
     FRAMESD_GRPC: `grpc://${running.grpc}`,
     FRAMESD_HTTP: `http://${running.http}`,
     PYTHONDONTWRITEBYTECODE: '1',
+    ...variables,
   }
   // Credentials and sessions of whoever runs the tests are none of the server's business.
   for (const name of Object.keys(env)) if (name.startsWith('V3IO_')) delete env[name]
-  const tests = spawn(python, args, { cwd: suite, env, stdio: 'inherit' })
+  const tests = spawn(python, options, { cwd: suite, env, stdio: 'inherit' })
   return new Promise((resolve, reject) => tests.on('error', reject).on('exit', (code) => resolve(code ?? 1)))
+}
+
+/** Starts a server, runs `use`, and stops the server again; resolves with the status that `use` gave. */
+async function withServer(dataDir, use) {
+  const running = await startServer(dataDir)
+  let status = 1
+  try {
+    status = await use(running)
+  } finally {
+    try {
+      await stopServer(running)
+    } finally {
+      if (status !== 0) console.log(`last lines of the server:\n${running.output().split('\n').slice(-20).join('\n')}`)
+    }
+  }
+  return status
 }
 
 async function main() {
@@ -118,17 +138,18 @@ async function main() {
     return 0
   }
   const dataDir = mkdtempSync(join(tmpdir(), 'framesd-interop-'))
-  const running = await startServer(dataDir)
+  const args = process.argv.slice(2)
   let status = 1
   try {
-    status = await runPytest(running)
-  } finally {
-    try {
-      await stopServer(running)
-    } finally {
-      if (status !== 0) console.log(`last lines of the server:\n${running.output().split('\n').slice(-20).join('\n')}`)
-      rmSync(dataDir, { recursive: true, force: true })
+    status = await withServer(dataDir, (running) => runPytest(running, args))
+    // With arguments only what they name is run.
+    for (const isRestarted of ['0', '1']) {
+      if (status !== 0 || args.length > 0) break
+      const variables = { FRAMESD_RESTARTED: isRestarted }
+      status = await withServer(dataDir, (running) => runPytest(running, ['after_restart.py'], variables))
     }
+  } finally {
+    rmSync(dataDir, { recursive: true, force: true })
   }
   console.log(status === 0 ? 'interop: the published Python client passed, over gRPC and HTTP' : 'interop: FAILED')
   return status

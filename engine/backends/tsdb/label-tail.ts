@@ -18,6 +18,7 @@ const tailByteLengthMax = 16 * MiB
 const tails = new Map<string, Tail>()
 let tailByteLength = 0
 
+const noBytes = new Uint8Array(0)
 const textEncoder = new TextEncoder()
 
 /** Label columns of constant text, in scratch. */
@@ -59,6 +60,8 @@ export function labelTail(
   const known = tails.get(key)
   if (known !== undefined && known.rowCount === rowCount && known.multiIndex === multiIndex) return known.bytes
   const labels = labelsOf()
+  // A frame without any column would have its row count told by null maps; joined, the frame would have them twice.
+  if (labels.length === 0) return noBytes
   const mark = scratch.mark()
   const columns = labelColumns(kernels, scratch, labels, rowCount)
   const frame: FrameSlice = {
