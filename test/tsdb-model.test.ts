@@ -64,9 +64,9 @@ class Machine {
       expect(names, `${where}: metrics of {${text}}`).toEqual(entry.names)
       const times = frame.indices[0]!.times()
       const columns = names.map((name) => frame.column(name).values())
-      times.forEach((timeNs, row) =>
-        entry.rows.push({ timeNs, cells: columns.map((cells) => cells[row] as ModelCell) }),
-      )
+      for (let row = 0; row < times.length; row++) {
+        entry.rows.push({ timeNs: times[row]!, cells: columns.map((cells) => cells[row] as ModelCell) })
+      }
     }
     for (const text of model.sets.keys()) {
       const wanted = model.rows(text, startMs, endMs)
@@ -124,9 +124,9 @@ class Machine {
           for (const [bucket, values] of buckets) {
             const results = aggregate(values).map((value, i) => (isText && i > 0 ? Number.NaN : value))
             const scale = scaleOf(values)
-            functions.forEach((fn, i) =>
-              wanted.set(`${text}/${fn}(${metric})/${bucket}`, [results[i]!, fn === 'stdvar' ? scale ** 2 : scale]),
-            )
+            functions.forEach((fn, i) => {
+              wanted.set(`${text}/${fn}(${metric})/${bucket}`, [results[i]!, fn === 'stdvar' ? scale ** 2 : scale])
+            })
           }
         }
       }
