@@ -29,7 +29,11 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
     ['apache-arrow'],
   ],
   ['engine/expression/', [...leaves, 'engine/frame/', 'engine/kernels/'], []],
-  ['engine/pool/handlers.ts', [...leaves, 'engine/pool/', 'engine/backends/tsdb/jobs.ts', 'engine/codec/jobs.ts'], []],
+  [
+    'engine/pool/handlers.ts',
+    [...leaves, 'engine/pool/', 'engine/backends/tsdb/jobs.ts', 'engine/blocks/verify.ts', 'engine/codec/jobs.ts'],
+    [],
+  ],
   ['engine/pool/', [...leaves, 'engine/memory/', 'engine/kernels/', 'engine/stores/store.ts'], ['piscina']],
   [
     'engine/blocks/',
@@ -40,6 +44,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
       'engine/kernels/',
       'engine/pool/pool.ts',
       'engine/pool/job.ts',
+      'engine/pool/context.ts',
       'engine/stores/store.ts',
       'engine/stores/keys.ts',
     ],

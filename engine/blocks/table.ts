@@ -845,9 +845,9 @@ async function withMemory(
     partition,
     packed.map(({ id }) => packedKey(id)),
   )
-  const valueOf = new Map(packed.map(({ id }, i) => [id, values[i]]))
+  const storedOf = new Map(packed.map(({ id }, i) => [id, values[i]]))
   return blocks.map((block) => {
-    const value = valueOf.get(block.id)
+    const value = storedOf.get(block.id)
     // Of another length than it should be: a reader finds that in the store.
     if (value == null || value.length !== block.byteLength) return block
     const slice = memory.heads.tryAllocate(value.length)

@@ -1,0 +1,69 @@
+// A process that is killed: it writes frames without end, says which ones are acknowledged, and is never asked to stop.
+// Arguments: the data folder, "ingest" or "tables", and a frame of each stream: from there on it says what it finds.
+import { writeSync } from 'node:fs'
+import { openEngine } from '../../dist/engine/index.js'
+import { backend, frameNumber, wholeFrames } from './frames.mjs'
+
+const [dataDir, mode, ...first] = process.argv.slice(2)
+
+/** Written at once: what a killed process has said must not wait in a buffer. */
+function say(line) {
+  writeSync(1, `${line}\n`)
+}
+
+const engine = await openEngine({
+  dataDir,
+  memoryByteLength: 256 * 2 ** 20,
+  workerCount: 2,
+  report: (message, error) => say(`report ${message} ${error instanceof Error ? error.stack : ''}`),
+})
+
+/** One frame after the other, each in a write of its own or several in one. */
+async function writeStream(stream, start) {
+  for (let n = start; ; ) {
+    const count = n % 5 === 0 ? 3 : 1
+    const frames = Array.from({ length: count }, (_, i) => frameNumber(stream, n + i))
+    await engine.write({ backend, table: 'ingest' }, frames)
+    for (let i = 0; i < count; i++) say(`ack ${stream} ${n + i}`)
+    n += count
+  }
+}
+
+async function compactForEver() {
+  for (let n = 0; ; n++) {
+    await engine.execute({ backend, table: 'ingest', command: n % 4 === 3 ? 'compact' : 'flush' })
+    say('merged')
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+}
+
+/** Tables come and go; what is said last of each is what must be true, or about to be. */
+async function makeTables(worker) {
+  for (let n = Number(first[0]); ; n++) {
+    const table = `t${worker}-${n % 7}`
+    say(`creating ${table} ${n}`)
+    await engine.create({ backend, table, rate: '1/s', ifExists: 'ignore' })
+    await engine.write({ backend, table }, frameNumber(worker, n))
+    say(`created ${table} ${n}`)
+    if (n % 3 === 0) continue
+    say(`deleting ${table} ${n}`)
+    await engine.delete({ backend, table })
+    say(`deleted ${table} ${n}`)
+  }
+}
+
+if (mode === 'ingest') {
+  await engine.create({ backend, table: 'ingest', rate: '1/s', ifExists: 'ignore' })
+  const next = []
+  for (let stream = 0; stream < first.length; stream++) {
+    const from = Number(first[stream])
+    const found = await wholeFrames(engine, 'ingest', stream, from)
+    for (const n of found) say(`found ${stream} ${n}`)
+    next.push(Math.max(from - 1, ...found) + 1)
+  }
+  say('open')
+  await Promise.race([...next.map((start, stream) => writeStream(stream, start)), compactForEver()])
+} else {
+  say('open')
+  await Promise.race([makeTables(0), makeTables(1)])
+}
