@@ -42,7 +42,9 @@ export class DuckDb {
   /** Fresh tables for a workload. */
   async create(): Promise<void> {
     await this.#connection.run('DROP TABLE IF EXISTS cpu; DROP TABLE IF EXISTS tags; CHECKPOINT')
-    await this.#connection.run(`CREATE TABLE tags (id INTEGER, ${tagNames.map((name) => `${name} VARCHAR`).join(', ')})`)
+    await this.#connection.run(
+      `CREATE TABLE tags (id INTEGER, ${tagNames.map((name) => `${name} VARCHAR`).join(', ')})`,
+    )
     const metrics = metricNames.map((name) => `${name} BIGINT`).join(', ')
     await this.#connection.run(`CREATE TABLE cpu (time TIMESTAMP, tags_id INTEGER, ${metrics})`)
   }
@@ -93,7 +95,10 @@ export class DuckDb {
   }
 
   byteLength(): number {
-    return [this.#path, `${this.#path}.wal`].reduce((sum, path) => sum + (existsSync(path) ? statSync(path).size : 0), 0)
+    return [this.#path, `${this.#path}.wal`].reduce(
+      (sum, path) => sum + (existsSync(path) ? statSync(path).size : 0),
+      0,
+    )
   }
 
   close(): void {

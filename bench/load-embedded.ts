@@ -17,7 +17,8 @@ export async function loadEmbedded(engine: Engine, table: string, frames: readon
       Array.from({ length: writeCount }, async () => {
         const session = await engine.openWrite({ backend, table })
         while (next < frames.length) await session.add(frames[next++])
-        rowCount += (await session.finish()).rowCount
+        const stored = await session.finish()
+        rowCount += stored.rowCount
       }),
     ),
   )

@@ -45,9 +45,7 @@ function prepareEncoders(frames: readonly Frame[]): { kernels: Kernels; places: 
   const heapBase = Math.ceil(kernelHeapBase() / 65536) * 65536
   // What a message takes at most follows from the columns' types and lengths: asked of one laid out for it.
   const measuring = loadKernels(createMemory(heapBase + frameMax + 65536))
-  const messageMax = Math.max(
-    ...frames.map((frame) => encodedFrameBound(layFrame(measuring, frame, heapBase))),
-  )
+  const messageMax = Math.max(...frames.map((frame) => encodedFrameBound(layFrame(measuring, frame, heapBase))))
   const placeByteLength = Math.ceil((frameMax + messageMax + 64) / 65536) * 65536
   const kernels = loadKernels(createMemory(heapBase + writeCount * placeByteLength))
   const places = Array.from({ length: writeCount }, (_, i) => {
@@ -89,7 +87,8 @@ class Loader {
     const loadMs = await elapsedMs(() =>
       Promise.all(
         this.#places.map(async (place) => {
-          rowCount += (await this.#client.writeWire({ backend, table }, messages(place))).rowCount
+          const stored = await this.#client.writeWire({ backend, table }, messages(place))
+          rowCount += stored.rowCount
         }),
       ),
     )

@@ -112,8 +112,9 @@ export function drawWorkload({ hostCount, hours }: WorkloadSize, seed = 1): Work
   const below = (end: number) => Math.floor(next() * end)
   const pick = (texts: readonly string[]) => texts[below(texts.length)]
   const rowsOfHost = Math.round((hours * 3600) / intervalSeconds)
-  const timesNs = BigInt64Array.from({ length: rowsOfHost }, (_, row) =>
-    BigInt((startMs + row * intervalSeconds * 1000) * 1000) * 1000n,
+  const timesNs = BigInt64Array.from(
+    { length: rowsOfHost },
+    (_, row) => BigInt((startMs + row * intervalSeconds * 1000) * 1000) * 1000n,
   )
   const sums = metricNames.map(() => 0n)
   const hash = createHash('sha256')

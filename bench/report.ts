@@ -1,0 +1,168 @@
+// A report as a table for the terminal, Markdown, JSON and a chart.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Report, Result } from './results.js'
+
+const groupTitles: Readonly<Record<Result['group'], string>> = {
+  load: 'Loading',
+  size: 'On disk',
+  memory: 'Memory of the server',
+  query: 'Reading',
+  kernel: 'Kernels, one thread',
+}
+
+function valueText(value: number): string {
+  if (Math.abs(value) >= 100) return value.toFixed(0)
+  return value.toPrecision(3)
+}
+
+function rangeText({ runs }: Result): string {
+  if (runs.length < 2) return ''
+  return `${valueText(Math.min(...runs))} … ${valueText(Math.max(...runs))}`
+}
+
+function targetText({ target }: Result): string {
+  return target === null ? '' : `${target.text} ${target.isMet ? '✓' : '✗'}`
+}
+
+const heads = ['', 'median', 'runs', 'target', 'beside', 'answer'] as const
+
+function cellsOf(result: Result): string[] {
+  const { name, value, unit, beside, checksum } = result
+  return [name, `${valueText(value)} ${unit}`, rangeText(result), targetText(result), beside, checksum]
+}
+
+function groupsOf(report: Report): [title: string, rows: string[][]][] {
+  return (Object.keys(groupTitles) as Result['group'][])
+    .map((group): [string, string[][]] => [
+      groupTitles[group],
+      report.results.filter((result) => result.group === group).map(cellsOf),
+    ])
+    .filter(([, rows]) => rows.length > 0)
+}
+
+/** Lines of description: machine, limits, settings. */
+function factsOf({ startedAt, machine, limits, settings }: Report): string[] {
+  const gib = (machine.memoryByteLength / 2 ** 30).toFixed(0)
+  return [
+    `${startedAt}, ${machine.cpu}, ${machine.coreCount} cores, ${gib} GiB, ${machine.system}, Node.js ${machine.node}`,
+    `limits: memcpy ${(limits.memcpyBytesPerSecond / 1e9).toFixed(1)} GB/s, ` +
+      `4 KiB synced in ${limits.syncMs.toFixed(2)} ms, ` +
+      `1 MiB after 1 MiB synced at ${(limits.syncedBytesPerSecond / 1e6).toFixed(0)} MB/s`,
+    ...Object.entries(settings).map(([name, value]) => `${name}: ${value}`),
+  ]
+}
+
+export function terminalText(report: Report): string {
+  const groups = groupsOf(report)
+  const all = [[...heads], ...groups.flatMap(([, rows]) => rows)]
+  const widths = heads.map((_, column) => Math.max(...all.map((row) => row[column].length)))
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, column) =>
+        column === 1 || column === 2 ? cell.padStart(widths[column]) : cell.padEnd(widths[column]),
+      )
+      .join('  ')
+      .trimEnd()
+  return [
+    ...factsOf(report),
+    '',
+    line(heads),
+    ...groups.flatMap(([title, rows]) => [title, ...rows.map(line)]),
+    '',
+  ].join('\n')
+}
+
+function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
+  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)]
+}
+
+export function markdownText(report: Report): string {
+  const kernels = report.kernels.map((row) => [
+    row.name,
+    (row.valuesPerSecond / 1e6).toFixed(0),
+    (row.bytesPerSecond / 1e9).toFixed(2),
+    (row.memcpyBytesPerSecond / 1e9).toFixed(1),
+    `${((100 * row.bytesPerSecond) / row.memcpyBytesPerSecond).toFixed(0)} %`,
+    row.checksum,
+  ])
+  return [
+    '# Latest results of `npm run bench`',
+    '',
+    ...factsOf(report).map((fact) => `- ${fact}`),
+    '',
+    '![Loading and reading](latest.svg)',
+    '',
+    ...groupsOf(report).flatMap(([title, rows]) => [`## ${title}`, '', ...markdownTable(heads, rows), '']),
+    ...(kernels.length === 0
+      ? []
+      : [
+          '## All kernels, one thread',
+          '',
+          ...markdownTable(['', 'M values/s', 'GB/s', 'memcpy GB/s', 'of memcpy', 'answer'], kernels),
+          '',
+        ]),
+  ].join('\n')
+}
+
+// ---- The chart ----
+
+const barHeight = 22
+const labelWidth = 380
+const chartWidth = 420
+const colors = ['#2a78b8', '#c8742a']
+
+function escaped(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
+}
+
+/** Bars from a common zero, one chart below the other; DuckDB in another color. */
+export function svgText(report: Report): string {
+  const parts: string[] = []
+  let y = 10
+  const chart = (title: string, results: readonly Result[]) => {
+    if (results.length === 0) return
+    const max = Math.max(...results.map(({ value }) => value))
+    parts.push(`<text x="10" y="${y + 18}" font-weight="bold">${escaped(title)}</text>`)
+    y += 30
+    for (const { name, value, unit } of results) {
+      const width = Math.max(1, (chartWidth * value) / max)
+      const color = colors[name.includes('DuckDB') ? 1 : 0]
+      parts.push(
+        `<text x="${labelWidth}" y="${y + 15}" text-anchor="end">${escaped(name)}</text>`,
+        `<rect x="${labelWidth + 10}" y="${y}" width="${width.toFixed(1)}" height="${barHeight - 4}" fill="${color}"/>`,
+        `<text x="${(labelWidth + 16 + width).toFixed(1)}" y="${y + 15}">${valueText(value)} ${escaped(unit)}</text>`,
+      )
+      y += barHeight
+    }
+    y += 14
+  }
+  const of = (group: Result['group']) => report.results.filter((result) => result.group === group)
+  chart('Loading: more is better', of('load'))
+  chart('On disk: less is better', of('size'))
+  const questions = new Set(of('query').map(({ name }) => name.split(': ')[0]))
+  for (const question of questions) {
+    chart(
+      `${question}: less is better`,
+      of('query').filter(({ name }) => name.startsWith(`${question}: `)),
+    )
+  }
+  const width = labelWidth + chartWidth + 140
+  const head = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" viewBox="0 0 ${width} ${y}"`
+  return [
+    `${head} font-family="sans-serif" font-size="13">`,
+    `<rect width="${width}" height="${y}" fill="#ffffff"/>`,
+    ...parts,
+    '</svg>',
+    '',
+  ].join('\n')
+}
+
+/** Writes NAME.json, NAME.md and NAME.svg. */
+export function writeReport(report: Report, folder: string, name: string): void {
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(report, null, 1)}\n`)
+  writeFileSync(join(folder, `${name}.md`), markdownText(report))
+  writeFileSync(join(folder, `${name}.svg`), svgText(report))
+}

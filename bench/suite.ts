@@ -1,0 +1,385 @@
+// The whole bench over one workload: the engine of this process, the server in another one with a client in a third, and
+// DuckDB, in turns, so that whatever else the machine does meets all of them.
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Client, connect } from '../client/index.js'
+import { type Engine, type Frame, openEngine } from '../engine/index.js'
+import { elapsedMs, median, percentile99 } from './clock.js'
+import { DuckDb } from './duckdb.js'
+import { benchKernels, kernelResults } from './kernels.js'
+import { framesOf, type Layout, layouts } from './layouts.js'
+import { backend, loadEmbedded, rate, writeCount } from './load-embedded.js'
+import { describeMachine, type MachineLimits, measureLimits } from './machine.js'
+import { peakMemory } from './memory.js'
+import { type LoaderProcess, type ServerProcess, startLoaderProcess, startServerProcess } from './processes.js'
+import {
+  answerOfColumns,
+  answerOfFrames,
+  checkTotals,
+  FrameReader,
+  type Query,
+  queriesOf,
+  totalsRequest,
+} from './queries.js'
+import { atLeast, atMost, type Report, type Result } from './results.js'
+import type { BenchRow } from './rows.js'
+import { drawWorkload, type Workload, type WorkloadSize } from './tsbs.js'
+
+export const partNames = ['kernels', 'load', 'query', 'size', 'memory'] as const
+export type PartName = (typeof partNames)[number]
+
+export interface SuiteOptions extends WorkloadSize {
+  readonly parts: ReadonlySet<PartName>
+  /** Loads that are not counted, then those that are. */
+  readonly warmUpCount: number
+  readonly runCount: number
+  /** Runs of a query that are not counted, then those that are. */
+  readonly queryWarmUpCount: number
+  readonly queryRunCount: number
+  readonly memoryLoadCount: number
+  readonly kernelSeconds: number
+  readonly isSmall: boolean
+  /** Told what is being done. */
+  readonly say: (text: string) => void
+}
+
+/** Where the data of a run goes: given back at its end. */
+export async function runSuite(options: SuiteOptions): Promise<Report> {
+  const startedAt = new Date().toISOString()
+  const folder = mkdtempSync(join(tmpdir(), 'framesd-bench-'))
+  try {
+    const limits = measureLimits(folder)
+    const kernels: BenchRow[] = []
+    const results: Result[] = []
+    if (options.parts.has('kernels')) {
+      options.say('kernels')
+      kernels.push(...(await benchKernels({ seconds: options.kernelSeconds, isSmall: options.isSmall })))
+    }
+    const settings: Record<string, string | number> = {}
+    if (['load', 'query', 'size', 'memory'].some((part) => options.parts.has(part as PartName))) {
+      const suite = await Suite.open(options, folder, limits)
+      try {
+        results.push(...(await suite.run()))
+        Object.assign(settings, suite.settings())
+      } finally {
+        await suite.close()
+      }
+    }
+    if (kernels.length > 0) results.push(...kernelResults(kernels))
+    // Targets are set for the whole size.
+    const judged = options.isSmall ? results.map((result) => ({ ...result, target: null })) : results
+    return { startedAt, machine: describeMachine(), limits, settings, results: judged, kernels }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+class Suite {
+  readonly #options: SuiteOptions
+  readonly #folder: string
+  readonly #limits: MachineLimits
+  readonly #workload: Workload
+  readonly #frames: Readonly<Record<Layout, readonly Frame[]>>
+  readonly #reader = new FrameReader()
+  readonly #engine: Engine
+  readonly #server: ServerProcess
+  readonly #client: Client
+  readonly #loader: LoaderProcess
+  readonly #duckDb: DuckDb
+  readonly #duckDbVersion: string
+  #tableCount = 0
+
+  private constructor(
+    options: SuiteOptions,
+    folder: string,
+    limits: MachineLimits,
+    parts: {
+      readonly workload: Workload
+      readonly engine: Engine
+      readonly server: ServerProcess
+      readonly client: Client
+      readonly loader: LoaderProcess
+      readonly duckDb: DuckDb
+      readonly duckDbVersion: string
+    },
+  ) {
+    this.#options = options
+    this.#folder = folder
+    this.#limits = limits
+    this.#workload = parts.workload
+    this.#frames = { host: framesOf(parts.workload, 'host'), span: framesOf(parts.workload, 'span') }
+    this.#engine = parts.engine
+    this.#server = parts.server
+    this.#client = parts.client
+    this.#loader = parts.loader
+    this.#duckDb = parts.duckDb
+    this.#duckDbVersion = parts.duckDbVersion
+  }
+
+  static async open(options: SuiteOptions, folder: string, limits: MachineLimits): Promise<Suite> {
+    options.say('drawing the workload, starting the processes')
+    const workload = drawWorkload(options)
+    const engine = await openEngine({ dataDir: join(folder, 'embedded') })
+    const server = await startServerProcess(join(folder, 'server'))
+    const loader = await startLoaderProcess(server.address, options.hostCount, options.hours)
+    const duckDb = await DuckDb.open(join(folder, 'duckdb.db'))
+    const duckDbVersion = await duckDb.version()
+    const client = connect(server.address)
+    return new Suite(options, folder, limits, { workload, engine, server, client, loader, duckDb, duckDbVersion })
+  }
+
+  async close(): Promise<void> {
+    this.#client.close()
+    await this.#loader.stop()
+    await this.#server.stop()
+    await this.#engine.close()
+    this.#duckDb.close()
+  }
+
+  settings(): Record<string, string | number> {
+    const { hostCount, hours, sampleCount, checksum } = this.#workload
+    const { warmUpCount, runCount, queryWarmUpCount, queryRunCount } = this.#options
+    return {
+      workload: `TSBS cpu-only, ${hostCount} hosts x ${hours} h, ${sampleCount} samples, checksum ${checksum}`,
+      'writes in flight': `${writeCount} sessions (embedded), ${writeCount} streams (gRPC), one appender (DuckDB)`,
+      'frames by host': `${this.#frames.host.length} of ${this.#frames.host[0].length} rows, tags as labels`,
+      'frames by span': `${this.#frames.span.length} of up to ${this.#frames.span[0].length} rows, tags as ten index columns`,
+      'runs of a load': `${runCount} after ${warmUpCount} to warm up, in turns`,
+      'runs of a query': `${queryRunCount} after ${queryWarmUpCount} to warm up`,
+      DuckDB: `${this.#duckDbVersion}, appender by chunks of 2048 rows, file, CHECKPOINT at the end`,
+    }
+  }
+
+  async run(): Promise<Result[]> {
+    const { parts } = this.#options
+    const results: Result[] = []
+    if (parts.has('load')) results.push(...(await this.#loads()))
+    if (parts.has('query')) results.push(...(await this.#queries()))
+    if (parts.has('size')) results.push(...(await this.#sizes()))
+    if (parts.has('memory')) results.push(...(await this.#memory()))
+    return results
+  }
+
+  // ---- loading ----
+
+  async #loads(): Promise<Result[]> {
+    const { warmUpCount, runCount, say } = this.#options
+    const times = { embedded: { host: [], span: [] }, grpc: { host: [], span: [] } } as Record<
+      'embedded' | 'grpc',
+      Record<Layout, number[]>
+    >
+    const duckDbMs: number[] = []
+    for (let run = -warmUpCount; run < runCount; run++) {
+      say(run < 0 ? `load: warm-up ${run + warmUpCount + 1} of ${warmUpCount}` : `load: run ${run + 1} of ${runCount}`)
+      const note = (list: number[], ms: number) => {
+        if (run >= 0) list.push(ms)
+      }
+      for (const layout of layouts) note(times.embedded[layout], await this.#loadEmbedded(layout))
+      for (const layout of layouts) note(times.grpc[layout], await this.#loadGrpc(layout))
+      await this.#duckDb.create()
+      note(duckDbMs, await this.#duckDb.load(this.#workload))
+    }
+    const { sampleCount, checksum } = this.#workload
+    const perSecond = (ms: number) => sampleCount / ms / 1000
+    const duckDbRate = median(duckDbMs.map(perSecond))
+    const storedByteLength = 0.6 * sampleCount
+    const limitMs =
+      1000 *
+      ((8 * sampleCount) / this.#limits.memcpyBytesPerSecond + storedByteLength / this.#limits.syncedBytesPerSecond)
+    const beside = `a copy and a synced write: ${perSecond(limitMs).toFixed(0)}`
+    const result = (name: string, ms: readonly number[], target: (rate: number) => Result['target']): Result => {
+      const runs = ms.map(perSecond)
+      const value = median(runs)
+      return { group: 'load', name, value, unit: 'M samples/s', runs, target: target(value), beside, checksum }
+    }
+    const twice = (value: number) => atLeast(value, 2 * duckDbRate, `2 x DuckDB (${(2 * duckDbRate).toFixed(1)})`)
+    const once = (value: number) => atLeast(value, duckDbRate, `DuckDB (${duckDbRate.toFixed(1)})`)
+    return [
+      result('embedded, frames by host', times.embedded.host, twice),
+      result('embedded, frames by span', times.embedded.span, () => null),
+      result('gRPC, frames by host', times.grpc.host, once),
+      result('gRPC, frames by span', times.grpc.span, () => null),
+      result('DuckDB appender', duckDbMs, () => null),
+    ]
+  }
+
+  #newTable(layout: Layout): string {
+    return `cpu_${layout}_${++this.#tableCount}`
+  }
+
+  /** Loads and checks a new table; merging ends before the clock of anything else starts. */
+  async #loadEmbedded(layout: Layout): Promise<number> {
+    const table = this.#newTable(layout)
+    await this.#engine.create({ backend, table, rate })
+    const loadMs = await loadEmbedded(this.#engine, table, this.#frames[layout])
+    await this.#engine.execute({ backend, table, command: 'compact' })
+    const request = { backend, table, ...totalsRequest(this.#workload) }
+    checkTotals(this.#reader, await collect(this.#engine.readEncoded(request, 'wire')), this.#workload)
+    return loadMs
+  }
+
+  async #loadGrpc(layout: Layout): Promise<number> {
+    const table = this.#newTable(layout)
+    await this.#client.create({ backend, table, rate })
+    const { loadMs } = await this.#loader.load({ table, layout })
+    await this.#client.executeWire({ backend, table, command: 'compact' })
+    const request = { backend, table, ...totalsRequest(this.#workload) }
+    checkTotals(this.#reader, await collect(this.#client.readWire(request)), this.#workload)
+    return loadMs
+  }
+
+  // ---- reading ----
+
+  async #queries(): Promise<Result[]> {
+    const table = 'cpu_query'
+    await this.#engine.create({ backend, table, rate })
+    await loadEmbedded(this.#engine, table, this.#frames.host)
+    await this.#engine.execute({ backend, table, command: 'compact' })
+    await this.#client.create({ backend, table, rate })
+    await this.#loader.load({ table, layout: 'host' })
+    await this.#client.executeWire({ backend, table, command: 'compact' })
+    await this.#duckDb.create()
+    await this.#duckDb.load(this.#workload)
+    const results: Result[] = []
+    const roundTripMs = median(await this.#timesOf(() => this.#client.version()))
+    for (const [index, query] of queriesOf(this.#workload).entries()) {
+      this.#options.say(`query: ${query.name}`)
+      results.push(...(await this.#query(query, table, queryTargetsMs[index], roundTripMs)))
+    }
+    return results
+  }
+
+  async #query(query: Query, table: string, targetMs: number | null, roundTripMs: number): Promise<Result[]> {
+    const request = { backend, table, ...query.request }
+    const overGrpc = () => collect(this.#client.readWire(request))
+    const embedded = () => collect(this.#engine.readEncoded(request, 'wire'))
+    const answer = answerOfFrames(this.#reader, await overGrpc())
+    const others = {
+      embedded: answerOfFrames(this.#reader, await embedded()),
+      DuckDB: answerOfColumns((await this.#duckDb.query(query.sql)).columns),
+    }
+    for (const [name, other] of Object.entries(others)) {
+      if (other.checksum === answer.checksum) continue
+      throw new Error(`${query.name}: over gRPC ${answer.rowCount} rows, ${name} gives ${other.rowCount} others`)
+    }
+    const result = (name: string, runs: readonly number[], target: Result['target'], beside: string): Result => ({
+      group: 'query',
+      name: `${query.name}: ${name}`,
+      value: median(runs),
+      unit: 'ms',
+      runs: runs.map((ms) => Math.round(ms * 1000) / 1000),
+      target,
+      beside: `p99 ${percentile99(runs).toFixed(2)} ms${beside}`,
+      checksum: answer.checksum,
+    })
+    const grpcMs = await this.#timesOf(overGrpc)
+    const decodedMs = await this.#timesOf(async () => {
+      for await (const message of this.#client.readWire(request)) this.#reader.decode(message)
+    })
+    const embeddedMs = await this.#timesOf(embedded)
+    const duckDbMs = await this.#timesOf(() => this.#duckDb.fetch(query.sql))
+    const target = targetMs === null ? null : atMost(median(grpcMs), targetMs, `${targetMs.toFixed(1)} ms`)
+    return [
+      result('gRPC', grpcMs, target, `, empty call ${roundTripMs.toFixed(2)} ms`),
+      result('gRPC and decoded', decodedMs, null, ''),
+      result('embedded', embeddedMs, null, ''),
+      result('DuckDB', duckDbMs, null, ', in process'),
+    ]
+  }
+
+  async #timesOf(work: () => Promise<unknown>): Promise<number[]> {
+    const { queryWarmUpCount, queryRunCount } = this.#options
+    for (let i = 0; i < queryWarmUpCount; i++) await work()
+    const times: number[] = []
+    for (let i = 0; i < queryRunCount; i++) times.push(await elapsedMs(work))
+    return times
+  }
+
+  // ---- size ----
+
+  /** A data folder that holds this workload and nothing else, compacted and closed. */
+  async #sizes(): Promise<Result[]> {
+    const { sampleCount, checksum } = this.#workload
+    const runs: Result[] = []
+    for (const layout of layouts) {
+      this.#options.say(`size: frames by ${layout}`)
+      const dataDir = join(this.#folder, `size-${layout}`)
+      const engine = await openEngine({ dataDir })
+      const table = 'cpu'
+      await engine.create({ backend, table, rate })
+      await loadEmbedded(engine, table, this.#frames[layout])
+      await engine.execute({ backend, table, command: 'compact' })
+      await engine.close()
+      const value = folderByteLength(dataDir) / sampleCount
+      const beside = `raw values 8 B, this folder ${folderByteLength(dataDir)} B`
+      const name = `bytes per sample, frames by ${layout}`
+      const target = atMost(value, 0.6, '0.6 B')
+      runs.push({ group: 'size', name, value, unit: 'B', runs: [value], target, beside, checksum })
+    }
+    await this.#duckDb.create()
+    await this.#duckDb.load(this.#workload)
+    const value = this.#duckDb.byteLength() / sampleCount
+    const name = 'bytes per sample, DuckDB'
+    runs.push({ group: 'size', name, value, unit: 'B', runs: [value], target: null, beside: '', checksum })
+    return runs
+  }
+
+  // ---- memory ----
+
+  async #memory(): Promise<Result[]> {
+    const peaks: number[] = []
+    for (let load = 0; load < this.#options.memoryLoadCount; load++) {
+      this.#options.say(`memory: load ${load + 1} of ${this.#options.memoryLoadCount}`)
+      const table = this.#newTable('host')
+      await this.#client.create({ backend, table, rate })
+      const peak = await peakMemory(this.#server.pid, () => this.#loader.load({ table, layout: 'host' }))
+      if (peak === null) return []
+      peaks.push(peak / 1e6)
+    }
+    const value = Math.max(...peaks)
+    const half = Math.ceil(peaks.length / 2)
+    const growth = Math.max(...peaks.slice(half)) / Math.max(...peaks.slice(0, half))
+    const base = { group: 'memory', checksum: this.#workload.checksum } as const
+    return [
+      {
+        ...base,
+        name: `peak during ${peaks.length} loads over gRPC`,
+        value,
+        unit: 'MB',
+        runs: peaks,
+        target: atMost(value, 600, '600 MB'),
+        beside: 'RssAnon + RssShmem',
+      },
+      {
+        ...base,
+        name: 'peak of the second half of the loads, by that of the first',
+        value: growth,
+        unit: '',
+        runs: [growth],
+        target: atMost(growth, 1.1, '1.10'),
+        beside: 'flat is 1',
+      },
+    ]
+  }
+}
+
+/** Of queriesOf, in order. */
+const queryTargetsMs: readonly (number | null)[] = [1.0, null, 6, null, null]
+
+async function collect(messages: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {
+  const all: Uint8Array[] = []
+  for await (const message of messages) all.push(message)
+  return all
+}
+
+/** What the files of a folder take: their length, or what is allocated if that is more. */
+function folderByteLength(folder: string): number {
+  let byteLength = 0
+  for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+    if (!entry.isFile()) continue
+    const { size, blocks } = statSync(join(entry.parentPath, entry.name))
+    byteLength += Math.max(size, blocks * 512)
+  }
+  return byteLength
+}

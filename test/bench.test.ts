@@ -1,0 +1,54 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { benchKernels, kernelResults } from '../dist/bench/kernels.js'
+import { markdownText, svgText, terminalText, writeReport } from '../dist/bench/report.js'
+import type { Report } from '../dist/bench/results.js'
+import { runSuite } from '../dist/bench/suite.js'
+import { drawWorkload, metricNames, tagNames } from '../dist/bench/tsbs.js'
+
+test('the workload is the same each time, whole numbers from 0 to 100, one row in ten seconds', () => {
+  const workload = drawWorkload({ hostCount: 3, hours: 1 })
+  expect(drawWorkload({ hostCount: 3, hours: 1 })).toEqual(workload)
+  expect(drawWorkload({ hostCount: 3, hours: 1 }, 2).checksum).not.toBe(workload.checksum)
+  expect(workload.checksum).toBe('85ee4bd8befd')
+  expect(workload.rowCount).toBe(3 * 360)
+  expect(workload.sampleCount).toBe(3 * 360 * metricNames.length)
+  expect(workload.timesNs[1] - workload.timesNs[0]).toBe(10_000_000_000n)
+  for (const { tags, metrics } of workload.hosts) {
+    expect(Object.keys(tags)).toEqual([...tagNames])
+    for (const values of metrics) for (const value of values) expect(value >= 0n && value <= 100n).toBe(true)
+  }
+})
+
+test('all benches of kernels run, and those that have a target are among them', async () => {
+  const rows = await benchKernels({ seconds: 1, isSmall: true })
+  expect(new Set(rows.map(({ name }) => name)).size).toBe(rows.length)
+  expect(kernelResults(rows).length).toBeGreaterThan(10)
+})
+
+test('the small bench loads, checks, reads and reports: framesd answers as DuckDB does', async () => {
+  const report: Report = await runSuite({
+    hostCount: 4,
+    hours: 1,
+    parts: new Set(['load', 'query', 'size', 'memory'] as const),
+    warmUpCount: 0,
+    runCount: 1,
+    queryWarmUpCount: 0,
+    queryRunCount: 2,
+    memoryLoadCount: 2,
+    kernelSeconds: 0,
+    isSmall: true,
+    say: () => {},
+  })
+  expect(new Set(report.results.map(({ group }) => group))).toContain('query')
+  for (const result of report.results) expect(result.value, result.name).toBeGreaterThan(0)
+  expect(terminalText(report)).toContain('embedded, frames by host')
+  expect(markdownText(report)).toContain('| gRPC, frames by span |')
+  expect(svgText(report)).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+  const folder = mkdtempSync(join(tmpdir(), 'framesd-report-'))
+  writeReport(report, folder, 'small')
+  expect(JSON.parse(readFileSync(join(folder, 'small.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)))
+  rmSync(folder, { recursive: true })
+})
