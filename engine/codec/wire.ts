@@ -365,15 +365,16 @@ export function decodeNulls(kernels: Kernels, frame: WireFrame, scratch: Scratch
     throw new ScratchFull(mark - scratch.slice.byteOffset + bitmapCount * bitmapByteLength + tableByteLength)
   }
 
-  const validityPtrs = columns.map((column, i) => {
+  const bitmapNumbers = columns.map((column, i) => {
     const entry = namesPtr + namesHeaderByteLength
     const first = u32(kernels, entry + i * namesColumnByteLength + 12)
-    const bitmap = u32(kernels, entry + first * namesColumnByteLength + 8)
-    return bitmap === 0 || column.dtype === 'null' ? 0 : bitmapsPtr + (bitmap - 1) * bitmapByteLength
+    return column.dtype === 'null' ? 0 : u32(kernels, entry + first * namesColumnByteLength + 8)
   })
+  // In a scratch that hands out from its end, what is kept stands higher than what was taken at first.
   scratch.release(mark)
-  scratch.allocate(bitmapCount * bitmapByteLength)
-  return validityPtrs
+  const keptPtr = scratch.allocate(bitmapCount * bitmapByteLength)
+  kernels.u8.copyWithin(keptPtr, bitmapsPtr, bitmapsPtr + bitmapCount * bitmapByteLength)
+  return bitmapNumbers.map((number) => (number === 0 ? 0 : keptPtr + (number - 1) * bitmapByteLength))
 }
 
 // ---- Values ----
