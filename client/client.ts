@@ -1,6 +1,8 @@
-// What a client of framesd offers, whichever transport it uses. Frames are bytes of the wire (pb.Frame) here.
+// What a client of framesd offers, whichever transport it uses: the engine's verbs, with frames as typed columns, or
+// (...Wire) as the bytes of a pb.Frame.
 import type { CallOptions, WriteResult } from '../engine/engine-api.js'
 import { type ErrorCode, type ErrorKind, errorCodes, FramesError, fromErrorMessage } from '../engine/errors.js'
+import { Frame } from '../engine/frame/frame.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -10,6 +12,7 @@ import type {
   Session,
   WriteRequest,
 } from '../engine/requests.js'
+import { FrameCodec } from './frame-codec.js'
 
 export interface ClientOptions {
   /** For requests that bring no session of their own. */
@@ -18,23 +21,62 @@ export interface ClientOptions {
   readonly messageByteLengthMax?: number
 }
 
-/** Frames of a write, made as fast as they are asked for. */
+/** Frames of a write as wire bytes, made as fast as they are asked for. */
 export type FrameSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
 
-/** Every call rejects with a FramesError, the one the server answered with where it said which. */
-export interface Client {
-  create(request: CreateRequest, options?: CallOptions): Promise<void>
-  /** The frames of a read, asked of the server as they are asked for here. Leaving the loop early ends the read. */
-  readWire(request: ReadRequest, options?: CallOptions): AsyncIterable<Uint8Array>
-  /** Sends frames no faster than the server takes them; resolves when all are durable. */
-  writeWire(request: WriteRequest, frames: FrameSource, options?: CallOptions): Promise<WriteResult>
-  delete(request: DeleteRequest, options?: CallOptions): Promise<void>
-  /** The frame a command answers with, or null. */
-  executeWire(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null>
-  historyWire(request: HistoryRequest, options?: CallOptions): AsyncIterable<Uint8Array>
-  version(options?: CallOptions): Promise<string>
+/**
+ * Every call rejects with a FramesError, the one the server answered with where it said which. What needs bytes only is
+ * the transport's part; frames are decoded and encoded here, one at a time.
+ */
+export abstract class Client {
+  readonly #codec = new FrameCodec()
+
+  abstract create(request: CreateRequest, options?: CallOptions): Promise<void>
+  abstract delete(request: DeleteRequest, options?: CallOptions): Promise<void>
+  abstract version(options?: CallOptions): Promise<string>
   /** Calls at work fail; later ones too. */
-  close(): void
+  abstract close(): void
+
+  /** The frames of a read, asked of the server as they are asked for here. Leaving the loop early ends the read. */
+  abstract readWire(request: ReadRequest, options?: CallOptions): AsyncIterable<Uint8Array>
+  /** Sends frames no faster than the server takes them; resolves when all are durable. */
+  abstract writeWire(request: WriteRequest, frames: FrameSource, options?: CallOptions): Promise<WriteResult>
+  /** The frame a command answers with, or null. */
+  abstract executeWire(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null>
+  abstract historyWire(request: HistoryRequest, options?: CallOptions): AsyncIterable<Uint8Array>
+
+  /** The frames of a read, with buffers of their own. Leaving the loop early ends the read. */
+  read(request: ReadRequest, options?: CallOptions): AsyncGenerator<Frame, void, undefined> {
+    return this.#decoded(this.readWire(request, options))
+  }
+
+  /** Writes frames; resolves when all are durable. Rejects with FRAME_TOO_LARGE for one that no message can hold. */
+  write(
+    request: WriteRequest,
+    frames: Frame | Iterable<Frame> | AsyncIterable<Frame>,
+    options?: CallOptions,
+  ): Promise<WriteResult> {
+    return this.writeWire(request, this.#encoded(frames), options)
+  }
+
+  /** The frame a command answers with, or null. */
+  async execute(request: ExecuteRequest, options?: CallOptions): Promise<Frame | null> {
+    const bytes = await this.executeWire(request, options)
+    return bytes === null ? null : this.#codec.decode(bytes)
+  }
+
+  history(request: HistoryRequest, options?: CallOptions): AsyncGenerator<Frame, void, undefined> {
+    return this.#decoded(this.historyWire(request, options))
+  }
+
+  async *#decoded(messages: AsyncIterable<Uint8Array>): AsyncGenerator<Frame, void, undefined> {
+    for await (const message of messages) yield this.#codec.decode(message)
+  }
+
+  async *#encoded(frames: Frame | Iterable<Frame> | AsyncIterable<Frame>): AsyncGenerator<Uint8Array, void, undefined> {
+    if (frames instanceof Frame) yield this.#codec.encode(frames)
+    else for await (const frame of frames) yield this.#codec.encode(frame)
+  }
 }
 
 /** The code that stands for each kind when a server gives none of its own: an older server, or a broken connection. */

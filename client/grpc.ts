@@ -31,7 +31,7 @@ import {
   VersionResponseSchema,
   WriteResposeSchema,
 } from '../proto/gen/frames_pb.js'
-import { abortError, type Client, type ClientOptions, type FrameSource, remoteError } from './client.js'
+import { abortError, Client, type ClientOptions, type FrameSource, remoteError } from './client.js'
 import { FrameFeed } from './frame-feed.js'
 import { RequestMessages } from './requests.js'
 
@@ -71,11 +71,12 @@ export function connectGrpc(host: string, options: ClientOptions): Client {
   return new GrpcClient(rpc, new RequestMessages(options.session ?? {}))
 }
 
-class GrpcClient implements Client {
+class GrpcClient extends Client {
   readonly #rpc: RpcClient
   readonly #messages: RequestMessages
 
   constructor(rpc: RpcClient, messages: RequestMessages) {
+    super()
     this.#rpc = rpc
     this.#messages = messages
   }

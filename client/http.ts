@@ -24,7 +24,7 @@ import {
   HistoryRequestSchema,
   ReadRequestSchema,
 } from '../proto/gen/frames_pb.js'
-import { abortError, type Client, type ClientOptions, type FrameSource, remoteError } from './client.js'
+import { abortError, Client, type ClientOptions, type FrameSource, remoteError } from './client.js'
 import { FrameFeed } from './frame-feed.js'
 import { jsonOf } from './json.js'
 import { RequestMessages } from './requests.js'
@@ -45,13 +45,14 @@ export function connectHttp(address: URL, options: ClientOptions): Client {
   return new HttpClient(address, options)
 }
 
-class HttpClient implements Client {
+class HttpClient extends Client {
   readonly #address: URL
   readonly #agent: HttpAgent | HttpsAgent
   readonly #messages: RequestMessages
   readonly #byteLengthMax: number
 
   constructor(address: URL, options: ClientOptions) {
+    super()
     this.#address = address
     this.#agent =
       address.protocol === 'https:' ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true })

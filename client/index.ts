@@ -1,4 +1,4 @@
-// The client of framesd: the engine's verbs, over gRPC or HTTP.
+// The client of framesd: the engine's verbs, over gRPC or HTTP: `import { connect } from 'framesd/client'`.
 import type { Client, ClientOptions } from './client.js'
 import { connectGrpc } from './grpc.js'
 import { connectHttp } from './http.js'
@@ -6,7 +6,22 @@ import { connectHttp } from './http.js'
 export type { Client, ClientOptions, FrameSource } from './client.js'
 export type { CallOptions, WriteResult } from '../engine/engine-api.js'
 export { type ErrorCode, type ErrorKind, FramesError } from '../engine/errors.js'
-export type { Value } from '../engine/frame/dtype.js'
+export {
+  columnOfCells,
+  dateOfTime,
+  labelBuilder,
+  labelColumn,
+  nullColumn,
+  sliceBuilder,
+  sliceColumn,
+  timeOfDate,
+} from '../engine/frame/builder.js'
+export { Column } from '../engine/frame/column.js'
+export type { ColumnBuffers, ColumnParts } from '../engine/frame/column.js'
+export type { DType, TimeValue, Value } from '../engine/frame/dtype.js'
+export { Frame, frameFromMap, frameFromRows, validateFrame } from '../engine/frame/frame.js'
+export type { FrameParts, Row } from '../engine/frame/frame.js'
+export { rowsOf } from '../engine/frame/rows.js'
 export type * from '../engine/requests.js'
 
 /**

@@ -81,6 +81,12 @@ describe(`random frames, SEED=${seed}`, () => {
     for (const frame of frames) expect(readFrame(kernels, decode(writeTwin(frame, plain)))).toEqual(frame)
   })
 
+  test('a scratch that hands out from its end serves as well', () => {
+    for (const frame of frames) {
+      expect(readFrame(kernels, decode(writeTwin(frame, plain), newScratch().back()))).toEqual(frame)
+    }
+  })
+
   test('unpacked, split, padded, disordered and unknown fields do not change what is decoded', () => {
     for (const frame of frames) {
       expect(readFrame(kernels, decode(writeTwin(frame, { random, isOdd: true })))).toEqual(frame)

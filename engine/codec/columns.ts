@@ -73,23 +73,25 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): Fr
   }
 }
 
+/** A column with buffers of its own, from one in the shared memory. */
+export function takeColumn({ u8, u32, i64, f64 }: Kernels, column: ColumnSlice): Column {
+  const { name, dtype, kind, rowCount, valuesPtr, validityPtr, bytesPtr } = column
+  const valueCount = kind === 'label' ? 1 : rowCount
+  const validity = validityPtr === 0 ? null : u8.slice(validityPtr, validityPtr + Math.ceil(rowCount / 8))
+  let buffers: ColumnBuffers
+  if (dtype === 'string') {
+    const offsets = u32.slice(valuesPtr >> 2, (valuesPtr >> 2) + valueCount + 1)
+    buffers = { dtype, offsets, bytes: u8.slice(bytesPtr, bytesPtr + offsets[valueCount]!) }
+  } else if (dtype === 'bool') buffers = { dtype, values: u8.slice(valuesPtr, valuesPtr + Math.ceil(valueCount / 8)) }
+  else if (dtype === 'float64') buffers = { dtype, values: f64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
+  else if (dtype === 'null') buffers = { dtype }
+  else buffers = { dtype, values: i64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
+  return Column.fromBuffers({ name, kind, length: rowCount, validity, buffers })
+}
+
 /** A frame with buffers of its own, from columns in the shared memory. */
 export function takeFrame(kernels: Kernels, frame: FrameSlice): Frame {
-  const { u8, u32, i64, f64 } = kernels
-  const take = (column: ColumnSlice): Column => {
-    const { name, dtype, kind, rowCount, valuesPtr, validityPtr, bytesPtr } = column
-    const valueCount = kind === 'label' ? 1 : rowCount
-    const validity = validityPtr === 0 ? null : u8.slice(validityPtr, validityPtr + Math.ceil(rowCount / 8))
-    let buffers: ColumnBuffers
-    if (dtype === 'string') {
-      const offsets = u32.slice(valuesPtr >> 2, (valuesPtr >> 2) + valueCount + 1)
-      buffers = { dtype, offsets, bytes: u8.slice(bytesPtr, bytesPtr + offsets[valueCount]!) }
-    } else if (dtype === 'bool') buffers = { dtype, values: u8.slice(valuesPtr, valuesPtr + Math.ceil(valueCount / 8)) }
-    else if (dtype === 'float64') buffers = { dtype, values: f64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
-    else if (dtype === 'null') buffers = { dtype }
-    else buffers = { dtype, values: i64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
-    return Column.fromBuffers({ name, kind, length: rowCount, validity, buffers })
-  }
+  const take = (column: ColumnSlice): Column => takeColumn(kernels, column)
   return new Frame({
     columns: frame.columns.map(take),
     indices: frame.indices.map(take),
