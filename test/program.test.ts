@@ -8,6 +8,11 @@ import { afterAll, describe, expect, test } from 'vitest'
 
 const main = fileURLToPath(new URL('../dist/server/main.js', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'framesd-program-'))
+/** Programs that a failed test has left behind. */
+const children = new Set<ChildProcess>()
+afterAll(() => {
+  for (const child of children) child.kill('SIGKILL')
+})
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 interface Ended {
@@ -26,6 +31,8 @@ interface Running {
 
 function launch(...args: string[]): { child: ChildProcess; ended: Promise<Ended>; output: { text: string } } {
   const child = spawn(process.execPath, [main, ...args], { cwd: folder })
+  children.add(child)
+  child.on('close', () => children.delete(child))
   const output = { text: '' }
   let stderr = ''
   child.stdout.on('data', (chunk) => {
