@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 // The program: command line, start, stop on a signal.
 import { readFileSync } from 'node:fs'
-import { openEngine } from '../engine/index.js'
+import { type EngineApi, FramesError, openEngine } from '../engine/index.js'
 import { AddressError, parseAddress } from './address.js'
 import { type Config, ConfigError, csvRootOf, readConfig } from './config.js'
 import { FlagError, type Flags, parseFlags, usage } from './flags.js'
-import { openLog } from './log.js'
+import { type Log, openLog } from './log.js'
 import { StartError, startServer } from './start.js'
 
 /** Listening beyond this machine is a decision: without an address given, the server is reached from here only. */
@@ -28,27 +28,50 @@ async function main(args: readonly string[]): Promise<void> {
   const log = openLog(flags.logLevel ?? config.log.level)
   const httpAddress = parseListenAddress('HTTP', flags.httpAddr ?? defaultHttpAddress)
   const grpcAddress = parseListenAddress('gRPC', flags.grpcAddr ?? defaultGrpcAddress)
-  const engine = await openEngine({
-    dataDir: config.dataDir,
-    report: (message, error) => log.error({ err: error ?? undefined }, message),
-    backends: config.backends.map((backend) => ({
-      name: backend.name,
-      type: backend.type,
-      ...(backend.type === 'csv' ? { rootDir: csvRootOf(backend, config.dataDir) } : {}),
-    })),
+  const engine = await openConfiguredEngine(config, log)
+  const server = await startServer({ engine, config, log, httpAddress, grpcAddress }).catch(async (error: unknown) => {
+    await engine.close()
+    throw error
   })
-  const server = await startServer({ engine, config, log, httpAddress, grpcAddress })
   process.stdout.write(`server running on http=${server.httpShown}, grpc=${server.grpcShown}\n`)
 
-  const stop = (signal: NodeJS.Signals) => {
-    log.info({ signal }, 'stopping')
+  const stop = (exitStatus: number) => {
     server.stop().then(
-      () => log.flush(() => process.exit(0)),
+      () => log.flush(() => process.exit(exitStatus)),
       (error: unknown) => fatal(error),
     )
   }
-  process.once('SIGTERM', stop)
-  process.once('SIGINT', stop)
+  const onSignal = (signal: NodeJS.Signals) => {
+    log.info({ signal }, 'stopping')
+    stop(0)
+  }
+  process.once('SIGTERM', onSignal)
+  process.once('SIGINT', onSignal)
+  // A promise that nobody waited for concerns one piece of work. An exception that nobody caught leaves state that
+  // nobody knows: what is at work may finish, then the process ends.
+  process.on('unhandledRejection', (error) => log.error({ err: error }, 'defect: unhandled rejection'))
+  process.once('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'defect: uncaught exception, stopping')
+    stop(1)
+  })
+}
+
+/** Opens the engine for the configured backends. Throws StartError. */
+async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi> {
+  try {
+    return await openEngine({
+      dataDir: config.dataDir,
+      backends: config.backends.map((backend) => ({
+        name: backend.name,
+        type: backend.type,
+        ...(backend.type === 'csv' ? { rootDir: csvRootOf(backend, config.dataDir) } : {}),
+      })),
+      report: (message, error) => log.error({ err: error ?? undefined }, message),
+    })
+  } catch (error) {
+    if (!(error instanceof FramesError)) throw error
+    throw new StartError(`can't create HTTP server - can't create API: ${error.message}`, { cause: error })
+  }
 }
 
 function readConfigFile(flags: Flags): Config {

@@ -130,7 +130,7 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
     })
 
     test('the version is the one the server answers', async () => {
-      expect(await client.version()).toBe('v0.10.14')
+      expect(await client.version()).toBe('v0.13.13')
     })
 
     test('frames of a read come as they were sent', async () => {

@@ -1,12 +1,18 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { connect as connectClient } from '../dist/client/index.js'
 import { afterAll, describe, expect, test } from 'vitest'
 
 const main = fileURLToPath(new URL('../dist/server/main.js', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'framesd-program-'))
+/** Programs that a failed test has left behind. */
+const children = new Set<ChildProcess>()
+afterAll(() => {
+  for (const child of children) child.kill('SIGKILL')
+})
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 interface Ended {
@@ -15,20 +21,47 @@ interface Ended {
   readonly stderr: string
 }
 
-function run(...args: string[]): Promise<Ended> {
-  return new Promise((resolve) => {
-    const child = spawn(process.execPath, [main, ...args], { cwd: folder })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk
-    })
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk
-    })
-    child.on('close', (status) => resolve({ status, stdout, stderr }))
-  })
+/** A server that runs until it is told to stop; the addresses are those it has printed. */
+interface Running {
+  readonly child: ChildProcess
+  readonly http: string
+  readonly grpc: string
+  readonly ended: Promise<Ended>
 }
+
+function launch(...args: string[]): { child: ChildProcess; ended: Promise<Ended>; output: { text: string } } {
+  const child = spawn(process.execPath, [main, ...args], { cwd: folder })
+  children.add(child)
+  child.on('close', () => children.delete(child))
+  const output = { text: '' }
+  let stderr = ''
+  child.stdout.on('data', (chunk) => {
+    output.text += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk
+  })
+  const ended = new Promise<Ended>((resolve) => {
+    child.on('close', (status) => resolve({ status, stdout: output.text, stderr }))
+  })
+  return { child, ended, output }
+}
+
+async function start(...args: string[]): Promise<Running> {
+  const { child, ended, output } = launch('-httpAddr=127.0.0.1:0', '-grpcAddr=127.0.0.1:0', ...args)
+  let isOver = false
+  ended.then(() => {
+    isOver = true
+  })
+  for (;;) {
+    const match = /server running on http=(\S+), grpc=(\S+)\n/.exec(output.text)
+    if (match !== null) return { child, ended, http: match[1], grpc: match[2] }
+    if (isOver) throw new Error(`the server did not start: ${(await ended).stderr}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+const run = (...args: string[]): Promise<Ended> => launch(...args).ended
 
 function configFile(text: string): string {
   const path = join(folder, `config-${Math.random().toString(36).slice(2)}.yaml`)
@@ -62,5 +95,73 @@ describe('the program', () => {
       expect(ended.status).toBe(1)
       expect(ended.stderr).toMatch(text)
     }
+  })
+
+  test('serves on the ports it has printed, and ends with status 0 when told to stop', async () => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const server = await start('--data-dir', join(folder, 'served'))
+      for (const address of [`http://${server.http}`, server.grpc]) {
+        const client = connectClient(address)
+        expect(await client.version()).toMatch(/^v0\.\d+\.\d+$/)
+        client.close()
+      }
+      server.child.kill(signal)
+      const ended = await server.ended
+      expect([ended.status, ended.stderr]).toEqual([0, ''])
+      expect(ended.stdout).toMatch(/^framesd version /)
+    }
+  })
+
+  test('a call at work is finished before the process ends', async () => {
+    const server = await start('--data-dir', join(folder, 'draining'))
+    const client = connectClient(server.grpc)
+    let isDone = () => {}
+    const done = new Promise<void>((resolve) => {
+      isDone = resolve
+    })
+    let hasBegun = () => {}
+    const begun = new Promise<void>((resolve) => {
+      hasBegun = resolve
+    })
+    await client.create({ backend: 'tsdb', table: 't', rate: '1/s' })
+    async function* frames(): AsyncGenerator<Uint8Array> {
+      hasBegun()
+      await done
+      yield* []
+    }
+    const writing = client.writeWire({ backend: 'tsdb', table: 't' }, frames())
+    await begun
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    server.child.kill('SIGTERM')
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    isDone()
+    expect(await writing).toEqual({ frameCount: 0, rowCount: 0 })
+    expect((await server.ended).status).toBe(0)
+    client.close()
+  })
+
+  test('a data folder that is in use, and a port that is taken, are refused', async () => {
+    const dataDir = join(folder, 'shared')
+    const server = await start('--data-dir', dataDir)
+    const second = await run('-httpAddr=127.0.0.1:0', '-grpcAddr=127.0.0.1:0', '--data-dir', dataDir)
+    expect(second.status).toBe(1)
+    expect(second.stderr).toMatch(/^error: can't create HTTP server - can't create API: /)
+    for (const [flag, name, taken] of [
+      ['-httpAddr', 'HTTP', server.http],
+      ['-grpcAddr', 'gRPC', server.grpc],
+    ]) {
+      const other = await run(
+        '-httpAddr=127.0.0.1:0',
+        '-grpcAddr=127.0.0.1:0',
+        flag,
+        taken,
+        '-dataDir',
+        join(folder, name),
+      )
+      expect(other.status).toBe(1)
+      expect(other.stderr).toMatch(new RegExp(`^error: can't start ${name} server - .*EADDRINUSE`))
+    }
+    server.child.kill('SIGTERM')
+    expect((await server.ended).status).toBe(0)
   })
 })
