@@ -11,6 +11,8 @@ import { SeededRandom, seed } from './seeded-random.js'
 const root = mkdtempSync(join(tmpdir(), 'framesd-damage-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
 
+/** Flips of each kind of value; FLIPS=n makes more of them. */
+const flipCount = Number(process.env['FLIPS'] ?? 3)
 const backend = 'tsdb'
 const pristine = join(root, 'pristine')
 let folderCount = 0
@@ -184,7 +186,7 @@ for (const [name, { kind, heals }] of Object.entries(kinds)) {
     const random = new SeededRandom(seed + kind)
     const candidates = (await storedValues(pristine)).filter(({ key }) => key[0] === kind)
     expect(candidates.length).toBeGreaterThan(0)
-    for (let flip = 0; flip < 6; flip++) {
+    for (let flip = 0; flip < flipCount; flip++) {
       const stored = random.pick(candidates)
       const offset = flip === 0 ? 0 : flip === 1 ? stored.value.length - 1 : random.integer(0, stored.value.length)
       const where = `byte ${offset} of ${stored.value.length} of ${Buffer.from(stored.key).toString('hex')}`

@@ -51,9 +51,12 @@ export function mergeRuns(
   const firstSet = input.position === null ? 0 : sets.indexOf(input.position.set)
   const rowCountTotal = input.sources.reduce((sum, source) => sum + source.rowCount, 0)
   const wantedBySignature = new Map<Signature, readonly WantedMetric[]>()
+  // Looked at once: a writer may give a set another signature meanwhile.
+  const signatures: Signature[] = []
   let columnCountMax = 1
   for (let i = firstSet; i < sets.length; i++) {
     const signature = input.signatureOf(sets[i]!)
+    signatures.push(signature)
     if (wantedBySignature.has(signature)) continue
     wantedBySignature.set(
       signature,
@@ -85,7 +88,7 @@ export function mergeRuns(
   for (let i = firstSet; i < sets.length && next === null; i++) {
     const set = sets[i]!
     if (input.isCancelled()) break
-    const wanted = wantedBySignature.get(input.signatureOf(set))!
+    const wanted = wantedBySignature.get(signatures[i - firstSet]!)!
     const numbers = wanted.map(columnOf)
     const fromNs = i === firstSet && input.position !== null ? input.position.fromNs : undefined
     if (!reader.open(set, wanted, fromNs)) continue
