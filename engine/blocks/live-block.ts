@@ -84,6 +84,7 @@ export function toSource(block: LiveBlock, values: readonly Uint8Array[] | null)
     rowCount: block.rowCount,
     headerByteLength: block.headerByteLength,
     headerCrc: block.headerCrc,
+    extent: block.extent,
     isPacked: block.isPacked,
     packed: block.memory,
     values: block.memory === null ? values : null,

@@ -18,6 +18,8 @@ export interface BlockSource {
   readonly rowCount: number
   readonly headerByteLength: number
   readonly headerCrc: number
+  /** As in the live list: what the backend knows of the block without reading it. */
+  readonly extent: readonly number[] | null
   /** Stored as one value (header and segments), not under keys of its own. */
   readonly isPacked: boolean
   /** In the shared memory: header and segments one behind the other. */

@@ -18,6 +18,11 @@ export class Faults {
     this.#failures.push({ point, firstCall, endCall: firstCall + times, error })
   }
 
+  /** Takes back the failures that have not happened yet. */
+  clear(): void {
+    this.#failures.length = 0
+  }
+
   /** Every call waits this long before anything happens; 0 ends it. */
   delay(point: FaultPoint, ms: number): void {
     this.#delaysMs[point] = ms

@@ -51,6 +51,8 @@ export function mergeRuns(
   const firstSet = input.position === null ? 0 : sets.indexOf(input.position.set)
   const rowCountTotal = input.sources.reduce((sum, source) => sum + source.rowCount, 0)
   const wantedBySignature = new Map<Signature, readonly WantedMetric[]>()
+  // Looked at once: a writer may give a set another signature meanwhile.
+  const signatures: Signature[] = []
   let columnCountMax = 1
   // Read once: a write may register another type of a set meanwhile.
   const signatures: Signature[] = []

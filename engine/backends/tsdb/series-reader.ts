@@ -4,8 +4,9 @@ import type { ColumnEntry } from '../../blocks/block.js'
 import type { BlockIo, BlockSource } from '../../blocks/reader.js'
 import { BlockReader } from '../../blocks/reader.js'
 import type { Scratch } from '../../memory/scratch.js'
-import type { Directory } from './directory.js'
-import { directoryOf, findSet } from './directory.js'
+import { FramesError } from '../../errors.js'
+import type { Directory, TsdbExtent } from './directory.js'
+import { decodeExtent, directoryOf, findSet } from './directory.js'
 import { timeColumnName } from './run-writer.js'
 import type { MetricType } from './signature.js'
 
@@ -62,6 +63,8 @@ const beforeAllTimes = -(2n ** 63n)
 
 export class SeriesReader {
   readonly #cursors: Cursor[]
+  /** Blocks whose header cannot be read: they stand in the way of the sets only that they may hold. */
+  readonly #damaged: { readonly extent: TsdbExtent | null; readonly error: FramesError }[] = []
   /** Those that hold the open set, oldest first. */
   #open: Cursor[] = []
   #metrics: readonly WantedMetric[] = []
@@ -79,37 +82,50 @@ export class SeriesReader {
     sources: readonly BlockSource[],
     readonly newestWins: boolean,
   ) {
-    this.#cursors = sources.map((source, number) => {
-      const reader = new BlockReader(io, source, number)
-      const timeColumn = reader.column(timeColumnName, 'time')
-      if (timeColumn === undefined) throw io.damaged(source.id, 'it has no times')
-      const directory = directoryOf(reader)
-      return {
-        reader,
-        directory,
-        timeColumn,
-        row: 0,
-        rowEnd: 0,
-        page: 0,
-        piece: -1,
-        from: 0,
-        to: 0,
-        firstNs: 0n,
-        lastNs: 0n,
+    this.#cursors = sources.flatMap((source, number) => {
+      try {
+        return [this.#cursor(source, number)]
+      } catch (error) {
+        if (!(error instanceof FramesError) || error.code !== 'DATA_DAMAGED') throw error
+        this.#damaged.push({ extent: source.extent === null ? null : decodeExtent(source.extent), error })
+        return []
       }
     })
     this.#mark = temporary.mark()
   }
 
+  #cursor(source: BlockSource, number: number): Cursor {
+    const { io } = this
+    const reader = new BlockReader(io, source, number)
+    const timeColumn = reader.column(timeColumnName, 'time')
+    if (timeColumn === undefined) throw io.damaged(source.id, 'it has no times')
+    const directory = directoryOf(reader)
+    return {
+      reader,
+      directory,
+      timeColumn,
+      row: 0,
+      rowEnd: 0,
+      page: 0,
+      piece: -1,
+      from: 0,
+      to: 0,
+      firstNs: 0n,
+      lastNs: 0n,
+    }
+  }
+
   /** All sets of all blocks, ascending. */
   sets(): Uint32Array {
+    const damaged = this.#damaged[0]
+    if (damaged !== undefined) throw damaged.error
     if (this.#cursors.length === 1) return this.#cursors[0]!.directory.sets
     const all = new Set<number>()
     for (const { directory } of this.#cursors) for (const set of directory.sets) all.add(set)
     return Uint32Array.from(all).sort()
   }
 
-  /** Begins to read [startNs, endNs) of a label set. False when no block has it. */
+  /** Begins to read [startNs, endNs) of a label set. False when no block has it. Throws DATA_DAMAGED. */
   open(
     set: number,
     metrics: readonly WantedMetric[],
@@ -120,6 +136,9 @@ export class SeriesReader {
     this.#startNs = startNs
     this.#endNs = endNs
     this.#open = []
+    for (const { extent, error } of this.#damaged) {
+      if (extent === null || (extent.setMin <= set && set <= extent.setMax)) throw error
+    }
     this.io.cache.beginEpoch()
     for (const cursor of this.#cursors) {
       const { directory, reader } = cursor

@@ -1,0 +1,507 @@
+// The block layer by itself: one table over each store, written, merged, closed and opened in random order, with a store
+// that fails now and then; what it holds is compared with a plain map.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, expect, test } from 'vitest'
+import type { BackendParts } from '../dist/engine/backends/backend.js'
+import { InputGate } from '../dist/engine/backends/input-gate.js'
+import type { ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
+import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
+import type { ScanResult } from '../dist/engine/backends/tsdb/scan.js'
+import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
+import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
+import { TsdbWriteSession } from '../dist/engine/backends/tsdb/write-session.js'
+import { Turn } from '../dist/engine/backends/turn.js'
+import { Catalog } from '../dist/engine/blocks/catalog.js'
+import { dataKey, goneKey, headKey, keyKinds, packedKey, stageKey } from '../dist/engine/blocks/keys.js'
+import { seal } from '../dist/engine/blocks/sealed.js'
+import type { Snapshot } from '../dist/engine/blocks/snapshot.js'
+import { BlockTable } from '../dist/engine/blocks/table.js'
+import { takeFrame } from '../dist/engine/codec/columns.js'
+import { FramesError } from '../dist/engine/errors.js'
+import { Frame, sliceColumn } from '../dist/engine/index.js'
+import { type Kernels, loadKernels } from '../dist/engine/kernels/kernels.js'
+import { createSharedMemory, type SharedMemory } from '../dist/engine/memory/shared-memory.js'
+import { openPool } from '../dist/engine/pool/pool.js'
+import { openLmdbStore } from '../dist/engine/stores/lmdb.js'
+import { Faults, openMemoryStore } from '../dist/engine/stores/memory.js'
+import type { Store } from '../dist/engine/stores/store.js'
+import { SeededRandom, seed } from './seeded-random.js'
+
+const root = mkdtempSync(join(tmpdir(), 'framesd-blocks-'))
+afterAll(() => rmSync(root, { recursive: true, force: true }))
+const roundCount = Number(process.env['ROUNDS'] ?? 1)
+const partition = 'ttable'
+const hosts = ['a', 'b', 'c', 'd', 'e', 'f']
+
+/** host/time in ns → value. */
+type Model = Map<string, number>
+
+/** A table with all that it works with; the store outlives it. */
+class Bench {
+  readonly #memory: SharedMemory
+  readonly kernels: Kernels
+  readonly reports: string[] = []
+  readonly store: Store
+  readonly #parts: BackendParts
+  table!: OpenTable
+
+  private constructor(
+    store: Store,
+    readonly faults: Faults | null,
+    memory: SharedMemory,
+  ) {
+    this.#memory = memory
+    this.kernels = loadKernels(memory.memory)
+    this.store = store
+    const pool = openPool({
+      memory,
+      workerCount: 2,
+      ...(faults === null ? { readerModule: new URL('../dist/engine/stores/lmdb-reader.js', import.meta.url) } : {}),
+    })
+    this.#parts = {
+      store,
+      catalog: new Catalog(store),
+      memory,
+      kernels: this.kernels,
+      pool,
+      inputs: new InputGate(memory.arenas),
+      shrinkStore: async () => undefined,
+      nowMs: Date.now,
+      report: (message, error) => this.reports.push(error instanceof Error ? `${message}: ${error.message}` : message),
+    }
+  }
+
+  static async open(driver: 'memory' | 'lmdb'): Promise<Bench> {
+    const memory = createSharedMemory({
+      heapBase: loadKernels(new WebAssembly.Memory({ initial: 2, maximum: 2, shared: true })).call.heapBase(),
+      byteLength: 384 * 2 ** 20,
+    })
+    const faults = driver === 'memory' ? new Faults() : null
+    const path = join(root, `data-${folderCount++}`)
+    const store = faults === null ? await openLmdbStore({ path, memory: memory.memory }) : openMemoryStore({ faults })
+    const bench = new Bench(store, faults, memory)
+    open.push(bench)
+    await BlockTable.create(bench.tableParts, partition, new Uint8Array([1, 2, 3]))
+    await bench.openTable()
+    return bench
+  }
+
+  get tableParts() {
+    const { store, memory, pool, report } = this.#parts
+    return { store, memory, pool, report, bytes: this.kernels.u8 }
+  }
+
+  async openTable(): Promise<void> {
+    const { pool, kernels, memory } = this.#parts
+    const blocks = await BlockTable.open(this.tableParts, partition, 'x/table')
+    const labels = await LabelSets.load({ pool, kernels, region: memory.labelTables }, blocks)
+    const schema = createSchema({ backend: 'tsdb', table: 'table', rate: '1/s' })
+    blocks.startMerging((sources, position) => {
+      const { view, release } = labels.acquire()
+      const job = {
+        kind: 'tsdb.merge',
+        partition,
+        tableName: 'x/table',
+        access: this.store.workerAccess,
+        sources,
+        position,
+        labels: view,
+        partitionIntervalMs: schema.partitionIntervalMs,
+        newestWins: true,
+      }
+      return { job, release }
+    })
+    this.table = {
+      name: { container: 'x', backend: 'tsdb', path: 'table' },
+      blocks,
+      labels,
+      schema,
+      turn: new Turn(),
+      selections: new Map(),
+      selectionsVersion: '',
+      userCount: 0,
+    }
+  }
+
+  async closeTable(): Promise<void> {
+    await this.table.blocks.close()
+    this.table.labels.close()
+  }
+
+  session(): TsdbWriteSession {
+    return new TsdbWriteSession(this.#parts, { table: this.table, signal: null, release: () => undefined })
+  }
+
+  async write(frames: readonly Frame[]): Promise<void> {
+    const session = this.session()
+    try {
+      for (const frame of frames) await session.addFrame(frame)
+      await session.finish()
+    } catch (error) {
+      session.abort()
+      throw error
+    }
+  }
+
+  /** All rows of a snapshot, as its blocks have them. */
+  async rows(snapshot: Snapshot): Promise<Model> {
+    const { pool } = this.#parts
+    const rows: Model = new Map()
+    const { labels, blocks } = this.table
+    const sources = await blocks.sources(snapshot.blocks)
+    for (let position: ScanResult['next'] = null, isFirst = true; isFirst || position !== null; isFirst = false) {
+      const { view, release } = labels.acquire()
+      const job: ScanJob = {
+        kind: 'tsdb.scan',
+        partition,
+        tableName: 'x/table',
+        access: this.store.workerAccess,
+        labels: view,
+        sources,
+        plan: {
+          mode: 'raw',
+          startMs: 0,
+          endMs: 10 ** 12,
+          stepMs: 0,
+          functions: [],
+          metrics: ['value'],
+          multiIndex: false,
+          messageLimit: 0,
+        } as ScanJob['plan'],
+        sets: Uint32Array.from({ length: view.setCount }, (_, set) => set),
+        metricListOf: null,
+        metricLists: [],
+        position,
+        rowCountMax: 2 ** 52,
+        newestWins: true,
+        format: 'columns',
+      }
+      const done = await pool.run<ScanResult>(job, { scratchByteLength: 8 * 2 ** 20 })
+      for (const message of done.result.messages) {
+        const frame = takeFrame(this.kernels, message.frame!)
+        const values = frame.column('value').floats()
+        frame.indices[0]!.times().forEach((timeNs, row) => {
+          const key = `${frame.labels.get('host')}/${timeNs}`
+          if (rows.has(key)) expect.fail(`${key} is there twice`)
+          rows.set(key, values[row]!)
+        })
+      }
+      position = done.result.next
+      done.release()
+      release()
+    }
+    return rows
+  }
+
+  async now(): Promise<Model> {
+    const snapshot = this.table.blocks.acquire()
+    try {
+      return await this.rows(snapshot)
+    } finally {
+      snapshot.release()
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.closeTable()
+    expect(this.usedByteLengths(), 'all memory is given back').toEqual([0, 0, 0])
+    await this.#parts.pool.close()
+    await this.store.close()
+    open.splice(open.indexOf(this), 1)
+  }
+
+  /** Ends what a failed test left. */
+  async abandon(): Promise<void> {
+    await this.#parts.pool.close({ graceMs: 0 })
+    await this.store.close()
+  }
+
+  usedByteLengths(): number[] {
+    const { arenas, heads, labelTables } = this.#memory
+    return [arenas, heads, labelTables].map((region) => region.statistics().byteLengthUsed)
+  }
+
+  /** Keys of the partition, by kind. */
+  async keys(): Promise<Map<number, number>> {
+    const counts = new Map<number, number>()
+    for (const { key } of await this.store.scan(partition, { limit: 1e6, keysOnly: true })) {
+      counts.set(key[0]!, (counts.get(key[0]!) ?? 0) + 1)
+    }
+    return counts
+  }
+}
+
+let folderCount = 0
+const open: Bench[] = []
+afterEach(async () => {
+  for (const bench of open.splice(0)) await bench.abandon()
+})
+
+interface Rows {
+  readonly host: string
+  readonly firstSecond: number
+  readonly values: Float64Array
+}
+
+function randomRows(random: SeededRandom, host: string, rowCount: number): Rows {
+  return {
+    host,
+    firstSecond: random.integer(0, 2000),
+    // Full doubles, so that large frames stay large.
+    values: Float64Array.from({ length: rowCount }, () => random.next() * 1000),
+  }
+}
+
+function frameOf({ host, firstSecond, values }: Rows): Frame {
+  const times = BigInt64Array.from({ length: values.length }, (_, i) => BigInt(firstSecond + i) * 1_000_000_000n)
+  return new Frame({
+    columns: [sliceColumn('value', values)],
+    indices: [sliceColumn('time', times, 'time')],
+    labels: { host },
+  })
+}
+
+function apply(model: Model, { host, firstSecond, values }: Rows): void {
+  values.forEach((value, i) => {
+    model.set(`${host}/${BigInt(firstSecond + i) * 1_000_000_000n}`, value)
+  })
+}
+
+function expectSame(found: Model, wanted: Model, where: string): void {
+  expect(found.size, `${where}: rows`).toBe(wanted.size)
+  for (const [key, value] of wanted)
+    if (found.get(key) !== value) expect(found.get(key), `${where}: ${key}`).toBe(value)
+}
+
+const diskFull = () => new FramesError('DISK_FULL', 'no room')
+
+for (const driver of ['memory', 'lmdb'] as const) {
+  test(`${driver}: after any sequence of commits, merges and restarts the table holds what a map holds`, {
+    timeout: 600_000,
+  }, async () => {
+    const random = new SeededRandom(seed)
+    const bench = await Bench.open(driver)
+    const model: Model = new Map()
+    const held: { snapshot: Snapshot; model: Model }[] = []
+    const checkHeld = async (where: string): Promise<void> => {
+      for (const one of held.splice(0)) {
+        expectSame(await bench.rows(one.snapshot), one.model, `${where}: a snapshot of before`)
+        one.snapshot.release()
+      }
+    }
+    for (let step = 0; step < 50 * roundCount; step++) {
+      const where = `step ${step}`
+      const choice = random.next()
+      if (choice < 0.5) {
+        const rows = random.list(random.integer(1, 12), () =>
+          randomRows(random, random.pick(hosts), random.pick([1, 10, 100, 5000])),
+        )
+        await bench.write(rows.map(frameOf))
+        for (const one of rows) apply(model, one)
+      } else if (choice < 0.55) {
+        // More than 4 MiB: sent ahead of its commit.
+        const rows = randomRows(random, random.pick(hosts), 700_000)
+        await bench.write([frameOf(rows)])
+        apply(model, rows)
+      } else if (choice < 0.65) {
+        const rows = hosts.map((host) => randomRows(random, host, random.integer(1, 3000)))
+        await Promise.all(rows.map((one) => bench.write([frameOf(one)])))
+        for (const one of rows) apply(model, one)
+      } else if (choice < 0.75)
+        await random.pick([() => bench.table.blocks.compact(), () => bench.table.blocks.flush()])()
+      else if (choice < 0.85) {
+        if (held.length < 3) held.push({ snapshot: bench.table.blocks.acquire(), model: new Map(model) })
+        else await checkHeld(where)
+      } else if (choice < 0.9) {
+        await checkHeld(where)
+        await bench.closeTable()
+        await bench.openTable()
+      } else expectSame(await bench.now(), model, where)
+    }
+    await checkHeld('at the end')
+    await bench.table.blocks.compact()
+    await bench.table.blocks.erased()
+    expectSame(await bench.now(), model, 'at the end')
+    const keys = await bench.keys()
+    expect(keys.get(keyKinds.gone) ?? 0, 'nothing waits for its end').toBe(0)
+    expect(keys.get(keyKinds.stage) ?? 0, 'nothing is left half done').toBe(0)
+    expect((keys.get(keyKinds.head) ?? 0) + (keys.get(keyKinds.packed) ?? 0)).toBe(keys.get(keyKinds.live))
+    expect(bench.reports).toEqual([])
+    await bench.close()
+  })
+}
+
+test('a store that fails now and then loses nothing that was acknowledged, stores nothing that was not, and keeps the order', {
+  timeout: 600_000,
+}, async () => {
+  const random = new SeededRandom(seed + 1)
+  const bench = await Bench.open('memory')
+  const model: Model = new Map()
+  let failureCount = 0
+  for (let step = 0; step < 60 * roundCount; step++) {
+    const where = `step ${step}`
+    if (random.chance(0.6))
+      bench.faults!.fail('commit', diskFull(), { n: random.integer(1, 8), times: random.integer(1, 3) })
+    // Now and then a host that was never seen: its label set is stored before its rows, or neither is.
+    const names = [...hosts, `new-${step}`]
+    const rows = random.list(random.integer(1, 8), () =>
+      randomRows(random, random.pick(names), random.pick([1, 20, 3000, random.chance(0.1) ? 700_000 : 50])),
+    )
+    // Each in a session of its own, submitted in this order, all of them on their way at once.
+    const byHost = new Map<string, Rows[]>()
+    for (const one of rows) byHost.set(one.host, [...(byHost.get(one.host) ?? []), one])
+    await Promise.all(
+      [...byHost.values()].map(async (list) => {
+        for (const one of list) {
+          try {
+            await bench.write([frameOf(one)])
+            apply(model, one)
+          } catch (error) {
+            failureCount++
+            expect((error as FramesError).code, where).toBe('DISK_FULL')
+          }
+        }
+      }),
+    )
+    if (random.chance(0.1)) await bench.table.blocks.compact().catch(() => undefined)
+    if (random.chance(0.3)) expectSame(await bench.now(), model, where)
+    if (random.chance(0.1)) {
+      await bench.closeTable()
+      bench.faults!.clear()
+      await bench.openTable()
+      expectSame(await bench.now(), model, `${where}, opened again`)
+    }
+  }
+  bench.faults!.clear()
+  await bench.closeTable()
+  await bench.openTable()
+  await bench.table.blocks.compact()
+  await bench.table.blocks.erased()
+  expectSame(await bench.now(), model, 'at the end')
+  const keys = await bench.keys()
+  expect([keys.get(keyKinds.gone) ?? 0, keys.get(keyKinds.stage) ?? 0]).toEqual([0, 0])
+  expect((keys.get(keyKinds.head) ?? 0) + (keys.get(keyKinds.packed) ?? 0)).toBe(keys.get(keyKinds.live))
+  expect(failureCount).toBeGreaterThan(0)
+  await bench.close()
+})
+
+test('commits behind a failed one are tried again, in their order', async () => {
+  const bench = await Bench.open('memory')
+  await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(0) })])
+  bench.faults!.fail('commit', diskFull(), { n: 2 })
+  bench.faults!.delay('commit', 5)
+  const session = bench.session()
+  // All for one second: the last that is stored wins.
+  const results = await Promise.allSettled(
+    [1, 2, 3, 4, 5].map((value) =>
+      bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(value) })]),
+    ),
+  )
+  session.abort()
+  expect(results.filter(({ status }) => status === 'rejected').length).toBe(1)
+  const stored = (await bench.now()).get('a/0')!
+  const lastStored = results.findLastIndex(({ status }) => status === 'fulfilled') + 1
+  expect(stored).toBe(lastStored)
+  bench.faults!.delay('commit', 0)
+  await bench.close()
+})
+
+test('rows whose label set could not be stored are refused, and a later set takes its number', async () => {
+  const bench = await Bench.open('memory')
+  await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(1) })])
+  // The next commit is that of the new set.
+  bench.faults!.fail('commit', diskFull())
+  const lost = bench.write([frameOf({ host: 'lost', firstSecond: 0, values: Float64Array.of(2) })])
+  await expect(lost).rejects.toMatchObject({ code: 'DISK_FULL' })
+  await bench.write([frameOf({ host: 'a', firstSecond: 1, values: Float64Array.of(3) })])
+  await bench.write([frameOf({ host: 'b', firstSecond: 0, values: Float64Array.of(4) })])
+  await bench.closeTable()
+  await bench.openTable()
+  expect([...(await bench.now())].sort()).toEqual([
+    ['a/0', 1],
+    ['a/1000000000', 3],
+    ['b/0', 4],
+  ])
+  await bench.close()
+})
+
+test('blocks that a crash left half written, or dead, are erased when the table is opened', async () => {
+  for (const driver of ['memory', 'lmdb'] as const) {
+    const bench = await Bench.open(driver)
+    await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(1) })])
+    await bench.closeTable()
+    const value = new Uint8Array(100)
+    const mark = (key: Uint8Array, isPacked: number, segmentCount: number) => ({
+      key,
+      value: seal(key, Uint8Array.of(isPacked, 0, 0, 0, segmentCount)),
+    })
+    const puts = [
+      mark(stageKey(7n), 0, 3),
+      ...[headKey(7n), dataKey(7n, 0), dataKey(7n, 2)].map((key) => ({ key, value })),
+      mark(goneKey(8n), 1, 0),
+      { key: packedKey(8n), value },
+      // A damaged mark: its segments are found by their keys.
+      { key: goneKey(9n), value },
+      ...[headKey(9n), dataKey(9n, 0), dataKey(9n, 1), dataKey(9n, 500)].map((key) => ({ key, value })),
+    ]
+    const before = await bench.keys()
+    await bench.store.commit({ partition, puts })
+    await bench.openTable()
+    expect(await bench.keys()).toEqual(before)
+    expect(bench.reports.length).toBe(1)
+    expect(await bench.now()).toEqual(new Map([['a/0', 1]]))
+    await bench.close()
+  }
+})
+
+test('a table that is dropped waits for its readers, refuses writers, and gives its memory back', async () => {
+  const bench = await Bench.open('memory')
+  await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(1) })])
+  const snapshot = bench.table.blocks.acquire()
+  let isDropped = false
+  const dropped = bench.table.blocks.drop().then(() => {
+    isDropped = true
+  })
+  await expect(bench.write([frameOf({ host: 'a', firstSecond: 1, values: Float64Array.of(2) })])).rejects.toMatchObject(
+    {
+      code: 'TABLE_NOT_FOUND',
+    },
+  )
+  expect((await bench.rows(snapshot)).size).toBe(1)
+  expect(isDropped).toBe(false)
+  snapshot.release()
+  await dropped
+  await bench.close()
+})
+
+test('a merge that fails is tried again, and leaves nothing behind', async () => {
+  const bench = await Bench.open('memory')
+  const model: Model = new Map()
+  for (let i = 0; i < 12; i++) {
+    const rows = {
+      host: 'a',
+      firstSecond: i * 10_000,
+      values: Float64Array.from({ length: 6000 }, (_, k) => i + k / 7),
+    }
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  for (let n = 1; n < 6; n++) {
+    bench.faults!.fail('commit', diskFull(), { n, times: 1 })
+    await bench.table.blocks.compact().catch((error: FramesError) => expect(error.code).toBe('DISK_FULL'))
+    expectSame(await bench.now(), model, `the ${n}-th commit of a merge fails`)
+    bench.faults!.clear()
+    const rows = { host: 'a', firstSecond: n * 7000, values: Float64Array.from({ length: 5000 }, () => n) }
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  await bench.table.blocks.compact()
+  await bench.table.blocks.erased()
+  expect(bench.table.blocks.blocks.every(({ firstCommit }) => firstCommit <= 2)).toBe(true)
+  expectSame(await bench.now(), model, 'at the end')
+  const keys = await bench.keys()
+  expect([keys.get(keyKinds.gone) ?? 0, keys.get(keyKinds.stage) ?? 0]).toEqual([0, 0])
+  await bench.close()
+})
