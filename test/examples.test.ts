@@ -1,0 +1,53 @@
+// The examples of docs/examples print what they say: they are run as a reader would run them.
+import { execFile } from 'node:child_process'
+import { resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+import { openEngine } from '../dist/engine/index.js'
+import { readConfig } from '../dist/server/config.js'
+import { openLog } from '../dist/server/log.js'
+import { startServer } from '../dist/server/start.js'
+
+const run = promisify(execFile)
+
+async function printed(name: string, ...args: string[]): Promise<string[]> {
+  const path = resolve(import.meta.dirname, '../docs/examples', name)
+  const { stdout, stderr } = await run(process.execPath, [path, ...args])
+  expect(stderr).toBe('')
+  return stdout.trimEnd().split('\n')
+}
+
+test('embedded.mjs writes, reads and aggregates without a server', async () => {
+  expect(await printed('embedded.mjs')).toEqual([
+    'wrote 12 rows',
+    'ant: 5 rows, requests 10 12 3 6 2',
+    'bee: 6 rows, requests 7 9 4 8 1 5',
+    'average 2.5 4',
+    'Arrow: 2 rows of time, avg(load), max(load), host',
+  ])
+})
+
+test('client.mjs does the same over gRPC and HTTP', async () => {
+  const loopback = { host: '127.0.0.1', port: 0 }
+  const server = await startServer({
+    engine: await openEngine({ memoryByteLength: 128 * 2 ** 20, workerCount: 1 }),
+    config: readConfig(null),
+    log: openLog('error'),
+    httpAddress: loopback,
+    grpcAddress: loopback,
+  })
+  try {
+    for (const address of [`grpc://127.0.0.1:${server.grpcPort}`, `http://127.0.0.1:${server.httpPort}`]) {
+      const lines = await printed('client.mjs', address)
+      expect(lines.slice(0, 4)).toEqual([
+        'wrote 3 rows in 2 frames',
+        'hall: 19.25 °C, 0 people',
+        'kitchen: 21.5 °C, 2 people',
+        'kitchen: 22 °C, 3 people',
+      ])
+      expect(lines.slice(4)).toEqual([expect.stringMatching(/^TABLE_EXISTS: .*Delete the table first/)])
+    }
+  } finally {
+    await server.stop()
+  }
+})
