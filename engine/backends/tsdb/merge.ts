@@ -54,8 +54,6 @@ export function mergeRuns(
   // Looked at once: a writer may give a set another signature meanwhile.
   const signatures: Signature[] = []
   let columnCountMax = 1
-  // Read once: a write may register another type of a set meanwhile.
-  const signatures: Signature[] = []
   for (let i = firstSet; i < sets.length; i++) {
     const signature = input.signatureOf(sets[i]!)
     signatures.push(signature)
