@@ -85,7 +85,13 @@ function encodeDecimals(valuesPtr: usize, count: i32, digitCount: i32, targetPtr
   if (exceptionCount > fewCount) {
     // The integers are the same either way.
     const divideCount = writeIntegers(valuesPtr, count, digitCount, true, integersPtr, divideBitsPtr)
-    if (divideCount + fewCount < exceptionCount) {
+    let isBetter = divideCount + fewCount < exceptionCount
+    if (!isBetter && divideCount < exceptionCount) {
+      // A few values that only division brings back, among many NaN: each of them all would be stored.
+      writePlaces(bitsPtr, count, placesPtr)
+      isBetter = !isOneValue(valuesPtr, placesPtr, exceptionCount)
+    }
+    if (isBetter) {
       exceptionCount = divideCount
       exceptionBitsPtr = divideBitsPtr
       flags = DIVIDE
