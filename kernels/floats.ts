@@ -25,7 +25,7 @@ export function maxEncodedFloat64Page(count: i32): i32 {
 
 /** Exceptions with values of their own: beyond it the bits of all values are smaller. */
 function distinctExceptionCountMax(count: i32): i32 {
-  return count >> 3
+  return count >> 2
 }
 
 /**

@@ -253,7 +253,8 @@ test('simple decoders written from docs/formats.md read what the kernels write',
 })
 
 test('a fifth of NaN among decimals costs an eighth of a byte a value', () => {
-  const values = floatShapes['two decimals walk']!(4096)
+  // No -0: with another exception beside NaN each exception is stored for itself.
+  const values = floatShapes['two decimals walk']!(4096).map((value) => value + 0)
   const plain = roundTrip(codecs.float64, bits(values), 'walk')
   for (let i = 0; i < values.length; i++) if (below(5) === 0) values[i] = NaN
   expect(roundTrip(codecs.float64, bits(values), 'walk with NaN')).toBeLessThan(plain + 4096 * 0.16)
