@@ -17,7 +17,11 @@ const environments = join(root, '.venv-interop')
 /** Which pandas, what it needs, and which tests run on it; none named: all. */
 const dialects = [
   { name: 'pandas-2', pythonMin: [3, 9], tests: [] },
-  { name: 'pandas-3', pythonMin: [3, 11], tests: ['test_client_and_pandas.py', 'test_write_and_read.py'] },
+  {
+    name: 'pandas-3',
+    pythonMin: [3, 11],
+    tests: ['test_client_and_pandas.py', 'test_readme.py', 'test_write_and_read.py'],
+  },
 ]
 
 /** From the first line of the server to the line that says it is running. */
