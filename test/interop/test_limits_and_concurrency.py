@@ -93,3 +93,21 @@ def test_a_read_sees_each_frame_whole_or_not_at_all(table, address):
         writing.result()
     assert seen == sorted(seen)
     assert set(table.read(columns=['a'])['a']) == {6}
+
+
+@pytest.mark.parametrize('where', ['first', 'last'])
+def test_a_refusal_arrives_also_while_much_is_still_being_sent(table, where):
+    big = pd.DataFrame({'cpu': np.random.default_rng(1).normal(size=100_000)}, index=pd.date_range(T, periods=100_000, freq='s', name='time', unit='ns'))
+    bad = samples(time=['0m'], **{'bad name': [1]})
+    with table.refuses('write', "failed to Add: metric name contains illegal characters. Name 'bad name'"):
+        table.write([bad, big, big, big] if where == 'first' else [big, big, big, bad])
+    assert len(table.read()) == (0 if where == 'first' else 100_000)
+    # The connection and the table are as good as before.
+    table.write(samples(time=['0m'], cpu=[1.5]))
+    assert table.read(columns=['cpu'], end=T.isoformat())['cpu'].tolist() == [1.5]
+
+
+def test_a_large_write_to_a_missing_table_is_told_so(missing):
+    big = pd.DataFrame({'cpu': np.arange(200_000.0)}, index=pd.date_range(T, periods=200_000, freq='s', name='time', unit='ns'))
+    with missing.refuses('write', 'No TSDB schema file found'):
+        missing.write([big, big])
