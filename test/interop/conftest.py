@@ -3,7 +3,9 @@
 import itertools
 import os
 import re
+import warnings
 
+import pandas as pd
 import pytest
 import v3io_frames as v3f
 
@@ -13,9 +15,19 @@ CONTAINER = 'interop'
 numbers = itertools.count(1)
 
 
+if pd.__version__.startswith('3.'):
+    # Without it, texts in an index are of a type that the client does not know.
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        pd.options.future.infer_string = False
+
+
 def pytest_configure(config):
     config.addinivalue_line('filterwarnings', 'error::UserWarning')
+    # Of how the client uses pandas; the server has no part in it.
     config.addinivalue_line('filterwarnings', 'ignore:Pandas doesn.t allow columns')
+    config.addinivalue_line('filterwarnings', 'ignore::DeprecationWarning')
+    config.addinivalue_line('filterwarnings', 'ignore::FutureWarning')
 
 
 @pytest.fixture(params=['grpc', 'http'])

@@ -1,8 +1,10 @@
-// Runs the interop suite: makes a virtual environment with the published Python client, starts the built server on free
+// Runs the interop suite: makes virtual environments with the published Python client, starts the built server on free
 // ports over a data folder of its own, runs pytest against it, and stops it with SIGTERM. Arguments go to pytest.
 // Where Python or the package index cannot be reached it says so and is skipped; FRAMESD_INTEROP=required fails instead.
+//
+// The client runs on pandas 2 and, with some care of its caller, on pandas 3: all tests run on the one, and those of
+// writing and reading on the other.
 import { execFileSync, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,19 +12,27 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const suite = join(root, 'test/interop')
-const environment = join(root, '.venv-interop')
-const requirements = join(suite, 'requirements.txt')
-const isWindows = process.platform === 'win32'
-const python = join(environment, isWindows ? 'Scripts/python.exe' : 'bin/python')
+const environments = join(root, '.venv-interop')
+
+/** Which pandas, what it needs, and which tests run on it; none named: all. */
+const dialects = [
+  { name: 'pandas-2', pythonMin: [3, 9], tests: [] },
+  {
+    name: 'pandas-3',
+    pythonMin: [3, 11],
+    tests: ['test_client_and_pandas.py', 'test_readme.py', 'test_write_and_read.py'],
+  },
+]
+
 /** From the first line of the server to the line that says it is running. */
 const startMs = 60_000
 const stopMs = 60_000
 
 class Unavailable extends Error {}
 
-/** The first Python that is new enough for the pinned packages and can make virtual environments. */
-function findPython() {
-  const check = 'import sys, venv, ensurepip; sys.exit(0 if sys.version_info >= (3, 9) else 1)'
+/** The first Python that is new enough and can make virtual environments. */
+function findPython([major, minor]) {
+  const check = `import sys, venv, ensurepip; sys.exit(0 if sys.version_info >= (${major}, ${minor}) else 1)`
   for (const command of ['python3', 'python']) {
     try {
       execFileSync(command, ['-c', check], { stdio: 'ignore' })
@@ -31,28 +41,32 @@ function findPython() {
       // Not there, too old, or without venv: the next name, and at last the skip below.
     }
   }
-  throw new Unavailable('there is no python3 of version 3.9 or newer with the modules venv and ensurepip')
+  throw new Unavailable(`there is no python3 of version ${major}.${minor} or newer with the modules venv and ensurepip`)
 }
 
-/** Makes the virtual environment, once for each content of requirements.txt. */
-function prepareEnvironment() {
+/** The Python of a dialect's virtual environment, which is made once for each content of the pinned packages. */
+function prepareEnvironment({ name, pythonMin }) {
+  const environment = join(environments, name)
+  const python = join(environment, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')
+  const requirements = join(suite, `${name}.txt`)
   const stamp = join(environment, '.requirements')
-  const wanted = createHash('sha256').update(readFileSync(requirements)).digest('hex')
-  if (existsSync(python) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return
-  const command = findPython()
-  console.log('interop: installing the published Python client (once) ...')
+  const pinned = ['requirements.txt', `${name}.txt`].map((file) => readFileSync(join(suite, file), 'utf8')).join('\n')
+  if (existsSync(python) && existsSync(stamp) && readFileSync(stamp, 'utf8') === pinned) return python
+  const command = findPython(pythonMin)
+  console.log(`interop: installing the published Python client with ${name} (once) ...`)
   rmSync(environment, { recursive: true, force: true })
-  execFileSync(command, ['-m', 'venv', environment], { stdio: ['ignore', 'ignore', 'inherit'] })
   try {
+    execFileSync(command, ['-m', 'venv', environment], { stdio: ['ignore', 'ignore', 'inherit'] })
     const options = ['--quiet', '--disable-pip-version-check', '--retries', '2', '--timeout', '30']
     execFileSync(python, ['-m', 'pip', 'install', ...options, '-r', requirements], {
       stdio: ['ignore', 'inherit', 'inherit'],
     })
-  } catch {
+  } catch (cause) {
     rmSync(environment, { recursive: true, force: true })
-    throw new Unavailable('pip could not install test/interop/requirements.txt: is the package index reachable?')
+    throw new Unavailable(`test/interop/${name}.txt cannot be installed: is the package index reachable?`, { cause })
   }
-  writeFileSync(stamp, wanted)
+  writeFileSync(stamp, pinned)
+  return python
 }
 
 /** Starts the server on ports that the system picks; resolves with its addresses. */
@@ -97,7 +111,7 @@ async function stopServer({ server, exited }) {
 }
 
 /** Runs pytest against the server; resolves with its exit status. */
-function runPytest(running, args, variables = {}) {
+function runPytest(python, running, args, variables = {}) {
   const options = ['-m', 'pytest', '-p', 'no:cacheprovider', '--tb=short', '-q', ...args]
   const env = {
     ...process.env,
@@ -128,31 +142,45 @@ async function withServer(dataDir, use) {
   return status
 }
 
-async function main() {
-  try {
-    prepareEnvironment()
-  } catch (error) {
-    if (!(error instanceof Unavailable) || process.env.FRAMESD_INTEROP === 'required') throw error
-    const line = '!'.repeat(100)
-    console.log(`${line}\n!!! INTEROP SKIPPED: ${error.message}\n${line}`)
-    return 0
-  }
+/** Runs a dialect's tests; resolves with 0 when all of them passed. */
+async function runDialect(python, { tests }) {
   const dataDir = mkdtempSync(join(tmpdir(), 'framesd-interop-'))
   const args = process.argv.slice(2)
-  let status = 1
   try {
-    status = await withServer(dataDir, (running) => runPytest(running, args))
+    let status = await withServer(dataDir, (running) => runPytest(python, running, [...tests, ...args]))
     // With arguments only what they name is run.
     for (const isRestarted of ['0', '1']) {
-      if (status !== 0 || args.length > 0) break
+      if (status !== 0 || args.length > 0 || tests.length > 0) return status
       const variables = { FRAMESD_RESTARTED: isRestarted }
-      status = await withServer(dataDir, (running) => runPytest(running, ['after_restart.py'], variables))
+      status = await withServer(dataDir, (running) => runPytest(python, running, ['after_restart.py'], variables))
     }
+    return status
   } finally {
     rmSync(dataDir, { recursive: true, force: true })
   }
-  console.log(status === 0 ? 'interop: the published Python client passed, over gRPC and HTTP' : 'interop: FAILED')
-  return status
+}
+
+async function main() {
+  for (const dialect of dialects) {
+    // Arguments name tests of the first dialect.
+    if (process.argv.length > 2 && dialect !== dialects[0]) break
+    let python
+    try {
+      python = prepareEnvironment(dialect)
+    } catch (error) {
+      if (!(error instanceof Unavailable) || process.env.FRAMESD_INTEROP === 'required') throw error
+      const line = '!'.repeat(100)
+      console.log(`${line}\n!!! INTEROP SKIPPED (${dialect.name}): ${error.message}\n${line}`)
+      continue
+    }
+    const status = await runDialect(python, dialect)
+    if (status !== 0) {
+      console.log(`interop: FAILED on ${dialect.name}`)
+      return status
+    }
+    console.log(`interop: the published Python client passed on ${dialect.name}, over gRPC and HTTP`)
+  }
+  return 0
 }
 
 process.exitCode = await main()
