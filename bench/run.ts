@@ -46,10 +46,11 @@ else {
     parts: partsOf(values.only),
     warmUpCount: small ? 0 : 3,
     runCount: count(values.runs, small ? 1 : 5),
+    callWarmUpCount: small ? 1 : 4000,
     queryWarmUpCount: small ? 1 : 50,
     queryRunCount: small ? 3 : 100,
     memoryLoadCount: small ? 2 : 10,
-    kernelSeconds: small ? 1 : 60,
+    kernelSeconds: small ? 1 : 40,
     isSmall: small,
     say: (text) => process.stderr.write(`… ${text}\n`),
   })

@@ -35,6 +35,7 @@ test('the small bench loads, checks, reads and reports: framesd answers as DuckD
     parts: new Set(['load', 'query', 'size', 'memory'] as const),
     warmUpCount: 0,
     runCount: 1,
+    callWarmUpCount: 1,
     queryWarmUpCount: 0,
     queryRunCount: 2,
     memoryLoadCount: 2,
