@@ -95,8 +95,13 @@ export class RowCollector {
     const isWhole = indexCount === rowCount
     if (isWhole) u8.copyWithin(this.timesPtr + 8 * row, batch.timesPtr, batch.timesPtr + 8 * rowCount)
     else call.gather64(batch.timesPtr, this.#indexesPtr, indexCount, this.timesPtr + 8 * row)
+    // Column → where the batch has it; a search for each column would cost the square of a wide table's columns.
+    const batchIndexes = new Int32Array(this.#columns.length).fill(-1)
+    columns.forEach((number, index) => {
+      batchIndexes[number] = index
+    })
     this.#columns.forEach((column, number) => {
-      const index = columns.indexOf(number)
+      const index = batchIndexes[number]!
       const cells = index < 0 ? null : batch.columns[index]!
       if (cells === null) {
         if (column.type !== 'string' && column.type !== 'bool')

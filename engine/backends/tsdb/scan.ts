@@ -4,7 +4,7 @@ import { BlockIo } from '../../blocks/reader.js'
 import { encodedFrameBound, encodeFrame } from '../../codec/wire.js'
 import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
-import { pageRowCountMax, readMessageByteLength } from '../../limits.js'
+import { readMessageByteLength } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { WorkerReader } from '../../stores/store.js'
@@ -438,7 +438,7 @@ class MessageSink {
         1,
         Math.min(limit, messageRowCountMax, Math.floor(readMessageByteLength / rowByteLength)),
       )
-      this.#collector = new RowCollector(this.kernels, this.collected, Math.max(this.#capacity, pageRowCountMax))
+      this.#collector = new RowCollector(this.kernels, this.collected, this.#capacity)
       this.#columnNumbers = wanted.columns.map(({ type }) => this.#collector!.addColumn(type))
       this.#types = types
     }
