@@ -10,7 +10,12 @@ type Child = ChildProcessByStdio<Writable, Readable, null>
 
 function start(module: string, args: readonly string[]): Child {
   const path = fileURLToPath(new URL(module, import.meta.url))
-  return spawn(process.execPath, [...process.execArgv, path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...process.execArgv, path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+  // A bench that fails leaves nothing behind.
+  const stop = () => child.kill('SIGKILL')
+  process.once('exit', stop)
+  child.once('exit', () => process.off('exit', stop))
+  return child
 }
 
 /** The next line of a child; an error when it ends instead. */
