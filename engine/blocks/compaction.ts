@@ -42,10 +42,16 @@ export function tierOf(rowCount: number): number {
   return tier
 }
 
+/** Neighbours of mixed sizes are merged when there are this many, though no tier has enough by itself. */
+const mixedRunsPerMerge = 32
+/** Runs of one merge at most: its jobs hold pages of each. */
+const mergedRunCountMax = 64
+
 /**
- * The runs [start, end) to merge, or null. Walks the tiers from the smallest: the longest stretch of neighbours that are
- * all of at most that tier is merged when it has enough runs (size-tiered, as in O'Neil et al., "The log-structured
- * merge-tree", 1996, with runs of similar size grouped instead of levels of fixed size).
+ * The runs [start, end) to merge, or null. Walks the tiers from the smallest: a stretch of neighbours that are all of at
+ * most that tier is merged when enough of them are of just that tier, the smaller ones between them going along
+ * (size-tiered, as in O'Neil et al., "The log-structured merge-tree", 1996, with runs of similar size grouped instead
+ * of levels of fixed size).
  */
 export function chooseMerge(runs: readonly Run[]): { start: number; end: number } | null {
   const tiers = runs.map((run) => tierOf(run.rowCount))
@@ -53,18 +59,16 @@ export function chooseMerge(runs: readonly Run[]): { start: number; end: number 
   for (let tier = 0; tier <= tierMax; tier++) {
     const wanted = tier === 0 ? smallestRunsPerMerge : runsPerMerge
     for (let start = 0; start < runs.length; ) {
-      if (tiers[start]! > tier || runs[start]!.rowCount > mergedRunRowCountMax) {
-        start++
-        continue
-      }
       let end = start
       let rowCount = 0
-      while (end < runs.length && tiers[end]! <= tier && end - start < 2 * smallestRunsPerMerge) {
+      let ofTierCount = 0
+      while (end < runs.length && tiers[end]! <= tier && end - start < mergedRunCountMax) {
         if (rowCount + runs[end]!.rowCount > mergedRunRowCountMax) break
         rowCount += runs[end]!.rowCount
+        if (tiers[end] === tier) ofTierCount++
         end++
       }
-      if (end - start >= wanted) return { start, end }
+      if (ofTierCount >= wanted || end - start >= mixedRunsPerMerge) return { start, end }
       start = end > start ? end : start + 1
     }
   }

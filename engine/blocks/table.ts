@@ -47,6 +47,9 @@ export interface TableParts {
 
 /** A commit that carries more than this sends segments ahead, so that other writers are not held up. */
 const commitByteLengthMax = 4 * MiB
+/** With fewer runs than this, a merge waits for idle workers, and looks again this much later. */
+const patientRunCountMax = 64
+const mergePatienceMs = 20
 /** Writers wait while there are more runs than this: look-ups and merges stay bounded. */
 const runCountMax = 256
 /** Entries read from the store at once. */
@@ -98,6 +101,8 @@ export class BlockTable {
   /** Blocks that could not be read, and what is wrong with them: barriers for later merges. */
   readonly #unreadable = new Map<bigint, string>()
   #erasing: Promise<void> | null = null
+  /** Set while a merge waits for idle workers. */
+  #mergeLater: NodeJS.Timeout | null = null
   #toErase: Uint8Array[] = []
   #rule: MergeRule | null = null
   /** For statistics: bytes that commits brought, and bytes that merges wrote. */
@@ -491,12 +496,23 @@ export class BlockTable {
     )
       return
     const choice = this.#chooseMerge()
-    if (choice === null) return
+    if (choice === null || this.#isPostponed()) return
     this.#startWork(
       this.#merge(choice.start, choice.end).catch((error: unknown) => {
         if (!this.#isDropped) this.#parts.report(`merging runs of table '${this.name}' failed`, error)
       }),
     )
+  }
+
+  /** Merges leave the workers to requests until they are idle, or until too many runs have gathered. */
+  #isPostponed(): boolean {
+    const { runningCount, queueCount } = this.#parts.pool.statistics()
+    if (runningCount + queueCount === 0 || runsOf(this.#snapshot.blocks).length >= patientRunCountMax) return false
+    this.#mergeLater ??= setTimeout(() => {
+      this.#mergeLater = null
+      this.#scheduleMerge()
+    }, mergePatienceMs).unref()
+    return true
   }
 
   #startWork(work: Promise<unknown>): void {
