@@ -254,13 +254,13 @@ export class LabelSets {
 
   /**
    * Takes the turn and registers what is new in a frame: `runJob` is given a view and must run a register job. Resolves
-   * when the new sets may be used; their entries stand in the table's queue before whatever is committed from then on.
+   * when the new sets may be used, with whether there were any; their entries stand in the table's queue before whatever is committed from then on.
    */
-  register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<void> {
+  register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {
     return this.#turn.run(() => this.#register(runJob))
   }
 
-  async #register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<void> {
+  async #register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {
     for (;;) {
       if (this.#isClosed) throw new FramesError('SHUTTING_DOWN', 'the table is closed')
       if (this.#isStale) await this.#reload()
@@ -281,8 +281,9 @@ export class LabelSets {
         await this.#sets.grow(result.setCount, result.keyByteLength)
         continue
       }
-      if (result.payloads.length > 0) this.#store(result)
-      return
+      const isNew = result.payloads.length > 0
+      if (isNew) this.#store(result)
+      return isNew
     }
   }
 

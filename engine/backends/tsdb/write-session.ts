@@ -35,6 +35,8 @@ export class TsdbWriteSession implements BackendWriteSession {
   #failure: unknown = null
   #isAborted = false
   #isReleased = false
+  /** The last frame brought new label sets: the next one is registered before it is tried. */
+  #expectsNew = false
   /** The frames before this one are encoded and their commits are submitted. */
   #tail: Promise<void> = Promise.resolve()
   readonly #waiting: Promise<void>[] = []
@@ -151,6 +153,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     }
     const requestKinds = [...this.#kinds]
     for (let tries = 0; ; tries++) {
+      if (this.#expectsNew) await this.#register(input, requestKinds, options, tries)
       const { labels, schema, blocks } = this.#table
       const handle = labels.acquire()
       const snapshot = schema.duplicates === 'error' ? blocks.acquire() : null
@@ -184,24 +187,29 @@ export class TsdbWriteSession implements BackendWriteSession {
         snapshot?.release()
         handle.release()
       }
-      await this.#register(input, requestKinds, options).catch((error: unknown) => {
-        if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
-      })
+      // Most likely unregistered: and where one frame brings new label sets, the next one often does.
+      this.#expectsNew = true
     }
   }
 
+  /** Registers what is new in a frame. When nothing is, the next frame is tried without. */
   async #register(
     input: FrameInput,
     requestKinds: RegisterJob['requestKinds'],
-    options: { scratchByteLength: number; signal?: AbortSignal },
+    options: { scratchByteLength: number },
+    tries: number,
   ): Promise<void> {
-    await this.#table.labels.register(async (view) => {
-      const job: RegisterJob = { kind: 'tsdb.register', input, labels: view, requestKinds }
-      // Not cancelled with the call: half a registration would have to be undone.
-      const done = await this.#parts.pool.run<RegisterResult>(job, { scratchByteLength: options.scratchByteLength })
-      done.release()
-      return done.result
-    })
+    try {
+      this.#expectsNew = await this.#table.labels.register(async (view) => {
+        const job: RegisterJob = { kind: 'tsdb.register', input, labels: view, requestKinds }
+        // Not cancelled with the call: half a registration would have to be undone.
+        const done = await this.#parts.pool.run<RegisterResult>(job, { scratchByteLength: options.scratchByteLength })
+        done.release()
+        return done.result
+      })
+    } catch (error) {
+      if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
+    }
   }
 
   async finish(): Promise<WriteCounts> {
