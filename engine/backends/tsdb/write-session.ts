@@ -152,6 +152,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     const requestKinds = [...this.#kinds]
     for (let tries = 0; ; tries++) {
       const { labels, schema, blocks } = this.#table
+      await labels.ready()
       const handle = labels.acquire()
       const snapshot = schema.duplicates === 'error' ? blocks.acquire() : null
       try {
