@@ -14,7 +14,8 @@ import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
 import { TsdbWriteSession } from '../dist/engine/backends/tsdb/write-session.js'
 import { Turn } from '../dist/engine/backends/turn.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
-import { dataKey, goneKey, headKey, keyKinds, packedKey, stageKey } from '../dist/engine/blocks/keys.js'
+import { CommitQueue, versionValue } from '../dist/engine/blocks/commit-queue.js'
+import { dataKey, goneKey, headKey, keyKinds, packedKey, stageKey, versionKey } from '../dist/engine/blocks/keys.js'
 import { seal } from '../dist/engine/blocks/sealed.js'
 import type { Snapshot } from '../dist/engine/blocks/snapshot.js'
 import { BlockTable } from '../dist/engine/blocks/table.js'
@@ -33,6 +34,8 @@ const root = mkdtempSync(join(tmpdir(), 'framesd-blocks-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
 const roundCount = Number(process.env['ROUNDS'] ?? 1)
 const partition = 'ttable'
+/** Rows of full doubles that do not fit one commit. */
+const largeRowCount = 600_000
 const hosts = ['a', 'b', 'c', 'd', 'e', 'f']
 
 /** host/time in ns → value. */
@@ -294,17 +297,17 @@ for (const driver of ['memory', 'lmdb'] as const) {
     for (let step = 0; step < 50 * roundCount; step++) {
       const where = `step ${step}`
       const choice = random.next()
-      if (choice < 0.5) {
+      if (step % 60 === 20) {
+        // More than 4 MiB: sent ahead of its commit.
+        const rows = randomRows(random, random.pick(hosts), largeRowCount)
+        await bench.write([frameOf(rows)])
+        apply(model, rows)
+      } else if (choice < 0.55) {
         const rows = random.list(random.integer(1, 12), () =>
-          randomRows(random, random.pick(hosts), random.pick([1, 10, 100, 5000])),
+          randomRows(random, random.pick(hosts), random.pick([1, 10, 100, 3000])),
         )
         await bench.write(rows.map(frameOf))
         for (const one of rows) apply(model, one)
-      } else if (choice < 0.55) {
-        // More than 4 MiB: sent ahead of its commit.
-        const rows = randomRows(random, random.pick(hosts), 700_000)
-        await bench.write([frameOf(rows)])
-        apply(model, rows)
       } else if (choice < 0.65) {
         const rows = hosts.map((host) => randomRows(random, host, random.integer(1, 3000)))
         await Promise.all(rows.map((one) => bench.write([frameOf(one)])))
@@ -340,14 +343,14 @@ test('a store that fails now and then loses nothing that was acknowledged, store
   const bench = await Bench.open('memory')
   const model: Model = new Map()
   let failureCount = 0
-  for (let step = 0; step < 60 * roundCount; step++) {
+  for (let step = 0; step < 40 * roundCount; step++) {
     const where = `step ${step}`
     if (random.chance(0.6))
       bench.faults!.fail('commit', diskFull(), { n: random.integer(1, 8), times: random.integer(1, 3) })
     // Now and then a host that was never seen: its label set is stored before its rows, or neither is.
     const names = [...hosts, `new-${step}`]
-    const rows = random.list(random.integer(1, 8), () =>
-      randomRows(random, random.pick(names), random.pick([1, 20, 3000, random.chance(0.1) ? 700_000 : 50])),
+    const rows = random.list(step % 60 === 12 ? 2 : random.integer(1, 8), () =>
+      randomRows(random, random.pick(names), step % 60 === 12 ? largeRowCount : random.pick([1, 20, 50, 3000])),
     )
     // Each in a session of its own, submitted in this order, all of them on their way at once.
     const byHost = new Map<string, Rows[]>()
@@ -388,24 +391,36 @@ test('a store that fails now and then loses nothing that was acknowledged, store
 })
 
 test('commits behind a failed one are tried again, in their order', async () => {
-  const bench = await Bench.open('memory')
-  await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(0) })])
-  bench.faults!.fail('commit', diskFull(), { n: 2 })
-  bench.faults!.delay('commit', 5)
-  const session = bench.session()
-  // All for one second: the last that is stored wins.
+  const faults = new Faults()
+  const store = openMemoryStore({ faults })
+  await store.commit({ partition, puts: [{ key: versionKey, value: versionValue(0) }] })
+  const queue = new CommitQueue(store, partition, 0)
+  faults.fail('commit', diskFull(), { n: 3 })
+  faults.fail('commit', diskFull(), { n: 14, times: 2 })
+  const published: [name: number, commit: number][] = []
+  const failed: number[] = []
   const results = await Promise.allSettled(
-    [1, 2, 3, 4, 5].map((value) =>
-      bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(value) })]),
+    Array.from({ length: 12 }, (_, name) =>
+      queue.run({
+        build: (commit) => {
+          if (name === 5 && failed.length > 0) throw new FramesError('CANCELLED', 'not wanted any more')
+          return { puts: [{ key: Uint8Array.of(9, commit), value: Uint8Array.of(name) }] }
+        },
+        publish: (commit) => published.push([name, commit]),
+        onFailure: () => failed.push(name),
+      }),
     ),
   )
-  session.abort()
-  expect(results.filter(({ status }) => status === 'rejected').length).toBe(1)
-  const stored = (await bench.now()).get('a/0')!
-  const lastStored = results.findLastIndex(({ status }) => status === 'fulfilled') + 1
-  expect(stored).toBe(lastStored)
-  bench.faults!.delay('commit', 0)
-  await bench.close()
+  expect(results.flatMap(({ status }, name) => (status === 'rejected' ? [name] : []))).toEqual(
+    [...failed].sort((x, y) => x - y),
+  )
+  expect(failed.slice(0, 2)).toEqual([2, 5])
+  const stored = await store.scan(partition, { start: Uint8Array.of(9), end: Uint8Array.of(10), limit: 100 })
+  expect(stored.map(({ key, value }) => [value[0], key[1]])).toEqual(published)
+  expect(published.map(([, commit]) => commit)).toEqual(published.map((_, i) => i + 1))
+  const names = published.map(([name]) => name)
+  expect(names).toEqual([...names].sort((x, y) => x - y))
+  expect(names.length + failed.length).toBe(12)
 })
 
 test('rows whose label set could not be stored are refused, and a later set takes its number', async () => {

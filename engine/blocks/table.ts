@@ -732,9 +732,10 @@ export class BlockTable {
       try {
         await store.commit({ partition: this.partition, puts: [], deletes, makesRoom: true })
       } catch (error) {
-        // What is not erased now stands under its mark and is erased when the table is opened again.
-        this.#toErase = []
+        // Tried again with what is erased next, or else when the table is opened: it stands under its mark.
+        this.#toErase.unshift(...deletes)
         report(`erasing unused blocks of table '${this.name}' failed`, error)
+        return
       }
     }
   }

@@ -240,6 +240,15 @@ export class LabelSets {
     return `${id}:${setCount}:${signatureMessages.length}`
   }
 
+  /** Resolves when a view may be taken for writing: at once, unless sets were lost and are read again. */
+  async ready(): Promise<void> {
+    while (this.#isStale && !this.#isClosed) {
+      await this.#turn.run(async () => {
+        if (this.#isStale && !this.#isClosed) await this.#reload()
+      })
+    }
+  }
+
   acquire(): LabelHandle {
     const age = this.#registrationCount
     return { ...this.#sets.acquire(), assertStored: () => this.#assertStored(age) }

@@ -155,6 +155,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     for (let tries = 0; ; tries++) {
       if (this.#expectsNew) await this.#register(input, requestKinds, options, tries)
       const { labels, schema, blocks } = this.#table
+      await labels.ready()
       const handle = labels.acquire()
       const snapshot = schema.duplicates === 'error' ? blocks.acquire() : null
       try {
