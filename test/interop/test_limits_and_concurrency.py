@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import v3io_frames as v3f
+from v3io_frames import frames_pb2 as pb
 
 from tables import T, at, rows, samples, text_of, times
 
@@ -111,3 +112,42 @@ def test_a_large_write_to_a_missing_table_is_told_so(missing):
     big = pd.DataFrame({'cpu': np.arange(200_000.0)}, index=pd.date_range(T, periods=200_000, freq='s', name='time', unit='ns'))
     with missing.refuses('write', 'No TSDB schema file found'):
         missing.write([big, big])
+
+
+def test_200000_rows_of_40_label_sets_come_in_order_before_and_after_compaction(table):
+    """As many rows as are read by several workers at once, each with label sets of its own."""
+    random = np.random.default_rng(11)
+    count = 200_000
+    order = random.permutation(count)
+    values = random.normal(size=count)
+    for part in np.array_split(order, 4):
+        table.write_frame(
+            pb.Frame(
+                columns=[
+                    pb.Column(name='n', dtype=pb.INTEGER, ints=part.tolist()),
+                    pb.Column(name='x', dtype=pb.FLOAT, floats=values[part]),
+                ],
+                indices=[
+                    pb.Column(name='time', dtype=pb.TIME, times=(T.value + part // 40 * 10**9).tolist()),
+                    pb.Column(name='node', dtype=pb.STRING, strings=[f'{n % 40:02}' for n in part.tolist()]),
+                ],
+            )
+        )
+    for command in ('flush', 'compact'):
+        table.client.execute('tsdb', table.name, command)
+        found = {}
+        for frame in table.raw(columns=['n', 'x']):
+            node = frame.labels()['node'].sval
+            found.setdefault(node, []).append((frame.indices()[0].times, frame.column_data('n'), frame.column_data('x')))
+        assert list(found) == [f'{node:02}' for node in range(40)]
+        for node, parts in found.items():
+            ns = np.concatenate([part[1] for part in parts])
+            np.testing.assert_array_equal(ns, np.arange(int(node), count, 40))
+            np.testing.assert_array_equal(np.concatenate([part[2] for part in parts]), values[ns])
+            np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), T.value + ns // 40 * 10**9)
+        frames = table.raw(columns=['x'], aggregators='count,sum,max', start=T.isoformat(), end=at('2h').isoformat())
+        for node, frame in enumerate(frames):
+            assert list(frame.column_data('count(x)')) == [5000.0]
+            assert frame.column_data('sum(x)')[0] == pytest.approx(values[node::40].sum(), rel=1e-9)
+            assert frame.column_data('max(x)')[0] == values[node::40].max()
+        assert len(frames) == 40
