@@ -8,6 +8,7 @@ import type { EncodeFrameJob, FormatFrameJob } from './codec/jobs.js'
 import type { EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
 import { FramesError } from './errors.js'
 import { sliceColumn } from './frame/builder.js'
+import type { ColumnHead } from './frame/column-head.js'
 import { Frame } from './frame/frame.js'
 import type { PlainFrame } from './frame/plain.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
@@ -176,11 +177,13 @@ export class Engine implements EngineApi {
       return
     }
     let index = 0
-    for await (const { frame } of backend.read(request, 'columns', options)) {
-      if (frame === null) continue
-      yield await this.#format({ kind: 'frame.format', frame, format, index: index++ })
+    let columns: readonly ColumnHead[] = []
+    for await (const message of backend.read(request, 'columns', { ...options, describe: format === 'arrow' })) {
+      columns = message.columns ?? columns
+      const { frame } = message
+      if (frame !== null) yield await this.#format({ kind: 'frame.format', frame, format, index: index++, columns })
     }
-    const end = await this.#format({ kind: 'frame.format', frame: null, format, index })
+    const end = await this.#format({ kind: 'frame.format', frame: null, format, index, columns })
     if (end.length > 0) yield end
   }
 

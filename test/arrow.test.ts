@@ -228,7 +228,7 @@ describe('an Arrow stream of several frames', () => {
     const encoder = new ArrowStreamEncoder()
     encoder.encode(of('a', 1))
     expect(messageOf(() => encoder.encode(new Frame({ columns: [sliceColumn('w', [1])] })))).toContain(
-      'column "w" is not in the first frame of this Arrow stream',
+      'column "w" is not in the schema of this Arrow stream',
     )
     expect(messageOf(() => encoder.encode(new Frame({ columns: [sliceColumn('v', ['x'])] })))).toContain(
       'column "v" is string, and Float64 in the first frame of this Arrow stream',

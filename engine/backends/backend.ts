@@ -1,5 +1,6 @@
 // What every backend promises to the engine.
 import type { Catalog } from '../blocks/catalog.js'
+import type { ColumnHead } from '../frame/column-head.js'
 import type { FrameSlice } from '../frame/column-slice.js'
 import type { Frame } from '../frame/frame.js'
 import type { PlainFrame } from '../frame/plain.js'
@@ -42,6 +43,13 @@ export interface ReadMessage {
   readonly rowCount: number
   readonly bytes: Uint8Array | null
   readonly frame: FrameSlice | null
+  /** The columns that the frames to come have, some of them each; alone in a message, the first. See ReadOptions. */
+  readonly columns?: readonly ColumnHead[]
+}
+
+export interface ReadOptions extends CallOptions {
+  /** Begin with a message that tells the columns; not sent when there is nothing to read. */
+  readonly describe?: boolean
 }
 
 export interface BackendWriteSession {
@@ -56,7 +64,7 @@ export interface BackendWriteSession {
 export interface Backend {
   create(request: CreateRequest, options: CallOptions): Promise<void>
   openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession>
-  read(request: ReadRequest, format: 'wire' | 'columns', options: CallOptions): AsyncGenerator<ReadMessage>
+  read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage>
   delete(request: DeleteRequest, options: CallOptions): Promise<void>
   execute(request: ExecuteRequest, options: CallOptions): Promise<PlainFrame | null>
   close(): Promise<void>

@@ -31,9 +31,10 @@ import {
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import { bitmapByteLength, hasCleanTail, sliceBitmap } from '../frame/bitmap.js'
-import { columnOfCells, nullColumn, toCell } from '../frame/builder.js'
+import { columnOfCells, nullColumn, toCell, type ValueDType } from '../frame/builder.js'
 import { Column, type ColumnBuffers, rebasedOffsets } from '../frame/column.js'
-import type { Value } from '../frame/dtype.js'
+import type { ColumnHead } from '../frame/column-head.js'
+import type { DType, Value } from '../frame/dtype.js'
 import { Frame } from '../frame/frame.js'
 
 /** Field metadata: this column is an index. Index columns come first. */
@@ -90,6 +91,56 @@ export class ArrowStreamEncoder {
   }
 }
 
+/**
+ * One part of an Arrow IPC stream whose parts are made apart from each other: the frame with this number, or (null) the
+ * end. The first part begins with the schema.
+ *
+ * heads  the columns of all frames. A frame may lack some (they are null there), and have narrower types: bool and int64
+ *        become float64, everything becomes text. Strings are plain, not dictionaries: a dictionary would have to know
+ *        the parts before it.
+ *
+ * Frame labels are not told. Throws FRAME_SHAPE for a column that is not among heads, or too wide for its type there.
+ */
+export function arrowStreamPart(heads: readonly ColumnHead[], index: number, frame: Frame | null): Uint8Array {
+  const schema = new Schema(
+    heads.map(({ name, role, dtype }) => {
+      return new Field(name, plainArrowType(dtype), true, role === 'index' ? indexMetadata : undefined)
+    }),
+  )
+  const sink = new ChunkSink()
+  const writer = new RecordBatchStreamWriter()
+  writer.reset(sink, schema)
+  const opening = sink.take()
+  if (frame === null) writer.finish()
+  else writer.write(arrowBatch(frame, schema, widened))
+  const part = sink.take()
+  return Buffer.concat(index === 0 ? [...opening, ...part] : part)
+}
+
+/** The column with the type that its field has. */
+function widened(column: Column, { type }: Field): Column {
+  const dtype = dtypeOfArrow(type)
+  // arrowData makes float64 of int64 by itself, a whole buffer at a time.
+  if (column.dtype === dtype || (column.dtype === 'int64' && dtype === 'float64')) return column
+  const { name, length } = column
+  const rows = Array.from({ length }, (_, row) => row)
+  if (rows.every((row) => column.isNull(row))) return nullColumn(name, length)
+  const widen = widening(column, dtype)
+  return columnOfCells(
+    name,
+    dtype,
+    rows.map((row) => (column.isNull(row) ? null : widen(row))),
+  )
+}
+
+function widening(column: Column, dtype: ValueDType): (row: number) => string | number | bigint {
+  if (dtype === 'string') return (row) => column.stringAt(row)
+  if (dtype === 'float64' && column.dtype === 'bool') return (row) => Number(column.boolAt(row))
+  if (dtype === 'int64' && column.dtype === 'bool') return (row) => (column.boolAt(row) ? 1n : 0n)
+  const what = `column "${column.name}" is ${column.dtype}, and ${dtype} in the schema of this Arrow stream`
+  throw new FramesError('FRAME_SHAPE', what)
+}
+
 /** Keeps what the writer writes until it is taken. */
 class ChunkSink extends AsyncByteQueue {
   #chunks: Uint8Array[] = []
@@ -106,17 +157,23 @@ class ChunkSink extends AsyncByteQueue {
 }
 
 function arrowSchema(frame: Frame): Schema {
-  const indexRole = new Map([[roleKey, 'index']])
   const fields = [
-    ...frame.indices.map((index) => new Field(index.name, arrowType(index), true, indexRole)),
+    ...frame.indices.map((index) => new Field(index.name, arrowType(index), true, indexMetadata)),
     ...frame.columns.map((column) => new Field(column.name, arrowType(column), true)),
   ]
   const metadata = frame.labels.size === 0 ? undefined : new Map([[labelsKey, encodeLabels(frame.labels)]])
   return new Schema(fields, metadata)
 }
 
+const indexMetadata = new Map([[roleKey, 'index']])
+
 function arrowType(column: Column): DataType {
-  switch (column.dtype) {
+  if (column.dtype === 'string' && column.kind === 'label') return new Dictionary(new Utf8(), new Int32())
+  return plainArrowType(column.dtype)
+}
+
+function plainArrowType(dtype: DType): DataType {
+  switch (dtype) {
     case 'int64':
       return new Int64()
     case 'float64':
@@ -128,13 +185,35 @@ function arrowType(column: Column): DataType {
     case 'null':
       return new Null()
     case 'string':
-      return column.kind === 'label' ? new Dictionary(new Utf8(), new Int32()) : new Utf8()
+      return new Utf8()
   }
 }
 
-function arrowBatch(frame: Frame, schema: Schema): RecordBatch {
+function dtypeOfArrow(type: DataType): ValueDType {
+  switch (type.typeId) {
+    case Type.Int:
+      return 'int64'
+    case Type.Float:
+      return 'float64'
+    case Type.Timestamp:
+      return 'time'
+    case Type.Bool:
+      return 'bool'
+    default:
+      return 'string'
+  }
+}
+
+function arrowBatch(
+  frame: Frame,
+  schema: Schema,
+  asField = (column: Column, _field: Field): Column => column,
+): RecordBatch {
   const places = columnsOfFields(frame, schema)
-  const children = schema.fields.map((field, i) => arrowData(places[i] ?? nullColumn(field.name, frame.length), field))
+  const children = schema.fields.map((field, i) => {
+    const column = places[i]
+    return arrowData(column === undefined ? nullColumn(field.name, frame.length) : asField(column, field), field)
+  })
   const type = new Struct(schema.fields)
   return new RecordBatch(schema, makeData({ type, length: frame.length, nullCount: 0, children }))
 }
@@ -149,7 +228,7 @@ function columnsOfFields(frame: Frame, schema: Schema): (Column | undefined)[] {
   })
   const left = [...rest.index, ...rest.data]
   if (left.length > 0) {
-    throw new FramesError('FRAME_SHAPE', `column "${left[0].name}" is not in the first frame of this Arrow stream`)
+    throw new FramesError('FRAME_SHAPE', `column "${left[0].name}" is not in the schema of this Arrow stream`)
   }
   return places
 }

@@ -1,5 +1,5 @@
 // Jobs that turn frames into bytes of an outside format, in a worker.
-import { FramesError } from '../errors.js'
+import type { ColumnHead } from '../frame/column-head.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
 import type { PlainColumn, PlainFrame } from '../frame/plain.js'
 import type { Kernels } from '../kernels/kernels.js'
@@ -7,6 +7,7 @@ import { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import type { JobHandler } from '../pool/context.js'
 import type { Job } from '../pool/job.js'
+import { arrowStreamPart } from './arrow.js'
 import { takeFrame } from './columns.js'
 import { jsonArrayRows, jsonRows } from './json.js'
 import { encodedFrameBound, encodeFrame } from './wire.js'
@@ -23,6 +24,8 @@ export interface FormatFrameJob extends Job {
   readonly frame: FrameSlice | null
   readonly format: 'arrow' | 'json' | 'ndjson'
   readonly index: number
+  /** arrow: the columns of all frames, the same for each piece. */
+  readonly columns: readonly ColumnHead[]
 }
 
 const encode: JobHandler<EncodeFrameJob, Slice> = (job, { kernels }) => {
@@ -65,8 +68,9 @@ function layPlain(kernels: Kernels, scratch: Scratch, { name, dtype, values }: P
 
 const format: JobHandler<FormatFrameJob, Uint8Array> = (job, { kernels }) => {
   const { index } = job
-  if (job.format === 'arrow')
-    throw new FramesError('NOT_IN_THIS_VERSION', 'Arrow replies are not available in this version')
+  if (job.format === 'arrow') {
+    return arrowStreamPart(job.columns, index, job.frame === null ? null : takeFrame(kernels, job.frame))
+  }
   if (job.frame === null) return textEncoder.encode(job.format === 'ndjson' ? '' : index === 0 ? '[]' : ']')
   const frame = takeFrame(kernels, job.frame)
   const text = job.format === 'ndjson' ? jsonRows(frame, '\n') : (index === 0 ? '[' : ',') + jsonArrayRows(frame)

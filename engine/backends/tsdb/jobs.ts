@@ -5,6 +5,7 @@ import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
+import type { ColumnHead } from '../../frame/column-head.js'
 import { duplicateCheckByteLength, tableColumnCountMax } from '../../limits.js'
 import { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
@@ -13,6 +14,7 @@ import type { Job, SentJob } from '../../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../../stores/store.js'
 import type { FrameInput, OpenFrame, RowOrder } from './append.js'
 import { checkTypes, encodeFrameRows, frameKinds, knownSets, openFrame, setNumberOf } from './append.js'
+import { describeSets } from './describe.js'
 import { refuseDuplicatesInFrame, refuseStoredDuplicates } from './duplicates.js'
 import type { MergePosition } from './merge.js'
 import { mergeRuns } from './merge.js'
@@ -135,6 +137,15 @@ export interface ScanJob extends TableJob {
   readonly rowCountMax: number
   readonly newestWins: boolean
   readonly format: 'wire' | 'columns'
+}
+
+export interface DescribeJob extends Job {
+  readonly kind: 'tsdb.describe'
+  readonly labels: LabelView
+  readonly plan: ReadPlan
+  readonly sets: Uint32Array
+  readonly metricListOf: Uint32Array | null
+  readonly metricLists: readonly (readonly string[])[]
 }
 
 export interface MergeJob extends TableJob {
@@ -395,6 +406,19 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   })
 }
 
+const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {
+  const { plan, sets, metricListOf, metricLists } = job
+  const signatureAt = signatureReader(context, job.labels)
+  const metricSets = metricLists.map((list) => new Set(list))
+  return describeSets({
+    plan,
+    setCount: sets.length,
+    setAt: (index) => ({ set: sets[index]!, signature: signatureAt(sets[index]!) }),
+    labelsOf: (set) => labelsOf(context.kernels, job.labels.tablePtr, set),
+    metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
+  })
+}
+
 const merge: JobHandler<MergeJob, MergeStep> = (job, context) =>
   mergeRuns(context.kernels, new Scratch(job.scratch), storeReader(context, job.access), {
     ...job,
@@ -409,5 +433,6 @@ export const tsdbHandlers = {
   'tsdb.copyLabels': copyLabels,
   'tsdb.select': select,
   'tsdb.scan': scan,
+  'tsdb.describe': describe,
   'tsdb.merge': merge,
 }

@@ -1,10 +1,11 @@
 // A read at work, main-thread half: label sets are shared out to jobs, and their messages leave in order.
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { FramesError } from '../../errors.js'
+import type { ColumnHead } from '../../frame/column-head.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import { decodeExtent } from './directory.js'
-import type { ScanJob } from './jobs.js'
+import type { DescribeJob, LabelView, ScanJob } from './jobs.js'
 import { appendMarker, encodeMarker, type Marker, parseMarker } from './marker.js'
 import type { ReadPlan } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan.js'
@@ -22,6 +23,8 @@ export interface ReadOptions {
   /** The plan with its bounds moved to the partitions of these blocks; null: there are none. */
   readonly clamp: (blocks: readonly LiveBlock[]) => ReadPlan | null
   readonly format: 'wire' | 'columns'
+  /** Whether the first message tells the columns of all others. */
+  readonly describe: boolean
   readonly signal: AbortSignal | null
 }
 
@@ -66,6 +69,13 @@ export async function* readSets(
       newestWins: table.schema.duplicates !== 'first',
       format: options.format,
     }
+    if (options.describe)
+      yield {
+        rowCount: 0,
+        bytes: null,
+        frame: null,
+        columns: await columnsOf(parts, table, plan, selection, options.signal),
+      }
     const first = marker === null ? 0 : marker.index(selection)
     const ranges =
       limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin
@@ -103,6 +113,36 @@ function blocksOfSets(blocks: readonly LiveBlock[], sets: Uint32Array): readonly
     const { setMin, setMax } = decodeExtent(extent)
     return sets.some((set) => setMin <= set && set <= setMax)
   })
+}
+
+async function columnsOf(
+  parts: BackendParts,
+  table: OpenTable,
+  plan: ReadPlan,
+  { sets, metricListOf, metricLists }: Selection,
+  signal: AbortSignal | null,
+): Promise<ColumnHead[]> {
+  const done = await withLabels(table, (labels) => {
+    const job: DescribeJob = { kind: 'tsdb.describe', labels, plan, sets, metricListOf, metricLists }
+    return parts.pool.run<ColumnHead[]>(job, { scratchByteLength: 0, ...(signal === null ? {} : { signal }) })
+  })
+  done.release()
+  return done.result
+}
+
+/** Runs a job with the label sets as they are now, and again when it asks for newer ones. */
+async function withLabels<T>(table: OpenTable, run: (labels: LabelView) => Promise<T>): Promise<T> {
+  for (let tries = 0; ; tries++) {
+    const handle = table.labels.acquire()
+    try {
+      return await run(handle.view)
+    } catch (error) {
+      const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+      if (!isOutdated || tries >= viewRetryCountMax) throw error
+    } finally {
+      handle.release()
+    }
+  }
 }
 
 /** [start, end) of `count` parts of nearly equal size; fewer when there are fewer sets. */
@@ -175,22 +215,14 @@ class ScanChain {
     return started
   }
 
-  async #run(position: ScanPosition | null): Promise<JobResult<ScanResult>> {
-    for (let tries = 0; ; tries++) {
-      const handle = this.table.labels.acquire()
-      try {
-        const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels: handle.view }
-        return await this.parts.pool.run<ScanResult>(job, {
-          scratchByteLength: scanScratchByteLength,
-          ...(this.signal === null ? {} : { signal: this.signal }),
-        })
-      } catch (error) {
-        const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
-        if (!isOutdated || tries >= viewRetryCountMax) throw error
-      } finally {
-        handle.release()
-      }
-    }
+  #run(position: ScanPosition | null): Promise<JobResult<ScanResult>> {
+    return withLabels(this.table, (labels) => {
+      const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
+      return this.parts.pool.run<ScanResult>(job, {
+        scratchByteLength: scanScratchByteLength,
+        ...(this.signal === null ? {} : { signal: this.signal }),
+      })
+    })
   }
 
   /** The next result; its scratch is the caller's. `isLast`: the row limit ends the read here. */

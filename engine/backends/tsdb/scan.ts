@@ -134,7 +134,7 @@ function toInt64(value: bigint): bigint {
 }
 
 /** The value columns of a label set's frames. */
-interface WantedColumns {
+export interface WantedColumns {
   /** Metrics that the set has. */
   readonly metrics: readonly WantedMetric[]
   /** Output columns: name, type, and which of `metrics` they come from (-1: the set has no such metric). */
@@ -147,7 +147,7 @@ interface WantedColumns {
 }
 
 /** Null when the set has none of the requested metrics: then it has no frame at all. */
-function wantedMetrics(
+export function wantedMetrics(
   plan: ReadPlan,
   signature: Signature,
   allowed: ReadonlySet<string> | null,

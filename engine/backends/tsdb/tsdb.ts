@@ -15,7 +15,7 @@ import type {
   Session,
   WriteRequest,
 } from '../../requests.js'
-import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage } from '../backend.js'
+import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
 import { Turn } from '../turn.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { decodeExtent } from './directory.js'
@@ -95,7 +95,7 @@ export class Tsdb implements Backend {
     })
   }
 
-  async *read(request: ReadRequest, format: 'wire' | 'columns', options: CallOptions): AsyncGenerator<ReadMessage> {
+  async *read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
     refuseReadParameters(request, 'tsdb')
     const plan = planRead(request, this.#parts.nowMs())
     const filter = request.filter === undefined || request.filter.trim() === '' ? null : parseFilter(request.filter)
@@ -114,6 +114,7 @@ export class Tsdb implements Backend {
         select: () => this.#select(table, request.filter ?? '', filter, options.signal),
         clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
         format,
+        describe: options.describe ?? false,
         signal: options.signal ?? null,
       })
     } finally {
