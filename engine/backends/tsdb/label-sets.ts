@@ -51,6 +51,9 @@ class SetsInMemory {
   setCount = 0
   /** Number of the next stored entry. */
   nextEntry = 0
+  /** Times that sets were added, or their signatures changed. */
+  changeCount = 0
+  #isClosed = false
   readonly #wholeSlices = new Map<number, Slice>()
 
   private constructor(parts: LabelParts, table: Held, signatures: Held) {
@@ -116,6 +119,7 @@ class SetsInMemory {
       this.#writeSignatures()
     }
     this.setCount = setCount
+    this.changeCount++
     for (let i = 0; i < changes.length; i += 2)
       call.setLabelTableSignature(this.#table.slice.byteOffset, changes[i]!, changes[i + 1]!)
   }
@@ -145,14 +149,19 @@ class SetsInMemory {
       setCapacity,
       keyByteCapacity,
     }
+    const old = this.#table
+    old.holderCount++
     try {
       const done = await pool.run<null>(job as Job, { scratchByteLength: 0 })
       done.release()
+      if (this.#isClosed) throw closed()
     } catch (error) {
       region.free(slice)
       throw error
+    } finally {
+      this.#letGo(old)
     }
-    this.#letGo(this.#table)
+    this.#letGo(old)
     this.#table = hold(slice)
   }
 
@@ -183,6 +192,7 @@ class SetsInMemory {
 
   /** Gives the memory back when the last job that looks at it has ended. */
   close(): void {
+    this.#isClosed = true
     this.#letGo(this.#table)
     this.#letGo(this.#signatures)
   }
@@ -201,7 +211,8 @@ export class LabelSets {
   #sets: SetsInMemory
   /** One registration at a time. */
   readonly #turn = new Turn()
-  #isClosed = false
+  /** Why it is closed; null: it is open. */
+  #closedBy: FramesError | null = null
   /** Memory may hold sets that are not stored: it is filled anew before the next registration. */
   #isStale = false
   #isReloadDue = false
@@ -236,8 +247,8 @@ export class LabelSets {
 
   /** Names the state of the sets: what was worked out from them holds as long as this is the same. */
   get version(): string {
-    const { id, setCount, signatureMessages } = this.#sets
-    return `${id}:${setCount}:${signatureMessages.length}`
+    const { id, changeCount } = this.#sets
+    return `${id}:${changeCount}`
   }
 
   /** Resolves when a view may be taken for writing: at once, unless sets were lost and are read again. */
@@ -271,7 +282,7 @@ export class LabelSets {
 
   async #register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {
     for (;;) {
-      if (this.#isClosed) throw new FramesError('SHUTTING_DOWN', 'the table is closed')
+      if (this.#closedBy !== null) throw this.#closedBy
       if (this.#isStale) await this.#reload()
       const handle = this.acquire()
       let result: RegisterResult
@@ -284,10 +295,14 @@ export class LabelSets {
       } finally {
         handle.release()
       }
+      // Closed while the job ran: the memory that its result belongs to may be somebody else's by now.
+      if (this.#closedBy !== null) throw this.#closedBy
       // Earlier sets were lost while the job ran: what it has added stands in the wrong memory.
       if (this.#isStale) continue
       if (result.status === 'grow') {
-        await this.#sets.grow(result.setCount, result.keyByteLength)
+        await this.#sets.grow(result.setCount, result.keyByteLength).catch((error: unknown) => {
+          throw this.#closedBy ?? error
+        })
         continue
       }
       const isNew = result.payloads.length > 0
@@ -330,7 +345,7 @@ export class LabelSets {
     this.#turn
       .run(async () => {
         this.#isReloadDue = false
-        if (this.#isStale && !this.#isClosed) await this.#reload()
+        if (this.#isStale && this.#closedBy === null) await this.#reload()
       })
       .catch(() => undefined)
   }
@@ -338,9 +353,9 @@ export class LabelSets {
   async #reload(): Promise<void> {
     await this.#stored
     const sets = await SetsInMemory.load(this.#parts, this.#blocks)
-    if (this.#isClosed) {
+    if (this.#closedBy !== null) {
       sets.close()
-      throw new FramesError('SHUTTING_DOWN', 'the table is closed')
+      throw this.#closedBy
     }
     const old = this.#sets
     this.#sets = sets
@@ -350,12 +365,16 @@ export class LabelSets {
     old.close()
   }
 
-  /** Gives the memory back when the last job that looks at it has ended. */
-  close(): void {
-    if (this.#isClosed) return
-    this.#isClosed = true
+  /** Gives the memory back when the last job that looks at it has ended. Registrations fail with `reason` from now on. */
+  close(reason: FramesError = closed()): void {
+    if (this.#closedBy !== null) return
+    this.#closedBy = reason
     this.#sets.close()
   }
+}
+
+function closed(): FramesError {
+  return new FramesError('SHUTTING_DOWN', 'the table is closed')
 }
 
 /** Held by the table itself. */

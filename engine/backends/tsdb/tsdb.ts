@@ -49,6 +49,8 @@ const backendName = 'tsdb'
 const selectionCountMax = 64
 /** Tables open at once; each holds at least two runs of shared memory. */
 const openTableCountMax = 512
+/** Times a selection is made again because new metrics came in meanwhile. */
+const viewRetryCountMax = 100
 /** Scratch of a select job: a few bytes a label set. */
 const selectScratchByteLength = 256 * 1024
 
@@ -151,7 +153,7 @@ export class Tsdb implements Backend {
     const erase = async (): Promise<void> => {
       const table = await open?.catch(() => undefined)
       const end = await Promise.race([table?.blocks.drop(), this.#stopped])
-      table?.labels.close()
+      table?.labels.close(missing(name))
       // Somebody still reads: the rows are erased at the next start.
       if (end !== 'stopped') await store.dropPartition(partition)
     }
@@ -212,7 +214,6 @@ export class Tsdb implements Backend {
         opening.catch(() => {
           if (this.#open.get(key) === opening) this.#open.delete(key)
         })
-        this.#closeIdle()
       }
       const table = await opening
       // Closed or dropped meanwhile: look again.
@@ -221,6 +222,7 @@ export class Tsdb implements Backend {
       // Least recently used first, as Map order.
       this.#open.delete(key)
       this.#open.set(key, opening)
+      this.#closeIdle()
       return table
     }
   }
@@ -229,11 +231,13 @@ export class Tsdb implements Backend {
     table.userCount--
   }
 
+  /** Closes tables that nobody uses, least recently used first, until few enough are open or all are in use. */
   #closeIdle(): void {
+    if (this.#open.size <= openTableCountMax) return
     for (const [key, opening] of this.#open) {
-      if (this.#open.size <= openTableCountMax) return
       opening.then(
         (table) => {
+          if (this.#open.size <= openTableCountMax) return
           if (table.userCount > 0 || this.#open.get(key) !== opening) return
           this.#open.delete(key)
           const closing = closeTable(table)
@@ -299,22 +303,27 @@ export class Tsdb implements Backend {
     }
     const known = selections.get(text)
     if (known !== undefined) return known
-    const version = labels.version
-    const handle = labels.acquire()
-    try {
-      const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter }
-      const done = await this.#parts.pool.run<Selection>(job, {
-        scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
-        ...(signal === undefined ? {} : { signal }),
-      })
-      done.release()
-      if (table.selectionsVersion === version) {
-        selections.set(text, done.result)
-        if (selections.size > selectionCountMax) selections.delete(selections.keys().next().value!)
+    for (let tries = 0; ; tries++) {
+      const { version } = labels
+      const handle = labels.acquire()
+      try {
+        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter }
+        const done = await this.#parts.pool.run<Selection>(job, {
+          scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
+          ...(signal === undefined ? {} : { signal }),
+        })
+        done.release()
+        if (table.selectionsVersion === version) {
+          selections.set(text, done.result)
+          if (selections.size > selectionCountMax) selections.delete(selections.keys().next().value!)
+        }
+        return done.result
+      } catch (error) {
+        const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+        if (!isOutdated || tries >= viewRetryCountMax) throw error
+      } finally {
+        handle.release()
       }
-      return done.result
-    } finally {
-      handle.release()
     }
   }
 }
