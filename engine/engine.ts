@@ -71,7 +71,7 @@ export class Engine implements EngineApi {
   readonly #pool: Pool
   readonly #parts: BackendParts
   readonly #backends: ReadonlyMap<string, Backend>
-  #isClosed = false
+  #closed: Promise<void> | null = null
 
   private constructor(parts: BackendParts, backends: ReadonlyMap<string, Backend>) {
     this.#parts = parts
@@ -85,6 +85,9 @@ export class Engine implements EngineApi {
       options.report ??
       ((message, error) =>
         process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd'))
+    const wanted = options.backends ?? backendTypes.map((type): BackendOptions => ({ type }))
+    for (const { type } of wanted)
+      if (!backendTypes.includes(type)) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - "${type}"`)
     const memory = createSharedMemory({
       heapBase: kernelHeapBase(),
       ...(options.memoryByteLength === undefined ? {} : { byteLength: options.memoryByteLength }),
@@ -113,8 +116,7 @@ export class Engine implements EngineApi {
       report,
     }
     const backends = new Map<string, Backend>()
-    for (const { type, name } of options.backends ?? backendTypes.map((type): BackendOptions => ({ type }))) {
-      if (!backendTypes.includes(type)) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - "${type}"`)
+    for (const { type, name } of wanted) {
       if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts))
       else backends.set(name ?? type, unavailable(type))
     }
@@ -130,7 +132,7 @@ export class Engine implements EngineApi {
 
   /** The backend of a request; `nosql` is `kv` unless a backend is really named so. */
   #backend(name: string): Backend {
-    if (this.#isClosed) throw new FramesError('SHUTTING_DOWN', 'the engine is closed')
+    if (this.#closed !== null) throw new FramesError('SHUTTING_DOWN', 'the engine is closed')
     const backend = this.#backends.get(name) ?? (name === 'nosql' ? this.#backends.get('kv') : undefined)
     if (backend === undefined) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${name}`)
     return backend
@@ -233,12 +235,18 @@ export class Engine implements EngineApi {
   }
 
   /** Waits for what is at work, then releases everything. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return
-    this.#isClosed = true
-    for (const backend of this.#backends.values()) await backend.close()
-    await this.#pool.close()
-    await this.#store.close()
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    try {
+      for (const backend of this.#backends.values()) await backend.close()
+    } finally {
+      await this.#pool.close()
+      await this.#store.close()
+    }
   }
 }
 
@@ -250,7 +258,7 @@ export class EngineWriteSession implements WriteSession {
     this.#session = session
   }
 
-  /** Takes one frame, and copies its columns before the first await. Resolves when the next may be given. */
+  /** Takes one frame, which must not change before this resolves: then the next may be given. */
   add(frame: Frame): Promise<void> {
     return this.#session.addFrame(frame)
   }

@@ -53,9 +53,9 @@ export interface ReadOptions extends CallOptions {
 }
 
 export interface BackendWriteSession {
-  /** One pb.Frame; copied before the first await. Resolves when the next frame may come. */
+  /** One pb.Frame; must not change before this resolves, which is when the next frame may come. */
   addWire(frame: Uint8Array): Promise<void>
-  /** Columns of this thread; copied before the first await. */
+  /** Columns of this thread; as above. */
   addFrame(frame: Frame): Promise<void>
   finish(): Promise<WriteCounts>
   abort(): void

@@ -61,7 +61,6 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
   const metricName = metricNameOf(labels, columns.length)
   const metrics = new Map<string, OpenMetric>()
   for (const column of columns) {
-    const name = metricName ?? column.name
     if (column.dtype === 'null') continue
     if (!isMetricType(column.dtype)) {
       throw new FramesError(
@@ -69,7 +68,9 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
         `cannot write type ${dtypeNumbers[column.dtype]} as time series value (column '${column.name}')`,
       )
     }
-    asAdd(() => validateMetricName(name), `column '${column.name}'`)
+    const where = `column '${column.name}'`
+    const name = asAdd(() => validateMetricName(metricName ?? column.name), where)
+    if (metrics.has(name)) throw new FramesError('INVALID_ARGUMENT', `two columns are named '${name}' (${where})`)
     metrics.set(name, {
       name,
       dtype: column.dtype,
@@ -154,9 +155,9 @@ function metricNameOf(labels: readonly FrameLabel[], columnCount: number): strin
 }
 
 /** Errors of single samples carry upstream's prefix, and where they were found. */
-function asAdd(check: () => void, where: string): void {
+function asAdd<T>(check: () => T, where: string): T {
   try {
-    check()
+    return check()
   } catch (error) {
     if (error instanceof FramesError)
       throw new FramesError(error.code, `failed to Add: ${error.what} (${where}, row 0)`)
@@ -328,6 +329,8 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   const { rowCount, grouping, timesPtr } = frame
   const { groupCount, codesPtr } = grouping
   const setNumbers = u32.subarray(setNumbersPtr >> 2, (setNumbersPtr >> 2) + groupCount)
+  const rowsPtr = rowsWithCells(kernels, scratch, frame)
+  if (rowsPtr !== 0) return orderRowsWithCells(kernels, scratch, frame, setNumbers, rowsPtr)
   if (groupCount === 1 && call.isStrictlySortedInt64(timesPtr, rowCount) === 1) {
     const directory = { sets: Uint32Array.of(setNumbers[0]!), starts: Uint32Array.of(0, rowCount) }
     return { directory, rowCount, permutationPtr: 0, runStartsPtr: 0, hasDuplicates: false }
@@ -348,6 +351,62 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
     call.gather32(ranks, codesPtr, rowCount, ranksPtr)
   }
   call.sortGroups(ranksPtr, sets.length, rowCount, permutationPtr, groupStartsPtr)
+  return orderByTime(kernels, scratch, frame, sets, permutationPtr, groupStartsPtr)
+}
+
+/** The rows that have any cell, a bit each; 0 when all have. */
+function rowsWithCells(kernels: Kernels, scratch: Scratch, { metrics, rowCount }: OpenFrame): number {
+  const { call } = kernels
+  if (metrics.some(({ validityPtr }) => validityPtr === 0)) return 0
+  const mark = scratch.mark()
+  const rowsPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
+  call.fillBits(rowsPtr, rowCount, 0)
+  for (const { validityPtr } of metrics) call.orBits(rowsPtr, validityPtr, rowsPtr, rowCount)
+  if (call.countBits(rowsPtr, rowCount) < rowCount) return rowsPtr
+  scratch.release(mark)
+  return 0
+}
+
+/** As orderRows; rows without any cell are left out: behind the last set, where nobody looks. */
+function orderRowsWithCells(
+  kernels: Kernels,
+  scratch: Scratch,
+  frame: OpenFrame,
+  setNumbers: Uint32Array,
+  rowsPtr: number,
+): RowOrder {
+  const { call, u8, u32 } = kernels
+  const { rowCount } = frame
+  const codes = frame.grouping.codesPtr >> 2
+  const hasCells = (row: number): boolean => ((u8[rowsPtr + (row >> 3)]! >> (row & 7)) & 1) === 1
+  const setOf = (row: number): number => setNumbers[codes === 0 ? 0 : u32[codes + row]!]!
+  const found = new Set<number>()
+  for (let row = 0; row < rowCount; row++) if (hasCells(row)) found.add(setOf(row))
+  const sets = Uint32Array.from(found).sort()
+  const rankOfSet = new Map<number, number>()
+  sets.forEach((set, rank) => {
+    rankOfSet.set(set, rank)
+  })
+  const permutationPtr = scratch.allocate(4 * rowCount)
+  const groupStartsPtr = scratch.allocate(4 * (sets.length + 2))
+  const ranksPtr = scratch.allocate(4 * rowCount)
+  for (let row = 0; row < rowCount; row++)
+    u32[(ranksPtr >> 2) + row] = hasCells(row) ? rankOfSet.get(setOf(row))! : sets.length
+  call.sortGroups(ranksPtr, sets.length + 1, rowCount, permutationPtr, groupStartsPtr)
+  return orderByTime(kernels, scratch, frame, sets, permutationPtr, groupStartsPtr)
+}
+
+/** permutationPtr: rows by set, each set's rows from its start in groupStartsPtr ((sets + 1) u32) on. */
+function orderByTime(
+  kernels: Kernels,
+  scratch: Scratch,
+  { timesPtr }: OpenFrame,
+  sets: Uint32Array,
+  permutationPtr: number,
+  groupStartsPtr: number,
+): RowOrder {
+  const { call, u32 } = kernels
+  const rowCount = u32[(groupStartsPtr >> 2) + sets.length]!
   const mark = scratch.mark()
   call.sortGroupsByTime(timesPtr, permutationPtr, groupStartsPtr, sets.length, scratch.allocate(16 * rowCount))
   scratch.release(mark)
@@ -392,6 +451,7 @@ export function encodeFrameRows(
   const { call } = kernels
   const order = orderRows(kernels, work, frame, setNumbersPtr)
   const { permutationPtr, runStartsPtr, rowCount } = order
+  if (rowCount === 0) return []
   let { timesPtr } = frame
   if (permutationPtr !== 0) {
     timesPtr = work.allocate(8 * rowCount)

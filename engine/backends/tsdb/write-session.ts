@@ -33,6 +33,8 @@ export class TsdbWriteSession implements BackendWriteSession {
   #frameCount = 0
   #rowCount = 0
   #failure: unknown = null
+  /** A commit failed: those behind it must not be stored. */
+  #commitFailure: unknown = null
   #isAborted = false
   #isReleased = false
   /** The last frame brought new label sets: the next one is registered before it is tried. */
@@ -113,7 +115,8 @@ export class TsdbWriteSession implements BackendWriteSession {
       const table = this.#table.blocks
       const staged = await table.stageRows(blocks)
       commit = table.commitRows(staged, () => {
-        this.#throwFailure()
+        // Not every failure: frames before a bad one stay written.
+        if (this.#commitFailure !== null) throw this.#commitFailure
         assertStored()
       })
     } catch (error) {
@@ -122,6 +125,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     }
     const settled: Promise<void> = commit
       .catch((error: unknown) => {
+        this.#commitFailure ??= error
         this.#failure ??= error
       })
       .finally(() => {
