@@ -35,8 +35,9 @@ export function encodeMarker(marker: MarkerFields, markerOf: string): string {
 
 export function parseMarker(text: string, markerOf: string): Marker {
   const fields = decode(text)
-  if (fields === null) throw new FramesError('INVALID_ARGUMENT', 'the marker is not one that a read has returned')
+  if (fields === null) throw unknownMarker()
   const [version, print, set, startMs, endMs, stepMs, fromNs, carry] = fields
+  if (startMs > endMs || stepMs < 0 || BigInt(fromNs) > 2n ** 63n - 1n) throw unknownMarker()
   if (version !== markerVersion || print !== fingerprint(markerOf)) {
     throw new FramesError(
       'INVALID_ARGUMENT',
@@ -46,7 +47,8 @@ export function parseMarker(text: string, markerOf: string): Marker {
   return {
     startMs,
     endMs,
-    stepMs,
+    // 0 in raw mode, where nobody looks at it; whoever forged one must not make us divide by it.
+    stepMs: Math.max(1, stepMs),
     fromNs: BigInt(fromNs),
     carry: carry.map((value) => value ?? Number.NaN),
     index: (selection) => {
@@ -56,6 +58,10 @@ export function parseMarker(text: string, markerOf: string): Marker {
       return index
     },
   }
+}
+
+function unknownMarker(): FramesError {
+  return new FramesError('INVALID_ARGUMENT', 'the marker is not one that a read has returned')
 }
 
 type Fields = [

@@ -3,6 +3,7 @@ import { PageEncoder } from '../../blocks/builder.js'
 import type { MergeStep } from '../../blocks/merge-rule.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo } from '../../blocks/reader.js'
+import { FramesError } from '../../errors.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { blockCellCountMax, blockRowCountMax, MiB, pageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
@@ -82,14 +83,20 @@ export function mergeRuns(
     return column.number
   }
 
+  const numbersOfWanted = new Map<readonly WantedMetric[], readonly number[]>()
   const setsDone: number[] = []
   const starts: number[] = []
   let next: MergePosition | null = null
   for (let i = firstSet; i < sets.length && next === null; i++) {
     const set = sets[i]!
-    if (input.isCancelled()) break
+    // Never a part of the rows as if it were all: the inputs would be erased.
+    if (input.isCancelled()) throw new FramesError('CANCELLED', 'the merge was cancelled')
     const wanted = wantedBySignature.get(signatures[i - firstSet]!)!
-    const numbers = wanted.map(columnOf)
+    let numbers = numbersOfWanted.get(wanted)
+    if (numbers === undefined) {
+      numbers = wanted.map(columnOf)
+      numbersOfWanted.set(wanted, numbers)
+    }
     const fromNs = i === firstSet && input.position !== null ? input.position.fromNs : undefined
     if (!reader.open(set, wanted, fromNs)) continue
     const start = collector.rowCount

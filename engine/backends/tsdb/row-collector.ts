@@ -165,6 +165,15 @@ export class RowCollector {
     else call.gather64(cells.valuesPtr, indexes, rowCount, valuesPtr + 8 * row)
   }
 
+  /** Whether any row of a batch has a cell. */
+  hasCells(batch: Batch): boolean {
+    for (const column of batch.columns) {
+      if (column === null) continue
+      if (column.validityPtr === 0 || this.kernels.call.countBits(column.validityPtr, batch.rowCount) > 0) return true
+    }
+    return false
+  }
+
   /** Writes the rows that have any cell into the index list; returns how many. */
   #presentRows(batch: Batch, rowCount: number): number {
     const { call } = this.kernels

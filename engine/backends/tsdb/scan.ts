@@ -2,6 +2,7 @@
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo } from '../../blocks/reader.js'
 import { encodedFrameBound, encodeFrame } from '../../codec/wire.js'
+import { FramesError } from '../../errors.js'
 import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { readMessageByteLength } from '../../limits.js'
@@ -73,6 +74,8 @@ const chunkByteLengthMax = 512 * 1024
 const stateByteLengthPerBucket = 56
 /** Rows of a message, whatever their size: pointers of the collector stay small. */
 const messageRowCountMax = 65_536
+/** An entry of a null map, without its name. */
+const nullEntryByteLength = 8
 
 export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader | null, input: ScanInput): ScanResult {
   const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
@@ -85,7 +88,7 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
   let aggregation = null as Aggregation | null
   const statesMark = states.mark()
   for (let index = input.position?.index ?? 0; index < input.setCount; index++) {
-    if (input.isCancelled()) return { messages: sink.messages, next: null }
+    if (input.isCancelled()) throw new FramesError('CANCELLED', 'the read was cancelled')
     const entry = input.setAt(index)
     const allowed = input.metricsAt(index)
     // Most label sets have the same metrics; a filter on metrics makes a list of its own.
@@ -113,7 +116,7 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
     sink.end()
     if (next !== null) return { messages: sink.messages, next }
     // At the row limit the scan goes on to the next row, if there is one: only then there is a place to go on from.
-    if (sink.isLarge)
+    if (sink.isLarge && !sink.isAtRowLimit)
       return {
         messages: sink.messages,
         next: index + 1 < input.setCount ? { index: index + 1, fromNs: toNs(plan.startMs), carry: [] } : null,
@@ -330,7 +333,7 @@ class Aggregation {
     if (this.#plan.functions.includes('rate')) {
       this.#advanceCarry(first, rest === null ? buckets : buckets.filter((bucket) => bucket < sentRows))
     }
-    return rest === null ? null : { ...rest, carry: this.#carry }
+    return rest === null ? null : { ...rest, carry: this.#plan.functions.includes('rate') ? this.#carry : [] }
   }
 
   /** rate(i) = (last(i) - last(j)) / seconds between the buckets, j the nearest earlier one that has samples. */
@@ -395,6 +398,8 @@ class MessageSink {
   readonly messages: ScanMessage[] = []
   #sentRowCount = 0
   #byteLength = 0
+  /** Of the rows collected; see #extraOf. */
+  #extraByteLength = 0
   #collector: RowCollector | null = null
   #types = ''
   #capacity = 0
@@ -419,6 +424,10 @@ class MessageSink {
   /** Enough for one job. */
   get isLarge(): boolean {
     return this.#byteLength >= readMessageByteLength
+  }
+
+  get isAtRowLimit(): boolean {
+    return this.#sentRowCount + (this.#collector?.rowCount ?? 0) >= this.input.rowCountMax
   }
 
   begin(index: number, set: ScanSet, wanted: WantedColumns): void {
@@ -458,15 +467,53 @@ class MessageSink {
     const types = isRaw ? wanted.metrics : wanted.columns
     for (let rows = batch; ; ) {
       const room = Math.min(this.#capacity - collector.rowCount, rowCountMax - this.#sentRowCount - collector.rowCount)
-      const taken = Math.min(rows.rowCount, room)
+      const taken = this.#rowsThatFit(rows, Math.min(rows.rowCount, room))
       if (taken > 0) collector.append(rows, taken, numbers, isRaw)
-      if (collector.rowCount >= this.#capacity || collector.textByteLength >= readMessageByteLength) this.#close()
+      this.#extraByteLength += this.#extraOf(rows, taken)
+      if (collector.rowCount >= this.#capacity || this.#extraByteLength >= readMessageByteLength) this.#close()
       if (taken === rows.rowCount) return null
-      if (this.isLarge || this.#sentRowCount + collector.rowCount >= rowCountMax) {
-        return { index: this.#index, fromNs: this.kernels.i64[(rows.timesPtr >> 3) + taken]!, carry: [] }
+      // More may fit: this step took only what fills a message.
+      const rest = taken > 0 ? shiftBatch(this.kernels, this.temporary, rows, taken, types) : rows
+      if (this.isAtRowLimit) {
+        // Rows without any cell are no reason to go on.
+        if (isRaw && !collector.hasCells(rest)) return null
+      } else if (!this.isLarge) {
+        rows = rest
+        continue
       }
-      if (taken > 0) rows = shiftBatch(this.kernels, this.temporary, rows, taken, types)
+      return { index: this.#index, fromNs: this.kernels.i64[rest.timesPtr >> 3]!, carry: [] }
     }
+  }
+
+  /** What rows [0, rowCount) of a batch take beyond their cells of fixed size: text, and names in null maps. */
+  #extraOf(batch: Batch, rowCount: number): number {
+    if (this.input.plan.mode !== 'raw') return 0
+    const { call, u32 } = this.kernels
+    let byteLength = 0
+    for (const { name, type, metric } of this.#wanted!.columns) {
+      const cells = metric < 0 ? null : batch.columns[metric]!
+      if (type === 'string' && cells !== null) {
+        const offsets = cells.valuesPtr >> 2
+        byteLength += u32[offsets + rowCount]! - u32[offsets]!
+      }
+      if (cells !== null && cells.validityPtr === 0) continue
+      const presentCount = cells === null ? 0 : call.countBits(cells.validityPtr, rowCount)
+      byteLength += (rowCount - presentCount) * (name.length + nullEntryByteLength)
+    }
+    return byteLength
+  }
+
+  /** How many of `rowCount` rows one step takes, at least one: a page of wide rows would make too large a message. */
+  #rowsThatFit(batch: Batch, rowCount: number): number {
+    if (rowCount <= 1 || this.#extraOf(batch, rowCount) <= readMessageByteLength) return rowCount
+    let fits = 1
+    let tooMany = rowCount
+    while (fits + 1 < tooMany) {
+      const middle = (fits + tooMany) >>> 1
+      if (this.#extraOf(batch, middle) <= readMessageByteLength) fits = middle
+      else tooMany = middle
+    }
+    return fits
   }
 
   end(): void {
@@ -496,6 +543,7 @@ class MessageSink {
     this.messages.push(this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set))
     this.collected.release(mark)
     this.#sentRowCount += rowCount
+    this.#extraByteLength = 0
     collector.clear()
   }
 
