@@ -253,9 +253,9 @@ export class LabelSets {
 
   /** Resolves when a view may be taken for writing: at once, unless sets were lost and are read again. */
   async ready(): Promise<void> {
-    while (this.#isStale && !this.#isClosed) {
+    while (this.#isStale && this.#closedBy === null) {
       await this.#turn.run(async () => {
-        if (this.#isStale && !this.#isClosed) await this.#reload()
+        if (this.#isStale && this.#closedBy === null) await this.#reload()
       })
     }
   }
@@ -274,7 +274,8 @@ export class LabelSets {
 
   /**
    * Takes the turn and registers what is new in a frame: `runJob` is given a view and must run a register job. Resolves
-   * when the new sets may be used, with whether there were any; their entries stand in the table's queue before whatever is committed from then on.
+   * when the new sets may be used, with whether there were any; their entries stand in the table's queue before whatever
+   * is committed from then on.
    */
   register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {
     return this.#turn.run(() => this.#register(runJob))
