@@ -249,7 +249,9 @@ export class LabelSets {
     }
   }
 
+  /** Throws when the table is closed or deleted: the memory of its sets may be another table's by now. */
   acquire(): LabelHandle {
+    this.#assertOpen()
     const age = this.#registrationCount
     return { ...this.#sets.acquire(), assertStored: () => this.#assertStored(age) }
   }
@@ -271,7 +273,7 @@ export class LabelSets {
 
   async #register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {
     for (;;) {
-      if (this.#isClosed) throw new FramesError('SHUTTING_DOWN', 'the table is closed')
+      this.#assertOpen()
       if (this.#isStale) await this.#reload()
       const handle = this.acquire()
       let result: RegisterResult
@@ -284,6 +286,7 @@ export class LabelSets {
       } finally {
         handle.release()
       }
+      this.#assertOpen()
       // Earlier sets were lost while the job ran: what it has added stands in the wrong memory.
       if (this.#isStale) continue
       if (result.status === 'grow') {
@@ -340,7 +343,7 @@ export class LabelSets {
     const sets = await SetsInMemory.load(this.#parts, this.#blocks)
     if (this.#isClosed) {
       sets.close()
-      throw new FramesError('SHUTTING_DOWN', 'the table is closed')
+      this.#assertOpen()
     }
     const old = this.#sets
     this.#sets = sets
@@ -348,6 +351,13 @@ export class LabelSets {
     for (const range of this.#lost) range.last = Math.min(range.last, this.#registrationCount)
     this.#registrationCount++
     old.close()
+  }
+
+  #assertOpen(): void {
+    if (!this.#isClosed) return
+    // Says so when the table was deleted: who writes to it must not take the server for one that stops.
+    this.#blocks.assertUsable()
+    throw new FramesError('SHUTTING_DOWN', 'the table is closed')
   }
 
   /** Gives the memory back when the last job that looks at it has ended. */
