@@ -378,13 +378,13 @@ describe('many of a thing', () => {
     expect(Object.keys(frames[0]!.labels).length).toBe(10_000)
   })
 
-  test('a stream of 3,000 frames of one row each stores every row', async () => {
+  test('a stream of 1,000 frames of one row each stores every row', async () => {
     await server.create('drops')
     const frames = (function* () {
-      for (let i = 0; i < 3000; i++) yield plainFrame(1, { firstNs: baseNs + BigInt(i) * secondNs })
+      for (let i = 0; i < 1000; i++) yield plainFrame(1, { firstNs: baseNs + BigInt(i) * secondNs })
     })()
     expect(await server.write('drops', frames)).toEqual(good)
-    expect(await rowsOf('drops')).toBe(3000)
+    expect(await rowsOf('drops')).toBe(1000)
   })
 })
 
@@ -406,9 +406,7 @@ describe('strange texts', () => {
         const { answer, frames } = await server.read({ table: name, filter, columns: [name] })
         expect(answer).toEqual(good)
         expect(frames.map(({ columns }) => [columns[0]!.name, columns[0]!.floats])).toEqual([[name, [5]]])
-        expect(Object.entries(frames[0]!.labels).map(([label, value]) => [label, value.value.value])).toEqual([
-          [name, name],
-        ])
+        expect(frames[0]!.columns.map((column) => [column.name, column.strings])).toContainEqual([name, [name]])
       }
       expect(await rowsOf(name, { columns: ['valueOf'] })).toBe(0)
       expect(await server.delete(name)).toEqual(good)
