@@ -208,7 +208,7 @@ export class Verbs {
     try {
       return await unlessAborted(Promise.race([session.finish(), timeout]), call.signal)
     } catch (error) {
-      throw call.explain(error, "can't wait for completion")
+      throw call.explain(error, isOfFrame(error) ? "can't add frame" : "can't wait for completion")
     } finally {
       clearTimeout(timer)
     }
@@ -241,6 +241,17 @@ export class Verbs {
     return { ...request, session }
   }
 }
+
+/**
+ * The engine takes a frame while it still works on the one before, so what is wrong with the last frames is known only
+ * when the write is finished; to the client it is an error of a frame all the same.
+ */
+function isOfFrame(error: unknown): boolean {
+  if (!(error instanceof FramesError)) return false
+  return error.kind === 'invalid' || frameLimits.has(error.code)
+}
+
+const frameLimits: ReadonlySet<string> = new Set(['FRAME_TOO_LARGE', 'LABELS_TOO_LONG', 'TOO_MANY_COLUMNS'])
 
 function withStored(error: FramesError, stored: string): FramesError {
   const complete = new FramesError(error.code, '', { cause: error })

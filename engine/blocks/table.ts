@@ -189,7 +189,7 @@ export class BlockTable {
 
   /** The published state; give it back with `release()`. */
   acquire(): Snapshot {
-    this.#assertUsable()
+    this.assertUsable()
     return this.#snapshot.acquire()
   }
 
@@ -235,7 +235,7 @@ export class BlockTable {
     const { bytes } = this.#parts
     try {
       await this.#commit((commit) => {
-        this.#assertUsable()
+        this.assertUsable()
         check()
         const puts: Entry[] = []
         const added = prepared.map((block, i) => {
@@ -263,7 +263,7 @@ export class BlockTable {
   ): Promise<void> {
     return this.#commits.run({
       build: () => {
-        this.#assertUsable()
+        this.assertUsable()
         check()
         return { puts }
       },
@@ -400,7 +400,8 @@ export class BlockTable {
     return this.#parts.memory.heads
   }
 
-  #assertUsable(): void {
+  /** Throws TABLE_NOT_FOUND when the table was deleted, SHUTTING_DOWN when it is closed. */
+  assertUsable(): void {
     if (this.#isDropped)
       throw new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${this.name}': the table was deleted`)
     if (this.#closed !== null) throw new FramesError('SHUTTING_DOWN', `table '${this.name}' is closed`)
@@ -449,7 +450,7 @@ export class BlockTable {
     let change: LiveChange
     return this.#commits.run({
       build: (commit) => {
-        if (this.#isDropped) this.#assertUsable() // a merge may still end while the table is closed
+        if (this.#isDropped) this.assertUsable() // a merge may still end while the table is closed
         change = build(commit)
         return change
       },
@@ -549,7 +550,7 @@ export class BlockTable {
   /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
   async #exclusively(work: () => Promise<void>): Promise<void> {
     while (this.#merging !== null) await this.#merging
-    this.#assertUsable()
+    this.assertUsable()
     const working = work()
     this.#startWork(working)
     await working

@@ -260,7 +260,9 @@ export class LabelSets {
     }
   }
 
+  /** Throws when the table is closed or deleted: the memory of its sets may be another table's by now. */
   acquire(): LabelHandle {
+    this.#assertOpen()
     const age = this.#registrationCount
     return { ...this.#sets.acquire(), assertStored: () => this.#assertStored(age) }
   }
@@ -364,6 +366,10 @@ export class LabelSets {
     for (const range of this.#lost) range.last = Math.min(range.last, this.#registrationCount)
     this.#registrationCount++
     old.close()
+  }
+
+  #assertOpen(): void {
+    if (this.#closedBy !== null) throw this.#closedBy
   }
 
   /** Gives the memory back when the last job that looks at it has ended. Registrations fail with `reason` from now on. */

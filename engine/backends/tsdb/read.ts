@@ -93,7 +93,7 @@ export async function* readSets(
       })
     })
     try {
-      for (const chain of chains) yield* messagesOf(parts, chain, { plan, selection, first, options })
+      for (const chain of chains) yield* messagesOf(chain, { plan, selection, first, options })
     } finally {
       await Promise.all(chains.map((chain) => chain.close()))
     }
@@ -155,19 +155,16 @@ function shareOut(first: number, end: number, count: number): { start: number; e
 }
 
 async function* messagesOf(
-  parts: BackendParts,
   chain: ScanChain,
   { plan, selection, first, options }: { plan: ReadPlan; selection: Selection; first: number; options: ReadOptions },
 ): AsyncGenerator<ReadMessage> {
   for (let step = await chain.next(); step !== null; step = await chain.next()) {
     const { job, isLast } = step
     try {
-      const { messages, next } = job.result
+      const { messages, next } = job
       for (let i = 0; i < messages.length; i++) {
         const { rowCount, bytes, frame } = messages[i]!
-        // Copied here: the slice is free again before a slow reader's socket has taken the bytes.
-        let copy: Uint8Array | null =
-          bytes === null ? null : parts.kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+        let copy = bytes
         let labelled = frame
         if (isLast && i === messages.length - 1 && next !== null) {
           const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)
@@ -193,9 +190,31 @@ function markerAt(
   return { set: selection.sets[first + next.index]!, fromNs: next.fromNs, carry: next.carry, startMs, endMs, stepMs }
 }
 
+/** What a job has made; its columns are valid until it is released. */
+interface ScanStep extends Pick<ScanResult, 'next'> {
+  readonly messages: readonly ReadMessage[]
+  release(): void
+}
+
+/**
+ * Finished bytes are copied out as soon as their job has ended, and its scratch is free: a few readers that stop reading
+ * would hold all memory of the arenas otherwise, and nobody else could read.
+ */
+function stepOf(parts: BackendParts, job: JobResult<ScanResult>): ScanStep {
+  const { u8 } = parts.kernels
+  const { next } = job.result
+  const messages = job.result.messages.map(({ rowCount, bytes, frame }): ReadMessage => {
+    if (bytes === null) return { rowCount, bytes, frame }
+    return { rowCount, bytes: u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), frame }
+  })
+  if (messages.some(({ frame }) => frame !== null)) return { messages, next, release: () => job.release() }
+  job.release()
+  return { messages, next, release: () => undefined }
+}
+
 /** One job after another over a range of label sets; the next one runs while the messages of the last leave. */
 class ScanChain {
-  #next: Promise<JobResult<ScanResult>> | null
+  #next: Promise<ScanStep> | null
   #rowCountLeft: number
 
   constructor(
@@ -208,28 +227,29 @@ class ScanChain {
     this.#next = this.#start(job.position)
   }
 
-  #start(position: ScanPosition | null): Promise<JobResult<ScanResult>> {
+  #start(position: ScanPosition | null): Promise<ScanStep> {
     const started = this.#run(position)
     // Looked at when its turn comes; a failure must not count as unhandled before.
     started.catch(() => undefined)
     return started
   }
 
-  #run(position: ScanPosition | null): Promise<JobResult<ScanResult>> {
-    return withLabels(this.table, (labels) => {
+  async #run(position: ScanPosition | null): Promise<ScanStep> {
+    const done = await withLabels(this.table, (labels) => {
       const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
       return this.parts.pool.run<ScanResult>(job, {
         scratchByteLength: scanScratchByteLength,
         ...(this.signal === null ? {} : { signal: this.signal }),
       })
     })
+    return stepOf(this.parts, done)
   }
 
   /** The next result; its scratch is the caller's. `isLast`: the row limit ends the read here. */
-  async next(): Promise<{ job: JobResult<ScanResult>; isLast: boolean } | null> {
+  async next(): Promise<{ job: ScanStep; isLast: boolean } | null> {
     if (this.#next === null) return null
     const job = await this.#next
-    const { messages, next } = job.result
+    const { messages, next } = job
     for (const { rowCount } of messages) this.#rowCountLeft -= rowCount
     const isLast = this.#rowCountLeft <= 0
     this.#next = next === null || isLast ? null : this.#start(next)
