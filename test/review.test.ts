@@ -289,3 +289,17 @@ describe('tables that are deleted while they are used', () => {
     expect(frame!.column('cpu').values()).toEqual([1])
   })
 })
+
+test('a job that is given up ends before its caller is told', async () => {
+  const controller = new AbortController()
+  const request = await newTable()
+  const rowCount = 200_000
+  const times = Array.from({ length: rowCount }, (_, i) => BigInt(i) * secondNs)
+  const frame = frameOf(times, { cpu: times.map((_, i) => Math.sin(i)), mem: times.map((_, i) => Math.cos(i)) })
+  const before = engine.statistics().pool.runningCount
+  const write = engine.write(request, frame, { signal: controller.signal }).catch((error: unknown) => error)
+  while (engine.statistics().pool.runningCount === before) await new Promise((resolve) => setTimeout(resolve, 1))
+  controller.abort()
+  expect(await write).toMatchObject({ code: 'CANCELLED' })
+  expect(engine.statistics().pool.runningCount).toBe(before)
+})

@@ -657,7 +657,7 @@ export class BlockTable {
     for (let tries = 0; ; tries++) {
       const { job, release } = rule(sources, position)
       try {
-        return await pool.run<MergeStep>(job, { scratchByteLength })
+        return await pool.runToEnd<MergeStep>(job, { scratchByteLength })
       } catch (error) {
         const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
         if (!isOutdated || tries >= viewRetryCountMax) throw error
@@ -693,7 +693,7 @@ export class BlockTable {
       access: store.workerAccess,
       source: source!,
     }
-    const done = await pool.run<string[]>(job, { scratchByteLength: verifyScratchByteLength })
+    const done = await pool.runToEnd<string[]>(job, { scratchByteLength: verifyScratchByteLength })
     done.release()
     return done.result
   }

@@ -102,6 +102,11 @@ export interface Pool {
    * DEADLINE_EXCEEDED, WORKER_DIED, SHUTTING_DOWN, or INTERNAL for a mistake of ours.
    */
   run<R>(job: Job, options: RunOptions): Promise<JobResult<R>>
+  /**
+   * As run, but a job that is given up is waited for: afterwards no worker looks at memory that the message names, and
+   * the caller may give it back.
+   */
+  runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>>
   statistics(): PoolStatistics
   /** Refuses what waits, lets running jobs finish for graceMs, then cancels them, and ends the workers. */
   close(options?: { graceMs?: number }): Promise<void>
@@ -124,6 +129,8 @@ interface Request {
   stuckTimer: NodeJS.Timeout | null
   /** False once the caller has its answer; a worker may still be at it. */
   isWanted: boolean
+  /** Called once, when no worker has it any more. */
+  readonly onEnd: () => void
   resolve(result: JobResult<unknown>): void
   reject(error: FramesError): void
 }
@@ -195,13 +202,23 @@ class WorkerPool implements Pool {
     })
   }
 
-  run<R>(job: Job, { scratchByteLength, signal, deadlineMs = Infinity }: RunOptions): Promise<JobResult<R>> {
+  run<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
+    return this.#run<R>(job, options, () => undefined)
+  }
+
+  /** onEnd: called when no worker has the job any more, nor will. */
+  #run<R>(
+    job: Job,
+    { scratchByteLength, signal, deadlineMs = Infinity }: RunOptions,
+    onEnd: () => void,
+  ): Promise<JobResult<R>> {
     return new Promise((resolve, reject) => {
       const waitMs = deadlineMs - Date.now()
       const refusal = this.#refusal(signal, waitMs)
       if (refusal !== null) {
         this.#countFailure(refusal)
         reject(refusal)
+        onEnd()
         return
       }
       const onAbort = () => this.#abandon(request, cancellation(signal!))
@@ -224,6 +241,7 @@ class WorkerPool implements Pool {
         cancelWord: null,
         stuckTimer: null,
         isWanted: true,
+        onEnd,
         resolve: (result) => {
           leave()
           this.#jobDoneCount++
@@ -238,6 +256,19 @@ class WorkerPool implements Pool {
       this.#queue.push(request)
       this.#dispatch()
     })
+  }
+
+  async runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
+    let onEnd = (): void => undefined
+    const ended = new Promise<void>((resolve) => {
+      onEnd = resolve
+    })
+    try {
+      return await this.#run<R>(job, options, onEnd)
+    } catch (error) {
+      await ended
+      throw error
+    }
   }
 
   statistics(): PoolStatistics {
@@ -354,8 +385,9 @@ class WorkerPool implements Pool {
   /** The worker answered: it is done with the request's memory. */
   #finish(request: Request, thread: WorkerThread, outcome: JobOutcome): void {
     if ('needBytes' in outcome) {
-      this.#end(request, thread)
-      if (request.isWanted) this.#retry(request, outcome.needBytes)
+      const isWanted = request.isWanted
+      this.#end(request, thread, !isWanted)
+      if (isWanted) this.#retry(request, outcome.needBytes)
     } else if (outcome.ok) {
       if (request.isWanted) {
         const { scratch } = request
@@ -406,7 +438,7 @@ class WorkerPool implements Pool {
   }
 
   /** No thread knows the request any more: its memory and its worker are free. */
-  #end(request: Request, thread: WorkerThread): void {
+  #end(request: Request, thread: WorkerThread, isLast = true): void {
     assert(this.#running.get(thread) === request, 'a worker ends the job that it has')
     assert(request.cancelWord !== null, 'a running job has a cancel word')
     this.#running.delete(thread)
@@ -414,6 +446,7 @@ class WorkerPool implements Pool {
     this.#cancelWordsFree.push(request.cancelWord)
     request.cancelWord = null
     if (request.stuckTimer !== null) clearTimeout(request.stuckTimer)
+    if (isLast) request.onEnd()
     if (this.#running.size === 0) this.#onDrained?.()
   }
 
@@ -425,12 +458,14 @@ class WorkerPool implements Pool {
   #retry(request: Request, needBytes: number): void {
     if (this.#isClosing) {
       request.reject(shutdown())
+      request.onEnd()
       return
     }
     if (request.retryCount >= jobRetryCountMax) {
       request.reject(
         new FramesError('MEMORY_BUDGET', `a job (${request.job.kind}) asks for more memory again and again`),
       )
+      request.onEnd()
       return
     }
     request.retryCount++
@@ -454,6 +489,7 @@ class WorkerPool implements Pool {
     assert(index >= 0, 'a job that no worker has is in the queue')
     this.#queue.splice(index, 1)
     this.#freeScratch(request)
+    request.onEnd()
     if (this.#memoryWait?.request === request) this.#memoryWait.controller.abort(error)
     this.#dispatch()
   }

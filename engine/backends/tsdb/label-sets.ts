@@ -152,7 +152,7 @@ class SetsInMemory {
     const old = this.#table
     old.holderCount++
     try {
-      const done = await pool.run<null>(job as Job, { scratchByteLength: 0 })
+      const done = await pool.runToEnd<null>(job as Job, { scratchByteLength: 0 })
       done.release()
       if (this.#isClosed) throw closed()
     } catch (error) {
@@ -168,7 +168,7 @@ class SetsInMemory {
   async #loadPayload(payload: Uint8Array): Promise<void> {
     for (;;) {
       const job: LoadLabelsJob = { kind: 'tsdb.loadLabels', tablePtr: this.#table.slice.byteOffset, payload }
-      const done = await this.#parts.pool.run<LoadLabelsResult>(job as Job, {
+      const done = await this.#parts.pool.runToEnd<LoadLabelsResult>(job as Job, {
         scratchByteLength: labelScratchByteLength + 2 * payload.length,
       })
       done.release()

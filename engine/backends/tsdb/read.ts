@@ -124,7 +124,7 @@ async function columnsOf(
 ): Promise<ColumnHead[]> {
   const done = await withLabels(table, (labels) => {
     const job: DescribeJob = { kind: 'tsdb.describe', labels, plan, sets, metricListOf, metricLists }
-    return parts.pool.run<ColumnHead[]>(job, { scratchByteLength: 0, ...(signal === null ? {} : { signal }) })
+    return parts.pool.runToEnd<ColumnHead[]>(job, { scratchByteLength: 0, ...(signal === null ? {} : { signal }) })
   })
   done.release()
   return done.result
@@ -237,7 +237,7 @@ class ScanChain {
   async #run(position: ScanPosition | null): Promise<ScanStep> {
     const done = await withLabels(this.table, (labels) => {
       const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
-      return this.parts.pool.run<ScanResult>(job, {
+      return this.parts.pool.runToEnd<ScanResult>(job, {
         scratchByteLength: scanScratchByteLength,
         ...(this.signal === null ? {} : { signal: this.signal }),
       })

@@ -308,7 +308,7 @@ export class Tsdb implements Backend {
       const handle = labels.acquire()
       try {
         const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter }
-        const done = await this.#parts.pool.run<Selection>(job, {
+        const done = await this.#parts.pool.runToEnd<Selection>(job, {
           scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
           ...(signal === undefined ? {} : { signal }),
         })

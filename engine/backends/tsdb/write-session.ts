@@ -180,7 +180,7 @@ export class TsdbWriteSession implements BackendWriteSession {
                 },
           requestKinds,
         }
-        const job = await pool.run<IngestResult>(ingest, options)
+        const job = await pool.runToEnd<IngestResult>(ingest, options)
         const { result } = job
         const { assertStored } = handle
         if (result.status === 'rows') return { job, rowCount: result.rowCount, kinds: result.kinds, assertStored }
@@ -208,7 +208,9 @@ export class TsdbWriteSession implements BackendWriteSession {
       this.#expectsNew = await this.#table.labels.register(async (view) => {
         const job: RegisterJob = { kind: 'tsdb.register', input, labels: view, requestKinds }
         // Not cancelled with the call: half a registration would have to be undone.
-        const done = await this.#parts.pool.run<RegisterResult>(job, { scratchByteLength: options.scratchByteLength })
+        const done = await this.#parts.pool.runToEnd<RegisterResult>(job, {
+          scratchByteLength: options.scratchByteLength,
+        })
         done.release()
         return done.result
       })
