@@ -21,19 +21,17 @@ afterAll(() => {
 const killCount = Number(process.env['KILLS'] ?? 50)
 const streamCount = 3
 
-const isOpen = (output: string) => /^open$/m.test(output)
-
-/** Runs the writer until it is killed, lifeMs after it has opened the engine; what it has said, whole lines only. */
-async function killWriter(args: readonly string[], lifeMs: number): Promise<string[]> {
+/** Runs the writer until it is killed, lifeMs after it has said `from`; what it has said, whole lines only. */
+async function killWriter(args: readonly string[], lifeMs: number, from: RegExp): Promise<string[]> {
   const script = fileURLToPath(new URL('crash/writer.mjs', import.meta.url))
   const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
   children.add(child)
   let output = ''
   const signal = await new Promise<NodeJS.Signals | null>((resolve, reject) => {
     child.stdout.on('data', (chunk: Buffer) => {
-      const wasOpen = isOpen(output)
+      const isCounted = from.test(output)
       output += chunk
-      if (!wasOpen && isOpen(output)) setTimeout(() => child.kill('SIGKILL'), lifeMs)
+      if (!isCounted && from.test(output)) setTimeout(() => child.kill('SIGKILL'), lifeMs)
     })
     child.on('error', reject)
     child.on('close', (_code, by) => resolve(by))
@@ -85,7 +83,11 @@ test(`${killCount} kills while frames are written and merged: every acknowledged
   }
   for (let kill = 0; kill < killCount; kill++) {
     const lifeMs = random.integer(0, random.pick([30, 200, 800]))
-    const lines = await killWriter([dataDir, 'ingest', ...next.map(String)], lifeMs)
+    const lines = await killWriter(
+      [dataDir, 'ingest', ...next.map(String)],
+      lifeMs,
+      random.pick([/^open$/m, /^ack /m, /^ack /m]),
+    )
     const numbersOf = (word: string): number[][] =>
       lines.filter((line) => line.startsWith(word)).map((line) => line.split(' ').slice(1).map(Number))
     compare(numbersOf('found'))
@@ -105,6 +107,7 @@ test(`${killCount} kills while frames are written and merged: every acknowledged
     }
   })
   expect(await strayKeys(dataDir)).toEqual([])
+  expect(ackCount, 'there was something to lose').toBeGreaterThan(killCount / 4)
   console.log(`${killCount} kills: ${ackCount} frames acknowledged, ${next.join(' + ')} stored, ${mergeCount} merges`)
 })
 
@@ -117,7 +120,11 @@ test('kills while tables are made and deleted leave each of them whole or away, 
   /** What was said last of each table, and of which round. */
   const known = new Map<string, { word: string; n: number }>()
   for (let kill = 0; kill < Math.ceil(killCount / 4); kill++) {
-    const lines = await killWriter([dataDir, 'tables', String(n)], random.integer(0, 500))
+    const lines = await killWriter(
+      [dataDir, 'tables', String(n)],
+      random.integer(0, 300),
+      random.pick([/^open$/m, /^created /m]),
+    )
     for (const line of lines) {
       const [word, name, round] = line.split(' ')
       if (name === undefined) continue

@@ -33,7 +33,7 @@ async function compactForEver() {
   for (let n = 0; ; n++) {
     await engine.execute({ backend, table: 'ingest', command: n % 4 === 3 ? 'compact' : 'flush' })
     say('merged')
-    await new Promise((resolve) => setTimeout(resolve, 30))
+    await new Promise((resolve) => setTimeout(resolve, 100))
   }
 }
 
