@@ -328,6 +328,31 @@ describe('query', () => {
     expect(await nodes('1=1')).toEqual(['1', '2', '3'])
   })
 
+  test('model monitoring: a path in quotes, labels of an endpoint, text beside numbers', async () => {
+    const table = { backend: 'tsdb', table: 'proj/model-endpoints/x' }
+    await engine.create({ ...table, rate: '10/m', aggregates: 'count,avg', aggregationGranularity: '1m' })
+    for (const [endpoint_id, app, name] of [
+      ['x', 'p', 'q'],
+      ['x', 'r', 's'],
+      ['y', 'p', 'q'],
+    ] as const) {
+      const labels = { endpoint_id, app, name }
+      await put(table, 'a', labels, [[T, 1n]])
+      await put(table, 'b', labels, [[T, 2.5]])
+      await put(table, 'c', labels, [[T, 'text']])
+    }
+    const where = "WHERE endpoint_id='x' AND ((app='p' AND name='q') OR (app='r' AND name='s'))"
+    const found = await read(ask(`SELECT a,b FROM 'proj/model-endpoints/x' ${where};`))
+    expect(found.map(({ labels }) => labels['app'])).toEqual(['p', 'r'])
+    expect([found[0]!.names, found[0]!.rows]).toEqual([['a', 'b'], [[T, 1n, 2.5]]])
+    const last = { ...table, ...inRange, aggregators: 'last', groupBy: 'endpoint_id' }
+    const names = ['last(a)', 'last(b)', 'last(c)']
+    expect(await read(last)).toEqual([
+      { labels: { endpoint_id: 'x' }, names, rows: [[T, 1, 2.5, Number.NaN]] },
+      { labels: { endpoint_id: 'y' }, names, rows: [[T, 1, 2.5, Number.NaN]] },
+    ])
+  })
+
   test('GROUP BY with a step', async () => {
     const { table } = await servers()
     const query = `select sum(cpu) as total, max(disk) from '${table}' group by os`
