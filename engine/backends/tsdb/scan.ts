@@ -91,7 +91,7 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
   let aggregation = null as Aggregation | null
   const statesMark = states.mark()
   for (let index = input.position?.index ?? 0; index < input.setCount; index++) {
-    if (input.isCancelled()) throw new FramesError('CANCELLED', 'the read was cancelled')
+    if (input.isCancelled()) throw cancelled()
     const entry = input.setAt(index)
     const allowed = input.metricsAt(index)
     // Most label sets have the same metrics; a filter on metrics makes a list of its own.
@@ -128,6 +128,10 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
   return { messages: sink.messages, next: null }
 }
 
+function cancelled(): FramesError {
+  return new FramesError('CANCELLED', 'the read was cancelled')
+}
+
 /** Groups of sets, and buckets that look back: both read each set again for each chunk of buckets. */
 function scanPooled(
   kernels: Kernels,
@@ -142,7 +146,7 @@ function scanPooled(
   let aggregation = null as Aggregation | null
   const unitCount = groupStarts === null ? input.setCount : groupStarts.length - 1
   for (let index = position?.index ?? 0; index < unitCount; index++) {
-    if (isCancelled()) return { messages: sink.messages, next: null }
+    if (isCancelled()) throw cancelled()
     const start = groupStarts === null ? index : groupStarts[index]!
     const end = groupStarts === null ? index + 1 : groupStarts[index + 1]!
     const pool = pools.of(start, end, input)
@@ -157,7 +161,7 @@ function scanPooled(
     const next = sendPooled(reader, sink, aggregation, { members: pool.members, from, isCancelled })
     sink.end()
     if (next !== null) return { messages: sink.messages, next }
-    if (sink.isLarge)
+    if (sink.isLarge && !sink.isAtRowLimit)
       return {
         messages: sink.messages,
         next: index + 1 < unitCount ? { index: index + 1, fromNs: toNs(plan.startMs), carry: [] } : null,
@@ -344,7 +348,7 @@ function sendPooled(
   while (bucket < aggregation.bucketCount) {
     const { startNs, endNs } = aggregation.beginChunk(bucket)
     for (const member of pool.members) {
-      if (pool.isCancelled()) return null
+      if (pool.isCancelled()) throw cancelled()
       if (!reader.open(member.set, member.metrics, startNs, endNs)) continue
       aggregation.beginMember()
       let batch = reader.next()
