@@ -17,7 +17,9 @@ export function describeSets({ plan, setCount, setAt, metricsAt, labelsOf }: Des
       // A raw column of a metric that this set does not have holds nothing, so it says nothing about the type.
       return { name, role: 'column', dtype: metric < 0 && plan.mode === 'raw' ? 'null' : type }
     })
-    const labels = labelsOf(set).map(([name]): ColumnHead => {
+    // The frame of a group has the labels of the group alone.
+    const shown = labelsOf(set).filter(([name]) => plan.groupBy === null || plan.groupBy.includes(name))
+    const labels = shown.map(([name]): ColumnHead => {
       return { name, role: plan.multiIndex ? 'index' : 'column', dtype: 'string' }
     })
     union.add([{ name: 'time', role: 'index', dtype: 'time' }, ...columns, ...labels])

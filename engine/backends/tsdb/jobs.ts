@@ -124,6 +124,9 @@ export interface SelectJob extends Job {
   readonly kind: 'tsdb.select'
   readonly labels: LabelView
   readonly filter: Expression | null
+  /** Labels that make groups, and the metrics that are read (null: all); groupBy null: no groups. */
+  readonly groupBy: readonly string[] | null
+  readonly metrics: readonly string[] | null
 }
 
 export interface ScanJob extends TableJob {
@@ -131,6 +134,8 @@ export interface ScanJob extends TableJob {
   readonly sources: readonly BlockSource[]
   readonly plan: ReadPlan
   readonly sets: Uint32Array
+  /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
+  readonly groupStarts: Uint32Array | null
   readonly metricListOf: Uint32Array | null
   readonly metricLists: readonly (readonly string[])[]
   readonly position: ScanPosition | null
@@ -388,7 +393,12 @@ const copyLabels: JobHandler<CopyLabelsJob, null> = (job, { kernels }) => {
 }
 
 const select: JobHandler<SelectJob, Selection> = (job, context) =>
-  selectSets(context.kernels, new Scratch(job.scratch), job.labels, signatureReader(context, job.labels), job.filter)
+  selectSets(context.kernels, new Scratch(job.scratch), {
+    ...job,
+    tablePtr: job.labels.tablePtr,
+    setCount: job.labels.setCount,
+    signatureOf: signatureReader(context, job.labels),
+  })
 
 const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context

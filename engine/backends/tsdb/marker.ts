@@ -10,7 +10,7 @@ export interface Marker {
   readonly stepMs: number
   readonly fromNs: bigint
   readonly carry: readonly number[]
-  /** Place of its label set in a selection. Throws when the set is not there. */
+  /** Place of its label set, or of that set's group, in a selection. Throws when the set is not there. */
   readonly index: (selection: Selection) => number
 }
 
@@ -55,7 +55,8 @@ export function parseMarker(text: string, markerOf: string): Marker {
       const index = selection.sets.indexOf(set)
       if (index < 0)
         throw new FramesError('INVALID_ARGUMENT', 'the marker does not fit this request: its series is not selected')
-      return index
+      const { groupStarts } = selection
+      return groupStarts === null ? index : groupStarts.findLastIndex((start) => start <= index)
     },
   }
 }

@@ -1,5 +1,10 @@
 // What a read asks for, resolved to numbers: pure, made on the main thread, and small enough to travel with every job.
-import { FramesError } from '../../errors.js'
+import { FramesError, shortened } from '../../errors.js'
+import { parseAggregator } from '../../expression/aggregators.js'
+import { parseFilter } from '../../expression/parse.js'
+import { printExpression } from '../../expression/print.js'
+import { parseQuery, type SqlQuery } from '../../expression/sql.js'
+import type { Expression } from '../../expression/tree.js'
 import type { ReadRequest } from '../../requests.js'
 import { parseDurationMs, parseTimeMs } from '../../time.js'
 import type { TsdbExtent } from './directory.js'
@@ -39,15 +44,33 @@ export interface TimeRange {
   readonly endMs: number
 }
 
+/**
+ * A value column that is asked for.
+ *
+ * metric  null: every metric of the label set or group
+ * fn      null: the samples themselves
+ * name    of the column in the frame; null for every metric's default, `fn(metric)` or the metric
+ */
+export interface PlanItem {
+  readonly metric: string | null
+  readonly fn: OverTimeFunction | null
+  readonly name: string | null
+}
+
 export interface ReadPlan {
   readonly mode: 'raw' | 'over-time'
   readonly startMs: number
   readonly endMs: number
   /** over-time only, at least 1. */
   readonly stepMs: number
+  /** 0: a bucket begins at its time. Else it ends there and holds the samples of so long before. over-time only. */
+  readonly windowMs: number
+  /** Those of all items, each once. */
   readonly functions: readonly OverTimeFunction[]
-  /** Requested metrics in order, each once; null: all of each label set, by name. */
-  readonly metrics: readonly string[] | null
+  /** In the order in which they are asked for; a metric has each function once. */
+  readonly items: readonly PlanItem[]
+  /** Labels whose values make the groups in which label sets are pooled; null: each label set is by itself. */
+  readonly groupBy: readonly string[] | null
   readonly multiIndex: boolean
   /** Rows of one frame at most; 0: cut by bytes. */
   readonly messageLimit: number
@@ -66,29 +89,88 @@ export function parseRange(request: Pick<ReadRequest, 'start' | 'end'>, nowMs: n
   return { startMs, endMs }
 }
 
-function parseFunctions(aggregators: string): OverTimeFunction[] {
-  const functions: OverTimeFunction[] = []
-  for (const entry of aggregators.split(',')) {
-    const name = entry.trim()
-    if (name === '')
-      throw new FramesError(
-        'NOT_IN_THIS_VERSION',
-        'a raw column beside aggregated ones (an empty entry in aggregators) is not available in this version',
-      )
-    if (name.endsWith('_all') && name.slice(0, -4) in functionNumbers) {
-      throw new FramesError(
-        'NOT_IN_THIS_VERSION',
-        `the cross-series function '${name}' is not available in this version`,
-      )
+const notYet = (what: string): FramesError =>
+  new FramesError('NOT_IN_THIS_VERSION', `${what} is not available in this version`)
+
+/** Functions by name, of the request's list or of a query's items; null stands for a raw column. */
+function overTimeFunctions(names: readonly (string | null)[]): (OverTimeFunction | null)[] {
+  const aggregators = names.map((name) => (name === null ? null : parseAggregator(name)))
+  const across = aggregators.find((aggregator) => aggregator?.acrossSeries === true)
+  if (across != null) {
+    if (aggregators.some((aggregator) => aggregator?.acrossSeries === false)) {
+      throw new FramesError('INVALID_ARGUMENT', 'can not aggregate both over time and across series aggregates')
     }
-    if (name === '*') throw new FramesError('INVALID_ARGUMENT', 'cannot aggregate *')
-    if (!Object.hasOwn(functionNumbers, name))
-      throw new FramesError('INVALID_ARGUMENT', `invalid aggragate type: ${name.slice(0, 100)}`)
-    if (functions.includes(name as OverTimeFunction))
-      throw new FramesError('INVALID_ARGUMENT', `function '${name}' was requested multiple time`)
-    functions.push(name as OverTimeFunction)
+    throw notYet(`the cross-series function '${across.function}_all'`)
   }
+  const functions = aggregators.map((aggregator) => aggregator?.function ?? null)
+  if (functions.includes(null) && functions.some((fn) => fn !== null))
+    throw notYet('a raw column beside aggregated ones')
   return functions
+}
+
+/** The items of a request's columns and aggregators: every function of every metric. */
+function itemsOfFields({ columns, aggregators }: Pick<ReadRequest, 'columns' | 'aggregators'>): PlanItem[] {
+  const names = (aggregators ?? '').trim() === '' ? [] : aggregators!.split(',').map((name) => name.trim())
+  const functions = overTimeFunctions(names.map((name) => (name === '' ? null : name)))
+  functions.forEach((fn, i) => {
+    if (functions.indexOf(fn) < i)
+      throw new FramesError('INVALID_ARGUMENT', `function '${fn}' was requested multiple time`)
+  })
+  const metrics = new Set((columns ?? []).map((name) => name.trim()).filter((name) => name !== ''))
+  const wanted: readonly (OverTimeFunction | null)[] = functions.length === 0 ? [null] : functions
+  const itemsOf = (metric: string | null): PlanItem[] =>
+    wanted.map((fn) => ({ metric, fn, name: metric === null ? null : defaultName(metric, fn) }))
+  return metrics.size === 0 ? itemsOf(null) : [...metrics].flatMap(itemsOf)
+}
+
+function itemsOfQuery(query: SqlQuery): PlanItem[] {
+  const functions = overTimeFunctions(
+    query.items.map(({ function: fn, acrossSeries }) => (fn === null ? null : `${fn}${acrossSeries ? '_all' : ''}`)),
+  )
+  return query.items.map(({ metric, name }, i) => ({ metric, fn: functions[i]!, name }))
+}
+
+function defaultName(metric: string, fn: OverTimeFunction | null): string {
+  return fn === null ? metric : `${fn}(${metric})`
+}
+
+/** One value column of a frame. */
+export interface PlanColumn {
+  readonly metric: string
+  readonly fn: OverTimeFunction | null
+  readonly name: string
+}
+
+/**
+ * The value columns of a frame of a label set or group that has `metrics`, sorted by name: those that name their metric,
+ * whether it is there or not, then every metric's that is not asked for by name.
+ * Throws INVALID_ARGUMENT when two columns would have one name.
+ */
+export function planColumns({ items }: Pick<ReadPlan, 'items'>, metrics: readonly string[]): PlanColumn[] {
+  const columns: PlanColumn[] = []
+  const taken = new Set<string>()
+  const names = new Set<string>()
+  const add = (column: PlanColumn): void => {
+    if (names.has(column.name)) {
+      const what = `column name '${shortened(column.name)}' appears more than once in select query`
+      throw new FramesError('INVALID_ARGUMENT', what)
+    }
+    names.add(column.name)
+    columns.push(column)
+  }
+  for (const { metric, fn, name } of items) {
+    if (metric === null) continue
+    taken.add(defaultName(metric, fn))
+    add({ metric, fn, name: name ?? defaultName(metric, fn) })
+  }
+  const wildcards = items.filter(({ metric }) => metric === null)
+  for (const metric of wildcards.length === 0 ? [] : metrics) {
+    for (const { fn } of wildcards) {
+      const name = defaultName(metric, fn)
+      if (!taken.has(name)) add({ metric, fn, name })
+    }
+  }
+  return columns
 }
 
 /** Errors of the query engine carry upstream's prefix. */
@@ -100,33 +182,70 @@ function asSelect<T>(work: () => T): T {
   }
 }
 
+/** What a read is of: told by its query where it has one, else by the fields of the request. */
+export interface ReadSource {
+  readonly query: SqlQuery | null
+  readonly table: string
+  readonly filter: Expression | null
+  /** Two filters with one text are the same. */
+  readonly filterText: string
+  /** Rows at most; null: all. */
+  readonly limit: bigint | null
+}
+
+/** Throws INVALID_ARGUMENT, NOT_IN_THIS_VERSION. */
+export function readSource(request: ReadRequest): ReadSource {
+  const requestLimit = request.limit === undefined || request.limit <= 0n ? null : request.limit
+  if (request.query === undefined || request.query === '') {
+    const filterText = request.filter ?? ''
+    const filter = filterText.trim() === '' ? null : parseFilter(filterText)
+    return { query: null, table: request.table, filter, filterText, limit: requestLimit }
+  }
+  const query = parseQuery(request.query)
+  const { limit, where, orderBy } = query
+  // Rows come by label set and time. Another order is passed over, as upstream does, unless it decides which rows come.
+  if (limit !== null && orderBy.some(({ name, descending }) => name !== 'time' || descending))
+    throw notYet('LIMIT with an ORDER BY other than time, ascending,')
+  return {
+    query,
+    table: query.table ?? request.table,
+    filter: where,
+    filterText: where === null ? '' : printExpression(where),
+    limit: limit === null || (requestLimit !== null && requestLimit < limit) ? requestLimit : limit,
+  }
+}
+
+function groupLabels(request: ReadRequest, query: SqlQuery | null): string[] | null {
+  const names = query === null ? (request.groupBy ?? '').split(',').map((name) => name.trim()) : query.groupBy
+  const labels = [...new Set(names.filter((name) => name !== ''))]
+  return labels.length === 0 ? null : labels
+}
+
 /**
  * The plan of a read, before its bounds are clamped to the partitions that exist.
  * Throws INVALID_ARGUMENT, NOT_IN_THIS_VERSION.
  */
-export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
-  const notYet = (what: string): FramesError =>
-    new FramesError('NOT_IN_THIS_VERSION', `${what} is not available in this version`)
-  if (request.query !== undefined && request.query !== '') throw notYet('reading by SQL query')
+export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: number): ReadPlan {
   const { startMs, endMs } = parseRange(request, nowMs)
   const stepMs = parseDurationMs(request.step ?? '')
   const windowMs = parseDurationMs(request.aggregationWindow ?? '')
-  const aggregators = request.aggregators ?? ''
-  const functions = aggregators.trim() === '' ? [] : asSelect(() => parseFunctions(aggregators))
-  if (request.groupBy !== undefined && request.groupBy.trim() !== '') {
-    if (functions.length === 0) throw new FramesError('INVALID_ARGUMENT', 'group_by requires an aggregation function')
-    throw notYet('group_by')
+  const items = asSelect(() => (query === null ? itemsOfFields(request) : itemsOfQuery(query)))
+  const functions = [...new Set(items.map(({ fn }) => fn))].filter((fn) => fn !== null)
+  const isRaw = functions.length === 0
+  const groupBy = groupLabels(request, query)
+  if (groupBy !== null && isRaw) {
+    throw new FramesError('INVALID_ARGUMENT', 'group_by requires an aggregation function')
   }
-  if (windowMs > 0 && functions.length > 0) throw notYet('aggregation_window')
-  if (functions.length === 0 && stepMs > 0) throw notYet('a step without aggregators (downsampling)')
-  const metrics = [...new Set((request.columns ?? []).map((name) => name.trim()).filter((name) => name !== ''))]
+  if (isRaw && stepMs > 0) throw notYet('a step without aggregators (downsampling)')
   return {
-    mode: functions.length === 0 ? 'raw' : 'over-time',
+    mode: isRaw ? 'raw' : 'over-time',
     startMs,
     endMs,
     stepMs,
+    windowMs: isRaw ? 0 : windowMs,
     functions,
-    metrics: metrics.length === 0 ? null : metrics,
+    items,
+    groupBy,
     multiIndex: request.multiIndex ?? false,
     messageLimit: Math.min(Number(request.messageLimit ?? 0n), 2 ** 31),
   }
@@ -134,14 +253,14 @@ export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
 
 /**
  * Moves the bounds to the partitions that exist: the start to that of the first one in range, the end to the last ms of
- * the last. Null when there is none. `extents` null: a block whose contents are not known.
+ * the last; partitions that only a look-back reaches count. Null when there is none. `extents` null: a block whose contents are not known.
  */
 export function clampRange(
   plan: ReadPlan,
   partitionIntervalMs: number,
   extents: Iterable<TsdbExtent | null>,
 ): ReadPlan | null {
-  const firstWanted = Math.floor(plan.startMs / partitionIntervalMs)
+  const firstWanted = Math.floor((plan.startMs - plan.windowMs) / partitionIntervalMs)
   const lastWanted = Math.floor(plan.endMs / partitionIntervalMs)
   let first = Infinity
   let last = -Infinity
@@ -155,6 +274,8 @@ export function clampRange(
   if (first === Infinity) return null
   const startMs = Math.max(plan.startMs, first * partitionIntervalMs)
   const endMs = Math.min(plan.endMs, (last + 1) * partitionIntervalMs - 1)
+  // All that there is stands before the start, where only windows reach: there is no bucket.
+  if (endMs < startMs) return null
   // Functions without a step: one bucket over the whole range; at least a millisecond long.
   const stepMs = plan.mode === 'raw' ? 0 : plan.stepMs > 0 ? plan.stepMs : Math.max(1, endMs - startMs)
   return { ...plan, startMs, endMs, stepMs }

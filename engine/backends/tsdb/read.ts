@@ -49,7 +49,7 @@ export async function* readSets(
     const blocks = snapshot.blocks.filter(({ extent }) => {
       if (extent === null) return true
       const { timeMinMs, timeMaxMs } = decodeExtent(extent)
-      return timeMinMs <= plan.endMs && timeMaxMs >= plan.startMs
+      return timeMinMs <= plan.endMs && timeMaxMs >= plan.startMs - plan.windowMs
     })
     if (blocks.length === 0) return
     const selection = await options.select()
@@ -81,13 +81,19 @@ export async function* readSets(
       limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin
         ? parts.pool.statistics().workerCount
         : 1
-    const chains = shareOut(first, selection.sets.length, Math.max(1, ranges)).map(({ start, end }) => {
+    const { groupStarts } = selection
+    const unitCount = groupStarts === null ? selection.sets.length : groupStarts.length - 1
+    const chains = shareOut(first, unitCount, Math.max(1, ranges)).map(({ start, end }) => {
       const position =
         marker !== null && first === start ? { index: 0, fromNs: marker.fromNs, carry: marker.carry } : null
+      // A group is read by one job.
+      const firstSet = groupStarts === null ? start : groupStarts[start]!
+      const endSet = groupStarts === null ? end : groupStarts[end]!
       return new ScanChain(parts, table, options.signal, {
         ...common,
-        sets: selection.sets.slice(start, end),
-        metricListOf: selection.metricListOf?.slice(start, end) ?? null,
+        sets: selection.sets.slice(firstSet, endSet),
+        groupStarts: groupStarts?.slice(start, end + 1).map((place) => place - firstSet) ?? null,
+        metricListOf: selection.metricListOf?.slice(firstSet, endSet) ?? null,
         position,
         rowCountMax: limit,
       })
@@ -187,7 +193,16 @@ function markerAt(
   first: number,
 ): Omit<Marker, 'index'> & { set: number } {
   const { startMs, endMs, stepMs } = plan
-  return { set: selection.sets[first + next.index]!, fromNs: next.fromNs, carry: next.carry, startMs, endMs, stepMs }
+  const { sets, groupStarts } = selection
+  const unit = first + next.index
+  return {
+    set: sets[groupStarts === null ? unit : groupStarts[unit]!]!,
+    fromNs: next.fromNs,
+    carry: next.carry,
+    startMs,
+    endMs,
+    stepMs,
+  }
 }
 
 /** What a job has made; its columns are valid until it is released. */

@@ -12,12 +12,12 @@ import type { WorkerReader } from '../../stores/store.js'
 import type { Labels } from './label-tail.js'
 import { labelColumns, labelTail } from './label-tail.js'
 import type { OverTimeFunction, ReadPlan } from './plan.js'
-import { functionNumbers, functionStates } from './plan.js'
+import { functionNumbers, functionStates, planColumns } from './plan.js'
 import { RowCollector } from './row-collector.js'
 import type { Batch, BatchColumn, WantedMetric } from './series-reader.js'
 import { bitmapByteLength, SeriesReader } from './series-reader.js'
 import type { MetricType, Signature } from './signature.js'
-import { seriesType, storedTypes } from './signature.js'
+import { seriesType, storedTypes, typeBits } from './signature.js'
 
 /** One label set to read. */
 export interface ScanSet {
@@ -25,7 +25,7 @@ export interface ScanSet {
   readonly signature: Signature
 }
 
-/** Where a scan goes on: the set's place in the list, and the first time that was not sent. */
+/** Where a scan goes on: the place of the set or group in the list, and the first time that was not sent. */
 export interface ScanPosition {
   readonly index: number
   readonly fromNs: bigint
@@ -41,6 +41,8 @@ export interface ScanInput {
   readonly plan: ReadPlan
   readonly setCount: number
   readonly setAt: (index: number) => ScanSet
+  /** Group i is sets starts[i] to before starts[i + 1]; null: each set is by itself. */
+  readonly groupStarts: Uint32Array | null
   /** Names the table's label sets; see labelTail. */
   readonly labelsId: string
   readonly labelsOf: (set: number) => Labels
@@ -84,11 +86,12 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
   const reader = new SeriesReader(io, temporary, input.sources, input.newestWins)
   const sink = new MessageSink(kernels, output, collected, temporary, input)
   const { plan } = input
+  if (plan.groupBy !== null || plan.windowMs > 0) return scanPooled(kernels, reader, sink, { states, temporary }, input)
   const wantedBySignature = new Map<Signature, WantedColumns | null>()
   let aggregation = null as Aggregation | null
   const statesMark = states.mark()
   for (let index = input.position?.index ?? 0; index < input.setCount; index++) {
-    if (input.isCancelled()) throw new FramesError('CANCELLED', 'the read was cancelled')
+    if (input.isCancelled()) throw cancelled()
     const entry = input.setAt(index)
     const allowed = input.metricsAt(index)
     // Most label sets have the same metrics; a filter on metrics makes a list of its own.
@@ -125,6 +128,48 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
   return { messages: sink.messages, next: null }
 }
 
+function cancelled(): FramesError {
+  return new FramesError('CANCELLED', 'the read was cancelled')
+}
+
+/** Groups of sets, and buckets that look back: both read each set again for each chunk of buckets. */
+function scanPooled(
+  kernels: Kernels,
+  reader: SeriesReader,
+  sink: MessageSink,
+  scratch: { readonly states: Scratch; readonly temporary: Scratch },
+  input: ScanInput,
+): ScanResult {
+  const { plan, groupStarts, position, isCancelled } = input
+  const pools = new Pools(plan)
+  const mark = scratch.states.mark()
+  let aggregation = null as Aggregation | null
+  const unitCount = groupStarts === null ? input.setCount : groupStarts.length - 1
+  for (let index = position?.index ?? 0; index < unitCount; index++) {
+    if (isCancelled()) throw cancelled()
+    const start = groupStarts === null ? index : groupStarts[index]!
+    const end = groupStarts === null ? index + 1 : groupStarts[index + 1]!
+    const pool = pools.of(start, end, input)
+    if (pool === null) continue
+    const from = index === position?.index ? position : null
+    sink.begin(index, pool.members[0]!, pool.wanted)
+    if (aggregation?.wanted !== pool.wanted) {
+      scratch.states.release(mark)
+      aggregation = new Aggregation(kernels, scratch.states, scratch.temporary, plan, pool.wanted)
+    }
+    aggregation.begin(from?.carry ?? [])
+    const next = sendPooled(reader, sink, aggregation, { members: pool.members, from, isCancelled })
+    sink.end()
+    if (next !== null) return { messages: sink.messages, next }
+    if (sink.isLarge && !sink.isAtRowLimit)
+      return {
+        messages: sink.messages,
+        next: index + 1 < unitCount ? { index: index + 1, fromNs: toNs(plan.startMs), carry: [] } : null,
+      }
+  }
+  return { messages: sink.messages, next: null }
+}
+
 const int64Max = 2n ** 63n - 1n
 
 /** A bound in ns; times beyond int64 (the years before 1677 and after 2262) are its ends. */
@@ -136,15 +181,19 @@ function toInt64(value: bigint): bigint {
   return value > int64Max ? int64Max : value < -int64Max ? -int64Max : value
 }
 
-/** The value columns of a label set's frames. */
+/** The value columns of a label set's or a group's frames. */
 export interface WantedColumns {
-  /** Metrics that the set has. */
+  /** Metrics that the set has; in a group, a metric that is text in some sets and numeric in others stands here twice. */
   readonly metrics: readonly WantedMetric[]
-  /** Output columns: name, type, and which of `metrics` they come from (-1: the set has no such metric). */
+  /**
+   * Output columns: name, type, and which of `metrics` they come from (-1: the set has no such metric). counted: another
+   * of `metrics` whose samples count, too, or -1.
+   */
   readonly columns: readonly {
     readonly name: string
     readonly type: MetricType
     readonly metric: number
+    readonly counted: number
     readonly fn: OverTimeFunction | null
   }[]
 }
@@ -155,19 +204,117 @@ export function wantedMetrics(
   signature: Signature,
   allowed: ReadonlySet<string> | null,
 ): WantedColumns | null {
-  const names = plan.metrics ?? [...signature.keys()].sort()
+  const names = [...signature.keys()].filter((name) => allowed === null || allowed.has(name)).sort()
+  const present = new Set(names)
   const metrics: WantedMetric[] = []
-  const columns: WantedColumns['columns'][number][] = []
-  for (const name of names) {
-    const bits = allowed === null || allowed.has(name) ? (signature.get(name) ?? 0) : 0
-    if (bits === 0 && plan.metrics === null) continue
-    const metric = bits === 0 ? -1 : metrics.length
-    const type = bits === 0 ? 'float64' : seriesType(bits)
-    if (bits !== 0) metrics.push({ name, type, storedTypes: storedTypes(bits) })
-    if (plan.mode === 'raw') columns.push({ name, type, metric, fn: null })
-    else for (const fn of plan.functions) columns.push({ name: `${fn}(${name})`, type: 'float64', metric, fn })
-  }
+  const numbers = new Map<string, { readonly number: number; readonly counted: number }>()
+  const add = (name: string, bits: number): number =>
+    bits === 0 ? -1 : metrics.push({ name, type: seriesType(bits), storedTypes: storedTypes(bits) }) - 1
+  const columns = planColumns(plan, names).map(({ metric: name, fn, name: shownName }) => {
+    let found = numbers.get(name)
+    if (found === undefined) {
+      const bits = present.has(name) ? (signature.get(name) ?? 0) : 0
+      const numeric = add(name, bits & ~typeBits.string)
+      const text = add(name, bits & typeBits.string)
+      found = numeric < 0 ? { number: text, counted: -1 } : { number: numeric, counted: text }
+      numbers.set(name, found)
+    }
+    const { number, counted } = found
+    const type = plan.mode === 'raw' && number >= 0 ? metrics[number]!.type : 'float64'
+    return { name: shownName, type, metric: number, counted, fn }
+  })
   return metrics.length === 0 ? null : { metrics, columns }
+}
+
+/** A label set of a pool: what to read of it, and which of the pool's metrics each is. */
+interface Member extends ScanSet {
+  readonly metrics: readonly WantedMetric[]
+  readonly states: readonly number[]
+}
+
+interface Pool {
+  readonly wanted: WantedColumns
+  readonly members: readonly Member[]
+}
+
+/** Pools of label sets. Most have the same metrics: what follows from those is worked out once. */
+class Pools {
+  readonly #wanted = new Map<
+    string,
+    { wanted: WantedColumns | null; read: Map<Signature, Omit<Member, keyof ScanSet>> }
+  >()
+  readonly #signatureNumbers = new Map<Signature, number>()
+
+  constructor(readonly plan: ReadPlan) {}
+
+  /** Of sets [start, end); null when none of them has a requested metric. */
+  of(start: number, end: number, { setAt, metricsAt }: Pick<ScanInput, 'setAt' | 'metricsAt'>): Pool | null {
+    const sets: { entry: ScanSet; allowed: ReadonlySet<string> | null }[] = []
+    const signatures = new Set<Signature>()
+    for (let index = start; index < end; index++) {
+      const entry = setAt(index)
+      const allowed = metricsAt(index)
+      // What a filter on metrics lets through is a signature of its own.
+      const signature = allowed === null ? entry.signature : this.#narrowed(entry.signature, allowed)
+      sets.push({ entry: { set: entry.set, signature }, allowed })
+      signatures.add(signature)
+    }
+    const key = [...signatures]
+      .map((signature) => this.#numberOf(signature))
+      .sort((a, b) => a - b)
+      .join()
+    let known = this.#wanted.get(key)
+    if (known === undefined) {
+      const union = new Map<string, number>()
+      for (const signature of signatures)
+        for (const [name, bits] of signature) union.set(name, (union.get(name) ?? 0) | bits)
+      known = { wanted: wantedMetrics(this.plan, union, null), read: new Map() }
+      this.#wanted.set(key, known)
+    }
+    const { wanted, read } = known
+    if (wanted === null) return null
+    const members = sets.map(({ entry }): Member => {
+      let own = read.get(entry.signature)
+      if (own === undefined) {
+        own = ownMetrics(wanted, entry.signature)
+        read.set(entry.signature, own)
+      }
+      return { ...entry, ...own }
+    })
+    return { wanted, members: members.filter(({ metrics }) => metrics.length > 0) }
+  }
+
+  readonly #narrowings = new Map<string, Signature>()
+
+  #narrowed(signature: Signature, allowed: ReadonlySet<string>): Signature {
+    const key = `${this.#numberOf(signature)} ${[...allowed].sort().join()}`
+    let narrowed = this.#narrowings.get(key)
+    if (narrowed === undefined) {
+      narrowed = new Map([...signature].filter(([name]) => allowed.has(name)))
+      this.#narrowings.set(key, narrowed)
+    }
+    return narrowed
+  }
+
+  #numberOf(signature: Signature): number {
+    let number = this.#signatureNumbers.get(signature)
+    if (number === undefined) this.#signatureNumbers.set(signature, (number = this.#signatureNumbers.size))
+    return number
+  }
+}
+
+/** Which of a pool's metrics a set of this signature has. */
+function ownMetrics({ metrics }: WantedColumns, signature: Signature): Omit<Member, keyof ScanSet> {
+  const own: WantedMetric[] = []
+  const states: number[] = []
+  metrics.forEach(({ name, type }, state) => {
+    const bits = signature.get(name) ?? 0
+    const isText = type === 'string'
+    if (bits === 0 || isText !== ((bits & typeBits.string) !== 0)) return
+    own.push({ name, type: seriesType(bits), storedTypes: storedTypes(bits) })
+    states.push(state)
+  })
+  return { metrics: own, states }
 }
 
 function sendRaw(reader: SeriesReader, sink: MessageSink): ScanPosition | null {
@@ -190,6 +337,36 @@ function sendOverTime(reader: SeriesReader, sink: MessageSink, aggregation: Aggr
   return aggregation.flush(sink)
 }
 
+/** Chunk by chunk of buckets, all sets of a pool; where no set has rows, chunks are passed over. */
+function sendPooled(
+  reader: SeriesReader,
+  sink: MessageSink,
+  aggregation: Aggregation,
+  pool: { members: readonly Member[]; from: ScanPosition | null; isCancelled: () => boolean },
+): ScanPosition | null {
+  let bucket = pool.from === null ? 0 : aggregation.bucketAt(pool.from.fromNs)
+  while (bucket < aggregation.bucketCount) {
+    const { startNs, endNs } = aggregation.beginChunk(bucket)
+    for (const member of pool.members) {
+      if (pool.isCancelled()) throw cancelled()
+      if (!reader.open(member.set, member.metrics, startNs, endNs)) continue
+      aggregation.beginMember()
+      let batch = reader.next()
+      while (batch !== null && aggregation.addOfMember(member, batch)) batch = reader.next()
+      aggregation.endMember(member)
+    }
+    const rest = aggregation.flush(sink)
+    if (rest !== null) return rest
+    bucket = aggregation.nextBucket(bucket)
+  }
+  return null
+}
+
+/** Before the first row. */
+const timeMinNs = -(2n ** 63n)
+/** In windows a time counts as floored to milliseconds: each ends with the last nanosecond of its millisecond. */
+const restOfMsNs = nsPerMs - 1n
+
 class Aggregation {
   readonly #kernels: Kernels
   readonly #plan: ReadPlan
@@ -207,6 +384,15 @@ class Aggregation {
   readonly #indexesPtr: number
   readonly #timesPtr: number
   #carry: number[] = []
+  readonly bucketCount: number
+  readonly #windowNs: bigint
+  /** States of one member and times of their last rows, then those times of the pool; needed where `last` is. */
+  readonly #memberStates: number[]
+  readonly #memberTimes: number[]
+  readonly #lastTimes: number[]
+  /** The last row that went into the chunk, and the first one behind it. */
+  #lastNs = timeMinNs
+  #behindNs: bigint | null = null
 
   constructor(
     kernels: Kernels,
@@ -219,8 +405,13 @@ class Aggregation {
     this.#plan = plan
     this.#temporary = temporary
     const bucketCount = Math.floor((plan.endMs - plan.startMs) / plan.stepMs) + 1
+    this.bucketCount = bucketCount
+    this.#windowNs = toNs(plan.windowMs)
+    this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
+    const needsTimes = plan.groupBy !== null && (this.#needed & functionStates.last) !== 0
+    const stateByteLength = needsTimes ? 2 * stateByteLengthPerBucket + 16 : stateByteLengthPerBucket
     const affordable = Math.floor(
-      chunkByteLengthMax / ((stateByteLengthPerBucket + 8 * plan.functions.length) * wanted.metrics.length),
+      chunkByteLengthMax / (stateByteLength * wanted.metrics.length + 8 * wanted.columns.length),
     )
     this.#chunkBucketCount = Math.max(1, Math.min(bucketCount, chunkBucketCountMax, affordable))
     const count = this.#chunkBucketCount
@@ -230,7 +421,10 @@ class Aggregation {
     this.#maskPtr = scratch.allocate(bitmapByteLength(count))
     this.#indexesPtr = scratch.allocate(4 * count)
     this.#timesPtr = scratch.allocate(8 * count)
-    this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
+    const timed = needsTimes ? wanted.metrics : []
+    this.#memberStates = timed.map(() => scratch.allocate(stateByteLengthPerBucket * count))
+    this.#memberTimes = timed.map(() => scratch.allocate(8 * count))
+    this.#lastTimes = timed.map(() => scratch.allocate(8 * count))
     this.#stepNs = toNs(plan.stepMs)
     this.#startNs = toNs(plan.startMs)
   }
@@ -255,51 +449,204 @@ class Aggregation {
       last < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(batch.timesPtr, row, batch.rowCount, chunkEndNs)
     const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.wanted.metrics)
     const rowCount = end - row
-    this.wanted.metrics.forEach((metric, i) => {
+    this.wanted.metrics.forEach(({ type }, i) => {
       const cells = rows.columns[i]
-      if (cells == null) return
-      const statePtr = this.#states[i]!
-      const count = this.#chunkBucketCount
-      if (metric.type === 'float64') {
-        call.accumulateWindowsFloat64(
-          rows.timesPtr,
-          cells.valuesPtr,
-          cells.validityPtr,
-          rowCount,
-          chunkNs,
-          this.#stepNs,
-          count,
-          statePtr,
-          this.#needed,
-        )
-      } else if (metric.type === 'int64') {
-        call.accumulateWindowsInt64(
-          rows.timesPtr,
-          cells.valuesPtr,
-          cells.validityPtr,
-          rowCount,
-          chunkNs,
-          this.#stepNs,
-          count,
-          statePtr,
-          this.#needed,
-        )
-      } else if (metric.type === 'bool') {
-        call.accumulateWindowsBits(
-          rows.timesPtr,
-          cells.valuesPtr,
-          cells.validityPtr,
-          rowCount,
-          chunkNs,
-          this.#stepNs,
-          count,
-          statePtr,
-          this.#needed,
-        )
-      } else
-        call.accumulateWindowsCount(rows.timesPtr, cells.validityPtr, rowCount, chunkNs, this.#stepNs, count, statePtr)
+      if (cells != null) this.#addWindows(type, rows.timesPtr, cells, rowCount, chunkNs, this.#states[i]!)
     })
     return end
+  }
+
+  #addWindows(
+    type: MetricType,
+    timesPtr: number,
+    { valuesPtr, validityPtr }: BatchColumn,
+    rowCount: number,
+    chunkNs: bigint,
+    statePtr: number,
+  ): void {
+    const { call } = this.#kernels
+    const stepNs = this.#stepNs
+    const count = this.#chunkBucketCount
+    const which = this.#needed
+    if (type === 'string')
+      call.accumulateWindowsCount(timesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr)
+    else if (type === 'bool')
+      call.accumulateWindowsBits(timesPtr, valuesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr, which)
+    else if (type === 'int64')
+      call.accumulateWindowsInt64(timesPtr, valuesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr, which)
+    else
+      call.accumulateWindowsFloat64(timesPtr, valuesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr, which)
+  }
+
+  /** As #addWindows, for buckets that look back; chunkNs is where the first one ends. */
+  #addLookback(
+    type: MetricType,
+    timesPtr: number,
+    { valuesPtr, validityPtr }: BatchColumn,
+    rowCount: number,
+    chunkNs: bigint,
+    statePtr: number,
+  ): void {
+    const { call } = this.#kernels
+    const stepNs = this.#stepNs
+    const windowNs = this.#kernelWindowNs
+    const count = this.#chunkBucketCount
+    const which = this.#needed
+    if (type === 'string')
+      call.accumulateLookbackCount(timesPtr, validityPtr, rowCount, chunkNs, stepNs, count, windowNs, statePtr)
+    else if (type === 'bool')
+      call.accumulateLookbackBits(
+        timesPtr,
+        valuesPtr,
+        validityPtr,
+        rowCount,
+        chunkNs,
+        stepNs,
+        count,
+        windowNs,
+        statePtr,
+        which,
+      )
+    else if (type === 'int64')
+      call.accumulateLookbackInt64(
+        timesPtr,
+        valuesPtr,
+        validityPtr,
+        rowCount,
+        chunkNs,
+        stepNs,
+        count,
+        windowNs,
+        statePtr,
+        which,
+      )
+    else
+      call.accumulateLookbackFloat64(
+        timesPtr,
+        valuesPtr,
+        validityPtr,
+        rowCount,
+        chunkNs,
+        stepNs,
+        count,
+        windowNs,
+        statePtr,
+        which,
+      )
+  }
+
+  /**
+   * With ends moved to the end of their millisecond, windows are as much longer, so that they begin at a millisecond; one
+   * as long as the step is open at its beginning, which the kernel sees to when it is given just that length.
+   */
+  get #kernelWindowNs(): bigint {
+    return this.#windowNs === this.#stepNs ? this.#windowNs : this.#windowNs + restOfMsNs
+  }
+
+  get #looksBack(): boolean {
+    return this.#windowNs > 0n
+  }
+
+  /** The bucket that has this time. */
+  bucketAt(timeNs: bigint): number {
+    return Number((timeNs - this.#startNs) / this.#stepNs)
+  }
+
+  /** Empties the chunk that begins with a bucket. Returns the times of the rows that it needs, [startNs, endNs). */
+  beginChunk(bucket: number): { startNs: bigint; endNs: bigint } {
+    const { call } = this.#kernels
+    this.#first = bucket
+    this.#lastNs = timeMinNs
+    this.#behindNs = null
+    const count = this.#chunkBucketCount
+    for (const statePtr of this.#states) call.initWindows(statePtr, count)
+    for (const timesPtr of this.#lastTimes) call.fillInt64(timesPtr, count, timeMinNs)
+    const chunkNs = this.#startNs + BigInt(bucket) * this.#stepNs
+    if (!this.#looksBack) return { startNs: chunkNs, endNs: toNs(this.#plan.endMs + 1) }
+    const lastNs = this.#startNs + BigInt(this.bucketCount - 1) * this.#stepNs
+    return { startNs: toInt64(chunkNs - this.#windowNs), endNs: toInt64(lastNs + nsPerMs) }
+  }
+
+  /** A new member of the pool. */
+  beginMember(): void {
+    const { call } = this.#kernels
+    const count = this.#chunkBucketCount
+    for (const statePtr of this.#memberStates) call.initWindows(statePtr, count)
+    for (const timesPtr of this.#memberTimes) call.fillInt64(timesPtr, count, timeMinNs)
+  }
+
+  /** Adds the rows of a batch to the chunk; false when the rest of the member is behind it. */
+  addOfMember({ metrics, states }: Member, batch: Batch): boolean {
+    const { call, i64 } = this.#kernels
+    const { timesPtr } = batch
+    const count = this.#chunkBucketCount
+    const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
+    // Behind the last bucket, and for look-back behind the end of its window.
+    const chunkEndNs = toInt64(
+      this.#looksBack ? chunkNs + BigInt(count - 1) * this.#stepNs + nsPerMs : chunkNs + BigInt(count) * this.#stepNs,
+    )
+    const lastNs = i64[(timesPtr >> 3) + batch.rowCount - 1]!
+    const rowCount =
+      lastNs < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(timesPtr, 0, batch.rowCount, chunkEndNs)
+    if (rowCount > 0) {
+      const lastAddedNs = i64[(timesPtr >> 3) + rowCount - 1]!
+      if (lastAddedNs > this.#lastNs) this.#lastNs = lastAddedNs
+      const isTimed = this.#lastTimes.length > 0
+      const into = isTimed ? this.#memberStates : this.#states
+      const firstEndNs = toInt64(chunkNs + restOfMsNs)
+      metrics.forEach(({ type }, i) => {
+        const cells = batch.columns[i]
+        if (cells == null) return
+        const state = states[i]!
+        if (this.#looksBack) this.#addLookback(type, timesPtr, cells, rowCount, firstEndNs, into[state]!)
+        else this.#addWindows(type, timesPtr, cells, rowCount, chunkNs, into[state]!)
+        if (!isTimed) return
+        const { validityPtr } = cells
+        const lastTimesPtr = this.#memberTimes[state]!
+        if (this.#looksBack) {
+          call.accumulateLookbackLastTime(
+            timesPtr,
+            validityPtr,
+            rowCount,
+            firstEndNs,
+            this.#stepNs,
+            count,
+            this.#kernelWindowNs,
+            lastTimesPtr,
+          )
+        } else
+          call.accumulateWindowsLastTime(timesPtr, validityPtr, rowCount, chunkNs, this.#stepNs, count, lastTimesPtr)
+      })
+    }
+    if (rowCount === batch.rowCount) return true
+    const behindNs = i64[(timesPtr >> 3) + rowCount]!
+    if (this.#behindNs === null || behindNs < this.#behindNs) this.#behindNs = behindNs
+    return false
+  }
+
+  /** Pools what was added of a member; of values with one time, the later member's is the last. */
+  endMember({ states }: Member): void {
+    if (this.#lastTimes.length === 0) return
+    const { call } = this.#kernels
+    for (const state of states) {
+      call.combineWindowsByTime(
+        this.#memberStates[state]!,
+        this.#memberTimes[state]!,
+        this.#states[state]!,
+        this.#lastTimes[state]!,
+        this.#chunkBucketCount,
+      )
+    }
+  }
+
+  /** The first bucket behind the chunk that began with `bucket` which may have samples. */
+  nextBucket(bucket: number): number {
+    const next = bucket + this.#chunkBucketCount
+    const nextNs = this.#startNs + BigInt(next) * this.#stepNs
+    if (this.#looksBack && this.#lastNs >= nextNs - this.#windowNs) return next
+    if (this.#behindNs === null) return this.bucketCount
+    if (!this.#looksBack) return this.bucketAt(this.#behindNs)
+    return Math.max(next, this.bucketAt(this.#behindNs - restOfMsNs + this.#stepNs - 1n))
   }
 
   /** Sends the buckets of the chunk that have a sample, and forgets the chunk. */
@@ -309,6 +656,9 @@ class Aggregation {
     const count = this.#chunkBucketCount
     u8.fill(0, this.#maskPtr, this.#maskPtr + bitmapByteLength(count))
     for (const statePtr of this.#states) call.occupiedWindows(statePtr, count, this.#maskPtr)
+    // The chunk may be longer than what is left: buckets behind the last one would look back into the range.
+    if (this.#first + count > this.bucketCount)
+      call.setBitRange(this.#maskPtr, this.bucketCount - this.#first, count, 0)
     const rowCount = call.bitsToIndexes(this.#maskPtr, count, this.#indexesPtr)
     const first = this.#first
     this.#first = -1
@@ -316,10 +666,11 @@ class Aggregation {
     const chunkNs = this.#startNs + BigInt(first) * this.#stepNs
     call.bucketTimes(this.#indexesPtr, rowCount, chunkNs, this.#stepNs, this.#timesPtr)
     const buckets = u32.subarray(this.#indexesPtr >> 2, (this.#indexesPtr >> 2) + rowCount)
-    const columns = this.wanted.columns.map(({ metric, fn }, i): BatchColumn => {
+    const columns = this.wanted.columns.map(({ metric, counted, fn }, i): BatchColumn => {
       const targetPtr = this.#columnPtrs[i]!
       const isString = metric >= 0 && this.wanted.metrics[metric]!.type === 'string'
       if (metric < 0 || (isString && fn !== 'count')) call.fillFloat64(targetPtr, rowCount, Number.NaN)
+      else if (fn === 'count' && counted >= 0) this.#countBoth(metric, counted, buckets, targetPtr)
       else if (fn === 'rate') this.#rate(metric, first, buckets, targetPtr)
       else {
         call.finishWindows(this.#states[metric]!, count, functionNumbers[fn!], this.#finishedPtr)
@@ -334,6 +685,15 @@ class Aggregation {
       this.#advanceCarry(first, rest === null ? buckets : buckets.filter((bucket) => bucket < sentRows))
     }
     return rest === null ? null : { ...rest, carry: this.#plan.functions.includes('rate') ? this.#carry : [] }
+  }
+
+  /** The samples of two of the pool's metrics together. */
+  #countBoth(a: number, b: number, buckets: Uint32Array, targetPtr: number): void {
+    const { f64 } = this.#kernels
+    buckets.forEach((bucket, row) => {
+      const count = f64[(this.#states[a]! >> 3) + bucket]! + f64[(this.#states[b]! >> 3) + bucket]!
+      f64[(targetPtr >> 3) + row] = count > 0 ? count : Number.NaN
+    })
   }
 
   /** rate(i) = (last(i) - last(j)) / seconds between the buckets, j the nearest earlier one that has samples. */
@@ -552,7 +912,11 @@ class MessageSink {
     const { output, kernels, collected } = this
     const { rowCount } = frame
     const { multiIndex } = this.input.plan
-    const labelsOf = (): Labels => this.input.labelsOf(set)
+    const { groupBy } = this.input.plan
+    const labelsOf = (): Labels => {
+      const labels = this.input.labelsOf(set)
+      return groupBy === null ? labels : labels.filter(([name]) => groupBy.includes(name))
+    }
     if (this.input.format === 'columns') {
       const start = output.mark()
       const labels = labelsOf()
@@ -566,7 +930,8 @@ class MessageSink {
       this.#byteLength += output.mark() - start
       return { rowCount, bytes: null, frame: copy }
     }
-    const tail = labelTail(kernels, collected, `${this.input.labelsId}:${set}`, labelsOf, rowCount, multiIndex)
+    const group = groupBy === null ? '' : `:${groupBy.join()}`
+    const tail = labelTail(kernels, collected, `${this.input.labelsId}:${set}${group}`, labelsOf, rowCount, multiIndex)
     const bound = encodedFrameBound(frame)
     const byteOffset = output.allocate(bound + tail.length)
     const headByteLength = encodeFrame(kernels, frame, byteOffset, bound)

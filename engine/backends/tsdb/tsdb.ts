@@ -4,8 +4,6 @@ import { newPartition, shownName, tablePath } from '../../blocks/catalog.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { BlockTable } from '../../blocks/table.js'
 import { FramesError } from '../../errors.js'
-import { parseFilter } from '../../expression/parse.js'
-import type { Expression } from '../../expression/tree.js'
 import type { PlainFrame } from '../../frame/plain.js'
 import type {
   CreateRequest,
@@ -22,7 +20,7 @@ import { decodeExtent } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
-import { clampRange, planRead } from './plan.js'
+import { clampRange, planRead, type ReadPlan, type ReadSource, readSource } from './plan.js'
 import { readSets } from './read.js'
 import type { TsdbSchema } from './schema.js'
 import { createSchema, decodeSchema, encodeSchema } from './schema.js'
@@ -99,21 +97,25 @@ export class Tsdb implements Backend {
 
   async *read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
     refuseReadParameters(request, 'tsdb')
-    const plan = planRead(request, this.#parts.nowMs())
-    const filter = request.filter === undefined || request.filter.trim() === '' ? null : parseFilter(request.filter)
-    const table = await this.#take(nameOf(request)).catch(asAdapter)
+    const source = readSource(request)
+    const plan = planRead(request, source.query, this.#parts.nowMs())
+    const table = await this.#take(nameOf({ ...request, table: source.table })).catch(asAdapter)
     try {
+      if (source.limit === 0n) return
       yield* readSets(this.#parts, table, {
         plan,
-        limit: request.limit ?? 0n,
+        limit: source.limit ?? 0n,
         marker: request.marker ?? '',
         markerOf: JSON.stringify([
           request.columns ?? [],
           request.filter ?? '',
           request.aggregators ?? '',
           request.multiIndex ?? false,
+          request.query ?? '',
+          plan.groupBy,
+          plan.windowMs,
         ]),
-        select: () => this.#select(table, request.filter ?? '', filter, options.signal),
+        select: () => this.#select(table, source, plan, options.signal),
         clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
         format,
         describe: options.describe ?? false,
@@ -292,8 +294,26 @@ export class Tsdb implements Backend {
 
   async #select(
     table: OpenTable,
-    text: string,
-    filter: Expression | null,
+    source: ReadSource,
+    plan: ReadPlan,
+    signal: AbortSignal | undefined,
+  ): Promise<Selection> {
+    const selection = await this.#selection(table, source, plan, signal)
+    // In a filter a metric is a label that is not there; who compares it in SQL expects its values to count.
+    const [metric] = source.query === null ? [] : selection.filteredMetrics
+    if (metric !== undefined) {
+      throw new FramesError(
+        'NOT_IN_THIS_VERSION',
+        `WHERE with the metric '${metric}' is not available in this version; it can compare labels`,
+      )
+    }
+    return selection
+  }
+
+  async #selection(
+    table: OpenTable,
+    { filter, filterText }: ReadSource,
+    { groupBy, items }: ReadPlan,
     signal: AbortSignal | undefined,
   ): Promise<Selection> {
     const { labels, selections } = table
@@ -301,13 +321,17 @@ export class Tsdb implements Backend {
       selections.clear()
       table.selectionsVersion = labels.version
     }
+    // Which label sets must have the labels of a group depends on the metrics; others are selected whatever is read.
+    const metrics =
+      groupBy === null || items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
+    const text = groupBy === null ? filterText : JSON.stringify([filterText, groupBy, metrics])
     const known = selections.get(text)
     if (known !== undefined) return known
     for (let tries = 0; ; tries++) {
       const { version } = labels
       const handle = labels.acquire()
       try {
-        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter }
+        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter, groupBy, metrics }
         const done = await this.#parts.pool.runToEnd<Selection>(job, {
           scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
           ...(signal === undefined ? {} : { signal }),
