@@ -1,4 +1,4 @@
-// Makes a clone ready: installs the exact packages of the lock file when they are not there yet, then builds what is
+// Makes a clone ready: installs the packages of the lock file when they are not there yet, then builds what is
 // older than its sources. Every script of package.json that needs either calls this first, so one command is enough.
 import { execFileSync } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
@@ -14,6 +14,8 @@ if (major < 20) {
 }
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs) {
   console.log('installing packages (once) ...')
-  execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, stdio: 'inherit' })
+  // Not `npm ci`: it refuses a lock file that lacks the binaries of other systems. Install scripts are not needed.
+  const options = ['--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
+  execFileSync('npm', ['install', ...options], { cwd: root, stdio: 'inherit' })
 }
 await import('./build.mjs')
