@@ -559,7 +559,7 @@ describe('strange reads', () => {
   })
 })
 
-test('what is odd but has a meaning is taken: no rows, all null, names twice, two time indices', async () => {
+test('what is odd but has a meaning is taken: no rows, all null, a label twice', async () => {
   await server.create('odd')
   const allNull = { nullColumns: { cpu: true } }
   for (const frame of [
@@ -574,7 +574,7 @@ test('what is odd but has a meaning is taken: no rows, all null, names twice, tw
     expect(await server.write('odd', [frame])).toEqual(good)
   expect(await rowsOf('odd')).toBe(0)
   const twice = oneRow({
-    columns: [floats('cpu', [1]), floats('cpu', [2])],
+    columns: [floats('cpu', [2])],
     indices: [seconds(1), strings('host', ['a']), strings('host', ['b'])],
   })
   expect(await server.write('odd', [twice])).toEqual(good)
