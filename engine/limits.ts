@@ -9,8 +9,6 @@ export const frameRowCountMax = 16 * MiB
 export const messageByteLengthMax = 128 * MiB
 /** Columns of a table: wide tables work, a runaway one gets an error. */
 export const tableColumnCountMax = 16_384
-/** One cell: it must fit a job and a page. */
-export const cellByteLengthMax = 16 * MiB
 /** A column, metric or label name, and a label value: compared in memory and repeated in headers. */
 export const nameByteLengthMax = 64 * KiB
 /** Labels of a frame: a handful in practice; each record of a message costs an object to read. */
@@ -30,7 +28,7 @@ export const blockByteLengthMax = 16 * MiB
 /** Rows of one page: its decoded column (32 KiB) stays in a core's first-level cache. */
 export const pageRowCountMax = 4096
 /**
- * A stored value of pages: small enough that reading one page of it costs some 10 µs, large enough that few are needed.
+ * A stored value of pages: small enough to be copied for the sake of one page, large enough that few are needed.
  * 24 bytes less than whole pages of LMDB, so that a value fills its pages.
  */
 export const segmentByteLength = 64 * KiB - 24
@@ -38,9 +36,6 @@ export const segmentByteLength = 64 * KiB - 24
 /** A commit smaller than both is one log value; a larger one becomes blocks at once. */
 export const logCommitRowCountMax = 4096
 export const logCommitByteLengthMax = 256 * KiB
-/** A head is flushed into a run of blocks when it reaches either; replay stays under a second. */
-export const headRowCountMax = 64 * KiB
-export const headByteLengthMax = 8 * MiB
 
 /** A message of a read: large enough to amortise a job, small enough that a slow reader holds little. */
 export const readMessageByteLength = 1 * MiB
