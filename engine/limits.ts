@@ -78,6 +78,12 @@ export const expressionLengthMax = 1 * MiB
 export const expressionNestingMax = 200
 /** Levels of an expression's tree: those who walk it recurse, and a level takes two or three stack frames. */
 export const expressionHeightMax = 500
+/** A text or a blob that an expression makes: `a = a + a` in a long update would double it without end. */
+export const expressionValueByteLengthMax = 4 * MiB
+/** Instructions of a compiled regular expression: each is looked at for every character of the text. */
+export const regexpInstructionCountMax = 1024
+/** Instructions times characters of one search, some 100 ms. */
+export const regexpStepCountMax = 20_000_000
 
 /** Decoded pages of stored blocks, while a write looks for duplicates in them. */
 export const duplicateCheckByteLength = 8 * MiB

@@ -428,7 +428,7 @@ describe('a filter over labels', () => {
     ['sqrt(16) == 4', true],
     ["str(1.5) == '1.5'", true],
     ['node[0] == 1', false],
-    ["length(init_array(3, 'int')) == 3", false],
+    ["length(init_array(3, 'int')) == 3", true],
     ["os == 'a' OR os == 'b' AND node == '1'", false],
     ["(os == 'linux' OR os == 'b') AND node == '1'", true],
   ])('%s is %s', (text, expected) => {

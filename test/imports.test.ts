@@ -28,7 +28,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
     [...leaves, 'engine/frame/', 'engine/memory/', 'engine/kernels/', 'engine/pool/context.ts', 'engine/pool/job.ts'],
     ['apache-arrow'],
   ],
-  ['engine/expression/', [...leaves, 'engine/frame/', 'engine/kernels/'], []],
+  ['engine/expression/', [...leaves, 'engine/memory/', 'engine/frame/', 'engine/kernels/'], []],
   [
     'engine/pool/handlers.ts',
     [...leaves, 'engine/pool/', 'engine/backends/tsdb/jobs.ts', 'engine/blocks/verify.ts', 'engine/codec/jobs.ts'],

@@ -1,8 +1,12 @@
 // What operators and functions do with single values: the reference for every evaluator of expressions.
-import type { TimeValue, Value } from '../frame/dtype.js'
+import type { Value } from '../frame/dtype.js'
 import { valueText } from '../frame/value-text.js'
+import { expressionValueByteLengthMax } from '../limits.js'
 import { parseInt64 } from '../time.js'
 import type { ComparisonOperator } from './tree.js'
+
+/** A value of the language: as in frames, or the bytes of a blob, which may be an encoded numeric array (arrays.ts). */
+export type Scalar = Value | Uint8Array
 
 /** Why an operand or an expression has no value: a missing attribute, wrong types, a division by zero. */
 export class Failure {
@@ -12,9 +16,9 @@ export class Failure {
 /**
  * True when two values stand in a relation. Values that cannot be compared stand in none, not even `!=`: a failure, a
  * string beside a number. int64 beside float64 compares as float64; a bool beside a number counts as 1 or 0. NaN is
- * unequal to everything and ordered to nothing. Strings compare by code point.
+ * unequal to everything and ordered to nothing. Strings compare by code point. Blobs are equal or not, byte by byte.
  */
-export function compareScalars(operator: ComparisonOperator, left: Value | Failure, right: Value | Failure): boolean {
+export function compareScalars(operator: ComparisonOperator, left: Scalar | Failure, right: Scalar | Failure): boolean {
   if (left instanceof Failure || right instanceof Failure) return false
   if (typeof left === 'string' || typeof right === 'string') {
     if (typeof left !== 'string' || typeof right !== 'string') return false
@@ -24,12 +28,20 @@ export function compareScalars(operator: ComparisonOperator, left: Value | Failu
   }
   if (typeof left === 'object' || typeof right === 'object') {
     if (typeof left !== 'object' || typeof right !== 'object') return false
+    if (left instanceof Uint8Array || right instanceof Uint8Array) return compareBlobs(operator, left, right)
     return isOrdered(operator, left.timeNs, right.timeNs)
   }
   const bothIntegers = typeof left !== 'number' && typeof right !== 'number'
   return bothIntegers
     ? isOrdered(operator, BigInt(left), BigInt(right))
     : isOrdered(operator, Number(left), Number(right))
+}
+
+function compareBlobs(operator: ComparisonOperator, left: Scalar, right: Scalar): boolean {
+  if (!(left instanceof Uint8Array) || !(right instanceof Uint8Array)) return false
+  if (operator !== '==' && operator !== '!=') return false
+  const isEqual = left.length === right.length && left.every((byte, i) => byte === right[i])
+  return isEqual === (operator === '==')
 }
 
 function isOrdered<T extends bigint | number>(operator: ComparisonOperator, left: T, right: T): boolean {
@@ -70,16 +82,35 @@ export type ArithmeticOperator = '+' | '-' | '*' | '/' | '%'
 
 /**
  * int64 with int64 stays int64 (division truncates; an overflow or a zero divisor fails), any float64 makes float64, two
- * strings concatenate with `+`. Everything else fails.
+ * strings or two blobs are joined by `+`. Everything else fails.
  */
-export function calculate(operator: ArithmeticOperator, left: Value, right: Value): Value | Failure {
+export function calculate(operator: ArithmeticOperator, left: Scalar, right: Scalar): Scalar | Failure {
   if (typeof left === 'bigint' && typeof right === 'bigint') return calculateIntegers(operator, left, right)
   if (isNumber(left) && isNumber(right)) return calculateFloats(operator, Number(left), Number(right))
-  if (typeof left === 'string' && typeof right === 'string' && operator === '+') return left + right
+  if (operator === '+') {
+    if (typeof left === 'string' && typeof right === 'string') {
+      return left.length + right.length <= textLengthMax ? left + right : tooLong
+    }
+    if (left instanceof Uint8Array && right instanceof Uint8Array) {
+      return left.length + right.length <= expressionValueByteLengthMax ? joinBlobs(left, right) : tooLong
+    }
+  }
   return new Failure(`'${operator}' cannot be applied to ${typeName(left)} and ${typeName(right)}`)
 }
 
-function isNumber(value: Value): value is bigint | number {
+/** In UTF-16 units, each of which takes at most three bytes. */
+const textLengthMax = Math.floor(expressionValueByteLengthMax / 3)
+
+export const tooLong = new Failure(`the value is longer than ${expressionValueByteLengthMax} bytes`)
+
+function joinBlobs(left: Uint8Array, right: Uint8Array): Uint8Array {
+  const joined = new Uint8Array(left.length + right.length)
+  joined.set(left)
+  joined.set(right, left.length)
+  return joined
+}
+
+export function isNumber(value: Scalar): value is bigint | number {
   return typeof value === 'bigint' || typeof value === 'number'
 }
 
@@ -112,7 +143,7 @@ function calculateFloats(operator: ArithmeticOperator, left: number, right: numb
   }
 }
 
-export function negate(value: Value): Value | Failure {
+export function negate(value: Scalar): Scalar | Failure {
   if (typeof value === 'number') return -value
   if (typeof value === 'bigint') return calculateIntegers('-', 0n, value)
   return new Failure(`'-' cannot be applied to ${typeName(value)}`)
@@ -122,7 +153,7 @@ export function negate(value: Value): Value | Failure {
  * The least or greatest of scalars. Mixed int64 and float64 give float64; a bool counts as 1 or 0 and stays a bool when
  * it wins; NaN wins over numbers; strings compare with strings only. Of equals the first wins.
  */
-export function extreme(which: 'min' | 'max', values: readonly Value[]): Value | Failure {
+export function extreme(which: 'min' | 'max', values: readonly Scalar[]): Scalar | Failure {
   let winner = values[0]
   for (const value of values) {
     const comparable =
@@ -153,8 +184,24 @@ export function findText(text: string, part: string): bigint {
   return position < 0 ? -1n : textLength(text.slice(0, position))
 }
 
+/** All positions of a part in a text, as findText counts; null when they are too many. Matches may overlap. */
+export function findAllTexts(text: string, part: string): bigint[] | null {
+  const positions: bigint[] = []
+  const isCandidate = (at: number): boolean => (text.charCodeAt(at) & 0xfc00) !== 0xdc00
+  let codePoints = 0n
+  let counted = 0
+  for (let at = text.indexOf(part); at >= 0; at = text.indexOf(part, at + 1)) {
+    if (at === text.length && counted === at && positions.length > 0) break
+    codePoints += textLength(text.slice(counted, at))
+    counted = at
+    if (isCandidate(at)) positions.push(codePoints)
+    if (positions.length > expressionValueByteLengthMax / 16) return null
+  }
+  return positions
+}
+
 /** `to_int`: an integer or float text is read, a float truncated, a bool counts as 1 or 0. */
-export function toInteger(value: Value): bigint | Failure {
+export function toInteger(value: Scalar): bigint | Failure {
   if (typeof value === 'bigint') return value
   if (typeof value === 'boolean') return value ? 1n : 0n
   if (typeof value === 'string') {
@@ -173,19 +220,17 @@ function truncate(value: number): bigint | Failure {
   return fits ? BigInt(Math.trunc(value)) : new Failure('integer overflow')
 }
 
-/** `str`: the text of a value. */
-export function toText(value: Value): string {
+/** `str`: the text of a value; of a blob its base64. */
+export function toText(value: Scalar): string {
+  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.length).toString('base64')
   return valueText(value, 'allowed')
 }
 
 /** A type as messages name it. */
-export function typeName(value: Value): string {
+export function typeName(value: Scalar): string {
   if (typeof value === 'bigint') return 'an integer'
   if (typeof value === 'number') return 'a float'
   if (typeof value === 'boolean') return 'a boolean'
-  return typeof value === 'string' ? 'a string' : 'a time'
-}
-
-export function isTime(value: Value): value is TimeValue {
-  return typeof value === 'object'
+  if (typeof value === 'string') return 'a string'
+  return value instanceof Uint8Array ? 'a blob' : 'a time'
 }

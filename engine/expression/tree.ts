@@ -86,3 +86,16 @@ export function collectAttributes(tree: Expression, names: Set<string>): void {
   if (tree.kind === 'element' || tree.kind === 'range') names.add(tree.array)
   for (const operand of operandsOf(tree)) collectAttributes(operand, names)
 }
+
+/** Adds the names of all placeholders of a tree: the columns of the written rows that its evaluation needs. */
+export function collectPlaceholders(tree: Expression, names: Set<string>): void {
+  if (tree.kind === 'placeholder') names.add(tree.name)
+  for (const operand of operandsOf(tree)) collectPlaceholders(operand, names)
+}
+
+/** All trees of an update: what is assigned, and the indexes of where. */
+export function expressionsOf(action: UpdateAction): readonly Expression[] {
+  if (action.kind === 'remove') return []
+  const { start, end } = action.target
+  return [start, end, action.value].filter((tree) => tree !== null)
+}
