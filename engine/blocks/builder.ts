@@ -155,9 +155,10 @@ export class PageEncoder {
         break
     }
     assert(byteLength <= validityBound + bound, 'an encoded page is within its bound')
-    if (ptr !== start) this.kernels.u8.copyWithin(start, ptr, ptr + byteLength)
+    // Only what the page took stays, at whichever end the scratch is handed out from.
     scratch.release(start)
-    scratch.allocate(byteLength)
+    const place = scratch.allocate(byteLength)
+    if (place !== ptr) this.kernels.u8.copyWithin(place, ptr, ptr + byteLength)
     let statisticsPtr = 0
     const wanted = column.dtype === 'time' ? presentCount >= 256 : byteLength >= statisticsPageByteLengthMin
     if (wanted && (column.dtype === 'int64' || column.dtype === 'time' || column.dtype === 'float64')) {
@@ -165,7 +166,7 @@ export class PageEncoder {
       if (column.dtype === 'float64') call.statisticsFloat64(sourcePtr, presentCount, statisticsPtr)
       else call.statisticsInt64(sourcePtr, presentCount, statisticsPtr)
     }
-    return { ptr: start, byteLength, presentCount, validityByteLength, statisticsPtr }
+    return { ptr: place, byteLength, presentCount, validityByteLength, statisticsPtr }
   }
 
   /** Offsets of the present cells to the dense place, their text to scratch; returns where the text stands. */

@@ -151,7 +151,7 @@ export class BlockReader {
   }
 
   #readHeader(): BlockLayout {
-    const { kernels, scratch, store, partition } = this.io
+    const { kernels, cache, store, partition } = this.io
     const { packed, values, headerByteLength, headerCrc, isPacked, id } = this.source
     let bytes: Uint8Array | null
     if (packed !== null) bytes = kernels.u8.subarray(packed.byteOffset, packed.byteOffset + headerByteLength)
@@ -160,13 +160,13 @@ export class BlockReader {
     if (bytes === null) throw this.io.damaged(id, 'its header is missing')
     if (isPacked) bytes = bytes.subarray(0, headerByteLength)
     if (bytes.length !== headerByteLength) throw this.io.damaged(id, 'its header has the wrong length')
-    const mark = scratch.mark()
-    const ptr = scratch.allocate(headerByteLength)
+    // In the cache and not beside it: it takes all the scratch there is.
+    const key = this.#firstKey + keysPerReader - 2 * keysPerColumn
+    const ptr = cache.find(key) || cache.insert(key, headerByteLength)
     kernels.u8.set(bytes, ptr)
     const copy = kernels.u8.slice(ptr, ptr + headerByteLength)
     const crc = kernels.call.crc32c(ptr, headerByteLength - 4, 0) >>> 0
     const stored = kernels.view.getUint32(ptr + headerByteLength - 4, true)
-    scratch.release(mark)
     const isWhole = crc === stored && crc === headerCrc
     if (isWhole && isOtherVersion(copy)) {
       throw new FramesError(

@@ -106,6 +106,10 @@ export interface CommitOptions {
   readonly kills?: readonly Kill[]
   /** The table's schema from this commit on. */
   readonly schema?: Uint8Array
+  /** Live blocks that leave the table with this commit. */
+  readonly dropped?: readonly LiveBlock[]
+  /** Called once, when the commit has failed for good, and before those behind it are tried again. */
+  readonly onFailure?: (error: unknown) => void
 }
 
 /** A change to the live blocks. */
@@ -304,33 +308,37 @@ export class BlockTable {
    */
   async commitRows(
     { prepared, ids, isPacked, isSentAhead }: StagedRows,
-    { check = () => undefined, kills = [], schema }: CommitOptions = {},
+    { check = () => undefined, kills = [], schema, dropped = [], onFailure }: CommitOptions = {},
   ): Promise<void> {
     const { bytes } = this.#parts
     const killsPayload = kills.length === 0 ? null : encodeKills(kills)
     try {
-      await this.#commit((commit) => {
-        this.#assertWritable()
-        check()
-        const puts: Entry[] = schema === undefined ? [] : schemaEntries(schema)
-        if (killsPayload !== null)
-          for (const key of killsKeys(BigInt(commit))) puts.push({ key, value: seal(key, killsPayload) })
-        const removed = this.#outlived(kills)
-        const added = prepared.map((block, i) => {
-          if (!isSentAhead) puts.push(...blockEntries(bytes, block, ids[i]!, isPacked))
-          return liveOf(block, ids[i]!, commit, commit, isPacked)
-        })
-        for (const block of removed) puts.push(goneMark(block))
-        return {
-          puts: [...puts, ...added.map(encodeLive)],
-          deletes: [...(isSentAhead ? ids.map(stageKey) : []), ...removed.flatMap(liveKeysOf)],
-          added,
-          removed: new Set(removed.map(({ id }) => id)),
-          kills,
-          killsByteLength: killsPayload?.length ?? 0,
-          schema,
-        }
-      }, prepared)
+      await this.#commit(
+        (commit) => {
+          this.#assertWritable()
+          check()
+          const puts: Entry[] = schema === undefined ? [] : schemaEntries(schema)
+          if (killsPayload !== null)
+            for (const key of killsKeys(BigInt(commit))) puts.push({ key, value: seal(key, killsPayload) })
+          const removed = [...dropped, ...this.#outlived(kills)]
+          const added = prepared.map((block, i) => {
+            if (!isSentAhead) puts.push(...blockEntries(bytes, block, ids[i]!, isPacked))
+            return liveOf(block, ids[i]!, commit, commit, isPacked)
+          })
+          for (const block of removed) puts.push(goneMark(block))
+          return {
+            puts: [...puts, ...added.map(encodeLive)],
+            deletes: [...(isSentAhead ? ids.map(stageKey) : []), ...removed.flatMap(liveKeysOf)],
+            added,
+            removed: new Set(removed.map(({ id }) => id)),
+            kills,
+            killsByteLength: killsPayload?.length ?? 0,
+            schema,
+          }
+        },
+        prepared,
+        onFailure,
+      )
     } catch (error) {
       if (isSentAhead && error instanceof FramesError) this.#discard(prepared, ids)
       throw error
@@ -577,7 +585,11 @@ export class BlockTable {
   }
 
   /** One numbered commit; `prepared` are the blocks of `added` in the same order, as far as they are still there. */
-  #commit(build: (commit: number) => LiveChange, prepared: readonly PreparedBlock[]): Promise<void> {
+  #commit(
+    build: (commit: number) => LiveChange,
+    prepared: readonly PreparedBlock[],
+    onFailure?: (error: unknown) => void,
+  ): Promise<void> {
     let change: LiveChange
     return this.#commits.run({
       build: (commit) => {
@@ -586,6 +598,7 @@ export class BlockTable {
         return change
       },
       publish: (commit) => this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, prepared) }),
+      ...(onFailure === undefined ? {} : { onFailure }),
     })
   }
 
