@@ -64,6 +64,7 @@ export const errorCodes = {
   INTERNAL: { kind: 'internal', fix: 'Report this with the request number in the log' },
   // Storage
   VIEW_OUTDATED: { kind: 'internal', fix: 'Try again; the table changed meanwhile' },
+  TABLE_REPLACED: { kind: 'internal', fix: 'Try again; the table was overwritten meanwhile' },
   COMMIT_CONFLICT: { kind: 'internal', fix: 'Try again; another writer changed the table first' },
   STORE_READ_ONLY: { kind: 'internal', fix: 'Restart framesd after checking the disk; a flush to disk failed' },
   STORE_FAILED: { kind: 'unavailable', fix: 'Restart framesd; whether the last writes are stored shows after that' },

@@ -27,6 +27,8 @@ export const blockCellCountMax = 4 * MiB
 export const blockByteLengthMax = 16 * MiB
 /** Rows of one page: its decoded column (32 KiB) stays in a core's first-level cache. */
 export const pageRowCountMax = 4096
+/** The same of item blocks: a look-up decodes a page of names for the sake of one. */
+export const kvPageRowCountMax = 1024
 /**
  * A stored value of pages: small enough to be copied for the sake of one page, large enough that few are needed.
  * 24 bytes less than whole pages of LMDB, so that a value fills its pages.

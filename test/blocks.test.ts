@@ -16,6 +16,8 @@ import { Turn } from '../dist/engine/backends/turn.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
 import { CommitQueue, versionValue } from '../dist/engine/blocks/commit-queue.js'
 import { dataKey, goneKey, headKey, keyKinds, packedKey, stageKey, versionKey } from '../dist/engine/blocks/keys.js'
+import type { RuleJob } from '../dist/engine/blocks/merge-rule.js'
+import type { BlockSource } from '../dist/engine/blocks/reader.js'
 import { seal } from '../dist/engine/blocks/sealed.js'
 import type { Snapshot } from '../dist/engine/blocks/snapshot.js'
 import { BlockTable } from '../dist/engine/blocks/table.js'
@@ -102,7 +104,7 @@ class Bench {
     const blocks = await BlockTable.open(this.tableParts, partition, 'x/table')
     const labels = await LabelSets.load({ pool, kernels, region: memory.labelTables }, blocks)
     const schema = createSchema({ backend: 'tsdb', table: 'table', rate: '1/s' })
-    blocks.startMerging((sources, position) => {
+    const step = (sources: readonly BlockSource[], position: unknown): RuleJob => {
       const { view, release } = labels.acquire()
       const job = {
         kind: 'tsdb.merge',
@@ -116,7 +118,8 @@ class Bench {
         newestWins: true,
       }
       return { job, release }
-    })
+    }
+    blocks.startMerging({ step })
     this.table = {
       name: { container: 'x', backend: 'tsdb', path: 'table' },
       blocks,

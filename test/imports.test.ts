@@ -31,7 +31,14 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
   ['engine/expression/', [...leaves, 'engine/memory/', 'engine/frame/', 'engine/kernels/'], []],
   [
     'engine/pool/handlers.ts',
-    [...leaves, 'engine/pool/', 'engine/backends/tsdb/jobs.ts', 'engine/blocks/verify.ts', 'engine/codec/jobs.ts'],
+    [
+      ...leaves,
+      'engine/pool/',
+      'engine/backends/kv/merge-jobs.ts',
+      'engine/backends/tsdb/jobs.ts',
+      'engine/blocks/verify.ts',
+      'engine/codec/jobs.ts',
+    ],
     [],
   ],
   ['engine/pool/', [...leaves, 'engine/memory/', 'engine/kernels/', 'engine/stores/store.ts'], ['piscina']],

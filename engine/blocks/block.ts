@@ -2,6 +2,7 @@
 //
 //   header    what is where; read first, checked by its own CRC
 //   segments  stored values of some 256 KiB: first the pages of all columns, then the page tables
+//   attachment  bytes that the backend looks rows up with (kv: a filter of names), with a CRC of its own
 //   page      up to 4096 rows of one column: [missing-cell bitmap] values, compressed, with a CRC of its own
 //
 // A block that is not stored under its own keys (a small commit in the log, a chunk of the head) is "packed": its header
@@ -13,9 +14,10 @@ import { dtypeNumbers, dtypeOfNumber } from '../frame/dtype.js'
 export const blockMagic = 0xfb
 export const blockFormatVersion = 1
 
-/** Fixed part of a header, in bytes: magic, version, two reserved, then six u32 (see docs/formats.md). */
+/** Fixed part of a header, in bytes: magic, version, u16 attachments, then six u32 (see docs/formats.md). */
 const headerFixedByteLength = 28
 const columnFixedByteLength = 24
+const attachmentByteLength = 16
 /** One page in a page table: segment, offset, byteLength, crc, presentCount, validityByteLength. */
 export const pagePlaceByteLength = 24
 /** min, max, first, last (as the dtype), sum, m2 (f64). */
@@ -34,6 +36,14 @@ export interface ColumnEntry {
   readonly tableCrc: number
 }
 
+/** Where bytes of the backend stand that are fetched by themselves. */
+export interface AttachmentEntry {
+  readonly segment: number
+  readonly offset: number
+  readonly byteLength: number
+  readonly crc: number
+}
+
 /** A parsed header. */
 export interface BlockLayout {
   readonly rowCount: number
@@ -44,6 +54,8 @@ export interface BlockLayout {
   readonly columns: readonly ColumnEntry[]
   /** The backend's summary of the keys, as in the live entry, which can so be made again from the block. */
   readonly extent: readonly number[]
+  /** What they hold is the backend's; it knows them by their index. */
+  readonly attachments: readonly AttachmentEntry[]
   /** The backend's own: which keys stand at which rows. */
   readonly directory: Uint8Array
 }
@@ -68,13 +80,15 @@ export function encodeHeader(layout: BlockLayout): Uint8Array {
     headerFixedByteLength +
     4 * layout.pageStarts.length +
     4 * layout.segmentByteLengths.length +
-    8 * layout.extent.length
+    8 * layout.extent.length +
+    attachmentByteLength * layout.attachments.length
   for (const name of names) byteLength += columnFixedByteLength + name.length
   byteLength = alignUp8(byteLength + layout.directory.length + 4)
   const bytes = new Uint8Array(byteLength)
   const view = new DataView(bytes.buffer)
   bytes[0] = blockMagic
   bytes[1] = blockFormatVersion
+  view.setUint16(2, layout.attachments.length, true)
   view.setUint32(4, layout.rowCount, true)
   view.setUint32(8, layout.pageCount, true)
   view.setUint32(12, layout.segmentByteLengths.length, true)
@@ -105,6 +119,13 @@ export function encodeHeader(layout: BlockLayout): Uint8Array {
     view.setFloat64(at, value, true)
     at += 8
   }
+  for (const attachment of layout.attachments) {
+    view.setUint32(at, attachment.segment, true)
+    view.setUint32(at + 4, attachment.offset, true)
+    view.setUint32(at + 8, attachment.byteLength, true)
+    view.setUint32(at + 12, attachment.crc, true)
+    at += attachmentByteLength
+  }
   bytes.set(layout.directory, at)
   return bytes
 }
@@ -122,6 +143,7 @@ export function parseHeader(bytes: Uint8Array): BlockLayout | null {
   if (bytes.length < headerFixedByteLength + 4 || bytes[0] !== blockMagic || bytes[1] !== blockFormatVersion)
     return null
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const attachmentCount = view.getUint16(2, true)
   const rowCount = view.getUint32(4, true)
   const pageCount = view.getUint32(8, true)
   const segmentCount = view.getUint32(12, true)
@@ -152,9 +174,19 @@ export function parseHeader(bytes: Uint8Array): BlockLayout | null {
     })
     at = nameStart + nameByteLength
   }
-  if (at + 8 * extentCount + directoryByteLength + 4 > bytes.length) return null
+  if (at + 8 * extentCount + attachmentByteLength * attachmentCount + directoryByteLength + 4 > bytes.length)
+    return null
   const extent: number[] = []
   for (let i = 0; i < extentCount; i++, at += 8) extent.push(view.getFloat64(at, true))
+  const attachments: AttachmentEntry[] = []
+  for (let i = 0; i < attachmentCount; i++, at += attachmentByteLength) {
+    attachments.push({
+      segment: view.getUint32(at, true),
+      offset: view.getUint32(at + 4, true),
+      byteLength: view.getUint32(at + 8, true),
+      crc: view.getUint32(at + 12, true),
+    })
+  }
   return {
     rowCount,
     pageCount,
@@ -162,6 +194,7 @@ export function parseHeader(bytes: Uint8Array): BlockLayout | null {
     segmentByteLengths,
     columns,
     extent,
+    attachments,
     directory: bytes.slice(at, at + directoryByteLength),
   }
 }

@@ -5,7 +5,7 @@ import type { Kernels } from '../kernels/kernels.js'
 import { segmentByteLength } from '../limits.js'
 import type { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
-import type { BlockLayout, ColumnEntry } from './block.js'
+import type { AttachmentEntry, BlockLayout, ColumnEntry } from './block.js'
 import type { Extent } from './live-block.js'
 import {
   alignUp8,
@@ -155,9 +155,10 @@ export class PageEncoder {
         break
     }
     assert(byteLength <= validityBound + bound, 'an encoded page is within its bound')
-    if (ptr !== start) this.kernels.u8.copyWithin(start, ptr, ptr + byteLength)
+    // Only what the page took stays, at whichever end the scratch is handed out from.
     scratch.release(start)
-    scratch.allocate(byteLength)
+    const place = scratch.allocate(byteLength)
+    if (place !== ptr) this.kernels.u8.copyWithin(place, ptr, ptr + byteLength)
     let statisticsPtr = 0
     const wanted = column.dtype === 'time' ? presentCount >= 256 : byteLength >= statisticsPageByteLengthMin
     if (wanted && (column.dtype === 'int64' || column.dtype === 'time' || column.dtype === 'float64')) {
@@ -165,7 +166,7 @@ export class PageEncoder {
       if (column.dtype === 'float64') call.statisticsFloat64(sourcePtr, presentCount, statisticsPtr)
       else call.statisticsInt64(sourcePtr, presentCount, statisticsPtr)
     }
-    return { ptr: start, byteLength, presentCount, validityByteLength, statisticsPtr }
+    return { ptr: place, byteLength, presentCount, validityByteLength, statisticsPtr }
   }
 
   /** Offsets of the present cells to the dense place, their text to scratch; returns where the text stands. */
@@ -194,6 +195,7 @@ function clearBitsPast(u8: Uint8Array, ptr: number, rowCount: number): void {
 export class BlockBuilder {
   readonly rowCount: number
   readonly #columns: BuildingColumn[] = []
+  readonly #attachments: Slice[] = []
   /** Encoded bytes so far. */
   byteLength = 0
 
@@ -224,13 +226,20 @@ export class BlockBuilder {
     if (presentCount > 0) this.#columns.push({ name, dtype: column.dtype, pages })
   }
 
+  /** The next attachment: bytes that stay where they are until the block is finished. */
+  addAttachment(bytes: Slice): void {
+    this.#attachments.push(bytes)
+    this.byteLength += bytes.byteLength
+  }
+
   get columnCount(): number {
     return this.#columns.length
   }
 
-  /** Lays out header and segments as one packed block in scratch. */
-  finish(directory: Uint8Array, extent: Extent): EncodedBlock {
-    const { kernels, scratch } = this.encoder
+  /** Lays out header and segments as one packed block, in the encoder's scratch unless told where. */
+  finish(directory: Uint8Array, extent: Extent, output?: Scratch): EncodedBlock {
+    const { kernels } = this.encoder
+    const scratch = output ?? this.encoder.scratch
     const { call, u8 } = kernels
     const { pageCount } = this
     // Places first: segments are closed when they reach their size, and the page tables begin a new one when much
@@ -248,6 +257,8 @@ export class BlockBuilder {
       return { segment: segmentByteLengths.length, offset }
     }
     const pagePlaces = this.#columns.map((column) => column.pages.map((page) => place(page.byteLength)))
+    if (segmentFill > segmentByteLength / 8) close()
+    const attachmentPlaces = this.#attachments.map(({ byteLength }) => place(byteLength))
     if (segmentFill > segmentByteLength / 8) close()
     const statisticsCounts = this.#columns.map((column) =>
       column.pages.reduce((n, page) => n + (page.statisticsPtr === 0 ? 0 : 1), 0),
@@ -271,6 +282,7 @@ export class BlockBuilder {
       segmentByteLengths: Uint32Array.from(segmentByteLengths),
       columns,
       extent,
+      attachments: attachmentPlaces.map((at, i) => ({ ...at, byteLength: this.#attachments[i]!.byteLength, crc: 0 })),
       directory,
     }
     const headerByteLength = encodeHeader(layout).length
@@ -306,7 +318,13 @@ export class BlockBuilder {
       })
       return { ...entry, tableCrc: call.crc32c(tablePtr, entry.tableByteLength, 0) >>> 0 }
     })
-    u8.set(encodeHeader({ ...layout, columns: filled }), packedPtr)
+    const attachments = layout.attachments.map((entry, i): AttachmentEntry => {
+      const { byteOffset, byteLength } = this.#attachments[i]!
+      const target = packedPtr + segmentStarts[entry.segment]! + entry.offset
+      u8.copyWithin(target, byteOffset, byteOffset + byteLength)
+      return { ...entry, crc: call.crc32c(target, byteLength, 0) >>> 0 }
+    })
+    u8.set(encodeHeader({ ...layout, columns: filled, attachments }), packedPtr)
     const headerCrc = call.crc32c(packedPtr, headerByteLength - 4, 0) >>> 0
     kernels.view.setUint32(packedPtr + headerByteLength - 4, headerCrc, true)
     return {

@@ -81,6 +81,23 @@ export class Catalog {
     }
   }
 
+  /** Gives the name of a partition to another one. False when it does not name the first (any more): then nothing changed. */
+  async replace(name: TableName, oldPartition: string, newPartition: string): Promise<boolean> {
+    const key = keyOf(name)
+    const [expected, value] = [oldPartition, newPartition].map((partition) => seal(key, pack([partition])))
+    try {
+      await this.store.commit({
+        partition: catalogPartition,
+        expect: [{ key, value: expected! }],
+        puts: [{ key, value: value! }],
+      })
+      return true
+    } catch (error) {
+      if (error instanceof FramesError && error.code === 'COMMIT_CONFLICT') return false
+      throw error
+    }
+  }
+
   /** Takes the name from a partition. False when it does not name this partition (any more): then nothing changed. */
   async remove(name: TableName, partition: string): Promise<boolean> {
     const key = keyOf(name)

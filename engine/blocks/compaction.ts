@@ -6,7 +6,9 @@ export interface Run {
   /** Index of its first block in the snapshot, and after its last. */
   readonly start: number
   readonly end: number
+  /** Living rows: what a merge would write. */
   readonly rowCount: number
+  readonly deadRowCount: number
   readonly byteLength: number
 }
 
@@ -16,12 +18,15 @@ export function runsOf(blocks: readonly LiveBlock[]): Run[] {
   for (let start = 0; start < blocks.length; ) {
     let end = start
     let rowCount = 0
+    let deadRowCount = 0
     let byteLength = 0
     for (; end < blocks.length && sameRun(blocks[start]!, blocks[end]!); end++) {
-      rowCount += blocks[end]!.rowCount
+      const deadCount = blocks[end]!.dead?.count ?? 0
+      rowCount += blocks[end]!.rowCount - deadCount
+      deadRowCount += deadCount
       byteLength += blocks[end]!.byteLength
     }
-    runs.push({ start, end, rowCount, byteLength })
+    runs.push({ start, end, rowCount, deadRowCount, byteLength })
     start = end
   }
   return runs
@@ -73,4 +78,31 @@ export function chooseMerge(runs: readonly Run[]): { start: number; end: number 
     }
   }
   return null
+}
+
+/** Blocks of one rewrite at most: rows come free step by step. */
+const rewrittenBlockCountMax = 8
+
+/** Whether so many rows of a block are dead that it is worth writing anew. Small ones are merged soon anyway. */
+function isWorthRewriting({ rowCount, dead }: LiveBlock): boolean {
+  return dead !== null && rowCount >= smallestRowCount && 4 * dead.count >= rowCount
+}
+
+/** Neighbours [start, end) within one run a quarter of whose rows are dead, or null. They keep their place in the run. */
+export function chooseRewrite(
+  blocks: readonly LiveBlock[],
+  isReadable: (block: LiveBlock) => boolean,
+): { start: number; end: number } | null {
+  const isWanted = (block: LiveBlock): boolean => isWorthRewriting(block) && isReadable(block)
+  const start = blocks.findIndex(isWanted)
+  if (start < 0) return null
+  let end = start + 1
+  while (
+    end < blocks.length &&
+    end - start < rewrittenBlockCountMax &&
+    sameRun(blocks[start]!, blocks[end]!) &&
+    isWanted(blocks[end]!)
+  )
+    end++
+  return { start, end }
 }

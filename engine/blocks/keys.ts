@@ -9,6 +9,10 @@ export const keyKinds = {
   head: 0x21,
   data: 0x22,
   packed: 0x23,
+  dead: 0x24,
+  deadCopy: 0x25,
+  kills: 0x26,
+  killsCopy: 0x27,
   sets: 0x30,
   setsCopy: 0x31,
   stage: 0x40,
@@ -44,6 +48,15 @@ export const headKey = (block: bigint): Uint8Array => keyOf(keyKinds.head, block
 export const dataKey = (block: bigint, segment: number): Uint8Array => keyOf(keyKinds.data, block, BigInt(segment))
 export const setsKey = (first: bigint): Uint8Array => keyOf(keyKinds.sets, first)
 export const setsCopyKey = (first: bigint): Uint8Array => keyOf(keyKinds.setsCopy, first)
+/** Twice each: what they say stands nowhere else. */
+export const deadKeys = (block: bigint): readonly [Uint8Array, Uint8Array] => [
+  keyOf(keyKinds.dead, block),
+  keyOf(keyKinds.deadCopy, block),
+]
+export const killsKeys = (commit: bigint): readonly [Uint8Array, Uint8Array] => [
+  keyOf(keyKinds.kills, commit),
+  keyOf(keyKinds.killsCopy, commit),
+]
 export const stageKey = (block: bigint): Uint8Array => keyOf(keyKinds.stage, block)
 export const goneKey = (block: bigint): Uint8Array => keyOf(keyKinds.gone, block)
 

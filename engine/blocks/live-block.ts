@@ -2,6 +2,7 @@
 import { pack, unpack } from 'msgpackr'
 import type { Slice } from '../memory/slice.js'
 import type { BlockSource } from './reader.js'
+import type { DeadRows } from './dead-rows.js'
 import { keyNumbers, liveKey } from './keys.js'
 import { seal, unseal } from './sealed.js'
 
@@ -25,6 +26,10 @@ export interface LiveBlock {
   readonly extent: Extent | null
   /** Its packed bytes in the shared memory, while there is room for them. */
   readonly memory: Slice | null
+  /** Rows that were replaced or deleted since; null: none. */
+  readonly dead: DeadRows | null
+  /** Why its rows cannot be told from dead ones: every read of it fails with this. */
+  readonly damage: string | null
 }
 
 /** Blocks that one commit, flush or merge wrote have the same commits; they do not overlap each other. */
@@ -75,6 +80,8 @@ export function decodeLive(key: Uint8Array, value: Uint8Array): LiveBlock | null
     isPacked,
     extent,
     memory: null,
+    dead: null,
+    damage: null,
   }
 }
 
@@ -88,5 +95,7 @@ export function toSource(block: LiveBlock, values: readonly Uint8Array[] | null)
     isPacked: block.isPacked,
     packed: block.memory,
     values: block.memory === null ? values : null,
+    dead: block.dead?.bits ?? null,
+    damage: block.damage,
   }
 }

@@ -12,14 +12,32 @@ export interface MergeStep {
   readonly next: unknown
 }
 
-/**
- * A backend's part of a merge: the job that writes the next blocks of the merged run, some blockRowCountMax rows, in key
- * order; it answers with a MergeStep.
- *
- * sources: oldest first. position: null at first, then what the last step returned as `next`.
- * `release` is called when the job has ended: it gives back the shared memory that the job reads.
- */
-export type MergeRule = (
-  sources: readonly BlockSource[],
-  position: unknown,
-) => { readonly job: Job; readonly release: () => void }
+/** A job, and what is to be called when it has ended: it gives back the shared memory that the job reads. */
+export interface RuleJob {
+  readonly job: Job
+  readonly release: () => void
+}
+
+/** A backend's part of a merge. */
+export interface MergeRule {
+  /**
+   * The job that writes the next blocks of the merged run, some blockRowCountMax living rows, in key order; it answers
+   * with a MergeStep.
+   *
+   * sources: oldest first. position: null at first, then what the last step returned as `next`.
+   */
+  step(sources: readonly BlockSource[], position: unknown): RuleJob
+  /** Of backends whose rows die while they are merged; without it such a merge is begun again. */
+  readonly settle?: SettleRule
+}
+
+export interface SettleRule {
+  /** Runs work when no commit with kills is under way, and keeps them from starting meanwhile. */
+  inTurn(work: () => Promise<void>): Promise<void>
+  /**
+   * The job that finds rows of merged blocks in what they were merged into. The `dead` of a source in `died` are the rows
+   * that died since the merge began, and those alone. Answers for each block of `outputs` with the ascending rows that
+   * are dead there: Uint32Array[].
+   */
+  job(died: readonly BlockSource[], outputs: readonly BlockSource[]): RuleJob
+}

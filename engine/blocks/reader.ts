@@ -26,6 +26,10 @@ export interface BlockSource {
   readonly packed: Slice | null
   /** Of a store that workers cannot read: the packed value, or header and segments. They travel with the job, uncopied. */
   readonly values: readonly Uint8Array[] | null
+  /** Bitmap of the rows that do not count any more, 1 = dead, in the shared memory or with the job; null: none. */
+  readonly dead: Slice | Uint8Array | null
+  /** Why the block cannot be read at all. */
+  readonly damage: string | null
 }
 
 /** A decoded page: as in ColumnSlice, row 0 = first row of the page. Null stands for a page without any value. */
@@ -42,6 +46,8 @@ interface ParsedBlock {
   readonly tables: (PageTable | undefined)[]
   /** What the backend made of the directory. */
   directory: unknown
+  /** Attachments whose checksums were found right. */
+  readonly checked: Set<number>
   byteLength: number
 }
 
@@ -74,6 +80,8 @@ export class BlockIo {
   readonly densePtr: number
   /** Decoded pages by cache key, so that a hit costs one look-up. */
   readonly decoded = new Map<number, DecodedPage | null>()
+  /** Attachments, by cache key, whose checksums this job has found right. */
+  readonly checked = new Set<number>()
 
   constructor(
     readonly kernels: Kernels,
@@ -106,11 +114,19 @@ export class BlockReader {
     number: number,
   ) {
     this.#firstKey = number * keysPerReader
+    if (source.damage !== null) throw io.damaged(source.id, source.damage)
     let parsed = parsedBlocks.get(source.id)
     if (parsed === undefined) {
       const layout = this.#readHeader()
       const columnsByKey = new Map(layout.columns.map((column) => [columnKey(column.name, column.dtype), column]))
-      parsed = { layout, columnsByKey, tables: [], directory: undefined, byteLength: source.headerByteLength }
+      parsed = {
+        layout,
+        columnsByKey,
+        tables: [],
+        directory: undefined,
+        checked: new Set(),
+        byteLength: source.headerByteLength,
+      }
       keep(source.id, parsed)
     } else {
       // Least recently used first, as Map order.
@@ -135,7 +151,7 @@ export class BlockReader {
   }
 
   #readHeader(): BlockLayout {
-    const { kernels, scratch, store, partition } = this.io
+    const { kernels, cache, store, partition } = this.io
     const { packed, values, headerByteLength, headerCrc, isPacked, id } = this.source
     let bytes: Uint8Array | null
     if (packed !== null) bytes = kernels.u8.subarray(packed.byteOffset, packed.byteOffset + headerByteLength)
@@ -144,13 +160,13 @@ export class BlockReader {
     if (bytes === null) throw this.io.damaged(id, 'its header is missing')
     if (isPacked) bytes = bytes.subarray(0, headerByteLength)
     if (bytes.length !== headerByteLength) throw this.io.damaged(id, 'its header has the wrong length')
-    const mark = scratch.mark()
-    const ptr = scratch.allocate(headerByteLength)
+    // In the cache and not beside it: it takes all the scratch there is.
+    const key = this.#firstKey + keysPerReader - 2 * keysPerColumn
+    const ptr = cache.find(key) || cache.insert(key, headerByteLength)
     kernels.u8.set(bytes, ptr)
     const copy = kernels.u8.slice(ptr, ptr + headerByteLength)
     const crc = kernels.call.crc32c(ptr, headerByteLength - 4, 0) >>> 0
     const stored = kernels.view.getUint32(ptr + headerByteLength - 4, true)
-    scratch.release(mark)
     const isWhole = crc === stored && crc === headerCrc
     if (isWhole && isOtherVersion(copy)) {
       throw new FramesError(
@@ -183,6 +199,40 @@ export class BlockReader {
     }
     const ptr = cache.insert(key, byteLength)
     kernels.u8.set(bytes, ptr)
+    return ptr
+  }
+
+  /**
+   * Pointer to the bytes of an attachment, 0 when the block has none of this number. They stay until the cache's next
+   * epoch. Throws DATA_DAMAGED.
+   */
+  attachment(number: number): number {
+    const entry = this.layout.attachments[number]
+    if (entry === undefined) return 0
+    const ptr = this.#segment(entry.segment) + entry.offset
+    const { checked } = this.#parsed
+    // Memory does not change under us; what is read from the store anew may have.
+    if (this.source.packed !== null && checked.has(number)) return ptr
+    const key = this.#firstKey + keysPerReader - keysPerColumn - 2 - number
+    if (this.io.checked.has(key)) return ptr
+    if (this.io.kernels.call.crc32c(ptr, entry.byteLength, 0) >>> 0 !== entry.crc)
+      throw this.io.damaged(this.source.id, `attachment ${number} does not fit its checksum`)
+    checked.add(number)
+    this.io.checked.add(key)
+    return ptr
+  }
+
+  /** Pointer to the bitmap of dead rows (1 = dead), 0 when there are none; it stays until the cache's next epoch. */
+  dead(): number {
+    const { dead } = this.source
+    if (dead === null) return 0
+    if (!(dead instanceof Uint8Array)) return dead.byteOffset
+    const { cache, kernels } = this.io
+    const key = this.#firstKey + keysPerReader - keysPerColumn - 1
+    const found = cache.find(key)
+    if (found !== 0) return found
+    const ptr = cache.insert(key, dead.length)
+    kernels.u8.set(dead, ptr)
     return ptr
   }
 

@@ -2,21 +2,37 @@
 import { randomBytes } from 'node:crypto'
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
-import { logCommitByteLengthMax, logCommitRowCountMax, MiB } from '../limits.js'
+import { KiB, logCommitByteLengthMax, logCommitRowCountMax, MiB } from '../limits.js'
 import type { Region } from '../memory/region.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import type { JobResult, Pool } from '../pool/pool.js'
 import type { Entry, Store } from '../stores/store.js'
 import { encodeHeader, parseHeader } from './block.js'
 import { type Change, CommitQueue, versionValue } from './commit-queue.js'
-import { chooseMerge, mergedRunRowCountMax, runsOf } from './compaction.js'
+import { chooseMerge, chooseRewrite, mergedRunRowCountMax, runsOf } from './compaction.js'
+import type { DeadRows, Kill } from './dead-rows.js'
+import {
+  copyDead,
+  countDead,
+  deadBytes,
+  decodeDead,
+  decodeKills,
+  encodeDead,
+  encodeKills,
+  freeDead,
+  killRows,
+  placeDead,
+  rowsBelow,
+} from './dead-rows.js'
 import {
   blockRange,
   dataKey,
+  deadKeys,
   goneKey,
   headKey,
   keyKinds,
   keyNumbers,
+  killsKeys,
   kindRange,
   packedKey,
   schemaCopyKey,
@@ -28,7 +44,7 @@ import {
 } from './keys.js'
 import type { LiveBlock } from './live-block.js'
 import { decodeLive, encodeLive, parseLiveKey, toSource } from './live-block.js'
-import type { MergeRule, MergeStep, PreparedBlock } from './merge-rule.js'
+import type { MergeRule, MergeStep, PreparedBlock, RuleJob } from './merge-rule.js'
 import type { BlockSource } from './reader.js'
 import { checksum, seal, unseal } from './sealed.js'
 import { Snapshot } from './snapshot.js'
@@ -43,6 +59,8 @@ export interface TableParts {
   readonly pool: Pool
   /** Something went wrong outside any request. */
   readonly report: (message: string, error: unknown) => void
+  /** What callers of a table that was deleted are told. */
+  readonly missing?: (tableName: string) => FramesError
 }
 
 /** A commit that carries more than this sends segments ahead, so that other writers are not held up. */
@@ -57,8 +75,16 @@ const scanLimit = 1000
 /** Keys that one commit erases at most: a transaction that frees as many segments still ends within some ms. */
 const eraseKeyCountMax = 256
 
+/**
+ * Kills of many commits are folded into the bitmaps of their blocks: when they are as long as those, and when there are so
+ * many that opening the table would take long.
+ */
+const foldByteLengthMin = 64 * KiB
+const foldCommitCountMax = 2048
+
 /** Scratch of a merge job: decoded pages of its inputs, one block being built, its encoded bytes. */
 const mergeScratchByteLength = 48 * MiB
+const settleScratchByteLength = 8 * MiB
 const verifyScratchByteLength = 4 * MiB
 /** Times that one step of a merge is sent again because the backend's view of the table changed under it. */
 const viewRetryCountMax = 100
@@ -73,10 +99,29 @@ export interface StagedRows {
   readonly isSentAhead: boolean
 }
 
+export interface CommitOptions {
+  /** Called each time before the commit is sent; throws when it is not wanted any more. */
+  readonly check?: () => void
+  /** Rows of live blocks that die with this commit, one entry a block. */
+  readonly kills?: readonly Kill[]
+  /** The table's schema from this commit on. */
+  readonly schema?: Uint8Array
+  /** Live blocks that leave the table with this commit. */
+  readonly dropped?: readonly LiveBlock[]
+  /** Called once, when the commit has failed for good, and before those behind it are tried again. */
+  readonly onFailure?: (error: unknown) => void
+}
+
 /** A change to the live blocks. */
 interface LiveChange extends Change {
   readonly added: readonly LiveBlock[]
   readonly removed: ReadonlySet<bigint>
+  /** Whether the added blocks take the place of the removed ones, or stand at the end. */
+  readonly isReplacement?: boolean
+  readonly kills?: readonly Kill[]
+  /** Bytes stored for the kills; 0: they are stored in the bitmaps already. */
+  readonly killsByteLength?: number
+  readonly schema?: Uint8Array | undefined
 }
 
 const processNumber = BigInt(randomBytes(4).readUInt32BE()) << 32n
@@ -104,6 +149,20 @@ export class BlockTable {
   /** Set while a merge waits for idle workers. */
   #mergeLater: NodeJS.Timeout | null = null
   #toErase: Uint8Array[] = []
+  #schema: Uint8Array
+  #isSealed = false
+  /** Commits whose kills are not in the bitmaps yet, the bytes of those kills, and the blocks that they name. */
+  #killCommits: number[] = []
+  #killByteLength = 0
+  readonly #unfolded = new Set<bigint>()
+  /** The last of those that change which blocks have dead rows stored (folds, commits of merges): one at a time. */
+  #lastAlone: Promise<unknown> = Promise.resolve()
+  /** The fold under way; it never rejects. */
+  #folding: Promise<void> | null = null
+  /** Blocks that a merge under way reads. */
+  #merged: ReadonlySet<bigint> = new Set()
+  /** Set while a merge waits for the backend's turn: gives it up. */
+  #giveUpTurn: (() => void) | null = null
   #rule: MergeRule | null = null
   /** For statistics: bytes that commits brought, and bytes that merges wrote. */
   committedByteLength = 0
@@ -113,11 +172,12 @@ export class BlockTable {
     parts: TableParts,
     readonly partition: string,
     readonly name: string,
-    readonly schema: Uint8Array,
+    schema: Uint8Array,
     version: number,
     blocks: readonly LiveBlock[],
   ) {
     this.#parts = parts
+    this.#schema = schema
     this.#snapshot = Snapshot.first(version, blocks)
     this.#commits = new CommitQueue(parts.store, partition, version)
   }
@@ -127,10 +187,7 @@ export class BlockTable {
     await parts.store.commit({
       partition,
       expect: [{ key: versionKey, value: null }],
-      puts: [
-        { key: versionKey, value: versionValue(0) },
-        ...[schemaKey, schemaCopyKey].map((key) => ({ key, value: seal(key, schema) })),
-      ],
+      puts: [{ key: versionKey, value: versionValue(0) }, ...schemaEntries(schema)],
     })
   }
 
@@ -169,10 +226,23 @@ export class BlockTable {
       parts.report(`the version of table '${name}' is damaged: it is written anew`, null)
       healed.push({ key: versionKey, value: versionValue(version) })
     }
+    const stored = await readDead(parts, partition, name, blocks, healed)
     if (healed.length > 0) await store.commit({ partition, puts: healed })
     const table = new BlockTable(parts, partition, name, schema, version, blocks)
-    await table.#eraseLeftovers()
-    table.#snapshot = Snapshot.first(version, await withMemory(parts, partition, blocks))
+    await table.#eraseLeftovers(stored.unusedKeys)
+    table.#killCommits = stored.killCommits
+    table.#killByteLength = stored.killByteLength
+    for (const id of stored.unfolded) table.#unfolded.add(id)
+    for (const [id, damage] of stored.damages) table.#unreadable.set(id, damage)
+    const inMemory = await withMemory(parts, partition, blocks)
+    const { heads } = parts.memory
+    const withDead = inMemory.map((block): LiveBlock => {
+      const bitmap = stored.bitmaps.get(block.id)
+      const damage = stored.damages.get(block.id) ?? null
+      const count = bitmap === undefined ? 0 : countDead(bitmap)
+      return { ...block, damage, dead: count === 0 ? null : placeDead(heads, parts.bytes, bitmap!, count) }
+    })
+    table.#snapshot = Snapshot.first(version, withDead)
     return table
   }
 
@@ -180,6 +250,7 @@ export class BlockTable {
   startMerging(rule: MergeRule): void {
     this.#rule = rule
     this.#scheduleMerge()
+    this.#foldSoon()
   }
 
   /** Resolves when what merges made superfluous, and nobody reads, is erased from the store. */
@@ -197,16 +268,22 @@ export class BlockTable {
     return this.#snapshot.blocks
   }
 
+  /** As of the newest commit. */
+  get schema(): Uint8Array {
+    return this.#schema
+  }
+
   get version(): number {
     return this.#snapshot.version
   }
 
   /**
-   * First step of a commit of rows: waits while merges are far behind, and sends the segments of a large commit ahead.
+   * First step of a commit of rows: sends the segments of a large commit ahead. Where merges do not wait for the backend's
+   * turn, this waits while they are far behind; else see waitForMerges.
    * The prepared bytes must stay in place until commitRows has settled (or this has failed).
    */
   async stageRows(prepared: readonly PreparedBlock[]): Promise<StagedRows> {
-    await this.#waitForMerges()
+    if (this.#rule?.settle === undefined) await this.waitForMerges()
     const ids = prepared.map(newBlockId)
     const isPacked = prepared.length === 1 && fitsOneValue(prepared[0]!)
     let total = 0
@@ -224,33 +301,79 @@ export class BlockTable {
 
   /**
    * Second step: makes rows durable and visible, all or nothing: a small commit as one packed value, a larger one as
-   * blocks. Commits take effect in the order of these calls.
+   * blocks. Commits take effect in the order of these calls. There may be no rows, only kills or a schema.
    *
-   * `check` is called each time before the commit is sent, and throws when it is not wanted any more.
+   * Throws TABLE_REPLACED when another generation has taken the table's name, VIEW_OUTDATED when a block of `kills` is no
+   * longer live: its rows stand in another block now.
    */
   async commitRows(
     { prepared, ids, isPacked, isSentAhead }: StagedRows,
-    check: () => void = () => undefined,
+    { check = () => undefined, kills = [], schema, dropped = [], onFailure }: CommitOptions = {},
   ): Promise<void> {
     const { bytes } = this.#parts
+    const killsPayload = kills.length === 0 ? null : encodeKills(kills)
     try {
-      await this.#commit((commit) => {
-        this.assertUsable()
-        check()
-        const puts: Entry[] = []
-        const added = prepared.map((block, i) => {
-          if (!isSentAhead) puts.push(...blockEntries(bytes, block, ids[i]!, isPacked))
-          return liveOf(block, ids[i]!, commit, commit, isPacked)
-        })
-        const deletes = isSentAhead ? ids.map(stageKey) : []
-        return { puts: [...puts, ...added.map(encodeLive)], deletes, added, removed: new Set() }
-      }, prepared)
+      await this.#commit(
+        (commit) => {
+          this.#assertWritable()
+          check()
+          const puts: Entry[] = schema === undefined ? [] : schemaEntries(schema)
+          if (killsPayload !== null)
+            for (const key of killsKeys(BigInt(commit))) puts.push({ key, value: seal(key, killsPayload) })
+          const removed = [...dropped, ...this.#outlived(kills)]
+          const added = prepared.map((block, i) => {
+            if (!isSentAhead) puts.push(...blockEntries(bytes, block, ids[i]!, isPacked))
+            return liveOf(block, ids[i]!, commit, commit, isPacked)
+          })
+          for (const block of removed) puts.push(goneMark(block))
+          return {
+            puts: [...puts, ...added.map(encodeLive)],
+            deletes: [...(isSentAhead ? ids.map(stageKey) : []), ...removed.flatMap(liveKeysOf)],
+            added,
+            removed: new Set(removed.map(({ id }) => id)),
+            kills,
+            killsByteLength: killsPayload?.length ?? 0,
+            schema,
+          }
+        },
+        prepared,
+        onFailure,
+      )
     } catch (error) {
       if (isSentAhead && error instanceof FramesError) this.#discard(prepared, ids)
       throw error
     }
     for (const block of prepared) this.committedByteLength += block.packed.byteLength
     this.#scheduleMerge()
+    this.#foldSoon()
+  }
+
+  /** The blocks that lose their last living rows by these kills, and can go at once. Throws VIEW_OUTDATED. */
+  #outlived(kills: readonly Kill[]): LiveBlock[] {
+    if (kills.length === 0) return []
+    const live = new Map(this.#snapshot.blocks.map((block) => [block.id, block]))
+    return kills.flatMap(({ blockId, rows }) => {
+      const block = live.get(blockId)
+      if (block === undefined) throw new FramesError('VIEW_OUTDATED', `a block of table '${this.name}' was merged`)
+      assert(rows.length === 0 || rows[rows.length - 1]! < block.rowCount, 'a killed row is a row of its block')
+      // Exact only where no other kills are under way; a block that stays is dropped later.
+      const isDead = (block.dead?.count ?? 0) + rows.length === block.rowCount
+      return isDead && !this.#merged.has(blockId) ? [block] : []
+    })
+  }
+
+  /**
+   * From now on no commit is accepted, since another generation takes the table's name; resolves when those under way
+   * have ended. Reads go on.
+   */
+  async seal(): Promise<void> {
+    this.#isSealed = true
+    await this.#commits.idle()
+  }
+
+  /** The name was not taken after all. */
+  unseal(): void {
+    this.#isSealed = false
   }
 
   /**
@@ -263,7 +386,7 @@ export class BlockTable {
   ): Promise<void> {
     return this.#commits.run({
       build: () => {
-        this.assertUsable()
+        this.#assertWritable()
         check()
         return { puts }
       },
@@ -345,7 +468,7 @@ export class BlockTable {
             rowCount += runs[end]!.rowCount
             if (rowCount > mergedRunRowCountMax) break
           }
-          if (end - start > 1) break
+          if (end - start > 1 || (end > start && runs[start]!.deadRowCount > 0)) break
         }
         if (start >= runs.length) break
         const isMerged = await this.#merge(runs[start]!.start, runs[end - 1]!.end)
@@ -384,7 +507,9 @@ export class BlockTable {
 
   async #close(): Promise<void> {
     if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
+    this.#giveUpTurn?.()
     while (this.#merging !== null) await this.#merging
+    while (this.#folding !== null) await this.#folding
     await this.#commits.idle()
     await this.erased()
     const last = this.#snapshot
@@ -400,15 +525,29 @@ export class BlockTable {
     return this.#parts.memory.heads
   }
 
-  /** Throws TABLE_NOT_FOUND when the table was deleted, SHUTTING_DOWN when it is closed. */
+  /**
+   * Throws TABLE_NOT_FOUND when the table was deleted, TABLE_REPLACED when another generation has its name, SHUTTING_DOWN
+   * when it is closed.
+   */
   assertUsable(): void {
-    if (this.#isDropped)
-      throw new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${this.name}': the table was deleted`)
+    if (this.#isDropped) {
+      if (this.#isSealed) this.#assertWritable()
+      throw (
+        this.#parts.missing?.(this.name) ??
+        new FramesError('TABLE_NOT_FOUND', `there is no table '${this.name}': it was deleted`)
+      )
+    }
     if (this.#closed !== null) throw new FramesError('SHUTTING_DOWN', `table '${this.name}' is closed`)
+  }
+
+  #assertWritable(): void {
+    if (this.#isSealed) throw new FramesError('TABLE_REPLACED', `table '${this.name}' was overwritten meanwhile`)
+    this.assertUsable()
   }
 
   #letGo(block: LiveBlock): void {
     if (block.memory !== null) this.#heads.free(block.memory)
+    freeDead(this.#heads, block.dead)
   }
 
   // ---- commits ------------------------------------------------------------------------------------------------------
@@ -446,7 +585,11 @@ export class BlockTable {
   }
 
   /** One numbered commit; `prepared` are the blocks of `added` in the same order, as far as they are still there. */
-  #commit(build: (commit: number) => LiveChange, prepared: readonly PreparedBlock[]): Promise<void> {
+  #commit(
+    build: (commit: number) => LiveChange,
+    prepared: readonly PreparedBlock[],
+    onFailure?: (error: unknown) => void,
+  ): Promise<void> {
     let change: LiveChange
     return this.#commits.run({
       build: (commit) => {
@@ -455,6 +598,7 @@ export class BlockTable {
         return change
       },
       publish: (commit) => this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, prepared) }),
+      ...(onFailure === undefined ? {} : { onFailure }),
     })
   }
 
@@ -471,18 +615,115 @@ export class BlockTable {
     })
   }
 
-  #publish(version: number, { added, removed }: Pick<LiveChange, 'added' | 'removed'>): void {
+  #publish(version: number, change: Omit<LiveChange, keyof Change>): void {
+    const { added, removed, isReplacement = false, kills = [], killsByteLength = 0, schema } = change
     const { blocks } = this.#snapshot
     let next = blocks
-    let retire: (() => void) | null = null
+    const gone: LiveBlock[] = []
     if (removed.size > 0) {
-      const gone = blocks.filter((block) => removed.has(block.id))
-      // The new run takes the place of the runs that it was made of.
-      const place = blocks.indexOf(gone[0]!)
-      next = [...blocks.slice(0, place), ...added, ...blocks.slice(place + gone.length)]
-      retire = () => this.#erase(gone)
+      const kept: LiveBlock[] = []
+      for (const block of blocks) {
+        if (!removed.has(block.id)) {
+          kept.push(block)
+          continue
+        }
+        // The new run takes the place of the runs that it was made of.
+        if (isReplacement && gone.length === 0) kept.push(...added)
+        gone.push(block)
+        this.#unfolded.delete(block.id)
+      }
+      next = isReplacement ? kept : [...kept, ...added]
     } else if (added.length > 0) next = [...blocks, ...added]
-    this.#snapshot = this.#snapshot.successor(version, next, retire)
+    const outdated: DeadRows[] = []
+    if (kills.length > 0) next = this.#withKills(next, kills, outdated)
+    if (killsByteLength > 0) {
+      this.#killCommits.push(version)
+      this.#killByteLength += killsByteLength
+      for (const { blockId } of kills) if (!removed.has(blockId)) this.#unfolded.add(blockId)
+    }
+    if (schema !== undefined) this.#schema = schema
+    const retire = (): void => {
+      for (const dead of outdated) freeDead(this.#heads, dead)
+      this.#erase(gone)
+    }
+    this.#snapshot = this.#snapshot.successor(version, next, gone.length + outdated.length > 0 ? retire : null)
+  }
+
+  /** The blocks after these kills; bitmaps that others take the place of go to `outdated`. */
+  #withKills(blocks: readonly LiveBlock[], kills: readonly Kill[], outdated: DeadRows[]): LiveBlock[] {
+    const { bytes } = this.#parts
+    const rowsOf = new Map(kills.map(({ blockId, rows }) => [blockId, rows]))
+    return blocks.map((block) => {
+      const rows = rowsOf.get(block.id)
+      if (rows === undefined) return block
+      const bitmap = copyDead(bytes, block.dead, block.rowCount)
+      const count = killRows(bitmap, rows)
+      if (count === 0) return block
+      if (block.dead !== null) outdated.push(block.dead)
+      return { ...block, dead: placeDead(this.#heads, bytes, bitmap, (block.dead?.count ?? 0) + count) }
+    })
+  }
+
+  // ---- folding kills into bitmaps -----------------------------------------------------------------------------------
+
+  /** Runs work when no other such work is under way. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#lastAlone.then(work)
+    this.#lastAlone = result.catch(() => undefined)
+    return result
+  }
+
+  #foldSoon(): void {
+    if (this.#folding !== null || this.#closed !== null || this.#isDropped || this.#killCommits.length === 0) return
+    if (this.#killCommits.length < foldCommitCountMax) {
+      if (this.#killByteLength < foldByteLengthMin) return
+      let bitmapByteLength = 0
+      for (const { id, dead } of this.#snapshot.blocks)
+        if (dead !== null && this.#unfolded.has(id)) bitmapByteLength += storedDeadByteLength(dead, this.#parts.bytes)
+      if (this.#killByteLength < bitmapByteLength) return
+    }
+    this.#folding = this.#alone(() => this.#fold())
+      .catch((error: unknown) => {
+        // Nothing is lost: the kills stay as they are.
+        if (!this.#isDropped) this.#parts.report(`folding dead rows of table '${this.name}' failed`, error)
+      })
+      .finally(() => {
+        this.#folding = null
+      })
+  }
+
+  /** Writes whole bitmaps instead of the kills of all commits up to now. */
+  async #fold(): Promise<void> {
+    const snapshot = this.#snapshot.acquire()
+    try {
+      const blocks = snapshot.blocks.filter(({ id, dead }) => dead !== null && this.#unfolded.has(id))
+      const folded = this.#killCommits.filter((commit) => commit <= snapshot.version)
+      const byteLength = this.#killByteLength
+      // The kills go last, with the last bitmaps. Bitmaps only gain bits, so those of earlier commits do no harm.
+      for (let from = 0; from === 0 || from < blocks.length; ) {
+        let to = from
+        const puts: Entry[] = []
+        for (let length = 0; to < blocks.length && length < commitByteLengthMax; to++) {
+          const { id, dead, rowCount } = blocks[to]!
+          const entries = deadEntries(id, copyDead(this.#parts.bytes, dead, rowCount), dead!.count)
+          for (const { value } of entries) length += value.length
+          puts.push(...entries)
+        }
+        const deletes = to < blocks.length ? [] : folded.flatMap((commit) => killsKeys(BigInt(commit)))
+        await this.#commit(() => ({ puts, deletes, makesRoom: true, added: [], removed: new Set() }), [])
+        from = Math.max(to, 1)
+      }
+      this.#killCommits = this.#killCommits.slice(folded.length)
+      this.#killByteLength = Math.max(0, this.#killByteLength - byteLength)
+      const now = new Map(this.#snapshot.blocks.map((block) => [block.id, block.dead]))
+      for (const { id, dead } of blocks) {
+        if (now.get(id) === dead) this.#unfolded.delete(id)
+        // Dropped by a commit that was on its way.
+        else if (!now.has(id)) this.#eraseSoon(deadKeys(id))
+      }
+    } finally {
+      snapshot.release()
+    }
   }
 
   // ---- merges -------------------------------------------------------------------------------------------------------
@@ -496,19 +737,52 @@ export class BlockTable {
       this.#mergeRetry !== null
     )
       return
-    const choice = this.#chooseMerge()
-    if (choice === null || this.#isPostponed()) return
+    const { blocks } = this.#snapshot
+    const outlived = blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
+    let work: () => Promise<unknown>
+    if (outlived.length > 0) work = () => this.#dropBlocks(outlived)
+    else {
+      const choice = this.#chooseMerge() ?? chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id))
+      if (choice === null || this.#isPostponed()) return
+      work = () => this.#merge(choice.start, choice.end)
+    }
     this.#startWork(
-      this.#merge(choice.start, choice.end).catch((error: unknown) => {
-        if (!this.#isDropped) this.#parts.report(`merging runs of table '${this.name}' failed`, error)
+      work().catch((error: unknown) => {
+        if (!this.#isDropped && this.#closed === null)
+          this.#parts.report(`merging runs of table '${this.name}' failed`, error)
       }),
     )
+  }
+
+  /** Takes blocks without a living row out of the table. */
+  async #dropBlocks(blocks: readonly LiveBlock[]): Promise<void> {
+    const removed = new Set(blocks.map(({ id }) => id))
+    try {
+      await this.#alone(() =>
+        this.#commit(
+          () => ({
+            puts: blocks.map(goneMark),
+            deletes: blocks.flatMap(liveKeysOf),
+            makesRoom: true,
+            added: [],
+            removed,
+          }),
+          [],
+        ),
+      )
+    } catch (error) {
+      this.#backOff()
+      throw error
+    }
   }
 
   /** Merges leave the workers to requests until they are idle, or until too many runs have gathered. */
   #isPostponed(): boolean {
     const { runningCount, queueCount } = this.#parts.pool.statistics()
-    if (runningCount + queueCount === 0 || runsOf(this.#snapshot.blocks).length >= patientRunCountMax) return false
+    const runs = runsOf(this.#snapshot.blocks)
+    if (runningCount + queueCount === 0 || runs.length >= patientRunCountMax) return false
+    // Nor for ever where half of what is stored is dead.
+    if (runs.reduce((sum, { rowCount, deadRowCount }) => sum + deadRowCount - rowCount, 0) >= 0) return false
     this.#mergeLater ??= setTimeout(() => {
       this.#mergeLater = null
       this.#scheduleMerge()
@@ -556,8 +830,8 @@ export class BlockTable {
     await working
   }
 
-  /** Writers wait here while merges are far behind. */
-  async #waitForMerges(): Promise<void> {
+  /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
+  async waitForMerges(): Promise<void> {
     while (this.#merging !== null && runsOf(this.#snapshot.blocks).length > runCountMax) await this.#merging
   }
 
@@ -568,6 +842,7 @@ export class BlockTable {
   async #merge(start: number, end: number): Promise<boolean> {
     const snapshot = this.#snapshot.acquire()
     const inputs = snapshot.blocks.slice(start, end)
+    this.#merged = new Set(inputs.map(({ id }) => id))
     try {
       await this.#mergeBlocks(inputs)
       return true
@@ -579,6 +854,7 @@ export class BlockTable {
       this.#backOff()
       throw error
     } finally {
+      this.#merged = new Set()
       snapshot.release()
     }
   }
@@ -623,19 +899,28 @@ export class BlockTable {
           if (held !== done) done.release()
         }
       } while (position !== null)
-      const marks = inputs.map((block) => {
-        const key = goneKey(block.id)
-        return { key, value: seal(key, encodeErase(block.isPacked, block.segmentCount)) }
-      })
-      await this.#commit(
-        () => ({
-          puts: [...puts, ...added.map(encodeLive), ...marks],
-          deletes: [...staged.map(({ id }) => stageKey(id)), ...inputs.map((block) => encodeLive(block).key)],
-          makesRoom: true,
-          added,
-          removed: new Set(inputs.map((block) => block.id)),
+      await this.#inTurn(() =>
+        this.#alone(async () => {
+          const kills = await this.#settle(inputs, added, held === null ? null : prepared[0]!)
+          const dead = kills.flatMap(({ blockId, rows }) => {
+            const bitmap = copyDead(bytes, null, added.find(({ id }) => id === blockId)!.rowCount)
+            return deadEntries(blockId, bitmap, killRows(bitmap, rows))
+          })
+          const removed = new Set(inputs.map(({ id }) => id))
+          await this.#commit(() => {
+            // As they are now: rows of them may have died since the merge began.
+            const gone = this.#snapshot.blocks.filter(({ id }) => removed.has(id))
+            return {
+              puts: [...puts, ...added.map(encodeLive), ...gone.map(goneMark), ...dead],
+              deletes: [...staged.map(({ id }) => stageKey(id)), ...gone.flatMap(liveKeysOf)],
+              makesRoom: true,
+              added,
+              removed,
+              isReplacement: true,
+              kills,
+            }
+          }, prepared)
         }),
-        prepared,
       )
     } catch (error) {
       if (error instanceof FramesError)
@@ -649,15 +934,76 @@ export class BlockTable {
     }
   }
 
-  async #mergeStep(sources: readonly BlockSource[], position: unknown): Promise<JobResult<MergeStep>> {
-    const { pool, memory } = this.#parts
+  /**
+   * Runs the end of a merge in the backend's turn, if it has one. A table that is being closed does not wait for it: whoever
+   * has the turn may wait for the table.
+   */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const settle = this.#rule?.settle
+    if (settle === undefined) return work()
+    return new Promise((resolve, reject) => {
+      let isGivenUp = false
+      this.#giveUpTurn = () => {
+        isGivenUp = true
+        reject(new FramesError('SHUTTING_DOWN', `table '${this.name}' is closed`))
+      }
+      if (this.#closed !== null || this.#isDropped) this.#giveUpTurn()
+      settle
+        .inTurn(async () => {
+          if (isGivenUp) return
+          this.#giveUpTurn = null
+          await work()
+        })
+        .then(resolve, reject)
+    })
+  }
+
+  /** Which rows of merged blocks are dead already: those that died in the inputs since the merge began. */
+  async #settle(
+    inputs: readonly LiveBlock[],
+    added: readonly LiveBlock[],
+    held: PreparedBlock | null,
+  ): Promise<Kill[]> {
+    const { bytes } = this.#parts
+    const now = new Map(this.#snapshot.blocks.map((block) => [block.id, block.dead]))
+    const died = inputs.flatMap((block): LiveBlock[] => {
+      const dead = now.get(block.id)
+      assert(dead !== undefined, 'an input of a merge stays live')
+      if (dead === null || dead === block.dead) return []
+      const bits = copyDead(bytes, dead, block.rowCount)
+      if (block.dead !== null) {
+        const before = deadBytes(bytes, block.dead)
+        for (let i = 0; i < bits.length; i++) bits[i]! &= ~before[i]!
+      }
+      return [{ ...block, dead: { count: countDead(bits), bits } }]
+    })
+    if (died.length === 0) return []
+    const settle = this.#rule?.settle
+    if (settle === undefined) throw new FramesError('VIEW_OUTDATED', `rows of table '${this.name}' died while merged`)
+    // An output that is not stored yet stands in the memory of the job that wrote it.
+    const outputs = held === null ? await this.sources(added) : [toSource({ ...added[0]!, memory: held.packed }, null)]
+    const sources = await this.sources(died)
+    const done = await this.#runRule<readonly Uint32Array[]>(
+      () => settle.job(sources, outputs),
+      settleScratchByteLength,
+    )
+    done.release()
+    return done.result.flatMap((rows, i) => (rows.length === 0 ? [] : [{ blockId: added[i]!.id, rows }]))
+  }
+
+  #mergeStep(sources: readonly BlockSource[], position: unknown): Promise<JobResult<MergeStep>> {
     const rule = this.#rule
     assert(rule !== null, 'a table that merges has a merge rule')
-    const scratchByteLength = Math.min(mergeScratchByteLength, memory.arenas.slice.byteLength / 2)
+    return this.#runRule(() => rule.step(sources, position), mergeScratchByteLength)
+  }
+
+  async #runRule<R>(ruleJob: () => RuleJob, scratchByteLengthWanted: number): Promise<JobResult<R>> {
+    const { pool, memory } = this.#parts
+    const scratchByteLength = Math.min(scratchByteLengthWanted, memory.arenas.slice.byteLength / 2)
     for (let tries = 0; ; tries++) {
-      const { job, release } = rule(sources, position)
+      const { job, release } = ruleJob()
       try {
-        return await pool.runToEnd<MergeStep>(job, { scratchByteLength })
+        return await pool.runToEnd<R>(job, { scratchByteLength })
       } catch (error) {
         const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
         if (!isOutdated || tries >= viewRetryCountMax) throw error
@@ -742,8 +1088,9 @@ export class BlockTable {
   }
 
   /** Blocks that a crash left behind: written but never live, or no longer live. */
-  async #eraseLeftovers(): Promise<void> {
+  async #eraseLeftovers(unusedKeys: readonly Uint8Array[]): Promise<void> {
     const { store, report } = this.#parts
+    this.#eraseSoon(unusedKeys)
     for (const kind of [keyKinds.stage, keyKinds.gone]) {
       for await (const { key, value } of scanAll(store, this.partition, kindRange(kind))) {
         const payload = unseal(key, value)
@@ -782,7 +1129,36 @@ function liveOf(
     isPacked,
     extent: block.extent,
     memory: null,
+    dead: null,
+    damage: null,
   }
+}
+
+/** The mark of a block that is no longer live. */
+function goneMark({ id, isPacked, segmentCount }: LiveBlock): Entry {
+  const key = goneKey(id)
+  return { key, value: seal(key, encodeErase(isPacked, segmentCount)) }
+}
+
+/** What goes in the commit that takes a block out of the table. */
+function liveKeysOf(block: LiveBlock): Uint8Array[] {
+  const { key } = encodeLive(block)
+  return block.dead === null ? [key] : [key, ...deadKeys(block.id)]
+}
+
+function schemaEntries(schema: Uint8Array): Entry[] {
+  return [schemaKey, schemaCopyKey].map((key) => ({ key, value: seal(key, schema) }))
+}
+
+/** A bitmap with `count` dead rows as it is stored. */
+function deadEntries(id: bigint, bitmap: Uint8Array, count: number): Entry[] {
+  const payload = encodeDead(bitmap, count)
+  return deadKeys(id).map((key) => ({ key, value: seal(key, payload) }))
+}
+
+/** About what the two stored copies of a bitmap take. */
+function storedDeadByteLength(dead: DeadRows, memory: Uint8Array): number {
+  return 2 * Math.min(deadBytes(memory, dead).length, 2 * dead.count)
 }
 
 /** A commit this small is stored as one value. */
@@ -894,6 +1270,8 @@ async function rebuildLive(store: Store, partition: string, key: Uint8Array): Pr
     isPacked,
     extent: null,
     memory: null,
+    dead: null,
+    damage: null,
   }
   const bytes = head ?? packed
   const layout = bytes == null ? null : parseHeader(bytes)
@@ -913,5 +1291,110 @@ async function rebuildLive(store: Store, partition: string, key: Uint8Array): Pr
     headerCrc,
     segmentCount: layout.segmentByteLengths.length,
     extent,
+  }
+}
+
+/** The dead rows of a table as they are stored. */
+interface StoredDead {
+  /** Of live blocks only. */
+  readonly bitmaps: ReadonlyMap<bigint, Uint8Array>
+  /** Blocks whose bitmaps are not stored as they are now, the commits that made them so, and the bytes of those. */
+  readonly unfolded: ReadonlySet<bigint>
+  readonly killCommits: number[]
+  readonly killByteLength: number
+  /** Blocks whose dead rows are lost, and why. */
+  readonly damages: ReadonlyMap<bigint, string>
+  /** Bitmaps of blocks that are gone. */
+  readonly unusedKeys: readonly Uint8Array[]
+}
+
+/** Reads dead rows: the bitmaps, then the kills of later commits. What is damaged in one of its two copies is healed. */
+async function readDead(
+  { store, report }: TableParts,
+  partition: string,
+  name: string,
+  blocks: readonly LiveBlock[],
+  healed: Entry[],
+): Promise<StoredDead> {
+  const rowCounts = new Map(blocks.map(({ id, rowCount }) => [id, rowCount]))
+  const bitmaps = new Map<bigint, Uint8Array>()
+  const damages = new Map<bigint, string>()
+  const unusedKeys: Uint8Array[] = []
+  const heal = (what: string, entries: readonly Entry[]): void => {
+    report(`a copy of ${what} of table '${name}' is damaged: it is written anew`, null)
+    healed.push(...entries)
+  }
+  for await (const { number: id, payload, entries } of scanCopies(store, partition, 'dead')) {
+    const rowCount = rowCounts.get(id)
+    if (rowCount === undefined) unusedKeys.push(...deadKeys(id))
+    else if (payload === null) {
+      const what = `the dead rows of block ${id}`
+      damages.set(id, 'its dead rows cannot be told from the others')
+      report(`${what} of table '${name}' are damaged in both copies`, null)
+    } else {
+      bitmaps.set(id, decodeDead(payload, rowCount))
+      if (entries.length > 0) heal(`the dead rows of block ${id}`, entries)
+    }
+  }
+  const unfolded = new Set<bigint>()
+  const killCommits: number[] = []
+  let killByteLength = 0
+  for await (const { number, payload, entries } of scanCopies(store, partition, 'kills')) {
+    const commit = Number(number)
+    if (payload === null) {
+      report(`the rows of table '${name}' that died with commit ${commit} are damaged in both copies`, null)
+      // Any older block may have had such rows.
+      for (const { id, lastCommit } of blocks)
+        if (lastCommit < commit) damages.set(id, `which of its rows died with commit ${commit} is not known`)
+      continue
+    }
+    if (entries.length > 0) heal(`the rows that died with commit ${commit}`, entries)
+    killCommits.push(commit)
+    killByteLength += payload.length
+    for (const { blockId, rows } of decodeKills(payload)) {
+      const rowCount = rowCounts.get(blockId)
+      if (rowCount === undefined) continue
+      const bitmap = bitmaps.get(blockId) ?? copyDead(new Uint8Array(0), null, rowCount)
+      killRows(bitmap, rowsBelow(rows, rowCount))
+      bitmaps.set(blockId, bitmap)
+      unfolded.add(blockId)
+    }
+  }
+  return { bitmaps, unfolded, killCommits, killByteLength, damages, unusedKeys }
+}
+
+interface StoredTwice {
+  readonly number: bigint
+  /** Null when both copies are damaged. */
+  readonly payload: Uint8Array | null
+  /** The copy that is missing or damaged, as it should be. */
+  readonly entries: readonly Entry[]
+}
+
+/** Values that are stored in two copies, by their number. */
+async function* scanCopies(store: Store, partition: string, what: 'dead' | 'kills'): AsyncGenerator<StoredTwice> {
+  const keysOf = what === 'dead' ? deadKeys : killsKeys
+  const kinds = what === 'dead' ? [keyKinds.dead, keyKinds.deadCopy] : [keyKinds.kills, keyKinds.killsCopy]
+  const [firsts, copies] = kinds.map((kind) => scanAll(store, partition, kindRange(kind))) as [
+    AsyncGenerator<Entry>,
+    AsyncGenerator<Entry>,
+  ]
+  let first = await firsts.next()
+  let copy = await copies.next()
+  while (first.done !== true || copy.done !== true) {
+    const numbers = [first, copy].map((entry) => (entry.done === true ? null : keyNumbers(entry.value.key)[0]!))
+    const number = numbers[0] === null || (numbers[1] !== null && numbers[1]! < numbers[0]!) ? numbers[1]! : numbers[0]!
+    const keys = keysOf(number)
+    const payloads = [first, copy].map((entry, i) =>
+      entry.done === true || numbers[i] !== number ? null : unseal(keys[i]!, entry.value.value),
+    )
+    const payload = payloads[0] ?? payloads[1] ?? null
+    const entries =
+      payload === null
+        ? []
+        : keys.flatMap((key, i) => (payloads[i] === null ? [{ key, value: seal(key, payload) }] : []))
+    yield { number, payload, entries }
+    if (numbers[0] === number) first = await firsts.next()
+    if (numbers[1] === number) copy = await copies.next()
   }
 }

@@ -34,6 +34,10 @@ const verify: JobHandler<VerifyJob, string[]> = (job, context) => {
   forgetBlock(source.id)
   const reader = attempt(() => new BlockReader(io, source, 0))
   if (reader === null) return damages
+  reader.layout.attachments.forEach((_, number) => {
+    io.cache.beginEpoch()
+    attempt(() => reader.attachment(number))
+  })
   for (const column of reader.layout.columns) {
     if (attempt(() => reader.table(column)) === null) continue
     for (let page = 0; page < reader.layout.pageCount; page++) {

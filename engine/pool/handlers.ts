@@ -1,4 +1,5 @@
 // Every kind of job and the function that carries it out: the one place where backends' worker halves come together.
+import { kvMergeHandlers } from '../backends/kv/merge-jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
 import { frameHandlers } from '../codec/jobs.js'
@@ -8,7 +9,7 @@ import { diagnosticHandlers } from './diagnostics.js'
 // A handler takes the jobs of its own kind only, and the kind is what finds it: `never` says that to the compiler.
 type HandlerTable = Readonly<Record<string, JobHandler<never>>>
 
-const handlers: HandlerTable = { ...frameHandlers, ...blockHandlers, ...tsdbHandlers }
+const handlers: HandlerTable = { ...frameHandlers, ...blockHandlers, ...tsdbHandlers, ...kvMergeHandlers }
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
 export function handlerTable(diagnostics: boolean): ReadonlyMap<string, JobHandler> {

@@ -2,6 +2,8 @@
 import type { TableName } from '../../blocks/catalog.js'
 import { newPartition, shownName, tablePath } from '../../blocks/catalog.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
+import type { RuleJob } from '../../blocks/merge-rule.js'
+import type { BlockSource } from '../../blocks/reader.js'
 import { BlockTable } from '../../blocks/table.js'
 import { FramesError } from '../../errors.js'
 import type { PlainFrame } from '../../frame/plain.js'
@@ -202,7 +204,9 @@ export class Tsdb implements Backend {
 
   #tableParts() {
     const { store, memory, pool, report, kernels } = this.#parts
-    return { store, memory, pool, report, bytes: kernels.u8 }
+    const missing = (tableName: string): FramesError =>
+      new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${tableName}': the table was deleted`)
+    return { store, memory, pool, report, bytes: kernels.u8, missing }
   }
 
   /** The open table; give it back. Throws TABLE_NOT_FOUND. */
@@ -265,7 +269,7 @@ export class Tsdb implements Backend {
         throw error
       },
     )
-    blocks.startMerging((sources, position) => {
+    const step = (sources: readonly BlockSource[], position: unknown): RuleJob => {
       const { view, release } = labels.acquire()
       const job: MergeJob = {
         kind: 'tsdb.merge',
@@ -279,7 +283,8 @@ export class Tsdb implements Backend {
         newestWins: schema.duplicates !== 'first',
       }
       return { job, release }
-    })
+    }
+    blocks.startMerging({ step })
     return {
       name,
       blocks,

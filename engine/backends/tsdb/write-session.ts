@@ -114,11 +114,12 @@ export class TsdbWriteSession implements BackendWriteSession {
     try {
       const table = this.#table.blocks
       const staged = await table.stageRows(blocks)
-      commit = table.commitRows(staged, () => {
+      const check = (): void => {
         // Not every failure: frames before a bad one stay written.
         if (this.#commitFailure !== null) throw this.#commitFailure
         assertStored()
-      })
+      }
+      commit = table.commitRows(staged, { check })
     } catch (error) {
       job.release()
       throw error

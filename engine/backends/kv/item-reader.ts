@@ -1,0 +1,462 @@
+// Looks items up by name in the blocks of a table, and gathers their cells. Runs in a worker, over one job's memory.
+//
+//   names ──► hashes ──► per block: key range ──► filter ──► fences: page ──► names of the page: row ──► living?
+//
+// A name has one living row at most, so the blocks may be asked in any order; names that are found are not asked for again.
+import type { ColumnEntry } from '../../blocks/block.js'
+import type { BlockIo, BlockSource } from '../../blocks/reader.js'
+import { BlockReader } from '../../blocks/reader.js'
+import type { ColumnSlice } from '../../frame/column-slice.js'
+import type { DType } from '../../frame/dtype.js'
+import type { Scratch } from '../../memory/scratch.js'
+import type { FolderList, FolderStart } from './item-block.js'
+import { directoryOf, fencesOf, filterAttachment, folderBytes, lowerBoundFolder, placeFolders } from './item-block.js'
+import { attributeOf, nameColumn } from './item-columns.js'
+import { extentMayHold, type KeyNumbers, keyNumbers } from './item-extent.js'
+
+/** As source index or row: there is none. */
+export const noRow = 0xffffffff
+
+/** Keys in the order of (folder, name), by their bytes. Equal ones may follow each other. */
+export interface ItemKeys {
+  readonly folders: readonly FolderStart[]
+  /** string, one value a row. */
+  readonly names: ColumnSlice
+}
+
+export interface ItemColumn {
+  readonly name: string
+  readonly dtype: DType
+}
+
+/** One look-up at work: all keys, and those that have no row yet. */
+interface Search {
+  readonly names: ColumnSlice
+  readonly folders: FolderList
+  readonly hashesPtr: number
+  readonly first: KeyNumbers
+  readonly last: KeyNumbers
+  /** Ascending numbers of keys. */
+  readonly pendingPtr: number
+  pendingCount: number
+  readonly survivorsPtr: number
+  readonly pagesPtr: number
+  readonly pageRowsPtr: number
+  readonly sourceIndexesPtr: number
+  readonly rowsPtr: number
+}
+
+export class ItemReader {
+  readonly #readers: (BlockReader | undefined)[]
+
+  /** temporary: what calls need while they run. Sources: the blocks of a snapshot, in its order. */
+  constructor(
+    readonly io: BlockIo,
+    readonly temporary: Scratch,
+    readonly sources: readonly BlockSource[],
+  ) {
+    this.#readers = new Array<BlockReader | undefined>(sources.length)
+  }
+
+  /** The reader of a source, opened when first asked for. Throws DATA_DAMAGED. */
+  reader(index: number): BlockReader {
+    this.#readers[index] ??= new BlockReader(this.io, this.sources[index]!, index)
+    return this.#readers[index]
+  }
+
+  /**
+   * Where keys have their living rows.
+   *
+   * sourceIndexes, rows  u32 a key, overwritten: index of the source and row in it, both noRow where there is none
+   *
+   * Throws DATA_DAMAGED when a block that may hold one of the keys cannot be read.
+   */
+  find(keys: ItemKeys, sourceIndexesPtr: number, rowsPtr: number): void {
+    const { kernels } = this.io
+    const { call, u32 } = kernels
+    const { temporary } = this
+    const { names } = keys
+    const count = names.rowCount
+    u32.fill(noRow, sourceIndexesPtr >> 2, (sourceIndexesPtr >> 2) + count)
+    u32.fill(noRow, rowsPtr >> 2, (rowsPtr >> 2) + count)
+    if (count === 0 || this.sources.length === 0) return
+    const mark = temporary.mark()
+    const folders = placeFolders(kernels, temporary, keys.folders)
+    const search: Search = {
+      names,
+      folders,
+      hashesPtr: temporary.allocate(8 * count),
+      first: this.#numbersOf(keys, folders, 0),
+      last: this.#numbersOf(keys, folders, count - 1),
+      pendingPtr: temporary.allocate(4 * count),
+      pendingCount: count,
+      survivorsPtr: temporary.allocate(4 * count),
+      pagesPtr: temporary.allocate(4 * count),
+      pageRowsPtr: temporary.allocate(4 * count),
+      sourceIndexesPtr,
+      rowsPtr,
+    }
+    const { offsetsPtr, bytesPtr, startsPtr } = folders
+    call.hashItems(
+      offsetsPtr,
+      bytesPtr,
+      startsPtr,
+      folders.count,
+      names.valuesPtr,
+      names.bytesPtr,
+      count,
+      search.hashesPtr,
+    )
+    const pending = search.pendingPtr >> 2
+    for (let i = 0; i < count; i++) u32[pending + i] = i
+    for (let index = this.sources.length - 1; index >= 0 && search.pendingCount > 0; index--) {
+      if (extentMayHold(this.sources[index]!.extent, search.first, search.last)) this.#findIn(index, search)
+    }
+    temporary.release(mark)
+  }
+
+  /** The beginnings of a key's folder and name; see item-extent.ts. */
+  #numbersOf({ names }: ItemKeys, folders: FolderList, key: number): KeyNumbers {
+    const { u8, u32 } = this.io.kernels
+    const text = (offsetsPtr: number, bytesPtr: number, index: number): Uint8Array => {
+      const offsets = (offsetsPtr >> 2) + index
+      return u8.subarray(bytesPtr + u32[offsets]!, bytesPtr + u32[offsets + 1]!)
+    }
+    const folder = this.#folderOf(folders, key, 0)
+    return keyNumbers(text(folders.offsetsPtr, folders.bytesPtr, folder), text(names.valuesPtr, names.bytesPtr, key))
+  }
+
+  /** The folder of a key, at `from` or behind it. */
+  #folderOf({ count, startsPtr }: FolderList, key: number, from: number): number {
+    const { u32 } = this.io.kernels
+    const starts = startsPtr >> 2
+    let low = from
+    let high = count
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1
+      if (u32[starts + middle]! <= key) low = middle
+      else high = middle
+    }
+    return low
+  }
+
+  #findIn(index: number, search: Search): void {
+    const { cache, kernels } = this.io
+    const { call, u8, u32 } = kernels
+    const { names, folders, survivorsPtr, pagesPtr } = search
+    cache.beginEpoch()
+    const reader = this.reader(index)
+    const fences = fencesOf(reader)
+    const directory = directoryOf(reader)
+    const firstFolder = folderBytes(directory, 0)
+    const lastFolder = folderBytes(directory, directory.count - 1)
+    const fence = (i: number): [ptr: number, byteLength: number] => {
+      const offsets = (fences.offsetsPtr >> 2) + i
+      return [fences.bytesPtr + u32[offsets]!, u32[offsets + 1]! - u32[offsets]!]
+    }
+    const from = this.#lowerBoundKey(search, firstFolder, fence(0), false)
+    const to = this.#lowerBoundKey(search, lastFolder, fence(fences.count - 1), true)
+    const pendingFrom = this.#lowerBoundPending(search, from)
+    const pendingTo = this.#lowerBoundPending(search, to)
+    if (pendingFrom >= pendingTo) return
+    const filterPtr = reader.attachment(filterAttachment)
+    const filterByteLength = reader.layout.attachments[filterAttachment]!.byteLength
+    const survivorCount = call.probeNameFilter(
+      filterPtr,
+      filterByteLength,
+      search.hashesPtr,
+      search.pendingPtr + 4 * pendingFrom,
+      pendingTo - pendingFrom,
+      survivorsPtr,
+    )
+    if (survivorCount === 0) return
+    // Which page each name would stand in: folder by folder, since fences are names only.
+    const survivors = survivorsPtr >> 2
+    const { rowCount } = reader.layout
+    const ranges: {
+      readonly start: number
+      readonly end: number
+      readonly rowStart: number
+      readonly rowEnd: number
+    }[] = []
+    let folder = 0
+    for (let start = 0; start < survivorCount; ) {
+      folder = this.#folderOf(folders, u32[survivors + start]!, folder)
+      const nextKey = folder + 1 < folders.count ? u32[(folders.startsPtr >> 2) + folder + 1]! : names.rowCount
+      let end = start + 1
+      if (folder + 1 === folders.count) end = survivorCount
+      else while (end < survivorCount && u32[survivors + end]! < nextKey) end++
+      const offsets = (folders.offsetsPtr >> 2) + folder
+      const text = u8.subarray(folders.bytesPtr + u32[offsets]!, folders.bytesPtr + u32[offsets + 1]!)
+      const place = lowerBoundFolder(directory, text)
+      if (place < directory.count && Buffer.compare(folderBytes(directory, place), text) === 0) {
+        const rowStart = directory.rowStarts[place]!
+        const rowEnd = place + 1 < directory.count ? directory.rowStarts[place + 1]! : rowCount
+        call.findPages(
+          fences.offsetsPtr,
+          fences.bytesPtr,
+          pageOf(reader, rowStart),
+          pageOf(reader, rowEnd - 1) + 1,
+          names.valuesPtr,
+          names.bytesPtr,
+          survivorsPtr + 4 * start,
+          end - start,
+          pagesPtr + 4 * start,
+        )
+        ranges.push({ start, end, rowStart, rowEnd })
+      }
+      start = end
+    }
+    let foundCount = 0
+    for (const { start, end, rowStart, rowEnd } of ranges) {
+      for (let i = start; i < end; ) {
+        const page = u32[(pagesPtr >> 2) + i]!
+        let next = i + 1
+        while (next < end && u32[(pagesPtr >> 2) + next] === page) next++
+        foundCount += this.#findInPage(index, reader, search, page, { start: i, end: next, rowStart, rowEnd })
+        i = next
+      }
+    }
+    if (foundCount > 0)
+      search.pendingCount = call.dropFound(search.pendingPtr, search.pendingCount, search.sourceIndexesPtr)
+  }
+
+  #findInPage(
+    index: number,
+    reader: BlockReader,
+    search: Search,
+    page: number,
+    range: { readonly start: number; readonly end: number; readonly rowStart: number; readonly rowEnd: number },
+  ): number {
+    const { cache, kernels } = this.io
+    const { call } = kernels
+    const { names, survivorsPtr, pageRowsPtr } = search
+    cache.beginEpoch()
+    const decoded = reader.page(nameEntry(reader), page)
+    if (decoded === null) throw this.io.damaged(reader.source.id, `page ${page} has no names`)
+    const { pageStarts } = reader.layout
+    const pageStart = pageStarts[page]!
+    const count = range.end - range.start
+    const foundCount = call.findRows(
+      decoded.valuesPtr,
+      decoded.bytesPtr,
+      Math.max(range.rowStart, pageStart) - pageStart,
+      Math.min(range.rowEnd, pageStarts[page + 1]!) - pageStart,
+      names.valuesPtr,
+      names.bytesPtr,
+      survivorsPtr + 4 * range.start,
+      count,
+      pageRowsPtr,
+    )
+    if (foundCount === 0) return 0
+    return call.takeFound(
+      survivorsPtr + 4 * range.start,
+      pageRowsPtr,
+      count,
+      pageStart,
+      reader.dead(),
+      index,
+      search.sourceIndexesPtr,
+      search.rowsPtr,
+    )
+  }
+
+  /** The number of keys before (folder, name), with `isAfter` also of those that are equal. */
+  #lowerBoundKey(
+    { names, folders }: Search,
+    folder: Uint8Array,
+    [namePtr, nameByteLength]: readonly [ptr: number, byteLength: number],
+    isAfter: boolean,
+  ): number {
+    const { call, u8, u32 } = this.io.kernels
+    const { temporary } = this
+    const count = names.rowCount
+    const mark = temporary.mark()
+    const folderPtr = temporary.allocate(folder.length)
+    u8.set(folder, folderPtr)
+    const place = call.lowerBoundText(folders.offsetsPtr, folders.bytesPtr, 0, folders.count, folderPtr, folder.length)
+    temporary.release(mark)
+    if (place === folders.count) return count
+    const starts = (folders.startsPtr >> 2) + place
+    const start = u32[starts]!
+    const offsets = (folders.offsetsPtr >> 2) + place
+    const text = u8.subarray(folders.bytesPtr + u32[offsets]!, folders.bytesPtr + u32[offsets + 1]!)
+    if (Buffer.compare(text, folder) !== 0) return start
+    const end = place + 1 < folders.count ? u32[starts + 1]! : count
+    let key = call.lowerBoundText(names.valuesPtr, names.bytesPtr, start, end, namePtr, nameByteLength)
+    if (isAfter) {
+      const name = u8.subarray(namePtr, namePtr + nameByteLength)
+      const nameOffsets = names.valuesPtr >> 2
+      const isEqual = (): boolean =>
+        Buffer.compare(
+          u8.subarray(names.bytesPtr + u32[nameOffsets + key]!, names.bytesPtr + u32[nameOffsets + key + 1]!),
+          name,
+        ) === 0
+      while (key < end && isEqual()) key++
+    }
+    return key
+  }
+
+  /** The first pending key that is not below `key`, as index of the pending list. */
+  #lowerBoundPending({ pendingPtr, pendingCount }: Search, key: number): number {
+    const { u32 } = this.io.kernels
+    const pending = pendingPtr >> 2
+    let low = 0
+    let high = pendingCount
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (u32[pending + middle]! < key) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  /** All (name, dtype) of attributes that any source has; blobs and arrays as '#name'. Throws DATA_DAMAGED. */
+  columns(): readonly ItemColumn[] {
+    const columns = new Map<string, ItemColumn>()
+    this.sources.forEach((_, index) => {
+      for (const { name, dtype } of this.reader(index).layout.columns)
+        if (attributeOf(name) !== null) columns.set(`${dtype} ${name}`, { name, dtype })
+    })
+    return [...columns.values()]
+  }
+
+  /**
+   * Cells of rows as one column in scratch. A row whose source is noRow, or that has no such cell, is missing.
+   *
+   * sourceIndexes, rows  count × u32, as find writes them; fastest where the rows of each source ascend
+   *
+   * Throws DATA_DAMAGED.
+   */
+  gather(
+    name: string,
+    dtype: DType,
+    sourceIndexesPtr: number,
+    rowsPtr: number,
+    count: number,
+    scratch: Scratch,
+  ): ColumnSlice {
+    const { temporary } = this
+    const { kernels } = this.io
+    const { call, u8, u32 } = kernels
+    const bitmapByteLength = Math.ceil(count / 64) * 8
+    const isString = dtype === 'string'
+    const validityPtr = scratch.allocate(bitmapByteLength)
+    u8.fill(0, validityPtr, validityPtr + bitmapByteLength)
+    const valuesByteLength = isString ? 4 * (count + 1) : dtype === 'bool' ? bitmapByteLength : 8 * count
+    const valuesPtr = scratch.allocate(valuesByteLength)
+    u8.fill(0, valuesPtr, valuesPtr + valuesByteLength)
+    const mark = temporary.mark()
+    const placesPtr = temporary.allocate(4 * count)
+    const startsPtr = isString ? temporary.allocate(4 * count) : 0
+    const byteLengthsPtr = isString ? temporary.allocate(4 * count) : 0
+    if (isString) u8.fill(0, byteLengthsPtr, byteLengthsPtr + 4 * count)
+    let textByteLength = 0
+    let presentCount = 0
+    for (const index of this.#usedSources(sourceIndexesPtr, count)) {
+      const reader = this.reader(index)
+      const entry = reader.column(name, dtype)
+      if (entry === undefined) continue
+      const placeCount = call.findValue(sourceIndexesPtr, count, index, placesPtr)
+      for (const { page, start, end } of pagesOf(reader, u32, placesPtr, placeCount, rowsPtr)) {
+        this.io.cache.beginEpoch()
+        const decoded = reader.page(entry, page)
+        if (decoded === null) continue
+        const places = placesPtr + 4 * start
+        const rowOffset = reader.layout.pageStarts[page]!
+        presentCount += call.scatterBits(decoded.validityPtr, places, end - start, rowsPtr, rowOffset, validityPtr)
+        if (isString) {
+          const byteLength = call.scatteredTextsByteLength(decoded.valuesPtr, places, end - start, rowsPtr, rowOffset)
+          call.scatterTexts(
+            decoded.valuesPtr,
+            decoded.bytesPtr,
+            places,
+            end - start,
+            rowsPtr,
+            rowOffset,
+            temporary.allocate(byteLength),
+            startsPtr,
+            byteLengthsPtr,
+          )
+          textByteLength += byteLength
+        } else if (dtype === 'bool')
+          call.scatterBits(decoded.valuesPtr, places, end - start, rowsPtr, rowOffset, valuesPtr)
+        else call.scatter64(decoded.valuesPtr, places, end - start, rowsPtr, rowOffset, valuesPtr)
+      }
+    }
+    let bytesPtr = 0
+    if (isString) {
+      bytesPtr = scratch.allocate(textByteLength)
+      call.joinTexts(startsPtr, byteLengthsPtr, count, valuesPtr, bytesPtr)
+    }
+    temporary.release(mark)
+    return {
+      name,
+      dtype,
+      kind: 'slice',
+      rowCount: count,
+      valuesPtr,
+      validityPtr: presentCount === count ? 0 : validityPtr,
+      bytesPtr,
+      byteLength: textByteLength,
+    }
+  }
+
+  #usedSources(sourceIndexesPtr: number, count: number): number[] {
+    const { u32 } = this.io.kernels
+    const isUsed = new Uint8Array(this.sources.length)
+    for (let i = sourceIndexesPtr >> 2; i < (sourceIndexesPtr >> 2) + count; i++) {
+      const index = u32[i]!
+      if (index !== noRow) isUsed[index] = 1
+    }
+    const used: number[] = []
+    isUsed.forEach((flag, index) => {
+      if (flag === 1) used.push(index)
+    })
+    return used
+  }
+}
+
+/** The column of names, which every item block has. */
+export function nameEntry(reader: BlockReader): ColumnEntry {
+  const entry = reader.column(nameColumn, 'string')
+  if (entry === undefined) throw reader.io.damaged(reader.source.id, 'it has no names')
+  return entry
+}
+
+/** The page that a row stands in. */
+export function pageOf({ layout }: BlockReader, row: number): number {
+  const { pageStarts, pageCount } = layout
+  let low = 0
+  let high = pageCount
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1
+    if (pageStarts[middle]! <= row) low = middle
+    else high = middle
+  }
+  return low
+}
+
+/** Stretches of places whose rows stand in one page. */
+function* pagesOf(
+  reader: BlockReader,
+  u32: Uint32Array,
+  placesPtr: number,
+  placeCount: number,
+  rowsPtr: number,
+): Generator<{ readonly page: number; readonly start: number; readonly end: number }> {
+  const places = placesPtr >> 2
+  const rows = rowsPtr >> 2
+  const { pageStarts } = reader.layout
+  for (let start = 0; start < placeCount; ) {
+    const page = pageOf(reader, u32[rows + u32[places + start]!]!)
+    const [pageStart, pageEnd] = [pageStarts[page]!, pageStarts[page + 1]!]
+    let end = start + 1
+    for (; end < placeCount; end++) {
+      const row = u32[rows + u32[places + end]!]!
+      if (row < pageStart || row >= pageEnd) break
+    }
+    yield { page, start, end }
+    start = end
+  }
+}

@@ -1,0 +1,554 @@
+// Names of items: their hash and the filter that says which names a block cannot have, and searches in sorted names.
+// The hash and the filter are stored (docs/formats.md): they must never change.
+import { compareText, copyText } from './text'
+
+/** In a list of rows: none. */
+const NO_ROW: u32 = 0xffffffff
+
+const MULTIPLIER: u64 = ((<u64>0x9e3779b9) << 32) | 0x7f4a7c15
+const OTHER_MULTIPLIER: u64 = ((<u64>0xd6e8feb8) << 32) | 0x6659fd93
+
+/** Bytes of one line of a filter: what the processor fetches at once. */
+const LINE_BYTES: u32 = 64
+
+/** The last 1 to 7 bytes of a text as a number, zeros above; reads nothing outside the text. */
+function tailWord(ptr: usize, byteLength: u32): u64 {
+  if (byteLength >= 4) {
+    const low = <u64>load<u32>(ptr)
+    if (byteLength === 4) return low
+    return low | ((<u64>load<u32>(ptr + byteLength - 4) >> ((8 - byteLength) << 3)) << 32)
+  }
+  let word: u64 = 0
+  for (let i: u32 = 0; i < byteLength; i++) word |= (<u64>load<u8>(ptr + i)) << (i << 3)
+  return word
+}
+
+/**
+ * The hash of a text: every 8 bytes (little endian, the last ones filled up with zeros) are mixed in by a multiplication
+ * and a shift, as in multiply-xorshift generators; the length is part of it.
+ */
+function hashName(ptr: usize, byteLength: u32, seed: u64): u64 {
+  let hash = seed ^ (<u64>byteLength * OTHER_MULTIPLIER)
+  const end = ptr + (byteLength & ~7)
+  for (; ptr < end; ptr += 8) {
+    hash = (hash ^ load<u64>(ptr)) * MULTIPLIER
+    hash ^= hash >> 32
+  }
+  if ((byteLength & 7) !== 0) {
+    hash = (hash ^ tailWord(ptr, byteLength & 7)) * MULTIPLIER
+    hash ^= hash >> 32
+  }
+  hash *= OTHER_MULTIPLIER
+  return hash ^ (hash >> 29)
+}
+
+/**
+ * Hashes items: each name with the hash of its folder as seed.
+ *
+ * folderOffsets  (folderCount + 1) × u32, read only; folderBytes their text
+ * folderStarts   folderCount × u32: the first name of each folder, ascending, the first 0
+ * offsets        (count + 1) × u32, read only; bytes their text
+ * hashes         count × u64, overwritten
+ */
+export function hashItems(
+  folderOffsetsPtr: usize,
+  folderBytesPtr: usize,
+  folderStartsPtr: usize,
+  folderCount: i32,
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  count: i32,
+  hashesPtr: usize,
+): void {
+  for (let folder = 0; folder < folderCount; folder++) {
+    const folderPtr = folderOffsetsPtr + ((<usize>folder) << 2)
+    const folderStart = load<u32>(folderPtr)
+    const seed = hashName(folderBytesPtr + folderStart, load<u32>(folderPtr, 4) - folderStart, 0)
+    const startPtr = folderStartsPtr + ((<usize>folder) << 2)
+    const end = folder + 1 < folderCount ? <i32>load<u32>(startPtr, 4) : count
+    let i = <i32>load<u32>(startPtr)
+    let start = load<u32>(offsetsPtr + ((<usize>i) << 2))
+    for (; i < end; i++) {
+      const next = load<u32>(offsetsPtr + ((<usize>i) << 2), 4)
+      store<u64>(hashesPtr + ((<usize>i) << 3), hashName(bytesPtr + start, next - start, seed))
+      start = next
+    }
+  }
+}
+
+/** Bytes of the filter of `count` names: whole lines, about 10 bits a name. */
+export function nameFilterByteLength(count: i32): i32 {
+  return <i32>(LINE_BYTES * ((<u32>count * 10 + LINE_BYTES * 8 - 1) / (LINE_BYTES * 8)))
+}
+
+/** The line of a hash: its upper half, scaled to the number of lines. */
+function lineOf(hash: u64, lineCount: u64): usize {
+  return <usize>(((hash >> 32) * lineCount) >> 32) * LINE_BYTES
+}
+
+/** Six times 9 bits, which say where in its line a name sets a bit; mixed, because the line has used the upper half. */
+function bitsOf(hash: u64): u64 {
+  const mixed = hash * MULTIPLIER
+  return mixed ^ (mixed >> 32)
+}
+
+/**
+ * Fills the filter of names: a Bloom filter whose bits of one name are all in one line of 64 bytes (Felix Putze, Peter
+ * Sanders, Johannes Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007); about 1 in 80 absent names passes.
+ *
+ * hashes  count × u64, read only
+ * filter  byteLength bytes (nameFilterByteLength(count)), overwritten
+ */
+export function buildNameFilter(hashesPtr: usize, count: i32, filterPtr: usize, byteLength: i32): void {
+  memory.fill(filterPtr, 0, byteLength)
+  const lineCount = <u64>(<u32>byteLength / LINE_BYTES)
+  for (let i = 0; i < count; i++) {
+    const hash = load<u64>(hashesPtr + ((<usize>i) << 3))
+    const line = filterPtr + lineOf(hash, lineCount)
+    let bits = bitsOf(hash)
+    for (let k = 0; k < 6; k++, bits >>= 9) {
+      const ptr = line + <usize>((bits >> 3) & 63)
+      store<u8>(ptr, <u8>(<u32>load<u8>(ptr) | ((<u32>1) << (<u32>(bits & 7)))))
+    }
+  }
+}
+
+/** The bit of the lowest 9 bits of `bits` in a line. */
+function bitAt(line: usize, bits: u64): u32 {
+  return <u32>load<u8>(line + <usize>((bits >> 3) & 63)) >> <u32>(bits & 7)
+}
+
+/**
+ * Keeps the names that a filter does not exclude. Returns how many.
+ *
+ * hashes   u64 of all names, read only
+ * indexes  count × u32: the names to look at, read only
+ * target   count × u32 at most, overwritten; may not overlap `indexes`
+ */
+export function probeNameFilter(
+  filterPtr: usize,
+  byteLength: i32,
+  hashesPtr: usize,
+  indexesPtr: usize,
+  count: i32,
+  targetPtr: usize,
+): i32 {
+  const lineCount = <u64>(<u32>byteLength / LINE_BYTES)
+  let target = targetPtr
+  for (let i = 0; i < count; i++) {
+    const index = load<u32>(indexesPtr + ((<usize>i) << 2))
+    const hash = load<u64>(hashesPtr + ((<usize>index) << 3))
+    const line = filterPtr + lineOf(hash, lineCount)
+    const bits = bitsOf(hash)
+    // Without a branch, so that the loads of the next names need not wait for this one's.
+    const hit =
+      bitAt(line, bits) &
+      bitAt(line, bits >> 9) &
+      bitAt(line, bits >> 18) &
+      bitAt(line, bits >> 27) &
+      bitAt(line, bits >> 36) &
+      bitAt(line, bits >> 45) &
+      1
+    store<u32>(target, index)
+    target += (<usize>hit) << 2
+  }
+  return <i32>((target - targetPtr) >> 2)
+}
+
+/**
+ * The first of the sorted texts [from, to) that does not stand before `text`; `to` when all do.
+ *
+ * offsets  u32, one more than texts, read only
+ */
+export function lowerBoundText(
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  from: i32,
+  to: i32,
+  textPtr: usize,
+  textByteLength: u32,
+): i32 {
+  let low = from
+  let high = to
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    const ptr = offsetsPtr + ((<usize>middle) << 2)
+    const start = load<u32>(ptr)
+    if (compareText(bytesPtr + start, load<u32>(ptr, 4) - start, textPtr, textByteLength) < 0) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** As lowerBoundText, from a place on that is likely to be near: in steps of 1, 2, 4 … rows, then by halving. */
+function gallop(offsetsPtr: usize, bytesPtr: usize, from: i32, to: i32, textPtr: usize, textByteLength: u32): i32 {
+  let low = from
+  let step = 1
+  while (low + step <= to) {
+    const ptr = offsetsPtr + ((<usize>(low + step - 1)) << 2)
+    const start = load<u32>(ptr)
+    if (compareText(bytesPtr + start, load<u32>(ptr, 4) - start, textPtr, textByteLength) >= 0) break
+    low += step
+    step <<= 1
+  }
+  return lowerBoundText(offsetsPtr, bytesPtr, low, min(low + step - 1, to), textPtr, textByteLength)
+}
+
+/**
+ * The pages that sorted names stand in, if anywhere: for each the last page of [pageStart, pageEnd) whose first name is
+ * not behind it, else pageStart.
+ *
+ * fenceOffsets    u32, one more than fences; fence p is the first name of page p, read only
+ * offsets, bytes  all names; indexes names the ones to look for, ascending; count × u32, read only
+ * pages           count × u32, overwritten
+ */
+export function findPages(
+  fenceOffsetsPtr: usize,
+  fenceBytesPtr: usize,
+  pageStart: i32,
+  pageEnd: i32,
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  indexesPtr: usize,
+  count: i32,
+  pagesPtr: usize,
+): void {
+  // The first fence behind the name, less one. Fences and names are sorted, so each search begins where the last ended.
+  let after = pageStart + 1
+  for (let i = 0; i < count; i++) {
+    const ptr = offsetsPtr + ((<usize>load<u32>(indexesPtr + ((<usize>i) << 2))) << 2)
+    const start = load<u32>(ptr)
+    const byteLength = load<u32>(ptr, 4) - start
+    const textPtr = bytesPtr + start
+    after = gallop(fenceOffsetsPtr, fenceBytesPtr, min(after, pageEnd), pageEnd, textPtr, byteLength)
+    if (after < pageEnd) {
+      const fencePtr = fenceOffsetsPtr + ((<usize>after) << 2)
+      const fenceStart = load<u32>(fencePtr)
+      if (compareText(fenceBytesPtr + fenceStart, load<u32>(fencePtr, 4) - fenceStart, textPtr, byteLength) === 0)
+        after++
+    }
+    store<u32>(pagesPtr + ((<usize>i) << 2), <u32>(after - 1))
+  }
+}
+
+/**
+ * The rows of sorted names among the sorted rows [rowStart, rowEnd) of a page. Returns how many were found.
+ *
+ * pageOffsets  u32, one more than rows of the page, read only; pageBytes their text
+ * offsets, bytes, indexes, count  as in findPages
+ * rows         count × u32, overwritten: row in the page, or 0xffffffff
+ */
+export function findRows(
+  pageOffsetsPtr: usize,
+  pageBytesPtr: usize,
+  rowStart: i32,
+  rowEnd: i32,
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  indexesPtr: usize,
+  count: i32,
+  rowsPtr: usize,
+): i32 {
+  let row = rowStart
+  let foundCount = 0
+  // Many names in a page: the next one is near. Few: halving what is left is shorter.
+  const isDense = count > 16
+  for (let i = 0; i < count; i++) {
+    const ptr = offsetsPtr + ((<usize>load<u32>(indexesPtr + ((<usize>i) << 2))) << 2)
+    const start = load<u32>(ptr)
+    const byteLength = load<u32>(ptr, 4) - start
+    const textPtr = bytesPtr + start
+    row = isDense
+      ? gallop(pageOffsetsPtr, pageBytesPtr, row, rowEnd, textPtr, byteLength)
+      : lowerBoundText(pageOffsetsPtr, pageBytesPtr, row, rowEnd, textPtr, byteLength)
+    let found = NO_ROW
+    if (row < rowEnd) {
+      const pagePtr = pageOffsetsPtr + ((<usize>row) << 2)
+      const pageStart = load<u32>(pagePtr)
+      if (compareText(pageBytesPtr + pageStart, load<u32>(pagePtr, 4) - pageStart, textPtr, byteLength) === 0) {
+        found = <u32>row
+        foundCount++
+      }
+    }
+    store<u32>(rowsPtr + ((<usize>i) << 2), found)
+  }
+  return foundCount
+}
+
+/**
+ * Writes down where names were found: for those with a row that is not dead, `source` and the row.
+ *
+ * indexes         count × u32: the names looked for, read only; rows: count × u32 in the page, 0xffffffff for none
+ * rowOffset       added to the rows of the page; dead: bitmap of the block's dead rows, or 0
+ * sources, found  u32 of all names; written where found. Returns how many were.
+ */
+export function takeFound(
+  indexesPtr: usize,
+  rowsPtr: usize,
+  count: i32,
+  rowOffset: u32,
+  deadPtr: usize,
+  source: u32,
+  sourcesPtr: usize,
+  foundPtr: usize,
+): i32 {
+  let taken = 0
+  for (let i = 0; i < count; i++) {
+    const pageRow = load<u32>(rowsPtr + ((<usize>i) << 2))
+    if (pageRow === NO_ROW) continue
+    const row = pageRow + rowOffset
+    if (deadPtr !== 0 && ((<u32>load<u8>(deadPtr + (<usize>row >> 3)) >> (row & 7)) & 1) !== 0) continue
+    const at = (<usize>load<u32>(indexesPtr + ((<usize>i) << 2))) << 2
+    store<u32>(sourcesPtr + at, source)
+    store<u32>(foundPtr + at, row)
+    taken++
+  }
+  return taken
+}
+
+/** Drops from a list of names those that have a source by now. Returns how many are left. */
+export function dropFound(indexesPtr: usize, count: i32, sourcesPtr: usize): i32 {
+  let target = indexesPtr
+  for (let i = 0; i < count; i++) {
+    const index = load<u32>(indexesPtr + ((<usize>i) << 2))
+    store<u32>(target, index)
+    target += (<usize>u32(load<u32>(sourcesPtr + ((<usize>index) << 2)) === NO_ROW)) << 2
+  }
+  return <i32>((target - indexesPtr) >> 2)
+}
+
+// ---- Cells of found rows --------------------------------------------------------------------------------------------
+
+/** The places of a list that hold `value`, ascending. Returns how many. target: count × u32 at most. */
+export function findValue(valuesPtr: usize, count: i32, value: u32, targetPtr: usize): i32 {
+  let target = targetPtr
+  for (let i = 0; i < count; i++) {
+    store<u32>(target, <u32>i)
+    target += (<usize>u32(load<u32>(valuesPtr + ((<usize>i) << 2)) === value)) << 2
+  }
+  return <i32>((target - targetPtr) >> 2)
+}
+
+/**
+ * Copies cells of one page to where they are wanted: target[places[i]] = values[rows[places[i]] - rowOffset].
+ *
+ * places  count × u32, read only; rows: u32, read only
+ */
+export function scatter64(
+  valuesPtr: usize,
+  placesPtr: usize,
+  count: i32,
+  rowsPtr: usize,
+  rowOffset: u32,
+  targetPtr: usize,
+): void {
+  for (let i = 0; i < count; i++) {
+    const place = <usize>load<u32>(placesPtr + ((<usize>i) << 2))
+    const row = <usize>(load<u32>(rowsPtr + (place << 2)) - rowOffset)
+    store<u64>(targetPtr + (place << 3), load<u64>(valuesPtr + (row << 3)))
+  }
+}
+
+/** As scatter64 for bits; `bits` 0: all ones. Bits of other places stay. Returns how many bits were set. */
+export function scatterBits(
+  bitsPtr: usize,
+  placesPtr: usize,
+  count: i32,
+  rowsPtr: usize,
+  rowOffset: u32,
+  targetPtr: usize,
+): i32 {
+  let setCount = 0
+  for (let i = 0; i < count; i++) {
+    const place = load<u32>(placesPtr + ((<usize>i) << 2))
+    let bit: u32 = 1
+    if (bitsPtr !== 0) {
+      const row = load<u32>(rowsPtr + ((<usize>place) << 2)) - rowOffset
+      bit = (<u32>load<u8>(bitsPtr + (<usize>row >> 3)) >> (row & 7)) & 1
+    }
+    setCount += bit
+    const ptr = targetPtr + (<usize>place >> 3)
+    store<u8>(ptr, (<u32>load<u8>(ptr) & ~(1 << (place & 7))) | (bit << (place & 7)))
+  }
+  return setCount
+}
+
+/** Bytes of text that scatterTexts will copy; -1 if they are 2 GiB or more. */
+export function scatteredTextsByteLength(
+  offsetsPtr: usize,
+  placesPtr: usize,
+  count: i32,
+  rowsPtr: usize,
+  rowOffset: u32,
+): i32 {
+  let byteLength: u64 = 0
+  for (let i = 0; i < count; i++) {
+    const place = <usize>load<u32>(placesPtr + ((<usize>i) << 2))
+    const ptr = offsetsPtr + ((<usize>(load<u32>(rowsPtr + (place << 2)) - rowOffset)) << 2)
+    byteLength += load<u32>(ptr, 4) - load<u32>(ptr)
+  }
+  return byteLength < 0x80000000 ? <i32>byteLength : -1
+}
+
+/**
+ * Copies texts of one page one behind the other, and says for each place where its text stands.
+ *
+ * offsets, bytes       of the page, read only
+ * target               scatteredTextsByteLength(…) bytes
+ * starts, byteLengths  u32 a place: address and length of its text; written for `places` only
+ */
+export function scatterTexts(
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  placesPtr: usize,
+  count: i32,
+  rowsPtr: usize,
+  rowOffset: u32,
+  targetPtr: usize,
+  startsPtr: usize,
+  byteLengthsPtr: usize,
+): void {
+  let target = targetPtr
+  for (let i = 0; i < count; i++) {
+    const place = <usize>load<u32>(placesPtr + ((<usize>i) << 2))
+    const ptr = offsetsPtr + ((<usize>(load<u32>(rowsPtr + (place << 2)) - rowOffset)) << 2)
+    const start = load<u32>(ptr)
+    const byteLength = load<u32>(ptr, 4) - start
+    copyText(target, bytesPtr + start, byteLength)
+    store<u32>(startsPtr + (place << 2), <u32>target)
+    store<u32>(byteLengthsPtr + (place << 2), byteLength)
+    target += byteLength
+  }
+}
+
+/**
+ * Copies texts from anywhere into one string column.
+ *
+ * starts, byteLengths  count × u32: address and length of each text, read only
+ * targetOffsets        (count + 1) × u32; targetBytes: the sum of the lengths
+ */
+export function joinTexts(
+  startsPtr: usize,
+  byteLengthsPtr: usize,
+  count: i32,
+  targetOffsetsPtr: usize,
+  targetBytesPtr: usize,
+): void {
+  let written: u32 = 0
+  store<u32>(targetOffsetsPtr, 0)
+  for (let i = 0; i < count; i++) {
+    const byteLength = load<u32>(byteLengthsPtr + ((<usize>i) << 2))
+    copyText(targetBytesPtr + written, <usize>load<u32>(startsPtr + ((<usize>i) << 2)), byteLength)
+    written += byteLength
+    store<u32>(targetOffsetsPtr + ((<usize>i) << 2), written, 4)
+  }
+}
+
+// ---- Merging sorted names -------------------------------------------------------------------------------------------
+
+/** One cursor: u32 address of offsets, address of text, row, row after the last one, row of the page's first, source, dead bits. */
+const CURSOR_BYTES: usize = 32
+
+/** Bytes of one cursor of mergeNames. */
+export function nameCursorByteLength(): i32 {
+  return <i32>CURSOR_BYTES
+}
+
+function isDead(cursor: usize, row: u32): bool {
+  const deadPtr = <usize>load<u32>(cursor, 24)
+  if (deadPtr === 0) return false
+  const blockRow = row + load<u32>(cursor, 16)
+  return ((<u32>load<u8>(deadPtr + (<usize>blockRow >> 3)) >> (blockRow & 7)) & 1) !== 0
+}
+
+/** Whether the name of cursor a stands before that of cursor b; of equal ones (all but one are dead), either. */
+function isBefore(a: usize, b: usize): bool {
+  const aPtr = <usize>load<u32>(a) + ((<usize>load<u32>(a, 8)) << 2)
+  const bPtr = <usize>load<u32>(b) + ((<usize>load<u32>(b, 8)) << 2)
+  const aStart = load<u32>(aPtr)
+  const bStart = load<u32>(bPtr)
+  return (
+    compareText(
+      <usize>load<u32>(a, 4) + aStart,
+      load<u32>(aPtr, 4) - aStart,
+      <usize>load<u32>(b, 4) + bStart,
+      load<u32>(bPtr, 4) - bStart,
+    ) < 0
+  )
+}
+
+/** Lets the cursor at `place` of the heap sink to where it belongs. */
+function sink(heapPtr: usize, heapCount: i32, place: i32): void {
+  const cursor = load<u32>(heapPtr + ((<usize>place) << 2))
+  while (true) {
+    let child = 2 * place + 1
+    if (child >= heapCount) break
+    if (
+      child + 1 < heapCount &&
+      isBefore(<usize>load<u32>(heapPtr + ((<usize>child) << 2), 4), <usize>load<u32>(heapPtr + ((<usize>child) << 2)))
+    )
+      child++
+    const below = load<u32>(heapPtr + ((<usize>child) << 2))
+    if (!isBefore(<usize>below, <usize>cursor)) break
+    store<u32>(heapPtr + ((<usize>place) << 2), below)
+    place = child
+  }
+  store<u32>(heapPtr + ((<usize>place) << 2), cursor)
+}
+
+/**
+ * Merges sorted names: writes down the living rows of all cursors in the order of their names, until a cursor has no rows
+ * left, `capacity` rows are written, or a name reaches the limit.
+ *
+ * cursors   cursorCount × 32 bytes: u32 address of the page's offsets, of its text, next row in the page, row after the last
+ *           one (there is at least one), the page's first row in its block, number of the source, address of the block's
+ *           dead bits or 0, 0. The rows are moved on.
+ * heap      cursorCount × u32, overwritten
+ * limit     address and length of the first name that is not wanted; address 0: none
+ * sources, rows  u32, capacity of them, written from the start
+ * result    u32: rows written
+ *
+ * Returns the index of the cursor that ended, -1 when capacity was reached, -2 at the limit.
+ */
+export function mergeNames(
+  cursorsPtr: usize,
+  cursorCount: i32,
+  heapPtr: usize,
+  limitPtr: usize,
+  limitByteLength: u32,
+  capacity: i32,
+  sourcesPtr: usize,
+  rowsPtr: usize,
+  resultPtr: usize,
+): i32 {
+  for (let i = 0; i < cursorCount; i++)
+    store<u32>(heapPtr + ((<usize>i) << 2), <u32>(cursorsPtr + <usize>i * CURSOR_BYTES))
+  for (let place = (cursorCount >> 1) - 1; place >= 0; place--) sink(heapPtr, cursorCount, place)
+  let written = 0
+  let ended = -1
+  while (written < capacity) {
+    const cursor = <usize>load<u32>(heapPtr)
+    const row = load<u32>(cursor, 8)
+    if (limitPtr !== 0) {
+      const ptr = <usize>load<u32>(cursor) + ((<usize>row) << 2)
+      const start = load<u32>(ptr)
+      if (compareText(<usize>load<u32>(cursor, 4) + start, load<u32>(ptr, 4) - start, limitPtr, limitByteLength) >= 0) {
+        ended = -2
+        break
+      }
+    }
+    if (!isDead(cursor, row)) {
+      store<u32>(sourcesPtr + ((<usize>written) << 2), load<u32>(cursor, 20))
+      store<u32>(rowsPtr + ((<usize>written) << 2), row + load<u32>(cursor, 16))
+      written++
+    }
+    store<u32>(cursor, row + 1, 8)
+    if (row + 1 === load<u32>(cursor, 12)) {
+      ended = <i32>((cursor - cursorsPtr) / CURSOR_BYTES)
+      break
+    }
+    sink(heapPtr, cursorCount, 0)
+  }
+  store<u32>(resultPtr, written)
+  return ended
+}

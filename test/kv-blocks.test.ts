@@ -1,0 +1,181 @@
+// Items in blocks, without a table: written, looked up, gathered and merged, against plain maps.
+import { expect, test } from 'vitest'
+import { writeItems } from '../dist/engine/backends/kv/item-block.js'
+import { ItemReader, noRow } from '../dist/engine/backends/kv/item-reader.js'
+import { type ItemPosition, mergeItems } from '../dist/engine/backends/kv/merge.js'
+import type { PreparedBlock } from '../dist/engine/blocks/merge-rule.js'
+import { BlockIo, type BlockSource } from '../dist/engine/blocks/reader.js'
+import { createMemory, type Kernels, loadKernels } from '../dist/engine/kernels/kernels.js'
+import { Scratch } from '../dist/engine/memory/scratch.js'
+import { type Cell, gatherPlain, keyOf, byKey, type PlainItem, placeItems, placeKeys } from './kv-items.js'
+import { SeededRandom, seed } from './seeded-random.js'
+
+const MiB = 2 ** 20
+
+/** Memory of a job: what is stored stands at its start, each call takes the rest anew. */
+class Desk {
+  readonly kernels: Kernels
+  readonly #byteLength = 256 * MiB
+  #stored: number
+
+  constructor() {
+    this.kernels = loadKernels(createMemory(this.#byteLength))
+    this.#stored = (this.kernels.call.heapBase() + 63) & ~63
+  }
+
+  /** All that is free, in shares. */
+  parts(...shares: readonly number[]): Scratch[] {
+    const whole = new Scratch({ byteOffset: this.#stored, byteLength: this.#byteLength - this.#stored })
+    return whole.split(shares)
+  }
+
+  get whole(): Scratch {
+    return this.parts(1)[0]!
+  }
+
+  /** Keeps blocks as sources. */
+  store(blocks: readonly PreparedBlock[]): BlockSource[] {
+    const bytes = blocks.map(({ packed }) =>
+      this.kernels.u8.slice(packed.byteOffset, packed.byteOffset + packed.byteLength),
+    )
+    return blocks.map((block, i) => {
+      const packed = { byteOffset: this.#stored, byteLength: bytes[i]!.length }
+      this.kernels.u8.set(bytes[i]!, packed.byteOffset)
+      this.#stored = (packed.byteOffset + packed.byteLength + 63) & ~63
+      return {
+        id: nextId++,
+        rowCount: block.rowCount,
+        headerByteLength: block.headerByteLength,
+        headerCrc: block.headerCrc,
+        extent: block.extent,
+        isPacked: true,
+        packed,
+        values: null,
+        dead: null,
+        damage: null,
+      }
+    })
+  }
+
+  write(items: readonly PlainItem[]): BlockSource[] {
+    const [input, output, work] = this.parts(0.3, 0.35, 0.35) as [Scratch, Scratch, Scratch]
+    return this.store(writeItems(this.kernels, output, work, placeItems(this.kernels, input, items)))
+  }
+
+  find(sources: readonly BlockSource[], keys: readonly { folder: string; name: string }[]): (PlainItem | null)[] {
+    const [cache, temporary, rest] = this.parts(0.1, 0.3, 0.6) as [Scratch, Scratch, Scratch]
+    const reader = new ItemReader(new BlockIo(this.kernels, cache, null, 'p', 't'), temporary, sources)
+    const places = [rest.allocate(4 * keys.length), rest.allocate(4 * keys.length)] as const
+    reader.find(placeKeys(this.kernels, rest, keys), ...places)
+    return gatherPlain(reader, rest, keys, ...places)
+  }
+
+  /** Where keys are: source and row. */
+  locate(sources: readonly BlockSource[], keys: readonly { folder: string; name: string }[]): [number, number][] {
+    const [cache, temporary, rest] = this.parts(0.1, 0.3, 0.6) as [Scratch, Scratch, Scratch]
+    const reader = new ItemReader(new BlockIo(this.kernels, cache, null, 'p', 't'), temporary, sources)
+    const places = [rest.allocate(4 * keys.length), rest.allocate(4 * keys.length)] as const
+    reader.find(placeKeys(this.kernels, rest, keys), ...places)
+    const [sourceIndexes, rows] = places.map((ptr) => this.kernels.u32.slice(ptr >> 2, (ptr >> 2) + keys.length))
+    return keys.map((_, i) => [sourceIndexes![i]!, rows![i]!])
+  }
+
+  merge(sources: readonly BlockSource[], byteLength = 64 * MiB): BlockSource[] {
+    const merged: BlockSource[] = []
+    let position: ItemPosition | null = null
+    do {
+      const scratch = new Scratch({ byteOffset: this.whole.slice.byteOffset, byteLength })
+      const step = mergeItems(this.kernels, scratch, null, {
+        sources,
+        position,
+        partition: 'p',
+        tableName: 't',
+        isCancelled: () => false,
+      })
+      merged.push(...this.store(step.blocks))
+      position = step.next as ItemPosition | null
+    } while (position !== null)
+    return merged
+  }
+}
+
+let nextId = 1n
+
+function randomCell(random: SeededRandom): Cell {
+  const kind = random.integer(0, 6)
+  if (kind === 0) return random.int64()
+  if (kind === 1) return random.float64()
+  if (kind === 2) return random.chance(0.5)
+  if (kind === 3) return { timeNs: random.int64() }
+  if (kind === 4) return Uint8Array.from(random.list(random.integer(0, 20), () => random.integer(0, 256)))
+  return random.string()
+}
+
+const attributes = ['a', 'b', 'text', 'count']
+
+function randomItem(random: SeededRandom, folder: string, name: string): PlainItem {
+  const cells = new Map<string, Cell>()
+  for (const attribute of attributes) if (random.chance(0.6)) cells.set(attribute, randomCell(random))
+  return { folder, name, mtimeNs: random.int64(), ctimeNs: random.int64(), cells }
+}
+
+/** Names that share beginnings, of all lengths. */
+function randomName(random: SeededRandom): string {
+  const kind = random.integer(0, 4)
+  if (kind === 0) return `user${random.integer(0, 3000)}`
+  if (kind === 1) return `a-very-long-beginning-of-a-name/${random.integer(0, 3000)}`
+  if (kind === 2) return String(random.integer(0, 3000)).padStart(8, '0')
+  return `${random.string()}x`
+}
+
+const folders = ['', 'city=LA', 'city=LA/b=1', 'city=LA/b=2', 'city=Łódź', 'city=a-name-of-more-than-24-bytes/x=1']
+
+function kill(source: BlockSource, rows: readonly number[]): BlockSource {
+  const dead =
+    source.dead === null ? new Uint8Array(Math.ceil(source.rowCount / 64) * 8) : (source.dead as Uint8Array).slice()
+  for (const row of rows) dead[row >> 3]! |= 1 << (row & 7)
+  return { ...source, dead }
+}
+
+test('after any sequence of writes, kills and merges, every name is found as in a map, with its cells', {
+  timeout: 120_000,
+}, () => {
+  const random = new SeededRandom(seed)
+  const desk = new Desk()
+  const model = new Map<string, PlainItem>()
+  let sources: BlockSource[] = []
+  const killKeys = (keys: readonly { folder: string; name: string }[]): void => {
+    const rowsOf = new Map<number, number[]>()
+    for (const [source, row] of desk.locate(sources, keys))
+      if (source !== noRow) rowsOf.set(source, [...(rowsOf.get(source) ?? []), row])
+    sources = sources.map((source, i) => kill(source, rowsOf.get(i) ?? []))
+  }
+  for (let step = 0; step < 60; step++) {
+    const where = `step ${step}`
+    const usedFolders = random.chance(0.5) ? [''] : folders
+    const count = random.pick([1, 5, 50, 1500, 3000])
+    const batch = new Map<string, PlainItem>()
+    for (let i = 0; i < count; i++) {
+      const item = randomItem(random, random.pick(usedFolders), randomName(random))
+      batch.set(keyOf(item), item)
+    }
+    const sorted = [...batch.values()].sort(byKey)
+    killKeys(sorted)
+    sources.push(...desk.write(sorted))
+    for (const item of sorted) model.set(keyOf(item), item)
+    if (random.chance(0.2)) {
+      const some = [...model.values()].filter(() => random.chance(0.2)).sort(byKey)
+      killKeys(some)
+      for (const item of some) model.delete(keyOf(item))
+    }
+    if (random.chance(0.3)) sources = desk.merge(sources)
+    const wanted = [
+      ...[...model.values()].filter(() => random.chance(0.2)),
+      ...random.list(random.pick([0, 1, 300]), () => ({ folder: random.pick(folders), name: randomName(random) })),
+    ].sort(byKey)
+    const found = desk.find(sources, wanted)
+    wanted.forEach((key, i) => {
+      expect(found[i], `${where}: ${key.folder} ${key.name}`).toEqual(model.get(keyOf(key)) ?? null)
+    })
+  }
+})
