@@ -114,6 +114,8 @@ export class Tsdb implements Backend {
           request.query ?? '',
           plan.groupBy,
           plan.windowMs,
+          plan.mode,
+          plan.interpolation,
         ]),
         select: () => this.#select(table, source, plan, options.signal),
         clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
