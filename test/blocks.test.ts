@@ -172,6 +172,8 @@ class Bench {
           windowMs: 0,
           functions: [],
           items: [{ metric: 'value', fn: null, name: 'value' }],
+          interpolation: { interpolator: 'none', toleranceMs: 0 },
+          interpolations: [],
           groupBy: null,
           multiIndex: false,
           messageLimit: 0,

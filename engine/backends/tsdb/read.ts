@@ -138,7 +138,7 @@ async function columnsOf(
 }
 
 /** Runs a job with the label sets as they are now, and again when it asks for newer ones. */
-async function withLabels<T>(table: OpenTable, run: (labels: LabelView) => Promise<T>): Promise<T> {
+export async function withLabels<T>(table: OpenTable, run: (labels: LabelView) => Promise<T>): Promise<T> {
   for (let tries = 0; ; tries++) {
     const handle = table.labels.acquire()
     try {
