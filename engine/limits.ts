@@ -39,6 +39,12 @@ export const segmentByteLength = 64 * KiB - 24
 export const logCommitRowCountMax = 4096
 export const logCommitByteLengthMax = 256 * KiB
 
+/** Step points of a read that interpolates, and so may have a row at each: seven years of seconds. */
+export const stepPointCountMax = 256 * MiB
+
+/** Rows of a listing of series or labels: they are plain values on their way. */
+export const listingRowCountMax = 100_000
+
 /** A message of a read: large enough to amortise a job, small enough that a slow reader holds little. */
 export const readMessageByteLength = 1 * MiB
 

@@ -8,7 +8,7 @@ import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
 import type { ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
 import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
-import type { ScanResult } from '../dist/engine/backends/tsdb/scan.js'
+import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
 import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
 import { TsdbWriteSession } from '../dist/engine/backends/tsdb/write-session.js'
@@ -175,6 +175,8 @@ class Bench {
           windowMs: 0,
           functions: [],
           items: [{ metric: 'value', fn: null, name: 'value' }],
+          interpolation: { interpolator: 'none', toleranceMs: 0 },
+          interpolations: [],
           groupBy: null,
           multiIndex: false,
           messageLimit: 0,

@@ -140,5 +140,5 @@ def test_flush_and_compact_change_no_answer_and_stats_give_a_row(table):
     assert len(table.client.execute('tsdb', table.name, 'stats')) >= 1
     with table.refuses('execute', "TSDB backend doesn't support the 'execute' command"):
         table.client.execute('tsdb', table.name, 'nosuch')
-    with table.refuses('execute', 'compact, flush, stats'):
+    with table.refuses('execute', 'compact, flush, labels, label_values, series, stats'):
         table.client.execute('tsdb', table.name, 'nosuch')

@@ -201,22 +201,6 @@ def test_an_unknown_backend_is_named(client):
         assert code_of(caught.value) in (None, INVALID_ARGUMENT)
 
 
-@pytest.mark.parametrize(
-    'request_fields',
-    [
-        {'step': '1m'},
-        {'aggregators': 'sum,', 'step': '1m'},
-        {'aggregators': 'sum_all', 'step': '1m'},
-        {'query': 'select sum_all(cpu) from x'},
-    ],
-    ids=['downsampling', 'raw beside functions', 'across series', 'across series in SQL'],
-)
-def test_modes_that_do_not_exist_yet_say_so(table, request_fields):
-    table.write(samples(time=['0m'], cpu=[1]), labels={'os': 'linux'})
-    with table.refuses('read', NOT_YET):
-        table.read(**request_fields)
-
-
 def test_group_by_without_a_function_is_refused(table):
     with table.refuses('read', 'group_by requires an aggregation function'):
         table.read(group_by='os')

@@ -1,7 +1,7 @@
 // Which columns the frames of a read will have, in a worker, before any of them is made.
 import { type ColumnHead, HeadUnion } from '../../frame/column-head.js'
-import type { ScanInput } from './scan.js'
-import { wantedMetrics } from './scan.js'
+import { wantedMetrics } from './pools.js'
+import type { ScanInput } from './scan-input.js'
 
 export type DescribeInput = Pick<ScanInput, 'plan' | 'setCount' | 'setAt' | 'metricsAt' | 'labelsOf'>
 

@@ -2,10 +2,11 @@
 import { unpack, pack } from 'msgpackr'
 import type { MergeStep, PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BlockSource } from '../../blocks/reader.js'
-import { BlockIo } from '../../blocks/reader.js'
+import { BlockIo, BlockReader } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
+import type { PlainFrame } from '../../frame/plain.js'
 import { duplicateCheckByteLength, tableColumnCountMax } from '../../limits.js'
 import { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
@@ -19,8 +20,11 @@ import { refuseDuplicatesInFrame, refuseStoredDuplicates } from './duplicates.js
 import type { MergePosition } from './merge.js'
 import { mergeRuns } from './merge.js'
 import type { ReadPlan } from './plan.js'
-import type { ScanPosition, ScanResult } from './scan.js'
+import type { Listing } from './label-listing.js'
+import { listLabels } from './label-listing.js'
+import { timeColumnName } from './run-writer.js'
 import { scanSets } from './scan.js'
+import type { ScanPosition, ScanResult } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import type { Selection } from './select.js'
 import { labelsOf, selectSets } from './select.js'
@@ -151,6 +155,21 @@ export interface DescribeJob extends Job {
   readonly sets: Uint32Array
   readonly metricListOf: Uint32Array | null
   readonly metricLists: readonly (readonly string[])[]
+}
+
+export interface ListJob extends Job {
+  readonly kind: 'tsdb.list'
+  readonly labels: LabelView
+  readonly listing: Listing
+  readonly filter: Expression | null
+  readonly offset: number
+  readonly limit: number
+}
+
+/** Counts the samples of blocks, and the series of the table. */
+export interface CountJob extends TableJob {
+  readonly kind: 'tsdb.count'
+  readonly sources: readonly BlockSource[]
 }
 
 export interface MergeJob extends TableJob {
@@ -429,6 +448,36 @@ const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {
   })
 }
 
+const list: JobHandler<ListJob, PlainFrame> = (job, context) =>
+  listLabels(context.kernels, {
+    ...job,
+    tablePtr: job.labels.tablePtr,
+    setCount: job.labels.setCount,
+    signatureOf: signatureReader(context, job.labels),
+    isCancelled: () => context.isCancelled(job),
+  })
+
+const count: JobHandler<CountJob, { sampleCount: number; seriesCount: number }> = (job, context) => {
+  const { kernels } = context
+  const scratch = new Scratch(job.scratch)
+  const mark = scratch.mark()
+  let sampleCount = 0
+  for (const source of job.sources) {
+    if (context.isCancelled(job)) break
+    const io = new BlockIo(kernels, scratch, storeReader(context, job.access), job.partition, job.tableName)
+    const reader = new BlockReader(io, source, 0)
+    for (const column of reader.layout.columns) {
+      if (column.name === timeColumnName && column.dtype === 'time') continue
+      for (const presentCount of reader.table(column).presentCounts) sampleCount += presentCount
+    }
+    scratch.release(mark)
+  }
+  const signatureAt = signatureReader(context, job.labels)
+  let seriesCount = 0
+  for (let set = 0; set < job.labels.setCount; set++) seriesCount += signatureAt(set).size
+  return { sampleCount, seriesCount }
+}
+
 const merge: JobHandler<MergeJob, MergeStep> = (job, context) =>
   mergeRuns(context.kernels, new Scratch(job.scratch), storeReader(context, job.access), {
     ...job,
@@ -445,4 +494,6 @@ export const tsdbHandlers = {
   'tsdb.scan': scan,
   'tsdb.describe': describe,
   'tsdb.merge': merge,
+  'tsdb.list': list,
+  'tsdb.count': count,
 }

@@ -1,6 +1,7 @@
 // The cursor of a read that a row limit ended: opaque to the caller, and independent of blocks and of the clock.
 import { createHash } from 'node:crypto'
 import { FramesError } from '../../errors.js'
+import type { Carry } from './scan-input.js'
 import type { Selection } from './select.js'
 
 /** Where a read goes on, with its bounds as they were resolved. */
@@ -9,7 +10,7 @@ export interface Marker {
   readonly endMs: number
   readonly stepMs: number
   readonly fromNs: bigint
-  readonly carry: readonly number[]
+  readonly carry: readonly Carry[]
   /** Place of its label set, or of that set's group, in a selection. Throws when the set is not there. */
   readonly index: (selection: Selection) => number
 }
@@ -20,10 +21,10 @@ interface MarkerFields {
   readonly endMs: number
   readonly stepMs: number
   readonly fromNs: bigint
-  readonly carry: readonly number[]
+  readonly carry: readonly Carry[]
 }
 
-const markerVersion = 1
+const markerVersion = 2
 
 /** Set numbers never change in the life of a table, and the fingerprint holds the request to it. */
 export function encodeMarker(marker: MarkerFields, markerOf: string): string {
@@ -50,7 +51,7 @@ export function parseMarker(text: string, markerOf: string): Marker {
     // 0 in raw mode, where nobody looks at it; whoever forged one must not make us divide by it.
     stepMs: Math.max(1, stepMs),
     fromNs: BigInt(fromNs),
-    carry: carry.map((value) => value ?? Number.NaN),
+    carry: carry.map(([metric, value, timeMs]) => [metric, value ?? Number.NaN, timeMs]),
     index: (selection) => {
       const index = selection.sets.indexOf(set)
       if (index < 0)
@@ -73,7 +74,7 @@ type Fields = [
   endMs: number,
   stepMs: number,
   fromNs: string,
-  carry: (number | null)[],
+  carry: [metric: string, value: number | null, timeMs: number][],
 ]
 
 function decode(text: string): Fields | null {
@@ -83,12 +84,19 @@ function decode(text: string): Fields | null {
     const numbers = [fields[0], fields[2], fields[3], fields[4], fields[5]]
     if (!numbers.every((value) => Number.isSafeInteger(value))) return null
     if (typeof fields[6] !== 'string' || !/^-?[0-9]{1,19}$/.test(fields[6]) || !Array.isArray(fields[7])) return null
-    if (!fields[7].every((value) => value === null || typeof value === 'number')) return null
+    if (!fields[7].every(isCarry)) return null
     return fields as Fields
   } catch {
     // Not base64 of JSON: not a marker.
     return null
   }
+}
+
+function isCarry(entry: unknown): boolean {
+  if (!Array.isArray(entry) || entry.length !== 3) return false
+  const [metric, value, timeMs] = entry as unknown[]
+  const isValue = value === null || typeof value === 'number'
+  return typeof metric === 'string' && isValue && typeof timeMs === 'number'
 }
 
 function fingerprint(markerOf: string): string {

@@ -1,10 +1,11 @@
 // What a read asks for, resolved to numbers: pure, made on the main thread, and small enough to travel with every job.
 import { FramesError, shortened } from '../../errors.js'
-import { parseAggregator } from '../../expression/aggregators.js'
+import { type Aggregator, type Interpolator, parseAggregator } from '../../expression/aggregators.js'
 import { parseFilter } from '../../expression/parse.js'
 import { printExpression } from '../../expression/print.js'
 import { parseQuery, type SqlQuery } from '../../expression/sql.js'
 import type { Expression } from '../../expression/tree.js'
+import { stepPointCountMax } from '../../limits.js'
 import type { ReadRequest } from '../../requests.js'
 import { parseDurationMs, parseTimeMs } from '../../time.js'
 import type { TsdbExtent } from './directory.js'
@@ -48,7 +49,7 @@ export interface TimeRange {
  * A value column that is asked for.
  *
  * metric  null: every metric of the label set or group
- * fn      null: the samples themselves
+ * fn      null: the samples themselves; in other modes than raw, the value at each step point
  * name    of the column in the frame; null for every metric's default, `fn(metric)` or the metric
  */
 export interface PlanItem {
@@ -57,19 +58,41 @@ export interface PlanItem {
   readonly name: string | null
 }
 
+/** How the series of a metric get values at step points, where samples may be so far away; see kernels/steps.ts. */
+export interface Interpolation {
+  readonly interpolator: Interpolator
+  readonly toleranceMs: number
+}
+
+/**
+ * What rows there are.
+ *
+ * raw         the samples
+ * downsample  the value of each metric at each step point
+ * over-time   functions of the samples in each bucket; raw columns beside them are sampled at the buckets' times
+ * across      functions of the values that all series have at each step point
+ */
+export type ReadMode = 'raw' | 'downsample' | 'over-time' | 'across'
+
 export interface ReadPlan {
-  readonly mode: 'raw' | 'over-time'
+  readonly mode: ReadMode
   readonly startMs: number
   readonly endMs: number
-  /** over-time only, at least 1. */
+  /** At least 1; 0 in raw mode. */
   readonly stepMs: number
-  /** 0: a bucket begins at its time. Else it ends there and holds the samples of so long before. over-time only. */
+  /**
+   * 0: a bucket begins at its time. Else it ends there and holds the samples of so long before. Between series it has no
+   * effect but on where the range begins.
+   */
   readonly windowMs: number
+  /** For all metrics that `interpolations` does not name. */
+  readonly interpolation: Interpolation
+  readonly interpolations: readonly (readonly [metric: string, interpolation: Interpolation])[]
   /** Those of all items, each once. */
   readonly functions: readonly OverTimeFunction[]
   /** In the order in which they are asked for; a metric has each function once. */
   readonly items: readonly PlanItem[]
-  /** Labels whose values make the groups in which label sets are pooled; null: each label set is by itself. */
+  /** Labels whose values make the groups in which label sets are pooled; none: one group. null: each set is by itself. */
   readonly groupBy: readonly string[] | null
   readonly multiIndex: boolean
   /** Rows of one frame at most; 0: cut by bytes. */
@@ -92,42 +115,69 @@ export function parseRange(request: Pick<ReadRequest, 'start' | 'end'>, nowMs: n
 const notYet = (what: string): FramesError =>
   new FramesError('NOT_IN_THIS_VERSION', `${what} is not available in this version`)
 
-/** Functions by name, of the request's list or of a query's items; null stands for a raw column. */
-function overTimeFunctions(names: readonly (string | null)[]): (OverTimeFunction | null)[] {
-  const aggregators = names.map((name) => (name === null ? null : parseAggregator(name)))
-  const across = aggregators.find((aggregator) => aggregator?.acrossSeries === true)
-  if (across != null) {
-    if (aggregators.some((aggregator) => aggregator?.acrossSeries === false)) {
-      throw new FramesError('INVALID_ARGUMENT', 'can not aggregate both over time and across series aggregates')
-    }
-    throw notYet(`the cross-series function '${across.function}_all'`)
+const mixedAggregators = 'can not aggregate both over time and across series aggregates'
+
+/** What a list of functions makes of a read; null stands for a raw column. Throws INVALID_ARGUMENT. */
+function modeOf(aggregators: readonly (Aggregator | null)[], stepMs: number): ReadMode {
+  const isAcross = aggregators.some((aggregator) => aggregator?.acrossSeries === true)
+  if (isAcross && aggregators.some((aggregator) => aggregator?.acrossSeries === false))
+    throw new FramesError('INVALID_ARGUMENT', mixedAggregators)
+  const hasRaw = aggregators.includes(null)
+  if (isAcross && hasRaw) {
+    const what = `${mixedAggregators}: a raw column belongs to one series, a function across series to none`
+    throw new FramesError('INVALID_ARGUMENT', what)
   }
-  const functions = aggregators.map((aggregator) => aggregator?.function ?? null)
-  if (functions.includes(null) && functions.some((fn) => fn !== null))
-    throw notYet('a raw column beside aggregated ones')
-  return functions
+  if (isAcross) return 'across'
+  if (aggregators.some((aggregator) => aggregator !== null)) return 'over-time'
+  return stepMs > 0 ? 'downsample' : 'raw'
+}
+
+type Wanted = Pick<ReadPlan, 'mode' | 'items' | 'interpolation' | 'interpolations'>
+
+/** Names of a list, without blanks around them. */
+function namesOf(list: string): string[] {
+  return list.split(',').map((name) => name.trim())
 }
 
 /** The items of a request's columns and aggregators: every function of every metric. */
-function itemsOfFields({ columns, aggregators }: Pick<ReadRequest, 'columns' | 'aggregators'>): PlanItem[] {
-  const names = (aggregators ?? '').trim() === '' ? [] : aggregators!.split(',').map((name) => name.trim())
-  const functions = overTimeFunctions(names.map((name) => (name === '' ? null : name)))
-  functions.forEach((fn, i) => {
-    if (functions.indexOf(fn) < i)
-      throw new FramesError('INVALID_ARGUMENT', `function '${fn}' was requested multiple time`)
+function wantedByFields({ columns, aggregators }: ReadRequest, stepMs: number): Wanted {
+  const names = (aggregators ?? '').trim() === '' ? [] : namesOf(aggregators!)
+  names.forEach((name, i) => {
+    if (names.indexOf(name) < i)
+      throw new FramesError('INVALID_ARGUMENT', `function '${shortened(name)}' was requested multiple time`)
   })
-  const metrics = new Set((columns ?? []).map((name) => name.trim()).filter((name) => name !== ''))
-  const wanted: readonly (OverTimeFunction | null)[] = functions.length === 0 ? [null] : functions
+  const functions = names.map((name) => (name === '' ? null : parseAggregator(name)))
+  const metrics = new Set((columns ?? []).flatMap(namesOf).filter((name) => name !== ''))
+  const wanted = functions.length === 0 ? [null] : functions.map((aggregator) => aggregator?.function ?? null)
   const itemsOf = (metric: string | null): PlanItem[] =>
     wanted.map((fn) => ({ metric, fn, name: metric === null ? null : defaultName(metric, fn) }))
-  return metrics.size === 0 ? itemsOf(null) : [...metrics].flatMap(itemsOf)
+  return {
+    mode: modeOf(functions, stepMs),
+    items: metrics.size === 0 ? itemsOf(null) : [...metrics].flatMap(itemsOf),
+    interpolation: { interpolator: 'next_val', toleranceMs: 2 * stepMs },
+    interpolations: [],
+  }
 }
 
-function itemsOfQuery(query: SqlQuery): PlanItem[] {
-  const functions = overTimeFunctions(
-    query.items.map(({ function: fn, acrossSeries }) => (fn === null ? null : `${fn}${acrossSeries ? '_all' : ''}`)),
+function wantedByQuery({ items }: SqlQuery, stepMs: number): Wanted {
+  const aggregators = items.map(({ function: fn, acrossSeries }) =>
+    fn === null ? null : { function: fn, acrossSeries },
   )
-  return query.items.map(({ metric, name }, i) => ({ metric, fn: functions[i]!, name }))
+  const standard: Interpolation = { interpolator: 'none', toleranceMs: 2 * stepMs }
+  const interpolations = new Map<string | null, Interpolation>()
+  for (const { metric, interpolator, toleranceMs } of items) {
+    const known = interpolations.get(metric) ?? standard
+    interpolations.set(metric, {
+      interpolator: interpolator ?? known.interpolator,
+      toleranceMs: toleranceMs ?? known.toleranceMs,
+    })
+  }
+  return {
+    mode: modeOf(aggregators, stepMs),
+    items: items.map(({ metric, name, function: fn }) => ({ metric, fn, name })),
+    interpolation: interpolations.get(null) ?? standard,
+    interpolations: [...interpolations].flatMap(([metric, own]) => (metric === null ? [] : [[metric, own] as const])),
+  }
 }
 
 function defaultName(metric: string, fn: OverTimeFunction | null): string {
@@ -216,7 +266,7 @@ export function readSource(request: ReadRequest): ReadSource {
 }
 
 function groupLabels(request: ReadRequest, query: SqlQuery | null): string[] | null {
-  const names = query === null ? (request.groupBy ?? '').split(',').map((name) => name.trim()) : query.groupBy
+  const names = query === null ? namesOf(request.groupBy ?? '') : query.groupBy
   const labels = [...new Set(names.filter((name) => name !== ''))]
   return labels.length === 0 ? null : labels
 }
@@ -229,26 +279,42 @@ export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: nu
   const { startMs, endMs } = parseRange(request, nowMs)
   const stepMs = parseDurationMs(request.step ?? '')
   const windowMs = parseDurationMs(request.aggregationWindow ?? '')
-  const items = asSelect(() => (query === null ? itemsOfFields(request) : itemsOfQuery(query)))
+  const wanted = asSelect(() => (query === null ? wantedByFields(request, stepMs) : wantedByQuery(query, stepMs)))
+  const { mode, items } = wanted
   const functions = [...new Set(items.map(({ fn }) => fn))].filter((fn) => fn !== null)
-  const isRaw = functions.length === 0
+  const hasRaw = items.some(({ fn }) => fn === null)
   const groupBy = groupLabels(request, query)
-  if (groupBy !== null && isRaw) {
-    throw new FramesError('INVALID_ARGUMENT', 'group_by requires an aggregation function')
+  if (groupBy !== null && hasRaw) {
+    const what = 'group_by requires an aggregation function'
+    throw new FramesError('INVALID_ARGUMENT', functions.length === 0 ? what : `${what} for every column`)
   }
-  if (isRaw && stepMs > 0) throw notYet('a step without aggregators (downsampling)')
+  const isOfSamples = mode === 'raw' || mode === 'downsample'
   return {
-    mode: isRaw ? 'raw' : 'over-time',
+    ...wanted,
     startMs,
     endMs,
     stepMs,
-    windowMs: isRaw ? 0 : windowMs,
+    windowMs: isOfSamples ? 0 : windowMs,
     functions,
-    items,
-    groupBy,
+    groupBy: mode === 'across' ? (groupBy ?? []) : groupBy,
     multiIndex: request.multiIndex ?? false,
     messageLimit: Math.min(Number(request.messageLimit ?? 0n), 2 ** 31),
   }
+}
+
+/** How long before its start a read looks at samples. */
+export function lookbackMs({ mode, windowMs, items, interpolation, interpolations }: ReadPlan): number {
+  if (mode === 'raw') return 0
+  let longestMs = mode === 'over-time' ? windowMs : 0
+  if (mode === 'over-time' && !items.some(({ fn }) => fn === null)) return longestMs
+  for (const { interpolator, toleranceMs } of [interpolation, ...interpolations.map(([, own]) => own)])
+    if (looksBack(interpolator)) longestMs = Math.max(longestMs, toleranceMs)
+  return longestMs
+}
+
+/** Whether an interpolator looks at the sample before a step. */
+export function looksBack(interpolator: Interpolator): boolean {
+  return interpolator === 'prev_val' || interpolator === 'linear'
 }
 
 /**
@@ -278,5 +344,10 @@ export function clampRange(
   if (endMs < startMs) return null
   // Functions without a step: one bucket over the whole range; at least a millisecond long.
   const stepMs = plan.mode === 'raw' ? 0 : plan.stepMs > 0 ? plan.stepMs : Math.max(1, endMs - startMs)
+  const isInterpolated = plan.mode === 'downsample' || plan.mode === 'across'
+  if (isInterpolated && (endMs - startMs) / stepMs > stepPointCountMax) {
+    const what = `a step of ${stepMs / 1000} s from ${startMs} to ${endMs} makes more than ${stepPointCountMax} points`
+    throw new FramesError('INVALID_ARGUMENT', `Failed on TSDB Select: ${what}; use a longer step or a shorter range`)
+  }
   return { ...plan, startMs, endMs, stepMs }
 }

@@ -7,8 +7,8 @@ import type { BackendParts, ReadMessage } from '../backend.js'
 import { decodeExtent } from './directory.js'
 import type { DescribeJob, LabelView, ScanJob } from './jobs.js'
 import { appendMarker, encodeMarker, type Marker, parseMarker } from './marker.js'
-import type { ReadPlan } from './plan.js'
-import type { ScanPosition, ScanResult } from './scan.js'
+import { lookbackMs, type ReadPlan } from './plan.js'
+import type { ScanPosition, ScanResult } from './scan-input.js'
 import type { Selection } from './select.js'
 import type { OpenTable } from './tsdb.js'
 
@@ -46,10 +46,11 @@ export async function* readSets(
     if (clamped === null) return
     const plan =
       marker === null ? clamped : { ...clamped, startMs: marker.startMs, endMs: marker.endMs, stepMs: marker.stepMs }
+    const readStartMs = plan.startMs - lookbackMs(plan)
     const blocks = snapshot.blocks.filter(({ extent }) => {
       if (extent === null) return true
       const { timeMinMs, timeMaxMs } = decodeExtent(extent)
-      return timeMinMs <= plan.endMs && timeMaxMs >= plan.startMs - plan.windowMs
+      return timeMinMs <= plan.endMs && timeMaxMs >= readStartMs
     })
     if (blocks.length === 0) return
     const selection = await options.select()
@@ -137,7 +138,7 @@ async function columnsOf(
 }
 
 /** Runs a job with the label sets as they are now, and again when it asks for newer ones. */
-async function withLabels<T>(table: OpenTable, run: (labels: LabelView) => Promise<T>): Promise<T> {
+export async function withLabels<T>(table: OpenTable, run: (labels: LabelView) => Promise<T>): Promise<T> {
   for (let tries = 0; ; tries++) {
     const handle = table.labels.acquire()
     try {

@@ -106,6 +106,8 @@ function groupSets(
   groupBy: readonly string[],
   labelsAt: (set: number) => readonly Label[],
 ): { sets: Uint32Array<ArrayBuffer>; groupStarts: Uint32Array<ArrayBuffer> } {
+  if (groupBy.length === 0)
+    return { sets, groupStarts: Uint32Array.of(...(sets.length === 0 ? [0] : [0, sets.length])) }
   const groups = new Map<string, number[]>()
   for (const set of sets) {
     const labels = labelsAt(set).filter(([name, value]) => value !== '' && groupBy.includes(name))

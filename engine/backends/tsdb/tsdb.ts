@@ -18,6 +18,7 @@ import type {
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
 import { Turn } from '../turn.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
+import { executeCommand, parseCommand } from './commands.js'
 import { decodeExtent } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
@@ -116,6 +117,8 @@ export class Tsdb implements Backend {
           request.query ?? '',
           plan.groupBy,
           plan.windowMs,
+          plan.mode,
+          plan.interpolation,
         ]),
         select: () => this.#select(table, source, plan, options.signal),
         clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
@@ -169,23 +172,11 @@ export class Tsdb implements Backend {
     this.#erasing.add(erased)
   }
 
-  async execute(request: ExecuteRequest): Promise<PlainFrame | null> {
-    const commands = ['compact', 'flush', 'stats']
-    if (!commands.includes(request.command)) {
-      throw new FramesError(
-        'INVALID_ARGUMENT',
-        `TSDB backend doesn't support the 'execute' command '${request.command}'; it has ${commands.join(', ')}`,
-      )
-    }
+  async execute(request: ExecuteRequest, options: CallOptions): Promise<PlainFrame | null> {
+    const command = parseCommand(request.command)
     const table = await this.#take(nameOf(request))
     try {
-      if (request.command === 'flush') await table.blocks.flush()
-      else if (request.command === 'compact') {
-        await table.blocks.compact()
-        await table.blocks.erased()
-        await this.#parts.shrinkStore()
-      } else return tableStatistics(table)
-      return null
+      return await executeCommand(this.#parts, table, command, request, options)
     } finally {
       this.#giveBack(table)
     }
@@ -382,35 +373,4 @@ function missing(name: TableName): FramesError {
 
 function* extentsOf(blocks: readonly LiveBlock[]) {
   for (const { extent } of blocks) yield extent === null ? null : decodeExtent(extent)
-}
-
-function tableStatistics({ blocks, labels, schema }: OpenTable): PlainFrame {
-  let rowCount = 0
-  let byteLength = 0
-  let timeMinMs = Infinity
-  let timeMaxMs = -Infinity
-  for (const block of blocks.blocks) {
-    rowCount += block.rowCount
-    byteLength += block.byteLength
-    if (block.extent === null) continue
-    const extent = decodeExtent(block.extent)
-    timeMinMs = Math.min(timeMinMs, extent.timeMinMs)
-    timeMaxMs = Math.max(timeMaxMs, extent.timeMaxMs)
-  }
-  const isEmpty = timeMinMs > timeMaxMs
-  const int = (name: string, value: number) => ({ name, dtype: 'int64' as const, values: [BigInt(value)] })
-  return {
-    columns: [
-      int('label_sets', labels.setCount),
-      int('metrics', labels.metrics().size),
-      int('rows', rowCount),
-      int('blocks', blocks.blocks.length),
-      int('bytes', byteLength),
-      int('committed_bytes', blocks.committedByteLength),
-      int('merged_bytes', blocks.mergedByteLength),
-      { name: 'first_time', dtype: 'time', values: [isEmpty ? 0n : BigInt(timeMinMs) * 1_000_000n] },
-      { name: 'last_time', dtype: 'time', values: [isEmpty ? 0n : BigInt(timeMaxMs) * 1_000_000n] },
-      { name: 'rate', dtype: 'string', values: [schema.rate] },
-    ],
-  }
 }

@@ -1,0 +1,445 @@
+// Functions of the samples in each bucket, or of the values of several series at its time; chunk by chunk of buckets.
+import type { Kernels } from '../../kernels/kernels.js'
+import type { Scratch } from '../../memory/scratch.js'
+import { nsPerMs, toInt64, toNs } from './bounds.js'
+import type { ReadPlan } from './plan.js'
+import { functionNumbers, functionStates } from './plan.js'
+import type { MessageSink } from './message-sink.js'
+import { shiftBatch } from './message-sink.js'
+import type { Member, WantedColumns } from './pools.js'
+import type { Carry, ScanPosition } from './scan-input.js'
+import type { Batch, BatchColumn, SeriesReader } from './series-reader.js'
+import { bitmapByteLength } from './series-reader.js'
+import type { MetricType } from './signature.js'
+import { sampledMetrics, StepSampler, stepByteLengthPerPoint } from './step-sampler.js'
+
+/** Buckets worked on at once; more would leave the cache. */
+const chunkBucketCountMax = 4096
+/** States of all metrics together stay below this. */
+const chunkByteLengthMax = 512 * 1024
+const stateByteLengthPerBucket = 56
+
+/** Before the first row. */
+const timeMinNs = -(2n ** 63n)
+/** In windows a time counts as floored to milliseconds: each ends with the last nanosecond of its millisecond. */
+const restOfMsNs = nsPerMs - 1n
+
+export class Aggregation {
+  readonly #kernels: Kernels
+  readonly #plan: ReadPlan
+  readonly #chunkBucketCount: number
+  readonly #states: number[]
+  readonly #needed: number
+  readonly #stepNs: bigint
+  readonly #startNs: bigint
+  /** First bucket of the chunk under way; -1: none. */
+  #first = -1
+  readonly #temporary: Scratch
+  readonly #columnPtrs: number[]
+  readonly #finishedPtr: number
+  readonly #maskPtr: number
+  readonly #indexesPtr: number
+  readonly #timesPtr: number
+  /** Value and time (ms) of the last bucket with samples, two numbers a metric; NaN: none. Kept where `rate` is. */
+  #carry: number[] = []
+  readonly bucketCount: number
+  /** Values at the times of the buckets: what functions across series and raw columns beside functions are made of. */
+  readonly #steps: StepSampler | null
+  /** Those times, for functions across series. */
+  readonly #stepTimesPtr: number
+  readonly #windowNs: bigint
+  /** States of one member and times of their last rows, then those times of the pool; needed where `last` is. */
+  readonly #memberStates: number[]
+  readonly #memberTimes: number[]
+  readonly #lastTimes: number[]
+  /** The last row that went into the chunk, and the first one behind it. */
+  #lastNs = timeMinNs
+  #behindNs: bigint | null = null
+
+  constructor(
+    kernels: Kernels,
+    scratch: Scratch,
+    temporary: Scratch,
+    plan: ReadPlan,
+    readonly wanted: WantedColumns,
+  ) {
+    this.#kernels = kernels
+    this.#plan = plan
+    this.#temporary = temporary
+    const bucketCount = Math.floor((plan.endMs - plan.startMs) / plan.stepMs) + 1
+    this.bucketCount = bucketCount
+    this.#windowNs = toNs(plan.windowMs)
+    this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
+    const needsTimes = plan.mode === 'over-time' && plan.groupBy !== null && (this.#needed & functionStates.last) !== 0
+    const stateByteLength = needsTimes ? 2 * stateByteLengthPerBucket + 16 : stateByteLengthPerBucket
+    const affordable = Math.floor(
+      chunkByteLengthMax /
+        ((stateByteLength + stepByteLengthPerPoint) * wanted.metrics.length + 8 * wanted.columns.length),
+    )
+    this.#chunkBucketCount = Math.max(1, Math.min(bucketCount, chunkBucketCountMax, affordable))
+    const count = this.#chunkBucketCount
+    const stateful = plan.mode === 'downsample' ? [] : wanted.metrics
+    this.#states = stateful.map(() => scratch.allocate(stateByteLengthPerBucket * count))
+    this.#columnPtrs = wanted.columns.map(() => scratch.allocate(8 * count))
+    this.#finishedPtr = scratch.allocate(8 * count)
+    this.#maskPtr = scratch.allocate(bitmapByteLength(count))
+    this.#indexesPtr = scratch.allocate(4 * count)
+    this.#timesPtr = scratch.allocate(8 * count)
+    const timed = needsTimes ? wanted.metrics : []
+    this.#memberStates = timed.map(() => scratch.allocate(stateByteLengthPerBucket * count))
+    this.#memberTimes = timed.map(() => scratch.allocate(8 * count))
+    this.#lastTimes = timed.map(() => scratch.allocate(8 * count))
+    this.#stepNs = toNs(plan.stepMs)
+    this.#startNs = toNs(plan.startMs)
+    this.#stepTimesPtr = plan.mode === 'across' ? scratch.allocate(8 * count) : 0
+    // Last, for it takes more memory with each pool.
+    const sampled = sampledMetrics(plan, wanted)
+    this.#steps = sampled.length === 0 ? null : new StepSampler(kernels, scratch, plan, wanted, sampled, count)
+  }
+
+  /** A new label set, or a new pool of so many. */
+  begin(carry: readonly Carry[], setCount: number): void {
+    this.#first = -1
+    const known = new Map(carry.map(([metric, value, timeMs]) => [metric, [value, timeMs]]))
+    this.#carry = this.wanted.metrics.flatMap(({ name }) => known.get(name) ?? [Number.NaN, Number.NaN])
+    this.#steps?.begin(setCount)
+  }
+
+  /** Whether the samples themselves go into the buckets. */
+  get takesSamples(): boolean {
+    return this.#plan.mode === 'over-time'
+  }
+
+  /** Adds the values of a pool's set at the times of the chunk's buckets, where they are needed. */
+  addSteps(reader: SeriesReader, member: Member, index: number): void {
+    if (this.#steps === null) return
+    const stepCount = this.#stepCount
+    const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
+    const sampled = this.#steps.sample(reader, member, index, chunkNs, stepCount)
+    if (this.#plan.mode !== 'across') return
+    const { call } = this.#kernels
+    for (const { state, valuesPtr, presentPtr } of sampled) {
+      call.accumulateWindowsFloat64(
+        this.#stepTimesPtr,
+        valuesPtr,
+        presentPtr,
+        stepCount,
+        chunkNs,
+        this.#stepNs,
+        this.#chunkBucketCount,
+        this.#states[state]!,
+        this.#needed,
+      )
+    }
+  }
+
+  /** The chunk may be longer than what is left. */
+  get #stepCount(): number {
+    return Math.min(this.#chunkBucketCount, this.bucketCount - this.#first)
+  }
+
+  /** Adds rows from `row` on that fall into the chunk; returns the first row behind it. */
+  add(batch: Batch, row: number): number {
+    const { call, i64 } = this.#kernels
+    if (this.#first < 0) {
+      this.#first = Number((i64[(batch.timesPtr >> 3) + row]! - this.#startNs) / this.#stepNs)
+      for (const statePtr of this.#states) call.initWindows(statePtr, this.#chunkBucketCount)
+    }
+    const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
+    const chunkEndNs = toInt64(chunkNs + BigInt(this.#chunkBucketCount) * this.#stepNs)
+    const last = i64[(batch.timesPtr >> 3) + batch.rowCount - 1]!
+    const end =
+      last < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(batch.timesPtr, row, batch.rowCount, chunkEndNs)
+    const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.wanted.metrics)
+    const rowCount = end - row
+    this.wanted.metrics.forEach(({ type }, i) => {
+      const cells = rows.columns[i]
+      if (cells != null) this.#addWindows(type, rows.timesPtr, cells, rowCount, chunkNs, this.#states[i]!)
+    })
+    return end
+  }
+
+  #addWindows(
+    type: MetricType,
+    timesPtr: number,
+    { valuesPtr, validityPtr }: BatchColumn,
+    rowCount: number,
+    chunkNs: bigint,
+    statePtr: number,
+  ): void {
+    const { call } = this.#kernels
+    const stepNs = this.#stepNs
+    const count = this.#chunkBucketCount
+    const which = this.#needed
+    if (type === 'string')
+      call.accumulateWindowsCount(timesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr)
+    else if (type === 'bool')
+      call.accumulateWindowsBits(timesPtr, valuesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr, which)
+    else if (type === 'int64')
+      call.accumulateWindowsInt64(timesPtr, valuesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr, which)
+    else
+      call.accumulateWindowsFloat64(timesPtr, valuesPtr, validityPtr, rowCount, chunkNs, stepNs, count, statePtr, which)
+  }
+
+  /** As #addWindows, for buckets that look back; chunkNs is where the first one ends. */
+  #addLookback(
+    type: MetricType,
+    timesPtr: number,
+    { valuesPtr, validityPtr }: BatchColumn,
+    rowCount: number,
+    chunkNs: bigint,
+    statePtr: number,
+  ): void {
+    const { call } = this.#kernels
+    const stepNs = this.#stepNs
+    const windowNs = this.#kernelWindowNs
+    const count = this.#chunkBucketCount
+    const which = this.#needed
+    if (type === 'string')
+      call.accumulateLookbackCount(timesPtr, validityPtr, rowCount, chunkNs, stepNs, count, windowNs, statePtr)
+    else if (type === 'bool')
+      call.accumulateLookbackBits(
+        timesPtr,
+        valuesPtr,
+        validityPtr,
+        rowCount,
+        chunkNs,
+        stepNs,
+        count,
+        windowNs,
+        statePtr,
+        which,
+      )
+    else if (type === 'int64')
+      call.accumulateLookbackInt64(
+        timesPtr,
+        valuesPtr,
+        validityPtr,
+        rowCount,
+        chunkNs,
+        stepNs,
+        count,
+        windowNs,
+        statePtr,
+        which,
+      )
+    else
+      call.accumulateLookbackFloat64(
+        timesPtr,
+        valuesPtr,
+        validityPtr,
+        rowCount,
+        chunkNs,
+        stepNs,
+        count,
+        windowNs,
+        statePtr,
+        which,
+      )
+  }
+
+  /**
+   * With ends moved to the end of their millisecond, windows are as much longer, so that they begin at a millisecond; one
+   * as long as the step is open at its beginning, which the kernel sees to when it is given just that length.
+   */
+  get #kernelWindowNs(): bigint {
+    return this.#windowNs === this.#stepNs ? this.#windowNs : this.#windowNs + restOfMsNs
+  }
+
+  get #looksBack(): boolean {
+    return this.#windowNs > 0n && this.takesSamples
+  }
+
+  /** The bucket that has this time. */
+  bucketAt(timeNs: bigint): number {
+    return Number((timeNs - this.#startNs) / this.#stepNs)
+  }
+
+  /** Empties the chunk that begins with a bucket. Returns the times of the rows that it needs, [startNs, endNs). */
+  beginChunk(bucket: number): { startNs: bigint; endNs: bigint } {
+    const { call } = this.#kernels
+    this.#first = bucket
+    this.#lastNs = timeMinNs
+    this.#behindNs = null
+    const count = this.#chunkBucketCount
+    for (const statePtr of this.#states) call.initWindows(statePtr, count)
+    for (const timesPtr of this.#lastTimes) call.fillInt64(timesPtr, count, timeMinNs)
+    const chunkNs = this.#startNs + BigInt(bucket) * this.#stepNs
+    this.#steps?.beginChunk()
+    if (this.#stepTimesPtr !== 0) call.stepTimes(chunkNs, this.#stepNs, this.#stepCount, this.#stepTimesPtr)
+    if (!this.#looksBack) return { startNs: chunkNs, endNs: toNs(this.#plan.endMs + 1) }
+    const lastNs = this.#startNs + BigInt(this.bucketCount - 1) * this.#stepNs
+    return { startNs: toInt64(chunkNs - this.#windowNs), endNs: toInt64(lastNs + nsPerMs) }
+  }
+
+  /** A new member of the pool. */
+  beginMember(): void {
+    const { call } = this.#kernels
+    const count = this.#chunkBucketCount
+    for (const statePtr of this.#memberStates) call.initWindows(statePtr, count)
+    for (const timesPtr of this.#memberTimes) call.fillInt64(timesPtr, count, timeMinNs)
+  }
+
+  /** Adds the rows of a batch to the chunk; false when the rest of the member is behind it. */
+  addOfMember({ metrics, states }: Member, batch: Batch): boolean {
+    const { call, i64 } = this.#kernels
+    const { timesPtr } = batch
+    const count = this.#chunkBucketCount
+    const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
+    // Behind the last bucket, and for look-back behind the end of its window.
+    const chunkEndNs = toInt64(
+      this.#looksBack ? chunkNs + BigInt(count - 1) * this.#stepNs + nsPerMs : chunkNs + BigInt(count) * this.#stepNs,
+    )
+    const lastNs = i64[(timesPtr >> 3) + batch.rowCount - 1]!
+    const rowCount =
+      lastNs < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(timesPtr, 0, batch.rowCount, chunkEndNs)
+    if (rowCount > 0) {
+      const lastAddedNs = i64[(timesPtr >> 3) + rowCount - 1]!
+      if (lastAddedNs > this.#lastNs) this.#lastNs = lastAddedNs
+      const isTimed = this.#lastTimes.length > 0
+      const into = isTimed ? this.#memberStates : this.#states
+      const firstEndNs = toInt64(chunkNs + restOfMsNs)
+      metrics.forEach(({ type }, i) => {
+        const cells = batch.columns[i]
+        if (cells == null) return
+        const state = states[i]!
+        if (this.#looksBack) this.#addLookback(type, timesPtr, cells, rowCount, firstEndNs, into[state]!)
+        else this.#addWindows(type, timesPtr, cells, rowCount, chunkNs, into[state]!)
+        if (!isTimed) return
+        const { validityPtr } = cells
+        const lastTimesPtr = this.#memberTimes[state]!
+        if (this.#looksBack) {
+          call.accumulateLookbackLastTime(
+            timesPtr,
+            validityPtr,
+            rowCount,
+            firstEndNs,
+            this.#stepNs,
+            count,
+            this.#kernelWindowNs,
+            lastTimesPtr,
+          )
+        } else
+          call.accumulateWindowsLastTime(timesPtr, validityPtr, rowCount, chunkNs, this.#stepNs, count, lastTimesPtr)
+      })
+    }
+    if (rowCount === batch.rowCount) return true
+    const behindNs = i64[(timesPtr >> 3) + rowCount]!
+    if (this.#behindNs === null || behindNs < this.#behindNs) this.#behindNs = behindNs
+    return false
+  }
+
+  /** Pools what was added of a member; of values with one time, the later member's is the last. */
+  endMember({ states }: Member): void {
+    if (this.#lastTimes.length === 0) return
+    const { call } = this.#kernels
+    for (const state of states) {
+      call.combineWindowsByTime(
+        this.#memberStates[state]!,
+        this.#memberTimes[state]!,
+        this.#states[state]!,
+        this.#lastTimes[state]!,
+        this.#chunkBucketCount,
+      )
+    }
+  }
+
+  /** The first bucket behind the chunk that began with `bucket` which may have samples. */
+  nextBucket(bucket: number): number {
+    const next = bucket + this.#chunkBucketCount
+    if (!this.takesSamples) return bucket + (this.#steps?.nextStep ?? Infinity)
+    const nextNs = this.#startNs + BigInt(next) * this.#stepNs
+    if (this.#looksBack && this.#lastNs >= nextNs - this.#windowNs) return next
+    if (this.#behindNs === null) return this.bucketCount
+    if (!this.#looksBack) return this.bucketAt(this.#behindNs)
+    return Math.max(next, this.bucketAt(this.#behindNs - restOfMsNs + this.#stepNs - 1n))
+  }
+
+  /** Sends the buckets of the chunk that have a sample, and forgets the chunk. */
+  flush(sink: MessageSink): ScanPosition | null {
+    if (this.#first < 0) return null
+    const { call, u8, u32 } = this.#kernels
+    const count = this.#chunkBucketCount
+    u8.fill(0, this.#maskPtr, this.#maskPtr + bitmapByteLength(count))
+    for (const statePtr of this.#states) call.occupiedWindows(statePtr, count, this.#maskPtr)
+    if (this.#plan.mode === 'downsample')
+      for (const { presentPtr } of this.#steps?.sampled ?? [])
+        call.orBits(this.#maskPtr, presentPtr, this.#maskPtr, count)
+    // The chunk may be longer than what is left: buckets behind the last one would look back into the range.
+    if (this.#first + count > this.bucketCount)
+      call.setBitRange(this.#maskPtr, this.bucketCount - this.#first, count, 0)
+    const rowCount = call.bitsToIndexes(this.#maskPtr, count, this.#indexesPtr)
+    const first = this.#first
+    this.#first = -1
+    if (rowCount === 0) return null
+    const chunkNs = this.#startNs + BigInt(first) * this.#stepNs
+    call.bucketTimes(this.#indexesPtr, rowCount, chunkNs, this.#stepNs, this.#timesPtr)
+    const buckets = u32.subarray(this.#indexesPtr >> 2, (this.#indexesPtr >> 2) + rowCount)
+    const columns = this.wanted.columns.map(({ metric, counted, fn }, i): BatchColumn => {
+      const targetPtr = this.#columnPtrs[i]!
+      const isString = metric >= 0 && this.wanted.metrics[metric]!.type === 'string'
+      if (metric < 0 || (isString && fn !== 'count')) call.fillFloat64(targetPtr, rowCount, Number.NaN)
+      else if (fn === null) call.gather64(this.#steps!.valuesPtr(metric), this.#indexesPtr, rowCount, targetPtr)
+      else if (fn === 'count' && counted >= 0) this.#countBoth(metric, counted, buckets, targetPtr)
+      else if (fn === 'rate') this.#rate(metric, first, buckets, targetPtr)
+      else {
+        call.finishWindows(this.#states[metric]!, count, functionNumbers[fn], this.#finishedPtr)
+        call.gather64(this.#finishedPtr, this.#indexesPtr, rowCount, targetPtr)
+      }
+      return { valuesPtr: targetPtr, validityPtr: 0, bytesPtr: 0 }
+    })
+    const batch: Batch = { rowCount, timesPtr: this.#timesPtr, columns }
+    const rest = sink.push(batch)
+    const sentRows = rest === null ? rowCount : Number((rest.fromNs - chunkNs) / this.#stepNs)
+    if (this.#plan.functions.includes('rate')) {
+      this.#advanceCarry(first, rest === null ? buckets : buckets.filter((bucket) => bucket < sentRows))
+    }
+    return rest === null ? null : { ...rest, carry: this.#plan.functions.includes('rate') ? this.#namedCarry() : [] }
+  }
+
+  #namedCarry(): Carry[] {
+    return this.wanted.metrics.flatMap(({ name, type }, metric) => {
+      const value = this.#carry[2 * metric]!
+      const timeMs = this.#carry[2 * metric + 1]!
+      return type === 'string' || Number.isNaN(timeMs) ? [] : [[name, value, timeMs] as const]
+    })
+  }
+
+  /** The samples of two of the pool's metrics together. */
+  #countBoth(a: number, b: number, buckets: Uint32Array, targetPtr: number): void {
+    const { f64 } = this.#kernels
+    buckets.forEach((bucket, row) => {
+      const count = f64[(this.#states[a]! >> 3) + bucket]! + f64[(this.#states[b]! >> 3) + bucket]!
+      f64[(targetPtr >> 3) + row] = count > 0 ? count : Number.NaN
+    })
+  }
+
+  /** rate(i) = (last(i) - last(j)) / seconds between the buckets, j the nearest earlier one that has samples. */
+  #rate(metric: number, first: number, buckets: Uint32Array, targetPtr: number): void {
+    const { f64 } = this.#kernels
+    const state = this.#states[metric]! >> 3
+    let previous = this.#carry[2 * metric]!
+    let previousMs = this.#carry[2 * metric + 1]!
+    buckets.forEach((bucket, row) => {
+      const last = f64[state + 4 * this.#chunkBucketCount + bucket]!
+      const hasSamples = f64[state + bucket]! > 0
+      const timeMs = this.#plan.startMs + (first + bucket) * this.#plan.stepMs
+      f64[(targetPtr >> 3) + row] = hasSamples ? (last - previous) / ((timeMs - previousMs) / 1000) : Number.NaN
+      if (!hasSamples) return
+      previous = last
+      previousMs = timeMs
+    })
+  }
+
+  #advanceCarry(first: number, buckets: Uint32Array): void {
+    const { f64 } = this.#kernels
+    this.#states.forEach((statePtr, metric) => {
+      const state = statePtr >> 3
+      for (const bucket of buckets) {
+        if (f64[state + bucket]! === 0) continue
+        this.#carry[2 * metric] = f64[state + 4 * this.#chunkBucketCount + bucket]!
+        this.#carry[2 * metric + 1] = this.#plan.startMs + (first + bucket) * this.#plan.stepMs
+      }
+    })
+  }
+}

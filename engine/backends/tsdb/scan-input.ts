@@ -1,0 +1,59 @@
+// What a scan is told and what it answers: messages between the two halves of a read.
+import type { BlockSource } from '../../blocks/reader.js'
+import type { FrameSlice } from '../../frame/column-slice.js'
+import type { Slice } from '../../memory/slice.js'
+import type { Labels } from './label-tail.js'
+import type { ReadPlan } from './plan.js'
+import type { Signature } from './signature.js'
+
+/** One label set to read. */
+export interface ScanSet {
+  readonly set: number
+  readonly signature: Signature
+}
+
+/** A metric's last value in the bucket of this time. By name: the metrics of a set may be others when a read goes on. */
+export type Carry = readonly [metric: string, value: number, timeMs: number]
+
+/** Where a scan goes on: the place of the set or group in the list, and the first time that was not sent. */
+export interface ScanPosition {
+  readonly index: number
+  readonly fromNs: bigint
+  /** rate: of each metric that has one, the last bucket before `fromNs` with samples. */
+  readonly carry: readonly Carry[]
+}
+
+export interface ScanInput {
+  readonly sources: readonly BlockSource[]
+  readonly partition: string
+  readonly tableName: string
+  readonly newestWins: boolean
+  readonly plan: ReadPlan
+  readonly setCount: number
+  readonly setAt: (index: number) => ScanSet
+  /** Group i is sets starts[i] to before starts[i + 1]; null: each set is by itself. */
+  readonly groupStarts: Uint32Array | null
+  /** Names the table's label sets; see labelTail. */
+  readonly labelsId: string
+  readonly labelsOf: (set: number) => Labels
+  readonly position: ScanPosition | null
+  /** Rows that may still be sent; the scan stops behind the last of them. */
+  readonly rowCountMax: number
+  /** Metrics of a set that the filter lets through; null: all. */
+  readonly metricsAt: (index: number) => ReadonlySet<string> | null
+  readonly format: 'wire' | 'columns'
+  readonly isCancelled: () => boolean
+}
+
+export interface ScanMessage {
+  readonly rowCount: number
+  /** format wire: one pb.Frame. */
+  readonly bytes: Slice | null
+  /** format columns: buffers in the job's scratch. */
+  readonly frame: FrameSlice | null
+}
+
+export interface ScanResult {
+  readonly messages: readonly ScanMessage[]
+  readonly next: ScanPosition | null
+}
