@@ -22,6 +22,11 @@ function overflows(a: i64, b: i64, product: i64): bool {
   return product / b !== a
 }
 
+/** Two values, or one twice. */
+function loadTwo(ptr: usize, stride: i32): v128 {
+  return stride === 0 ? v128.load64_splat(ptr) : v128.load(ptr)
+}
+
 /**
  * target[row] = a[row] operator b[row] in int64, division truncating towards zero; 0 where it overflows or divides by
  * zero. Returns the number of such rows.
@@ -44,7 +49,23 @@ export function calculateInt64(
   for (let row = 0; row < rowCount; row += 64) {
     const rowEnd = min(row + 64, rowCount)
     let failures: u64 = 0
-    for (let i = row; i < rowEnd; i++) {
+    const blockPtr = targetPtr
+    let i = row
+    if (operator <= 1) {
+      for (; i <= rowEnd - 2; i += 2) {
+        const a = loadTwo(aPtr, aStride)
+        const b = loadTwo(bPtr, bStride)
+        const result = operator === 0 ? i64x2.add(a, b) : i64x2.sub(a, b)
+        // The sign is wrong: of a sum that both operands differ from, of a difference that lies on b's side of a.
+        const wrong = v128.and(v128.xor(a, result), v128.xor(operator === 0 ? b : a, operator === 0 ? result : b))
+        failures |= (<u64>i64x2.bitmask(wrong)) << (i - row)
+        v128.store(targetPtr, result)
+        aPtr += aStride << 1
+        bPtr += bStride << 1
+        targetPtr += 16
+      }
+    }
+    for (; i < rowEnd; i++) {
       const a = load<i64>(aPtr)
       const b = load<i64>(bPtr)
       let result: i64 = 0
@@ -54,23 +75,22 @@ export function calculateInt64(
         isWrong = ((a ^ result) & (b ^ result)) < 0
       } else if (operator === 1) {
         result = a - b
-        isWrong = ((a ^ b) & (a ^ result)) < 0
+        isWrong = ((a ^ result) & (a ^ b)) < 0
       } else if (operator === 2) {
         result = a * b
         isWrong = overflows(a, b, result)
       } else {
         isWrong = b === 0 || (operator === 3 && b === -1 && a === i64.MIN_VALUE)
-        if (!isWrong) {
-          // The lowest int64 % -1 is 0 in WebAssembly too.
-          result = operator === 3 ? a / b : a % b
-        }
+        // The lowest int64 % -1 is 0 in WebAssembly too.
+        if (!isWrong) result = operator === 3 ? a / b : a % b
       }
       failures |= (<u64>isWrong) << (i - row)
-      store<i64>(targetPtr, isWrong ? 0 : result)
+      store<i64>(targetPtr, result)
       aPtr += aStride
       bPtr += bStride
       targetPtr += 8
     }
+    for (let word = failures; word !== 0; word &= word - 1) store<i64>(blockPtr + ((<usize>ctz(word)) << 3), 0)
     failureCount += storeOk(okPtr, row, rowEnd, ~failures)
   }
   return failureCount
@@ -92,8 +112,8 @@ export function calculateFloat64(
   let row = 0
   if (operator !== 4) {
     for (; row <= rowCount - 2; row += 2) {
-      const a = aStride === 0 ? v128.load64_splat(aPtr) : v128.load(aPtr)
-      const b = bStride === 0 ? v128.load64_splat(bPtr) : v128.load(bPtr)
+      const a = loadTwo(aPtr, aStride)
+      const b = loadTwo(bPtr, bStride)
       let result: v128
       if (operator === 0) result = f64x2.add(a, b)
       else if (operator === 1) result = f64x2.sub(a, b)

@@ -84,6 +84,42 @@ function casesOf(rowCount: number): Case[] {
   add('copyStrings', strings, ([a, b], target) =>
     call.copyStrings(a!, b!, 0, rowCount, target, 0, target + 4 * (rowCount + 1)),
   )
+  add('comparePairsInt64', [integers, times], ([a, b], target) => call.comparePairsInt64(a!, b!, rowCount, 2, target))
+  add('comparePairsFloat64', [floats, floats], ([a, b], target) =>
+    call.comparePairsFloat64(a!, b!, rowCount, 1, target),
+  )
+  for (const operator of [0, 2]) {
+    add(`comparePairsStrings ${operator}`, [...strings, ...strings], ([a, b, c, d], target) =>
+      call.comparePairsStrings(a!, b!, c!, d!, rowCount, operator, target),
+    )
+  }
+  for (const operator of [0, 1, 2, 3, 4]) {
+    add(`calculateInt64 ${operator}`, [integers, times], ([a, b], target) =>
+      call.calculateInt64(operator, a!, 8, b!, 8, rowCount, target + 1024, target),
+    )
+    add(`calculateInt64 ${operator} with one value`, [integers, integers.subarray(0, 8)], ([a, b], target) =>
+      rowCount === 0 ? 0 : call.calculateInt64(operator, a!, 8, b!, 0, rowCount, target + 1024, target),
+    )
+    add(`calculateFloat64 ${operator}`, [floats, floats], ([a, b], target) =>
+      call.calculateFloat64(operator, a!, 8, b!, 8, rowCount, target),
+    )
+    add(`calculateFloat64 ${operator} with one value`, [floats.subarray(0, 8), floats], ([a, b], target) =>
+      rowCount === 0 ? undefined : call.calculateFloat64(operator, a!, 0, b!, 8, rowCount, target),
+    )
+  }
+  add('buildNumberSet and maskInNumberSet', [integers, times], ([a, b], target) => {
+    const isBuilt = call.buildNumberSet(a!, rowCount, -5n, target + 1024)
+    return [isBuilt, call.maskInNumberSet(b!, rowCount, 0, target + 1024, target)]
+  })
+  add('buildTextSet and maskInTextSet', [...strings, ...strings], ([a, b, c, d], target) => {
+    const isBuilt = call.buildTextSet(a!, b!, rowCount, target + 1024)
+    return [isBuilt, call.maskInTextSet(c!, d!, rowCount, a!, b!, target + 1024, target)]
+  })
+  add('blend64', [integers, validity], ([a, b], target) => call.blend64(a!, 8, b!, rowCount, target))
+  add('blendStrings', [...strings, validity, ...strings, bits], ([a, b, c, d, e, f], target) =>
+    call.blendStrings(a!, 4, b!, c!, d!, e!, f!, rowCount, target, target + 4 * (rowCount + 1), 2 * text.length),
+  )
+  add('countCodePoints', strings, ([a, b], target) => call.countCodePoints(a!, b!, rowCount, target))
   add('convertInt64ToFloat64', [integers], ([a], target) => call.convertInt64ToFloat64(a!, rowCount, target))
   add('convertBitsToFloat64', [bits], ([a], target) => call.convertBitsToFloat64(a!, rowCount, target))
   add('convertBitsToInt64', [bits], ([a], target) => call.convertBitsToInt64(a!, rowCount, target))

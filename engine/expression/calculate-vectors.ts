@@ -88,16 +88,19 @@ function calculateParts(
   const number = operatorNumbers[operator]
   const validityPtr = intersect(rows, a.validityPtr, b.validityPtr, target)
   const { valuesPtr, bitsPtr } = target
-  const part = { valuesPtr, bytesPtr: 0, constant: null, hasZeros: false, ownBitsPtr: bitsPtr }
   if (isFloat) {
     call.calculateFloat64(number, aPtr, aStride, bPtr, bStride, rowCount, valuesPtr)
-    return { ...part, type: 'float64', validityPtr }
+    return ownPart('float64', target, validityPtr)
   }
   const okPtr = validityPtr === 0 ? bitsPtr : rows.allocateBits()
   const failureCount = call.calculateInt64(number, aPtr, aStride, bPtr, bStride, rowCount, valuesPtr, okPtr)
-  if (validityPtr === 0) return { ...part, type: 'int64', validityPtr: failureCount === 0 ? 0 : bitsPtr }
-  if (failureCount > 0) call.andBits(validityPtr, okPtr, bitsPtr, rowCount)
-  return { ...part, type: 'int64', validityPtr: failureCount > 0 ? bitsPtr : validityPtr }
+  if (failureCount === 0) return ownPart('int64', target, validityPtr)
+  if (validityPtr !== 0) call.andBits(validityPtr, okPtr, bitsPtr, rowCount)
+  return ownPart('int64', target, bitsPtr)
+}
+
+function ownPart(type: 'int64' | 'float64', { valuesPtr, bitsPtr }: Target, validityPtr: number): Part {
+  return { type, validityPtr, valuesPtr, bytesPtr: 0, constant: null, hasZeros: false, ownBitsPtr: bitsPtr }
 }
 
 /** The rows of both: one of the two, or the target's bitmap; 0 for all. */

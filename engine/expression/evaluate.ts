@@ -19,7 +19,7 @@ import { RowResults } from './row-results.js'
 import { compileRowValue, type RowProgram } from './row-program.js'
 import { Failure } from './scalar.js'
 import { collectAttributes, collectPlaceholders, type Expression, expressionsOf, type UpdateAction } from './tree.js'
-import type { Part, PartType, RowSource, Vector } from './vector.js'
+import { type Part, type PartType, type RowSource, settledPart, type Vector } from './vector.js'
 
 export type { RowSource } from './vector.js'
 
@@ -210,10 +210,7 @@ export function evaluateUpdate(
     call.notBits(presentPtr, presentPtr, rowCount)
     call.orBits(failedPtr, presentPtr, failedPtr, rowCount)
     // From now on the vector is an attribute, which nobody overwrites.
-    run.assign(
-      attribute,
-      vector.map((part) => (part.ownBitsPtr === 0 ? part : { ...part, ownBitsPtr: 0 })),
-    )
+    run.assign(attribute, vector.map(settledPart))
   }
   return {
     assigned: [...assigned].map((attribute) => {
@@ -312,7 +309,11 @@ function joinParts(run: Evaluation, type: PartType, parts: readonly Part[]): Pla
   const isFull = parts.some((part) => part.validityPtr === 0)
   const place = type === 'string' || type === 'blob' ? joinTexts(run, parts) : joinValues(run, type, parts)
   const count = isFull ? rowCount : call.countBits(validityPtr, rowCount)
-  return { ...place, validityPtr: count === rowCount ? 0 : validityPtr }
+  return {
+    valuesPtr: place.valuesPtr,
+    validityPtr: count === rowCount ? 0 : validityPtr,
+    bytesPtr: place.bytesPtr,
+  }
 }
 
 function joinValues(run: Evaluation, type: PartType, parts: readonly Part[]): Place {
@@ -360,9 +361,17 @@ function joinTexts(run: Evaluation, parts: readonly Part[]): Place {
     const valuesPtr = scratch.allocate(4 * (rowCount + 1))
     const bytesPtr = scratch.allocate(byteLengthMax)
     const written = call.blendStrings(
-      ...([source.valuesPtr, stride, source.bytesPtr, maskPtr] as const),
-      ...([joined.valuesPtr, joined.bytesPtr, joined.validityPtr] as const),
-      ...([rowCount, valuesPtr, bytesPtr, byteLengthMax] as const),
+      source.valuesPtr,
+      stride,
+      source.bytesPtr,
+      maskPtr,
+      joined.valuesPtr,
+      joined.bytesPtr,
+      joined.validityPtr,
+      rowCount,
+      valuesPtr,
+      bytesPtr,
+      byteLengthMax,
     )
     assert(written >= 0, 'the joined texts have room')
     const validityPtr = run.allocateBits()

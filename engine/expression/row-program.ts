@@ -202,12 +202,13 @@ function compileBooleanFunction(tree: Expression & { kind: 'call' }, rule: Failu
 }
 
 function textTest(left: RowProgram, right: RowProgram, test: (text: string, part: string) => boolean): RowProgram {
-  return (row) =>
-    applied2(
-      (text, part) => typeof text === 'string' && typeof part === 'string' && test(text, part),
-      left(row),
-      right(row),
-    )
+  return (row) => {
+    const text = left(row)
+    if (text instanceof Failure) return text
+    const part = right(row)
+    if (part instanceof Failure) return part
+    return typeof text === 'string' && typeof part === 'string' && test(text, part)
+  }
 }
 
 function applied(operation: (value: Scalar) => Scalar | Failure, value: Scalar | Failure): Scalar | Failure {

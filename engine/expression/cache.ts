@@ -1,0 +1,56 @@
+// Expressions that were parsed lately, by their text: the conditions and updates of single items come by the ten thousand a
+// second, and few of them are new. What is compiled hangs on the tree (evaluate.ts), so it is kept with it.
+import { parseCondition, parseFilter, parseUpdate } from './parse.js'
+import type { Expression, UpdateAction } from './tree.js'
+
+const entryCountMax = 512
+/** Longer texts are parsed each time. */
+const textLengthMax = 4096
+
+/** The least recently used goes first. */
+class ParseCache<Tree> {
+  readonly #trees = new Map<string, Tree>()
+  readonly #parse: (text: string) => Tree
+
+  constructor(parse: (text: string) => Tree) {
+    this.#parse = parse
+  }
+
+  get(text: string): Tree {
+    const known = this.#trees.get(text)
+    if (known !== undefined) {
+      this.#trees.delete(text)
+      this.#trees.set(text, known)
+      return known
+    }
+    const tree = this.#parse(text)
+    if (text.length > textLengthMax) return tree
+    this.#trees.set(text, tree)
+    if (this.#trees.size > entryCountMax) {
+      const [oldest] = this.#trees.keys()
+      if (oldest !== undefined) this.#trees.delete(oldest)
+    }
+    return tree
+  }
+}
+
+const filters = new ParseCache(parseFilter)
+const conditions = new ParseCache((text) => parseCondition(text, { template: false }))
+const conditionTemplates = new ParseCache((text) => parseCondition(text, { template: true }))
+const updates = new ParseCache((text) => parseUpdate(text, { template: false }))
+const updateTemplates = new ParseCache((text) => parseUpdate(text, { template: true }))
+
+/** As parseFilter; the same text gives the same tree. */
+export function filterOf(text: string): Expression {
+  return filters.get(text)
+}
+
+/** As parseCondition; the same text gives the same tree. */
+export function conditionOf(text: string, options: { readonly template: boolean }): Expression {
+  return (options.template ? conditionTemplates : conditions).get(text)
+}
+
+/** As parseUpdate; the same text gives the same actions. */
+export function updateOf(text: string, options: { readonly template: boolean }): readonly UpdateAction[] {
+  return (options.template ? updateTemplates : updates).get(text)
+}
