@@ -129,11 +129,11 @@ export function buildNameFilter(hashesPtr: usize, count: i32, filterPtr: usize, 
   for (let i = 0; i < count; i++) {
     const hash = load<u64>(hashesPtr + ((<usize>i) << 3))
     const line = filterPtr + lineOf(hash, lineCount)
-    let bits = bitsOf(hash)
-    for (let k = 0; k < 7; k++, bits >>= 9) {
-      const ptr = line + <usize>((bits >> 3) & 63)
-      store<u8>(ptr, <u8>(<u32>load<u8>(ptr) | ((<u32>1) << (<u32>(bits & 7)))))
-    }
+    const bits = bitsOf(hash)
+    const first = line + firstWord(bits)
+    const second = line + secondWord(bits)
+    store<u64>(first, load<u64>(first) | firstMask(bits))
+    store<u64>(second, load<u64>(second) | secondMask(bits))
   }
 }
 

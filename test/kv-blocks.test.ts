@@ -151,7 +151,7 @@ test('after any sequence of writes, kills and merges, every name is found as in 
       if (source !== noRow) rowsOf.set(source, [...(rowsOf.get(source) ?? []), row])
     sources = sources.map((source, i) => kill(source, rowsOf.get(i) ?? []))
   }
-  for (let step = 0; step < 60; step++) {
+  for (let step = 0; step < 30; step++) {
     const where = `step ${step}`
     const usedFolders = random.chance(0.5) ? [''] : folders
     const count = random.pick([1, 5, 50, 1500, 3000])
