@@ -1,4 +1,5 @@
 // Items in blocks, without a table: written, looked up, gathered and merged, against plain maps.
+import { isDeepStrictEqual } from 'node:util'
 import { expect, test } from 'vitest'
 import { writeItems } from '../dist/engine/backends/kv/item-block.js'
 import { ItemReader, noRow } from '../dist/engine/backends/kv/item-reader.js'
@@ -150,7 +151,7 @@ test('after any sequence of writes, kills and merges, every name is found as in 
       if (source !== noRow) rowsOf.set(source, [...(rowsOf.get(source) ?? []), row])
     sources = sources.map((source, i) => kill(source, rowsOf.get(i) ?? []))
   }
-  for (let step = 0; step < 60; step++) {
+  for (let step = 0; step < 30; step++) {
     const where = `step ${step}`
     const usedFolders = random.chance(0.5) ? [''] : folders
     const count = random.pick([1, 5, 50, 1500, 3000])
@@ -175,7 +176,8 @@ test('after any sequence of writes, kills and merges, every name is found as in 
     ].sort(byKey)
     const found = desk.find(sources, wanted)
     wanted.forEach((key, i) => {
-      expect(found[i], `${where}: ${key.folder} ${key.name}`).toEqual(model.get(keyOf(key)) ?? null)
+      const item = model.get(keyOf(key)) ?? null
+      if (!isDeepStrictEqual(found[i], item)) expect(found[i], `${where}: ${keyOf(key)}`).toEqual(item)
     })
   }
 })

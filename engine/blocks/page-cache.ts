@@ -3,6 +3,7 @@ import type { Scratch } from '../memory/scratch.js'
 
 interface Entry {
   readonly ptr: number
+  /** Its place is sizeMin × 2^sizeClass bytes. */
   readonly sizeClass: number
   epoch: number
 }
@@ -16,6 +17,8 @@ const sizeMin = 512
  */
 export class PageCache {
   readonly #entries = new Map<number, Entry>()
+  /** The keys of each size class, the least recently used first: what makes room is found without a search. */
+  readonly #keysByClass: Set<number>[] = []
   #epoch = 0
 
   constructor(readonly scratch: Scratch) {}
@@ -29,9 +32,10 @@ export class PageCache {
     const entry = this.#entries.get(key)
     if (entry === undefined) return 0
     if (entry.epoch !== this.#epoch) {
-      // A Map iterates in order of insertion, so putting an entry back at its end keeps the oldest first.
-      this.#entries.delete(key)
-      this.#entries.set(key, entry)
+      // A Set iterates in order of insertion, so putting a key back at its end keeps the oldest first.
+      const keys = this.#keysByClass[entry.sizeClass]!
+      keys.delete(key)
+      keys.add(key)
       entry.epoch = this.#epoch
     }
     return entry.ptr
@@ -39,26 +43,29 @@ export class PageCache {
 
   /** Room of at least byteLength bytes under a key that is not there yet. Throws ScratchFull. */
   insert(key: number, byteLength: number): number {
-    let sizeClass = sizeMin
-    while (sizeClass < byteLength) sizeClass *= 2
-    const entry = this.scratch.byteLengthFree < sizeClass ? this.#replace(sizeClass) : null
-    const ptr = entry?.ptr ?? this.scratch.allocate(sizeClass)
-    this.#entries.set(key, { ptr, sizeClass: entry?.sizeClass ?? sizeClass, epoch: this.#epoch })
+    const sizeClass = Math.max(0, Math.ceil(Math.log2(byteLength / sizeMin)))
+    const place = sizeMin * 2 ** sizeClass
+    const entry = this.scratch.byteLengthFree < place ? this.#replace(sizeClass) : null
+    const ptr = entry?.ptr ?? this.scratch.allocate(place)
+    const ownClass = entry?.sizeClass ?? sizeClass
+    this.#entries.set(key, { ptr, sizeClass: ownClass, epoch: this.#epoch })
+    while (this.#keysByClass.length <= ownClass) this.#keysByClass.push(new Set())
+    this.#keysByClass[ownClass]!.add(key)
     return ptr
   }
 
   /** Takes the place of an entry of an earlier epoch that is large enough: the oldest of that size, or of the next. */
   #replace(sizeClass: number): Entry | null {
-    let bestKey = -1
-    let best: Entry | null = null
-    for (const [key, entry] of this.#entries) {
-      if (entry.epoch === this.#epoch) break
-      if (entry.sizeClass < sizeClass || (best !== null && entry.sizeClass >= best.sizeClass)) continue
-      best = entry
-      bestKey = key
-      if (entry.sizeClass === sizeClass) break
+    for (let larger = sizeClass; larger < this.#keysByClass.length; larger++) {
+      const keys = this.#keysByClass[larger]!
+      const [key] = keys
+      if (key === undefined) continue
+      const entry = this.#entries.get(key)!
+      if (entry.epoch === this.#epoch) continue
+      keys.delete(key)
+      this.#entries.delete(key)
+      return entry
     }
-    if (best !== null) this.#entries.delete(bestKey)
-    return best
+    return null
   }
 }

@@ -17,6 +17,9 @@ import { extentMayHold, type KeyNumbers, keyNumbers } from './item-extent.js'
 /** As source index or row: there is none. */
 export const noRow = 0xffffffff
 
+/** Up to this many keys are cheaper to ask of a filter than to compare with the first and last name of its block. */
+const fewKeyCount = 64
+
 /** Keys in the order of (folder, name), by their bytes. Equal ones may follow each other. */
 export interface ItemKeys {
   readonly folders: readonly FolderStart[]
@@ -146,19 +149,22 @@ export class ItemReader {
     const { names, folders, survivorsPtr, pagesPtr } = search
     cache.beginEpoch()
     const reader = this.reader(index)
-    const fences = fencesOf(reader)
-    const directory = directoryOf(reader)
-    const firstFolder = folderBytes(directory, 0)
-    const lastFolder = folderBytes(directory, directory.count - 1)
-    const fence = (i: number): [ptr: number, byteLength: number] => {
-      const offsets = (fences.offsetsPtr >> 2) + i
-      return [fences.bytesPtr + u32[offsets]!, u32[offsets + 1]! - u32[offsets]!]
+    let pendingFrom = 0
+    let pendingTo = search.pendingCount
+    // The first and last name of the block leave some keys out; few keys are sooner asked of the filter.
+    if (pendingTo > fewKeyCount) {
+      const fences = fencesOf(reader)
+      const directory = directoryOf(reader)
+      const fence = (i: number): [ptr: number, byteLength: number] => {
+        const offsets = (fences.offsetsPtr >> 2) + i
+        return [fences.bytesPtr + u32[offsets]!, u32[offsets + 1]! - u32[offsets]!]
+      }
+      const from = this.#lowerBoundKey(search, folderBytes(directory, 0), fence(0), false)
+      const to = this.#lowerBoundKey(search, folderBytes(directory, directory.count - 1), fence(fences.count - 1), true)
+      pendingFrom = this.#lowerBoundPending(search, from)
+      pendingTo = this.#lowerBoundPending(search, to)
+      if (pendingFrom >= pendingTo) return
     }
-    const from = this.#lowerBoundKey(search, firstFolder, fence(0), false)
-    const to = this.#lowerBoundKey(search, lastFolder, fence(fences.count - 1), true)
-    const pendingFrom = this.#lowerBoundPending(search, from)
-    const pendingTo = this.#lowerBoundPending(search, to)
-    if (pendingFrom >= pendingTo) return
     const filterPtr = reader.attachment(filterAttachment)
     const filterByteLength = reader.layout.attachments[filterAttachment]!.byteLength
     const survivorCount = call.probeNameFilter(
@@ -170,6 +176,8 @@ export class ItemReader {
       survivorsPtr,
     )
     if (survivorCount === 0) return
+    const fences = fencesOf(reader)
+    const directory = directoryOf(reader)
     // Which page each name would stand in: folder by folder, since fences are names only.
     const survivors = survivorsPtr >> 2
     const { rowCount } = reader.layout
