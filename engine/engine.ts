@@ -1,6 +1,7 @@
 // The engine: puts the parts together, and sends each request to its backend.
 import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './backends/backend.js'
 import { InputGate } from './backends/input-gate.js'
+import { Kv } from './backends/kv/kv.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
 import { takeFrame } from './codec/columns.js'
@@ -49,6 +50,8 @@ export interface EngineOptions {
   readonly workerCount?: number
   /** Told what went wrong outside any request, and what belongs in a log. Default: warnings of the process. */
   readonly report?: (message: string, error: unknown) => void
+  /** The container of key-value tables whose requests name none, 'users'; '': then the path must begin with one. */
+  readonly container?: string
   /** The clock, in ms since 1970. */
   readonly nowMs?: () => number
 }
@@ -111,6 +114,7 @@ export class Engine implements EngineApi {
       kernels,
       pool,
       inputs: new InputGate(memory.arenas),
+      defaultContainer: options.container ?? 'users',
       shrinkStore: () => (lmdb === null ? Promise.resolve() : shrink(lmdb)),
       nowMs: options.nowMs ?? Date.now,
       report,
@@ -118,6 +122,7 @@ export class Engine implements EngineApi {
     const backends = new Map<string, Backend>()
     for (const { type, name } of wanted) {
       if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts))
+      else if (type === 'kv') backends.set(name ?? type, new Kv(parts))
       else backends.set(name ?? type, unavailable(type))
     }
     try {

@@ -113,8 +113,9 @@ export interface HistoryRequest {
   readonly maxDuration?: bigint
 }
 
-/** What a write has stored: frames taken and rows in them. */
+/** What a write has stored: frames taken and rows in them; kv: how many of those a condition or the save mode refused. */
 export interface WriteCounts {
   readonly frameCount: number
   readonly rowCount: number
+  readonly skippedCount?: number
 }

@@ -27,6 +27,8 @@ export interface BackendParts {
   readonly kernels: Kernels
   readonly pool: Pool
   readonly inputs: InputGate
+  /** The container of requests that name none; '' when they must. */
+  readonly defaultContainer: string
   /** Gives free space of the store back to the disk where that is worth it. */
   readonly shrinkStore: () => Promise<void>
   readonly nowMs: () => number

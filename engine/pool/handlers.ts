@@ -1,4 +1,5 @@
 // Every kind of job and the function that carries it out: the one place where backends' worker halves come together.
+import { kvHandlers } from '../backends/kv/jobs.js'
 import { kvMergeHandlers } from '../backends/kv/merge-jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
@@ -9,7 +10,13 @@ import { diagnosticHandlers } from './diagnostics.js'
 // A handler takes the jobs of its own kind only, and the kind is what finds it: `never` says that to the compiler.
 type HandlerTable = Readonly<Record<string, JobHandler<never>>>
 
-const handlers: HandlerTable = { ...frameHandlers, ...blockHandlers, ...tsdbHandlers, ...kvMergeHandlers }
+const handlers: HandlerTable = {
+  ...frameHandlers,
+  ...blockHandlers,
+  ...tsdbHandlers,
+  ...kvHandlers,
+  ...kvMergeHandlers,
+}
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
 export function handlerTable(diagnostics: boolean): ReadonlyMap<string, JobHandler> {
