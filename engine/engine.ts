@@ -1,4 +1,5 @@
 // The engine: puts the parts together, and sends each request to its backend.
+import { assert } from './assert.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './backends/backend.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
@@ -206,14 +207,17 @@ export class Engine implements EngineApi {
 
   /** The frame a command answers with, or null. */
   async execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
-    const plain = await this.#backend(request.backend).execute(request, options)
-    if (plain === null) return null
-    return new Frame({ columns: plain.columns.map(({ name, dtype, values }) => sliceColumn(name, [...values], dtype)) })
+    const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'columns' })
+    if (answer === null || answer instanceof Frame) return answer
+    assert(!(answer instanceof Uint8Array), 'an answer of columns is no wire bytes')
+    return new Frame({ columns: answer.columns.map(({ name, dtype, values }) => sliceColumn(name, [...values], dtype)) })
   }
 
   async executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
-    const plain = await this.#backend(request.backend).execute(request, options)
-    return plain === null ? null : this.#encode(plain)
+    const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'wire' })
+    if (answer === null || answer instanceof Uint8Array) return answer
+    assert(!(answer instanceof Frame), 'a frame for the wire is encoded by the backend')
+    return this.#encode(answer)
   }
 
   async #encode(plain: PlainFrame): Promise<Uint8Array> {

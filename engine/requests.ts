@@ -96,7 +96,8 @@ export interface DeleteRequest extends TableRequest {
 
 export interface ExecuteRequest extends TableRequest {
   readonly command: string
-  readonly args?: Readonly<Record<string, Value>>
+  /** Lists only in a program that embeds the engine: the wire has single values, and takes JSON text for a list. */
+  readonly args?: Readonly<Record<string, Value | readonly Value[]>>
   readonly expression?: string
 }
 

@@ -1,6 +1,7 @@
 // Every kind of job and the function that carries it out: the one place where backends' worker halves come together.
 import { kvHandlers } from '../backends/kv/jobs.js'
 import { kvMergeHandlers } from '../backends/kv/merge-jobs.js'
+import { kvReadHandlers } from '../backends/kv/read-jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
 import { frameHandlers } from '../codec/jobs.js'
@@ -16,6 +17,7 @@ const handlers: HandlerTable = {
   ...tsdbHandlers,
   ...kvHandlers,
   ...kvMergeHandlers,
+  ...kvReadHandlers,
 }
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
