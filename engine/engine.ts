@@ -210,7 +210,9 @@ export class Engine implements EngineApi {
     const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'columns' })
     if (answer === null || answer instanceof Frame) return answer
     assert(!(answer instanceof Uint8Array), 'an answer of columns is no wire bytes')
-    return new Frame({ columns: answer.columns.map(({ name, dtype, values }) => sliceColumn(name, [...values], dtype)) })
+    return new Frame({
+      columns: answer.columns.map(({ name, dtype, values }) => sliceColumn(name, [...values], dtype)),
+    })
   }
 
   async executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {

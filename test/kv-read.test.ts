@@ -155,7 +155,7 @@ test('items in several runs come out in the order of folder and name, whatever r
 
 test('attributes that the schema lacks are columns behind its own, by name, and can be asked for', async () => {
   const table = await tableOf({ k: 'string', n: 'long' }, 'k')
-  await table.put([{ name: 'a', cells: { k: 'a', n: 1n, zed: true, 'al': 2.5 } }])
+  await table.put([{ name: 'a', cells: { k: 'a', n: 1n, zed: true, al: 2.5 } }])
   await table.put([{ name: 'b', cells: { k: 'b' } }])
   const [frame] = await table.read()
   expect(frame!.names).toEqual(['n', 'al', 'zed'])
@@ -247,7 +247,10 @@ test('sharding keys pick primary keys, and a range picks among their sorting key
   expect(await read({ shardingKeys: ['a'], sortKeyRangeEnd: 'b' })).toEqual(['a', 'a.a'])
   expect(await read({ sortKeyRangeStart: 'b' })).toHaveLength(names.length)
   const plain = await tableOf({ k: 'string' }, 'k')
-  await plain.put([{ name: 'a', cells: {} }, { name: 'a.b', cells: {} }])
+  await plain.put([
+    { name: 'a', cells: {} },
+    { name: 'a.b', cells: {} },
+  ])
   expect(await plain.rows({ shardingKeys: ['a.b'] })).toEqual([{ k: 'a.b' }])
 })
 
@@ -257,7 +260,7 @@ async function manyItems(): Promise<{ table: KvFixture; names: string[] }> {
   const names: string[] = []
   for (let run = 0; run < 3; run++) {
     const items = Array.from({ length: 3000 }, (_, i) => {
-      const name = `item${(i * 3 + run) * 7919 % 9001}`
+      const name = `item${((i * 3 + run) * 7919) % 9001}`
       return { folder: i % 2 === 0 ? '' : `p=${i % 3}`, name, cells: { k: name, n: BigInt(i), t: 'x'.repeat(i % 5) } }
     })
     const unique = [...new Map(items.map((item) => [`${item.folder} ${item.name}`, item])).values()]
@@ -278,7 +281,9 @@ test('segments are disjoint and together complete', async () => {
   expect(parts.sort()).toEqual([...names].sort())
   expect(await table.rows({ columns: ['n'], segments: [0n, 1n, 2n], totalSegments: 3n })).toHaveLength(names.length)
   expect(await table.rows({ columns: ['n'], segments: [0n] })).toHaveLength(names.length)
-  await expect(table.read({ segments: [3n], totalSegments: 3n })).rejects.toThrow('segment 3 is not one of the 3 segments')
+  await expect(table.read({ segments: [3n], totalSegments: 3n })).rejects.toThrow(
+    'segment 3 is not one of the 3 segments',
+  )
 })
 
 test('a limit counts rows exactly, and its marker goes on where it ended, none twice and none missing', async () => {

@@ -70,5 +70,14 @@ export function readPages(
     bytesPtr = scratch.allocate(byteLength)
     check(call.decodeStringPages(entriesPtr, pageCount, valuesPtr, bytesPtr, validityPtr, workPtr))
   } else check(call.decodePages(entriesPtr, pageCount, dtypeNumbers[column.dtype], valuesPtr, validityPtr, workPtr))
-  return { name: column.name, dtype: column.dtype, kind: 'slice', rowCount, valuesPtr, validityPtr, bytesPtr, byteLength }
+  return {
+    name: column.name,
+    dtype: column.dtype,
+    kind: 'slice',
+    rowCount,
+    valuesPtr,
+    validityPtr,
+    bytesPtr,
+    byteLength,
+  }
 }

@@ -110,25 +110,27 @@ function hasUnreadableName(
   const key = `${type} ${part} ${name}`
   let unreadable = known.unreadable.get(key)
   if (unreadable === undefined) {
-    unreadable = !isComplete(reader, name) && somePage(reader, scratch, (batch, lackingPtr) => {
-      const { call, u8, u32 } = reader.io.kernels
-      for (const { validityPtr } of batch.attribute(name)) {
-        if (validityPtr === 0) return false
-        call.andNotBits(lackingPtr, validityPtr, lackingPtr, batch.rowCount)
-      }
-      const count = call.countBits(lackingPtr, batch.rowCount)
-      if (count === 0) return false
-      const rowsPtr = scratch.allocate(4 * count)
-      call.bitsToIndexes(lackingPtr, batch.rowCount, rowsPtr)
-      const names = batch.hidden(nameColumn)
-      for (let i = 0; i < count; i++) {
-        const offset = (names.valuesPtr >> 2) + u32[(rowsPtr >> 2) + i]!
-        const bytes = u8.slice(names.bytesPtr + u32[offset]!, names.bytesPtr + u32[offset + 1]!)
-        const text = namePart(decoder.decode(bytes), part)
-        if (text === null || valueOfNameText(text, type) === null) return true
-      }
-      return false
-    })
+    unreadable =
+      !isComplete(reader, name) &&
+      somePage(reader, scratch, (batch, lackingPtr) => {
+        const { call, u8, u32 } = reader.io.kernels
+        for (const { validityPtr } of batch.attribute(name)) {
+          if (validityPtr === 0) return false
+          call.andNotBits(lackingPtr, validityPtr, lackingPtr, batch.rowCount)
+        }
+        const count = call.countBits(lackingPtr, batch.rowCount)
+        if (count === 0) return false
+        const rowsPtr = scratch.allocate(4 * count)
+        call.bitsToIndexes(lackingPtr, batch.rowCount, rowsPtr)
+        const names = batch.hidden(nameColumn)
+        for (let i = 0; i < count; i++) {
+          const offset = (names.valuesPtr >> 2) + u32[(rowsPtr >> 2) + i]!
+          const bytes = u8.slice(names.bytesPtr + u32[offset]!, names.bytesPtr + u32[offset + 1]!)
+          const text = namePart(decoder.decode(bytes), part)
+          if (text === null || valueOfNameText(text, type) === null) return true
+        }
+        return false
+      })
     known.unreadable.set(key, unreadable)
   }
   return unreadable

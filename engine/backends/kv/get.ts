@@ -56,7 +56,7 @@ export function getItems(
   const { names, callerStarts, folders, format } = input
   const sorted = [...new Set(names)].sort(compareTexts)
   const keyNames = placeNames(kernels, temporary, sorted)
-  const reader = new ItemReader(io, temporary, input.sources)
+  const reader = new ItemReader(io, temporary.back(), input.sources)
   const found = folders.map((folder): Found => {
     const sourcesPtr = temporary.allocate(4 * sorted.length)
     const rowsPtr = temporary.allocate(4 * sorted.length)

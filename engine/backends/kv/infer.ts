@@ -94,7 +94,8 @@ export function inferSchema(
       known.isHashed &&= isHashed
     }
   }
-  const chosen = key === '' ? chooseKeys(candidates) : { key: namedKey(candidates, key), sortingKey: '', isHashed: false }
+  const chosen =
+    key === '' ? chooseKeys(candidates) : { key: namedKey(candidates, key), sortingKey: '', isHashed: false }
   const fields = [...candidates]
     .sort(([a], [b]) => compareTexts(a, b))
     .map(([name, { type }]) => ({ name, type, nullable: name !== chosen.key && name !== chosen.sortingKey }))
@@ -124,7 +125,11 @@ function namedKey(candidates: ReadonlyMap<string, Candidate>, key: string): stri
   return key
 }
 
-function chooseKeys(candidates: ReadonlyMap<string, Candidate>): { key: string; sortingKey: string; isHashed: boolean } {
+function chooseKeys(candidates: ReadonlyMap<string, Candidate>): {
+  key: string
+  sortingKey: string
+  isHashed: boolean
+} {
   const named = (test: (candidate: Candidate) => boolean): string[] =>
     [...candidates].filter(([, candidate]) => test(candidate)).map(([name]) => name)
   const hashed = named(({ isHashed }) => isHashed)

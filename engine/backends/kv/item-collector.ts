@@ -83,7 +83,10 @@ export class ItemCollector {
 
   /** Fixed bytes of one row, text apart. */
   static rowByteLength(shape: ReadShape): number {
-    return shape.made.reduce((sum, { dtype }) => sum + (dtype === 'bool' ? 0.25 : dtype === 'string' ? 4.125 : 8.125), 4)
+    return shape.made.reduce(
+      (sum, { dtype }) => sum + (dtype === 'bool' ? 0.25 : dtype === 'string' ? 4.125 : 8.125),
+      4,
+    )
   }
 
   state(): CollectorState {
@@ -233,7 +236,9 @@ export class ItemCollector {
     const { u8, u32 } = this.kernels
     const piece = this.#folderPieces.find(({ rowStart, rowEnd }) => rowStart <= place && place < rowEnd)!
     const row = this.#permutationPtr === 0 ? place : u32[(this.#permutationPtr >> 2) + place]!
-    const text = this.#names!.pieces.find((candidate) => candidate.row <= row && row < candidate.row + candidate.rowCount)!
+    const text = this.#names!.pieces.find(
+      (candidate) => candidate.row <= row && row < candidate.row + candidate.rowCount,
+    )!
     const start = u32[(text.offsetsPtr >> 2) + row - text.row]!
     const end = u32[(text.offsetsPtr >> 2) + row - text.row + 1]!
     return { folder: piece.folder, name: utf8Decoder.decode(u8.slice(text.bytesPtr + start, text.bytesPtr + end)) }
@@ -253,7 +258,15 @@ export class ItemCollector {
     u32[offsets] = 0
     for (const piece of pieces) {
       u32.fill(end, offsets + row, offsets + piece.row + 1)
-      end = call.copyStrings(piece.offsetsPtr, piece.bytesPtr, 0, piece.rowCount, offsetsPtr + 4 * piece.row, end, bytesPtr)
+      end = call.copyStrings(
+        piece.offsetsPtr,
+        piece.bytesPtr,
+        0,
+        piece.rowCount,
+        offsetsPtr + 4 * piece.row,
+        end,
+        bytesPtr,
+      )
       row = piece.row + piece.rowCount
     }
     u32.fill(end, offsets + row, offsets + this.rowCount + 1)
@@ -330,7 +343,13 @@ function onlySlice(batch: ItemBatch, { name, from }: ShapeColumn): ColumnSlice |
 }
 
 /** Rows [start, end) of a frame in the shared memory, with bitmaps and offsets of its own where they must begin anew. */
-export function sliceFrame(kernels: Kernels, scratch: Scratch, frame: FrameSlice, start: number, end: number): FrameSlice {
+export function sliceFrame(
+  kernels: Kernels,
+  scratch: Scratch,
+  frame: FrameSlice,
+  start: number,
+  end: number,
+): FrameSlice {
   if (start === 0 && end === frame.rowCount) return frame
   const cut = (column: ColumnSlice): ColumnSlice => sliceRows(kernels, scratch, column, start, end)
   return { ...frame, rowCount: end - start, columns: frame.columns.map(cut), indices: frame.indices.map(cut) }

@@ -34,7 +34,6 @@ const batchPageCountMax = 16
 /** The operator of compareInt64 for "greater than". */
 const compareGreater = 4
 
-
 export class Matcher {
   readonly #excluded: ReadonlySet<string>
   /** Pages whose statistics said that none of their rows can match, and those that were looked into. */

@@ -320,7 +320,8 @@ async function aggregate(
       throw invalid(`aggregator '${shortened(name)}' is not one of ${aggregatorNames.join(', ')}`)
     return known
   })
-  if (names.length === 0) throw invalid("the command 'aggregate' needs an argument 'aggregators', for example 'count,avg'")
+  if (names.length === 0)
+    throw invalid("the command 'aggregate' needs an argument 'aggregators', for example 'count,avg'")
   if (columns.length === 0 && names.some((name) => name !== 'count'))
     throw invalid(`aggregator '${names.find((name) => name !== 'count')}' needs an argument 'columns'`)
   const { schema } = table

@@ -122,9 +122,11 @@ const plan: JobHandler<PlanJob, PlanResult> = (job, context) => {
   const ranges: KeyRange[] =
     nameRanges === null
       ? [{ low, high: null }]
-      : [...folders].sort(compareTexts).flatMap((folder) =>
-          nameRanges.map((range) => ({ low: { folder, name: range.low }, high: { folder, name: range.high } })),
-        )
+      : [...folders]
+          .sort(compareTexts)
+          .flatMap((folder) =>
+            nameRanges.map((range) => ({ low: { folder, name: range.low }, high: { folder, name: range.high } })),
+          )
   const unitRows = Math.max(unitRowCountMin, Math.floor(unitByteLengthMax / ItemCollector.rowByteLength(shape)))
   const units = planUnits(job.sources.length, readerOf, {
     ranges: ranges.flatMap((range) => clipped(range, low)),
@@ -215,7 +217,11 @@ const aggregate: JobHandler<AggregateJob, AggregateResult> = (job, context) => {
 const sample: JobHandler<SampleJob, PlainSample[]> = (job, context) => {
   const [cache, temporary] = new Scratch(job.scratch).split([0.5, 0.5]) as [Scratch, Scratch]
   const io = new BlockIo(context.kernels, cache, storeReader(context, job.access), job.partition, job.tableName)
-  return sampleItems(context.kernels, temporary, { ...job, sourceCount: job.sources.length, readerOf: readersOf(io, job.sources) })
+  return sampleItems(context.kernels, temporary, {
+    ...job,
+    sourceCount: job.sources.length,
+    readerOf: readersOf(io, job.sources),
+  })
 }
 
 export const kvReadHandlers = {

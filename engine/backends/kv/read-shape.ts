@@ -94,7 +94,13 @@ export function readShape(
     ...contents.attributes.filter(({ name }) => !isField.has(name)).map(({ name }) => attribute(name, null)),
   ]
   const isAll = isAllColumns(columns)
-  const requested = new Set(isAll ? all.map(({ name }) => name) : columns.includes('*') ? [...all.map(({ name }) => name), ...columns.filter((name) => name !== '*')] : columns)
+  const requested = new Set(
+    isAll
+      ? all.map(({ name }) => name)
+      : columns.includes('*')
+        ? [...all.map(({ name }) => name), ...columns.filter((name) => name !== '*')]
+        : columns,
+  )
   const known = new Set<string>([...all.map(({ name }) => name), nameAttribute, ...systemAttributes])
   for (const name of requested) {
     if (known.has(name)) continue

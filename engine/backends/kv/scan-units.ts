@@ -201,7 +201,9 @@ export function keyRanges(
     const isBare = start === ''
     return isBare ? [{ low: key, high: `${key}\0` }, sorted] : [sorted]
   })
-  const sorted = ranges.filter(({ low, high }) => compareTexts(low, high) < 0).sort((a, b) => compareTexts(a.low, b.low))
+  const sorted = ranges
+    .filter(({ low, high }) => compareTexts(low, high) < 0)
+    .sort((a, b) => compareTexts(a.low, b.low))
   // `a` and `a.b` are both keys that a name `a.b.c` may have: no item twice.
   const apart: { low: string; high: string }[] = []
   for (const range of sorted) {

@@ -143,7 +143,8 @@ class Scan {
       const isSorted = units[unit]!.isSorted
       next = isSorted ? this.#readSorted(unit, from) : this.#readUnsorted(unit, from?.low ?? null)
       if (this.#isLimited) break
-      if (next === null && this.#isFull && unit + 1 < units.length) next = { unit: unit + 1, source: 0, page: 0, low: null }
+      if (next === null && this.#isFull && unit + 1 < units.length)
+        next = { unit: unit + 1, source: 0, page: 0, low: null }
     }
     return this.#finish(next)
   }
@@ -221,7 +222,8 @@ class Scan {
         if (contributorCount > 1) this.#collector.order(state.rowCount, this.#temporary, compareTexts)
         else this.#collector.extendOrder(state.rowCount)
         const { high } = this.#input.units[unit]!
-        const isWhole = part.high === null || (high !== null && part.high.name === high.name && part.high.folder === high.folder)
+        const isWhole =
+          part.high === null || (high !== null && part.high.name === high.name && part.high.folder === high.folder)
         return isWhole ? null : { unit, source: 0, page: 0, low: part.high }
       }
       this.#collector.rollBack(state)
@@ -258,7 +260,8 @@ class Scan {
     let page = pages.start
     for (;;) {
       page = this.#matcher.nextPage(reader, page, pages.end)
-      if (page >= pages.end || pageStarts[page]! >= rows.end) return { page: pages.end, status: null, byteLengthNeeded: 0 }
+      if (page >= pages.end || pageStarts[page]! >= rows.end)
+        return { page: pages.end, status: null, byteLengthNeeded: 0 }
       if (this.#input.isCancelled()) throw cancelled()
       const end = this.#matcher.batchEnd(reader, page, pages.end, countMax)
       const mark = this.#temporary.mark()

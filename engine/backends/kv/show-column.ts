@@ -20,12 +20,7 @@ function bitmapByteLength(rowCount: number): number {
  * The column of the matched rows, one behind the other, in scratch; null when all of them lack it. Values of other types
  * than the shown one, and texts of names, are made one by one: that is for what rarely happens.
  */
-export function showColumn(
-  kernels: Kernels,
-  scratch: Scratch,
-  column: ShapeColumn,
-  match: Match,
-): ColumnSlice | null {
+export function showColumn(kernels: Kernels, scratch: Scratch, column: ShapeColumn, match: Match): ColumnSlice | null {
   const { batch } = match
   if (column.from === 'name') return compact(kernels, scratch, batch.hidden(nameColumn), match)
   const parts: ColumnSlice[] = []
@@ -225,7 +220,8 @@ function withNames(
   const validityPtr = scratch.allocate(bitmapByteLength(count))
   const valuesPtr = scratch.allocate(isBool ? bitmapByteLength(count) : 8 * count)
   call.fillBits(validityPtr, count, 1)
-  if (joined !== null) kernels.u8.copyWithin(valuesPtr, joined.valuesPtr, joined.valuesPtr + (isBool ? Math.ceil(count / 8) : 8 * count))
+  if (joined !== null)
+    kernels.u8.copyWithin(valuesPtr, joined.valuesPtr, joined.valuesPtr + (isBool ? Math.ceil(count / 8) : 8 * count))
   for (let row = 0; row < count; row++) {
     if (!isMissing(row)) continue
     const text = nameText(row)
