@@ -78,8 +78,9 @@ export class KvFixture {
       inputs: new InputGate(memory.arenas),
       shrinkStore: async () => undefined,
       nowMs: () => this.nowMs,
+      defaultContainer: 'x',
       report: (message, error) => this.reports.push(error instanceof Error ? `${message}: ${error.message}` : message),
-    } as BackendParts
+    }
   }
 
   static async open(schema: KvSchema, workerCount = 2): Promise<KvFixture> {
