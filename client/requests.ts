@@ -1,5 +1,6 @@
 // The engine's plain requests → messages of the wire.
 import { create, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf'
+import { formatTimeNs } from '../engine/time.js'
 import type { Value } from '../engine/frame/dtype.js'
 import type {
   CreateRequest,
@@ -77,7 +78,7 @@ export class RequestMessages {
 
   execute(request: ExecuteRequest): MessageShape<typeof ExecRequestSchema> {
     const { args, ...same } = request
-    return create(ExecRequestSchema, { ...same, session: this.#sessionOf(request), args: valuesOf(args) })
+    return create(ExecRequestSchema, { ...same, session: this.#sessionOf(request), args: valuesOf(singleValues(args)) })
   }
 
   history(request: HistoryRequest): MessageShape<typeof HistoryRequestSchema> {
@@ -110,6 +111,24 @@ function schemaOf(schema: TableSchema | undefined): { schema?: MessageInitShape<
         : { key: { shardingKey: [...(key.shardingKey ?? [])], sortingKey: [...(key.sortingKey ?? [])] } }),
     },
   }
+}
+
+/** The wire has single values: a list travels as its JSON text. */
+function singleValues(args: ExecuteRequest['args']): Record<string, Value> {
+  const jsonOf = (value: Value): string => {
+    if (typeof value === 'bigint') return value.toString()
+    return JSON.stringify(typeof value === 'object' ? formatTimeNs(value.timeNs) : value)
+  }
+  return Object.fromEntries(
+    Object.entries(args ?? {}).map(([name, value]) => [
+      name,
+      isList(value) ? `[${value.map(jsonOf).join(',')}]` : value,
+    ]),
+  )
+}
+
+function isList(value: Value | readonly Value[]): value is readonly Value[] {
+  return Array.isArray(value)
 }
 
 function valuesOf(

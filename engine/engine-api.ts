@@ -18,10 +18,8 @@ export interface CallOptions {
   readonly signal?: AbortSignal
 }
 
-/** What a write has stored; `skippedCount` (kv) are rows that a condition or the save mode refused. */
-export interface WriteResult extends WriteCounts {
-  readonly skippedCount?: number
-}
+/** What a write has stored. */
+export type WriteResult = WriteCounts
 
 /** One write at work. Frames go in one after the other; then finish, or abort. */
 export interface WriteSession {

@@ -1,6 +1,8 @@
 // The engine: puts the parts together, and sends each request to its backend.
+import { assert } from './assert.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './backends/backend.js'
 import { InputGate } from './backends/input-gate.js'
+import { Kv } from './backends/kv/kv.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
 import { takeFrame } from './codec/columns.js'
@@ -49,6 +51,8 @@ export interface EngineOptions {
   readonly workerCount?: number
   /** Told what went wrong outside any request, and what belongs in a log. Default: warnings of the process. */
   readonly report?: (message: string, error: unknown) => void
+  /** The container of key-value tables whose requests name none, 'users'; '': then the path must begin with one. */
+  readonly container?: string
   /** The clock, in ms since 1970. */
   readonly nowMs?: () => number
 }
@@ -111,6 +115,7 @@ export class Engine implements EngineApi {
       kernels,
       pool,
       inputs: new InputGate(memory.arenas),
+      defaultContainer: options.container ?? 'users',
       shrinkStore: () => (lmdb === null ? Promise.resolve() : shrink(lmdb)),
       nowMs: options.nowMs ?? Date.now,
       report,
@@ -118,6 +123,7 @@ export class Engine implements EngineApi {
     const backends = new Map<string, Backend>()
     for (const { type, name } of wanted) {
       if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts))
+      else if (type === 'kv') backends.set(name ?? type, new Kv(parts))
       else backends.set(name ?? type, unavailable(type))
     }
     try {
@@ -201,14 +207,19 @@ export class Engine implements EngineApi {
 
   /** The frame a command answers with, or null. */
   async execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
-    const plain = await this.#backend(request.backend).execute(request, options)
-    if (plain === null) return null
-    return new Frame({ columns: plain.columns.map(({ name, dtype, values }) => sliceColumn(name, [...values], dtype)) })
+    const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'columns' })
+    if (answer === null || answer instanceof Frame) return answer
+    assert(!(answer instanceof Uint8Array), 'an answer of columns is no wire bytes')
+    return new Frame({
+      columns: answer.columns.map(({ name, dtype, values }) => sliceColumn(name, [...values], dtype)),
+    })
   }
 
   async executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
-    const plain = await this.#backend(request.backend).execute(request, options)
-    return plain === null ? null : this.#encode(plain)
+    const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'wire' })
+    if (answer === null || answer instanceof Uint8Array) return answer
+    assert(!(answer instanceof Frame), 'a frame for the wire is encoded by the backend')
+    return this.#encode(answer)
   }
 
   async #encode(plain: PlainFrame): Promise<Uint8Array> {

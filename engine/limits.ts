@@ -11,6 +11,8 @@ export const messageByteLengthMax = 128 * MiB
 export const tableColumnCountMax = 16_384
 /** A column, metric or label name, and a label value: compared in memory and repeated in headers. */
 export const nameByteLengthMax = 64 * KiB
+/** One cell: it is compressed and read whole, in the memory of one job. */
+export const cellByteLengthMax = 16 * MiB
 /** Labels of a frame: a handful in practice; each record of a message costs an object to read. */
 export const frameLabelCountMax = 4096
 /** All names, labels and the error text of one frame: they become JavaScript strings, and a worker's heap is small. */

@@ -96,7 +96,8 @@ export interface DeleteRequest extends TableRequest {
 
 export interface ExecuteRequest extends TableRequest {
   readonly command: string
-  readonly args?: Readonly<Record<string, Value>>
+  /** Lists only in a program that embeds the engine: the wire has single values, and takes JSON text for a list. */
+  readonly args?: Readonly<Record<string, Value | readonly Value[]>>
   readonly expression?: string
 }
 
@@ -113,8 +114,9 @@ export interface HistoryRequest {
   readonly maxDuration?: bigint
 }
 
-/** What a write has stored: frames taken and rows in them. */
+/** What a write has stored: frames taken and rows in them; kv: how many of those a condition or the save mode refused. */
 export interface WriteCounts {
   readonly frameCount: number
   readonly rowCount: number
+  readonly skippedCount?: number
 }

@@ -61,6 +61,7 @@ async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi
   try {
     return await openEngine({
       dataDir: config.dataDir,
+      container: config.container,
       backends: config.backends.map((backend) => ({
         name: backend.name,
         type: backend.type,

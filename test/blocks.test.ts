@@ -75,6 +75,7 @@ class Bench {
       inputs: new InputGate(memory.arenas),
       shrinkStore: async () => undefined,
       nowMs: Date.now,
+      defaultContainer: '',
       report: (message, error) => this.reports.push(error instanceof Error ? `${message}: ${error.message}` : message),
     }
   }

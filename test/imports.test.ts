@@ -34,7 +34,9 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
     [
       ...leaves,
       'engine/pool/',
+      'engine/backends/kv/jobs.ts',
       'engine/backends/kv/merge-jobs.ts',
+      'engine/backends/kv/read-jobs.ts',
       'engine/backends/tsdb/jobs.ts',
       'engine/blocks/verify.ts',
       'engine/codec/jobs.ts',

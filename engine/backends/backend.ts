@@ -27,6 +27,8 @@ export interface BackendParts {
   readonly kernels: Kernels
   readonly pool: Pool
   readonly inputs: InputGate
+  /** The container of requests that name none; '' when they must. */
+  readonly defaultContainer: string
   /** Gives free space of the store back to the disk where that is worth it. */
   readonly shrinkStore: () => Promise<void>
   readonly nowMs: () => number
@@ -52,6 +54,14 @@ export interface ReadOptions extends CallOptions {
   readonly describe?: boolean
 }
 
+export interface ExecuteOptions extends CallOptions {
+  /** In which form an answer of columns is wanted. Default: columns. */
+  readonly format?: 'wire' | 'columns'
+}
+
+/** What a command answers: a small table of values, a frame with buffers of its own, or (wire) the bytes of a pb.Frame. */
+export type ExecuteAnswer = PlainFrame | Frame | Uint8Array | null
+
 export interface BackendWriteSession {
   /** One pb.Frame; must not change before this resolves, which is when the next frame may come. */
   addWire(frame: Uint8Array): Promise<void>
@@ -66,6 +76,6 @@ export interface Backend {
   openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession>
   read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage>
   delete(request: DeleteRequest, options: CallOptions): Promise<void>
-  execute(request: ExecuteRequest, options: CallOptions): Promise<PlainFrame | null>
+  execute(request: ExecuteRequest, options: ExecuteOptions): Promise<ExecuteAnswer>
   close(): Promise<void>
 }

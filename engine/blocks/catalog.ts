@@ -65,6 +65,14 @@ export class Catalog {
     return (unpack(payload) as [partition: string])[0]
   }
 
+  /** Whether there are tables whose paths begin with that of `name` and a slash. */
+  async hasBelow(name: TableName): Promise<boolean> {
+    const start = keyOf({ ...name, path: `${name.path}/` })
+    // The byte behind '/'.
+    const end = keyOf({ ...name, path: `${name.path}0` })
+    return (await this.store.scan(catalogPartition, { start, end, limit: 1, keysOnly: true })).length > 0
+  }
+
   /** Names a filled partition. False when the table exists: then nothing changed. */
   async add(name: TableName, partition: string): Promise<boolean> {
     const key = keyOf(name)

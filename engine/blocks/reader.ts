@@ -179,8 +179,8 @@ export class BlockReader {
     return layout
   }
 
-  /** Pointer to a segment's bytes, in scratch or where the packed block stands. */
-  #segment(segment: number): number {
+  /** Pointer to the bytes of a segment, in scratch (until the next epoch of the cache) or where the packed block stands. */
+  segment(segment: number): number {
     const { kernels, store, partition, cache } = this.io
     const { packed, values, headerByteLength, isPacked, id } = this.source
     const { segmentByteLengths } = this.layout
@@ -209,7 +209,7 @@ export class BlockReader {
   attachment(number: number): number {
     const entry = this.layout.attachments[number]
     if (entry === undefined) return 0
-    const ptr = this.#segment(entry.segment) + entry.offset
+    const ptr = this.segment(entry.segment) + entry.offset
     const { checked } = this.#parsed
     // Memory does not change under us; what is read from the store anew may have.
     if (this.source.packed !== null && checked.has(number)) return ptr
@@ -240,7 +240,7 @@ export class BlockReader {
     const known = this.#parsed.tables[column.index]
     if (known !== undefined) return known
     const { kernels } = this.io
-    const ptr = this.#segment(column.tableSegment) + column.tableOffset
+    const ptr = this.segment(column.tableSegment) + column.tableOffset
     const { tableByteLength } = column
     if (kernels.call.crc32c(ptr, tableByteLength, 0) >>> 0 !== column.tableCrc) {
       throw this.io.damaged(this.source.id, `the page table of column '${column.name}' does not fit its checksum`)
@@ -275,7 +275,7 @@ export class BlockReader {
     const presentCount = table.presentCounts[page]!
     const validityByteLength = table.validityByteLengths[page]!
     const byteLength = table.byteLengths[page]!
-    const ptr = this.#segment(table.segments[page]!) + table.offsets[page]!
+    const ptr = this.segment(table.segments[page]!) + table.offsets[page]!
     const fail = (what: string): never => {
       throw this.io.damaged(this.source.id, `page ${page} of column '${column.name}' ${what}`)
     }

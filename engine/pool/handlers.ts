@@ -1,5 +1,7 @@
 // Every kind of job and the function that carries it out: the one place where backends' worker halves come together.
+import { kvHandlers } from '../backends/kv/jobs.js'
 import { kvMergeHandlers } from '../backends/kv/merge-jobs.js'
+import { kvReadHandlers } from '../backends/kv/read-jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
 import { frameHandlers } from '../codec/jobs.js'
@@ -9,7 +11,14 @@ import { diagnosticHandlers } from './diagnostics.js'
 // A handler takes the jobs of its own kind only, and the kind is what finds it: `never` says that to the compiler.
 type HandlerTable = Readonly<Record<string, JobHandler<never>>>
 
-const handlers: HandlerTable = { ...frameHandlers, ...blockHandlers, ...tsdbHandlers, ...kvMergeHandlers }
+const handlers: HandlerTable = {
+  ...frameHandlers,
+  ...blockHandlers,
+  ...tsdbHandlers,
+  ...kvHandlers,
+  ...kvMergeHandlers,
+  ...kvReadHandlers,
+}
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
 export function handlerTable(diagnostics: boolean): ReadonlyMap<string, JobHandler> {

@@ -1,0 +1,70 @@
+// The jobs of key-value writes: their messages, and what a worker does with each.
+import type { Kill } from '../../blocks/dead-rows.js'
+import type { BlockSource } from '../../blocks/reader.js'
+import { BlockIo } from '../../blocks/reader.js'
+import type { Expression } from '../../expression/tree.js'
+import { Scratch } from '../../memory/scratch.js'
+import type { JobHandler } from '../../pool/context.js'
+import { throwIfCancelled } from '../../pool/context.js'
+import type { Job } from '../../pool/job.js'
+import type { WorkerAccess } from '../../stores/store.js'
+import { ItemReader } from './item-reader.js'
+import { findKills } from './kill.js'
+import type { SettleRequest, SettleResult } from './settle.js'
+import { settleWrites } from './settle.js'
+
+/** What a job on a table is told. */
+export interface TableJob extends Job {
+  readonly partition: string
+  readonly tableName: string
+  readonly access: WorkerAccess
+  readonly sources: readonly BlockSource[]
+}
+
+export interface SettleJob extends TableJob, SettleRequest {
+  readonly kind: 'kv.settle'
+}
+
+/** Finds the living rows that a delete is about. */
+export interface KillJob extends TableJob {
+  readonly kind: 'kv.kill'
+  /** Null: all rows. */
+  readonly filter: Expression | null
+  /** Only items in this partition folder and those in it; null: all. */
+  readonly folder: string | null
+  /** Only items that were last changed at this time or before; null: all. */
+  readonly changedUntilNs: bigint | null
+}
+
+/** Parts of a job's memory: pages of blocks, what looking rows up needs, and all else. */
+const memoryShares = [0.25, 0.15, 0.6]
+
+const settle: JobHandler<SettleJob, SettleResult> = (job, context) => {
+  const { kernels } = context
+  const { sources, partition, tableName, access } = job
+  const whole = new Scratch(job.scratch)
+  const check = (): void => throwIfCancelled(job, context)
+  if (sources.length === 0) return settleWrites(kernels, whole, whole.back(), job, null, [], check)
+  const [pages, temporary, front] = whole.split(memoryShares) as [Scratch, Scratch, Scratch]
+  const store = access === null ? null : context.reader(access)
+  const reader = new ItemReader(new BlockIo(kernels, pages, store, partition, tableName), temporary, sources)
+  const ids = sources.map(({ id }) => id)
+  return settleWrites(kernels, front, front.back(), job, reader, ids, check)
+}
+
+const kill: JobHandler<KillJob, Kill[]> = (job, context) => {
+  const { kernels } = context
+  const { sources, partition, tableName, access } = job
+  const [pages, temporary, work] = new Scratch(job.scratch).split(memoryShares) as [Scratch, Scratch, Scratch]
+  const store = access === null ? null : context.reader(access)
+  const io = new BlockIo(kernels, pages, store, partition, tableName)
+  return findKills(kernels, work, temporary, io, sources, {
+    ...job,
+    throwIfCancelled: () => throwIfCancelled(job, context),
+  })
+}
+
+export const kvHandlers = {
+  'kv.settle': settle,
+  'kv.kill': kill,
+}

@@ -1,0 +1,386 @@
+// The key-value backend, main-thread half: which table a request is about, and what it asks of it.
+import type { TableName } from '../../blocks/catalog.js'
+import { tablePath } from '../../blocks/catalog.js'
+import type { Kill } from '../../blocks/dead-rows.js'
+import type { LiveBlock } from '../../blocks/live-block.js'
+import { FramesError, shortened } from '../../errors.js'
+import { parseCondition, parseFilter, parseUpdate } from '../../expression/parse.js'
+import type { Value } from '../../frame/dtype.js'
+import { nameByteLengthMax } from '../../limits.js'
+import type {
+  CreateRequest,
+  DeleteRequest,
+  ExecuteRequest,
+  ReadRequest,
+  TableRequest,
+  WriteRequest,
+} from '../../requests.js'
+import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
+import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
+import type { KillJob } from './jobs.js'
+import { readItems } from './read.js'
+import { executeRead, readCommands } from './read-commands.js'
+import { createSchema, encodeSchema } from './schema.js'
+import type { SaveMode, WriteRule } from './settle.js'
+import type { KvTable, TablePlace } from './table.js'
+import { missingTable, TablePlaces } from './table.js'
+import { KvWriteSession } from './write-session.js'
+import type { WriteGroup } from './writes.js'
+
+const backendName = 'kv'
+const saveModes: readonly SaveMode[] = [
+  'errorIfTableExists',
+  'overwriteTable',
+  'updateItem',
+  'overwriteItem',
+  'createNewItemsOnly',
+]
+/** Blocks that one job of a delete looks into, and rows that one of its commits kills at most (or one block's). */
+const killBlockCountMax = 16
+const killRowCountMax = 1024 * 1024
+const killScratchByteLength = 12 * 1024 * 1024
+/** How often expired items of open tables are looked for. */
+const expirySweepMs = 30_000
+
+export class Kv implements Backend {
+  readonly #parts: BackendParts
+  readonly #places: TablePlaces
+  readonly #sweepTimer: NodeJS.Timeout
+  #sweeping: Promise<void> | null = null
+
+  constructor(parts: BackendParts) {
+    this.#parts = parts
+    this.#places = new TablePlaces(parts)
+    this.#sweepTimer = setInterval(() => {
+      this.#sweeping ??= this.#sweep().finally(() => {
+        this.#sweeping = null
+      })
+    }, expirySweepMs).unref()
+  }
+
+  /** Without a schema there is nothing that a first write would not do: upstream's error stands. */
+  async create(request: CreateRequest): Promise<void> {
+    const notNeeded = "'create' isn't required for the NoSQL backend; the table is created on first write"
+    if (request.schema === undefined) throw new FramesError('PRECONDITION', notNeeded)
+    const name = this.#nameOf(request)
+    const schema = createSchema(request)
+    this.#parts.report(notNeeded, null)
+    await this.#inPlace(name, (place) =>
+      place.turn.run(async () => {
+        if (((await place.current())?.schema.key ?? '') !== '') {
+          if (request.ifExists === 'ignore') return
+          throw new FramesError('TABLE_EXISTS', `table '${name.path}/' already exists`)
+        }
+        const { blocks, turn } = await place.openOrCreate()
+        await turn.run(async () => blocks.commitRows(await blocks.stageRows([]), { schema: encodeSchema(schema) }))
+      }),
+    )
+  }
+
+  async openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession> {
+    refuseWriteParameters(request, backendName)
+    const name = this.#nameOf(request)
+    const saveMode = saveModeOf(request)
+    const { condition = '', expression = '', partitionKeys = [] } = request
+    const rule: WriteRule = {
+      saveMode,
+      condition: condition === '' ? null : parseCondition(condition, { template: true }),
+      actions: expression === '' ? null : parseUpdate(expression, { template: true }),
+      partitionKeys,
+    }
+    const ruleText = JSON.stringify([saveMode, condition, expression, partitionKeys])
+    const { place, release } = await this.#places.take(name)
+    try {
+      if (saveMode === 'errorIfTableExists') await this.#refuseExisting(place)
+    } catch (error) {
+      release()
+      throw error
+    }
+    const common = { rule, ruleText, signal: options.signal ?? null }
+    if (saveMode !== 'overwriteTable') {
+      const complete = (): Promise<void> => Promise.resolve()
+      return new KvWriteSession(this.#parts, { ...common, place, complete, release })
+    }
+    // Filled apart, and put in place in the end: readers see the old table until then.
+    const filled = this.#places.unnamed(name)
+    return new KvWriteSession(this.#parts, {
+      ...common,
+      place: filled,
+      complete: (frameCount) =>
+        place.turn.run(async () => {
+          if (frameCount > 0) await place.replace(filled)
+          else await place.remove()
+        }),
+      release: () => {
+        release()
+        this.#places
+          .removeUnnamed(filled)
+          .catch((error: unknown) => this.#parts.report('dropping a table that was not finished failed', error))
+      },
+    })
+  }
+
+  async *read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
+    refuseReadParameters(request, backendName)
+    const name = this.#nameOf(request)
+    const { place, release } = await this.#places.take(name)
+    try {
+      const table = await place.current()
+      if (table === null || table.schema.key === '') throw noSchema(name)
+      yield* readItems(this.#parts, table, request, format, options)
+    } finally {
+      release()
+    }
+  }
+
+  async delete(request: DeleteRequest): Promise<void> {
+    refuseDeleteParameters(request, backendName)
+    const whole = this.#nameOf(request)
+    const filterText = request.filter ?? ''
+    const filter = filterText === '' ? null : parseFilter(filterText)
+    const { name, folder } = await this.#folderOf(whole)
+    await this.#inPlace(name, (place) =>
+      place.turn.run(async () => {
+        const table = await place.current()
+        if (table === null || (table.schema.key === '' && livingCount(table.blocks.blocks) === 0)) {
+          if (request.ifMissing === 'ignore' || (await this.#parts.catalog.hasBelow(whole))) return
+          const reason = missingTable(whole)
+          throw reason.prefixed(`GetItems failed during recursive delete of '${whole.path}/'.`)
+        }
+        if (filter === null && folder === '') await place.remove()
+        else await this.#kill(table, { filter, folder: folder === '' ? null : folder, changedUntilNs: null })
+      }),
+    )
+  }
+
+  async execute(request: ExecuteRequest, options: CallOptions): ReturnType<typeof executeRead> {
+    const command = request.command.trim().toLowerCase()
+    const whole = this.#nameOf(request)
+    if (command === 'update') {
+      await this.#update(request, whole)
+      return null
+    }
+    if (!['compact', 'flush', ...readCommands].includes(command)) {
+      const text = `NoSQL backend doesn't support execute command '${shortened(command)}'`
+      throw new FramesError('INVALID_ARGUMENT', text)
+    }
+    const { name, folder } = await this.#folderOf(whole)
+    return this.#inPlace(name, async (place) => {
+      const table = await place.current()
+      if (table === null) throw noSchema(whole)
+      if (command === 'compact') {
+        await this.#killExpired(place, table)
+        await table.blocks.compact()
+        await table.blocks.erased()
+        await this.#parts.shrinkStore()
+        return null
+      }
+      if (command === 'flush') {
+        await table.blocks.flush()
+        return null
+      }
+      return executeRead(this.#parts, table, folder, { ...request, command }, options)
+    })
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#sweepTimer)
+    await this.#sweeping
+    await this.#places.close()
+  }
+
+  // ---- names --------------------------------------------------------------------------------------------------------
+
+  /**
+   * The table that a request means. Without a container the first part of the path is one; `$V3IO_HOME` is the caller's
+   * folder in container `users`.
+   */
+  #nameOf({ session, table }: TableRequest): TableName {
+    const home = '$V3IO_HOME'
+    const user = session?.user ?? ''
+    const given = session?.container ?? ''
+    const configured = given === '' ? this.#parts.defaultContainer : given
+    const text = table.replace(/^\/+/, '')
+    const isHome = text === home || text.startsWith(`${home}/`)
+    if (configured === home || isHome) {
+      const rest = isHome ? text.slice(home.length) : text
+      return { container: 'users', backend: backendName, path: tablePath(`${user}/${rest}`) }
+    }
+    if (configured !== '') return { container: configured, backend: backendName, path: tablePath(text) }
+    const slash = text.indexOf('/')
+    const path = slash < 0 ? '' : text.slice(slash + 1).replace(/^\/+|\/+$/g, '')
+    if (path === '') {
+      throw new FramesError(
+        'INVALID_ARGUMENT',
+        'Please specify a data container name via the container parameters or the path prefix e.g. bigdata/mytable',
+      )
+    }
+    return { container: text.slice(0, slash), backend: backendName, path: tablePath(path) }
+  }
+
+  /** A path that ends in partition folders of a table (`t/city=LA`) means those, unless it is a table itself. */
+  async #folderOf(whole: TableName): Promise<{ name: TableName; folder: string }> {
+    const parts = whole.path.split('/')
+    const first = parts.findIndex((part) => part.includes('='))
+    const isPartition = first > 0 && parts.slice(first).every((part) => part.includes('='))
+    if (isPartition && (await this.#parts.catalog.find(whole)) === null) {
+      const name = { ...whole, path: parts.slice(0, first).join('/') }
+      if ((await this.#parts.catalog.find(name)) !== null) return { name, folder: parts.slice(first).join('/') }
+    }
+    return { name: whole, folder: '' }
+  }
+
+  async #inPlace<T>(name: TableName, work: (place: TablePlace) => Promise<T>): Promise<T> {
+    const { place, release } = await this.#places.take(name)
+    try {
+      return await work(place)
+    } finally {
+      release()
+    }
+  }
+
+  // ---- writing ------------------------------------------------------------------------------------------------------
+
+  async #refuseExisting(place: TablePlace): Promise<void> {
+    const { name } = place
+    const table = await place.current()
+    if (table !== null && table.schema.key !== '') {
+      throw new FramesError(
+        'TABLE_EXISTS',
+        `table '${name.path}/' already exists; either use a differnet save mode or save to a different table`,
+      )
+    }
+    const hasItems = table !== null && livingCount(table.blocks.blocks) > 0
+    if (hasItems || (await this.#parts.catalog.hasBelow(name))) {
+      throw new FramesError(
+        'TABLE_EXISTS',
+        `folder '${name.path}/' already exists; you can't write to an existing folder unless it already contains a schema file`,
+      )
+    }
+  }
+
+  async #update(request: ExecuteRequest, whole: TableName): Promise<void> {
+    const args = request.args ?? {}
+    const key = textArgument(args['key'])
+    const expression = textArgument(args['expression']) || (request.expression ?? '')
+    const condition = textArgument(args['condition'])
+    if (key === '' || expression === '') {
+      throw new FramesError(
+        'INVALID_ARGUMENT',
+        "missing a required parameter - 'table', 'expression', and/or 'key' argument",
+      )
+    }
+    if (Buffer.byteLength(key) > nameByteLengthMax)
+      throw new FramesError('FRAME_TOO_LARGE', `the key is longer than ${nameByteLengthMax} bytes`)
+    const rule: WriteRule = {
+      saveMode: 'updateItem',
+      condition: condition === '' ? null : parseCondition(condition, { template: false }),
+      actions: parseUpdate(expression, { template: false }),
+      partitionKeys: [],
+    }
+    const ruleText = JSON.stringify([condition, expression])
+    const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
+    const { name, folder } = await this.#folderOf(whole)
+    const byteLength = key.length + expression.length + condition.length
+    const { skippedCount } = await this.#inPlace(name, (place) =>
+      place.writes.submit(group, { kind: 'item', folder, name: key }, byteLength),
+    )
+    if (skippedCount > 0)
+      throw new FramesError('PRECONDITION', `failed to update item '${shortened(key)}': the condition is false`)
+  }
+
+  // ---- deleting -----------------------------------------------------------------------------------------------------
+
+  /** In the place's turn: the living rows that match die. A large delete is several commits. */
+  #kill(table: KvTable, what: Pick<KillJob, 'filter' | 'folder' | 'changedUntilNs'>): Promise<void> {
+    const { blocks, turn } = table
+    return turn.run(async () => {
+      const snapshot = blocks.acquire()
+      try {
+        let kills: Kill[] = []
+        let rowCount = 0
+        const commit = async (): Promise<void> => {
+          if (kills.length > 0) await blocks.commitRows(await blocks.stageRows([]), { kills })
+          kills = []
+          rowCount = 0
+        }
+        for (let start = 0; start < snapshot.blocks.length; start += killBlockCountMax) {
+          for (const kill of await this.#findKills(
+            table,
+            snapshot.blocks.slice(start, start + killBlockCountMax),
+            what,
+          )) {
+            kills.push(kill)
+            rowCount += kill.rows.length
+          }
+          if (rowCount >= killRowCountMax) await commit()
+        }
+        await commit()
+      } finally {
+        snapshot.release()
+      }
+    })
+  }
+
+  async #findKills(
+    { blocks }: KvTable,
+    live: readonly LiveBlock[],
+    what: Pick<KillJob, 'filter' | 'folder' | 'changedUntilNs'>,
+  ): Promise<Kill[]> {
+    const job: KillJob = {
+      kind: 'kv.kill',
+      partition: blocks.partition,
+      tableName: blocks.name,
+      access: this.#parts.store.workerAccess,
+      sources: await blocks.sources(live),
+      ...what,
+    }
+    const done = await this.#parts.pool.runToEnd<Kill[]>(job, { scratchByteLength: killScratchByteLength })
+    done.release()
+    return done.result
+  }
+
+  async #killExpired(place: TablePlace, table: KvTable): Promise<void> {
+    const { ttlMs } = table.schema
+    if (ttlMs === null) return
+    const changedUntilNs = BigInt(this.#parts.nowMs() - ttlMs) * 1_000_000n
+    await place.turn.run(async () => {
+      // Replaced or deleted meanwhile: then nothing of it is left to be looked for.
+      if ((await place.current()) === table) await this.#kill(table, { filter: null, folder: null, changedUntilNs })
+    })
+  }
+
+  async #sweep(): Promise<void> {
+    for (const place of this.#places.open()) {
+      try {
+        const table = await place.current()
+        if (table !== null) await this.#killExpired(place, table)
+      } catch (error) {
+        this.#parts.report(`removing expired items of table '${place.name.path}' failed`, error)
+      }
+    }
+  }
+}
+
+function saveModeOf({ saveMode = '' }: WriteRequest): SaveMode {
+  if (saveMode === '') return 'errorIfTableExists'
+  const known = saveModes.find((mode) => mode === saveMode)
+  if (known === undefined) throw new FramesError('UNKNOWN_SAVE_MODE', `no save mode named '${shortened(saveMode)}'`)
+  return known
+}
+
+function textArgument(value: Value | readonly Value[] | undefined): string {
+  return typeof value === 'string' ? value : ''
+}
+
+/** Rows that are not dead. */
+function livingCount(blocks: readonly LiveBlock[]): number {
+  return blocks.reduce((sum, { rowCount, dead }) => sum + rowCount - (dead?.count ?? 0), 0)
+}
+
+function noSchema({ container, path }: TableName): FramesError {
+  return new FramesError(
+    'TABLE_NOT_FOUND',
+    `Failed to find a schema for table "/${container}/${path}"; use the \`execute\` 'infer' command to infer the schema and generate a schema file.`,
+  )
+}

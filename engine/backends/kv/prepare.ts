@@ -1,0 +1,271 @@
+// A frame on its way into a table, in a worker: validated whole, decoded, its item names and partition folders made.
+import { decodeColumn, decodeNulls, scanFrame } from '../../codec/wire.js'
+import { FramesError, shortened } from '../../errors.js'
+import type { ColumnSlice, FrameLabel, FrameSlice } from '../../frame/column-slice.js'
+import type { Kernels } from '../../kernels/kernels.js'
+import { cellByteLengthMax } from '../../limits.js'
+import type { Scratch } from '../../memory/scratch.js'
+import type { Slice } from '../../memory/slice.js'
+import type { RowFolders } from './folders.js'
+import { partitionFolders } from './folders.js'
+import { attributeNameProblem, checkNames, joinedNames, nameColumn } from './names.js'
+import type { FrameSchema, KvField } from './schema.js'
+import { defaultKeyName, defaultSortingKeyName, dtypeOfValue, typeOfDType } from './schema.js'
+
+/** Where a frame stands: as pb.Frame bytes, or as columns that the caller laid out. */
+export type FrameInput =
+  | { readonly format: 'wire'; readonly message: Slice }
+  | { readonly format: 'columns'; readonly frame: FrameSlice }
+
+/** What the frames of one write have in common. */
+export interface FrameRules {
+  readonly partitionKeys: readonly string[]
+  /** False where an update expression is applied instead of the row: then partition keys are checked, and no more. */
+  readonly storesRows: boolean
+}
+
+/** The keys of the table as it is when the frame is written; '' for none. */
+export interface StoredKeys {
+  readonly key: string
+  readonly sortingKey: string
+}
+
+/**
+ * names         of the items, a slice without missing cells, in the order of the frame
+ * attributes    what each row says of its item; distinct names; of dtype null: missing in all rows
+ * placeholders  what `{name}` stands for; distinct names
+ *
+ * All columns are slices of rowCount rows; attributes and placeholders may be the same ones.
+ */
+export interface PreparedRows {
+  readonly rowCount: number
+  readonly names: ColumnSlice
+  readonly folders: RowFolders
+  readonly attributes: readonly ColumnSlice[]
+  readonly placeholders: readonly ColumnSlice[]
+  readonly schema: FrameSchema
+}
+
+/** rowStart: the number of the frame's first row, where rows are named by their numbers. Throws FramesError. */
+export function prepareRows(
+  kernels: Kernels,
+  scratch: Scratch,
+  input: FrameInput,
+  rules: FrameRules,
+  stored: StoredKeys,
+  rowStart: bigint,
+): PreparedRows {
+  const frame = input.format === 'wire' ? parseWire(kernels, scratch, input.message) : parseColumns(input.frame)
+  const { rowCount, labels } = frame
+  checkShape(frame, rules.partitionKeys)
+
+  const columns = frame.columns.map((column) => asSlice(kernels, scratch, column.decode()))
+  for (const column of columns) checkCells(kernels, column)
+  const indices = frame.indices.map((index) => asSlice(kernels, scratch, index.decode()))
+  const byName = new Map(columns.map((column) => [column.name, column]))
+
+  const [first, second] = indices
+  const key = {
+    ...(first ?? rowNumbers(kernels, scratch, rowCount, rowStart)),
+    name: (first?.name ?? '') || stored.key || defaultKeyName,
+  }
+  let sorting: ColumnSlice | null = null
+  if (second !== undefined) sorting = { ...second, name: second.name || stored.sortingKey || defaultSortingKeyName }
+  else if (stored.sortingKey !== '') sorting = sortingColumn(byName, stored.sortingKey)
+  if (sorting?.name === key.name)
+    throw new FramesError('INVALID_ARGUMENT', `the key and the sorting key are both named '${key.name}'`)
+
+  const keyNames = keyColumn(kernels, scratch, key, 'key')
+  const sortingNames = sorting === null ? null : keyColumn(kernels, scratch, sorting, 'sorting key')
+  const names = sortingNames === null ? keyNames : joinedNames(kernels, scratch, keyNames, sortingNames)
+
+  const placeholders = new Map(indices.map((index) => [index.name, index]))
+  for (const column of columns) placeholders.set(column.name, column)
+  const prepared = { rowCount, names, placeholders: [...placeholders.values()] }
+  if (!rules.storesRows) {
+    const schema: FrameSchema = { fields: [], key: '', sortingKey: '' }
+    return { ...prepared, folders: { folders: [''], codesPtr: 0 }, attributes: [], schema }
+  }
+
+  const keys = sorting === null ? [key] : [key, sorting]
+  const attributes = new Map(keys.map((column) => [column.name, column]))
+  for (const column of columns) if (!attributes.has(column.name)) attributes.set(column.name, column)
+  for (const label of labels)
+    if (!attributes.has(label.name)) attributes.set(label.name, labelColumn(kernels, scratch, label, rowCount))
+  const fields: KvField[] = []
+  for (const { name, dtype } of attributes.values()) {
+    const type = typeOfDType(dtype)
+    // A sorting key that stands in a data column is in the schema already.
+    const isKey = name === key.name || (second !== undefined && name === sorting?.name)
+    if (type !== null) fields.push({ name, type, nullable: !isKey })
+  }
+  const schema: FrameSchema = { fields, key: key.name, sortingKey: second === undefined ? '' : sorting!.name }
+  const partitions = rules.partitionKeys.map((name) => byName.get(name)!)
+  const folders = partitionFolders(kernels, scratch, partitions, rowCount)
+  return { ...prepared, folders, attributes: [...attributes.values()], schema }
+}
+
+interface ParsedColumn {
+  readonly name: string
+  readonly decode: () => ColumnSlice
+}
+
+interface ParsedFrame {
+  readonly rowCount: number
+  readonly columns: readonly ParsedColumn[]
+  readonly indices: readonly ParsedColumn[]
+  readonly labels: readonly FrameLabel[]
+}
+
+function parseWire(kernels: Kernels, scratch: Scratch, message: Slice): ParsedFrame {
+  const { rowCount, labels, ...frame } = scanFrame(kernels, message, scratch)
+  const validity = decodeNulls(kernels, { rowCount, labels, ...frame }, scratch)
+  return {
+    rowCount,
+    labels,
+    columns: frame.columns.map((column, i) => ({
+      name: column.name,
+      decode: () => decodeColumn(kernels, column, validity[i] ?? 0, scratch),
+    })),
+    indices: frame.indices.map((index) => ({
+      name: index.name,
+      decode: () => decodeColumn(kernels, index, 0, scratch),
+    })),
+  }
+}
+
+function parseColumns({ rowCount, labels, columns, indices }: FrameSlice): ParsedFrame {
+  const parse = (column: ColumnSlice): ParsedColumn => ({ name: column.name, decode: () => column })
+  return { rowCount, labels, columns: columns.map(parse), indices: indices.map(parse) }
+}
+
+/** What can be seen without looking at a cell; in the order in which callers expect to be told. */
+function checkShape({ columns, indices, labels }: ParsedFrame, partitionKeys: readonly string[]): void {
+  if (columns.length === 0) throw invalid('empty frame')
+  if (indices.length > 2) throw invalid('can only write up to two indices')
+  const names = new Set<string>()
+  columns.forEach(({ name }, number) => {
+    if (name === '') throw invalid(`column number ${number} has an empty name`)
+    checkName('column', name)
+    if (names.has(name)) throw invalid(`two columns are named '${name}'`)
+    names.add(name)
+  })
+  for (const { name } of indices) if (name !== '') checkName('index', name)
+  for (const { name } of labels) checkName('label', name)
+  const partitioned = new Set<string>()
+  for (const name of partitionKeys) {
+    const shown = shortened(name)
+    if (!names.has(name))
+      throw invalid(`column '${shown}' does not exist in the dataframe: column "${shown}" not found`)
+    if (partitioned.has(name)) throw invalid(`column '${shown}' appears more than once as a partition key`)
+    partitioned.add(name)
+  }
+}
+
+function checkName(what: 'column' | 'index' | 'label', name: string): void {
+  const problem = attributeNameProblem(name)
+  if (problem === null) return
+  // The length of an index's name is told as if it were a column: callers know that text.
+  throw invalid(`${problem.startsWith('exceeding') ? 'column' : what} '${shortened(name)}' ${problem}`)
+}
+
+function checkCells(kernels: Kernels, { dtype, name, valuesPtr, rowCount }: ColumnSlice): void {
+  if (dtype !== 'string') return
+  const row = kernels.call.rowOfBadLength(valuesPtr, rowCount, 0, cellByteLengthMax)
+  if (row < 0) return
+  const byteLength = kernels.u32[(valuesPtr >> 2) + row + 1]! - kernels.u32[(valuesPtr >> 2) + row]!
+  throw new FramesError(
+    'FRAME_TOO_LARGE',
+    `column '${name}' has a value of ${byteLength} bytes in row ${row}, at most ${cellByteLengthMax} are allowed`,
+  )
+}
+
+/** The names that the cells of a key make. */
+function keyColumn(kernels: Kernels, scratch: Scratch, column: ColumnSlice, what: 'key' | 'sorting key'): ColumnSlice {
+  const { dtype, validityPtr, rowCount, name } = column
+  const isMissing = dtype === 'null' || (validityPtr !== 0 && kernels.call.countBits(validityPtr, rowCount) < rowCount)
+  if (isMissing && rowCount > 0) throw invalid(`invalid input. ${what} "${name}" should not be empty`)
+  if (dtype === 'null') return nameColumn(kernels, scratch, { ...column, dtype: 'int64', valuesPtr: 0 })
+  const names = nameColumn(kernels, scratch, column)
+  checkNames(kernels, names, what, name)
+  return names
+}
+
+/** A table with a sorting key, and a frame with one index: a data column may have the sorting key's name. */
+function sortingColumn(columns: ReadonlyMap<string, ColumnSlice>, name: string): ColumnSlice {
+  const column = columns.get(name)
+  if (column !== undefined) return column
+  throw invalid(`the table has the sorting key '${name}', and the frame has no second index and no column of that name`)
+}
+
+function rowNumbers(kernels: Kernels, scratch: Scratch, rowCount: number, rowStart: bigint): ColumnSlice {
+  const valuesPtr = scratch.allocate(8 * rowCount)
+  kernels.call.countUp64(rowCount, rowStart, valuesPtr)
+  return column64('', 'int64', rowCount, valuesPtr)
+}
+
+function column64(name: string, dtype: 'int64' | 'float64' | 'time', rowCount: number, valuesPtr: number): ColumnSlice {
+  return { name, dtype, kind: 'slice', rowCount, valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+}
+
+/** A frame's label as a column: every row has it. */
+function labelColumn(kernels: Kernels, scratch: Scratch, { name, value }: FrameLabel, rowCount: number): ColumnSlice {
+  const { call, u8, u32 } = kernels
+  const dtype = dtypeOfValue(value)
+  if (typeof value === 'string') {
+    const text = Buffer.from(value)
+    const bytesPtr = scratch.allocate(text.length)
+    u8.set(text, bytesPtr)
+    const valuesPtr = scratch.allocate(8)
+    u32[valuesPtr >> 2] = 0
+    u32[(valuesPtr >> 2) + 1] = text.length
+    const place = { validityPtr: 0, valuesPtr, bytesPtr, byteLength: text.length }
+    return asSlice(kernels, scratch, { name, dtype, kind: 'label', rowCount, ...place })
+  }
+  if (typeof value === 'boolean') {
+    const byteLength = Math.ceil(rowCount / 8)
+    const valuesPtr = scratch.allocate(byteLength)
+    u8.fill(value ? 255 : 0, valuesPtr, valuesPtr + byteLength)
+    return { name, dtype, kind: 'slice', rowCount, valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+  }
+  const valuesPtr = scratch.allocate(8 * rowCount)
+  if (typeof value === 'number') call.fillFloat64(valuesPtr, rowCount, value)
+  else call.fillInt64(valuesPtr, rowCount, typeof value === 'bigint' ? value : value.timeNs)
+  return { name, dtype, kind: 'slice', rowCount, valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+}
+
+/** A column with a value for each row, where one value stands for all of them. */
+function asSlice(kernels: Kernels, scratch: Scratch, column: ColumnSlice): ColumnSlice {
+  if (column.kind === 'slice' || column.dtype === 'null') return { ...column, kind: 'slice' }
+  const { call, u8, u32 } = kernels
+  const { dtype, rowCount, valuesPtr: onePtr, bytesPtr: textPtr } = column
+  if (dtype === 'bool') {
+    const byteLength = Math.ceil(rowCount / 8)
+    const valuesPtr = scratch.allocate(byteLength)
+    u8.fill(u8[onePtr]! & 1 ? 255 : 0, valuesPtr, valuesPtr + byteLength)
+    return { ...column, kind: 'slice', valuesPtr }
+  }
+  if (dtype !== 'string') {
+    const valuesPtr = scratch.allocate(8 * rowCount)
+    call.fillInt64(valuesPtr, rowCount, kernels.i64[onePtr >> 3]!)
+    return { ...column, kind: 'slice', valuesPtr }
+  }
+  const textByteLength = u32[(onePtr >> 2) + 1]!
+  const byteLength = textByteLength * rowCount
+  if (byteLength >= 2 ** 31) {
+    const what = `column '${column.name}' repeats ${textByteLength} bytes in ${rowCount} rows`
+    throw new FramesError('FRAME_TOO_LARGE', what)
+  }
+  const valuesPtr = scratch.allocate(4 * (rowCount + 1))
+  const bytesPtr = scratch.allocate(byteLength)
+  const mark = scratch.mark()
+  const zerosPtr = scratch.allocate(4 * rowCount)
+  u32.fill(0, zerosPtr >> 2, (zerosPtr >> 2) + rowCount)
+  call.gatherStrings(onePtr, textPtr, zerosPtr, rowCount, valuesPtr, bytesPtr)
+  scratch.release(mark)
+  return { ...column, kind: 'slice', valuesPtr, bytesPtr, byteLength }
+}
+
+function invalid(what: string): FramesError {
+  return new FramesError('INVALID_ARGUMENT', what)
+}

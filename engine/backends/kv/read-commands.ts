@@ -1,0 +1,462 @@
+// The commands that read a kv table: items by name, counts and aggregates, statistics, and the schema that items show.
+import type { LiveBlock } from '../../blocks/live-block.js'
+import { takeFrame } from '../../codec/columns.js'
+import { FramesError, shortened } from '../../errors.js'
+import { parseFilter } from '../../expression/parse.js'
+import type { Value } from '../../frame/dtype.js'
+import type { PlainColumn, PlainFrame } from '../../frame/plain.js'
+import { floatText } from '../../frame/value-text.js'
+import { MiB } from '../../limits.js'
+import type { ExecuteRequest } from '../../requests.js'
+import { formatTimeNs } from '../../time.js'
+import type { BackendParts, ExecuteAnswer, ExecuteOptions } from '../backend.js'
+import { addTotals, type AggregateResult, type ColumnTotals, noTotals } from './aggregate.js'
+import type { GetResult } from './get.js'
+import { inferSchema, sampleItemCount } from './infer.js'
+import { expiryNs, missingSchema, tableSources } from './read.js'
+import type { AggregateJob, GetJob, SampleJob } from './read-jobs.js'
+import type { PlainSample } from './sample.js'
+import { encodeSchema, type KvSchema } from './schema.js'
+import type { KvTable } from './table.js'
+
+/** In lower case, as executeRead takes them. */
+export const readCommands: readonly string[] = [
+  'get',
+  'count',
+  'aggregate',
+  'stats',
+  'infer',
+  'infer_schema',
+  'inferschema',
+]
+
+const getScratchByteLength = 8 * MiB
+const aggregateScratchByteLength = 8 * MiB
+/** Names of one job: what waits behind it is the next one's. */
+const namesOfJobMax = 4096
+/** Rows of a part of an aggregate: a job of some ms. */
+const partRowCountMax = 2 * 1024 * 1024
+const partRowCountMin = 131_072
+
+/** Arguments of a command: over the wire single values, embedded also lists. */
+export type CommandArguments = Readonly<Record<string, Value | readonly Value[]>>
+
+/**
+ * Runs one of readCommands. `folder`: the partition folder that the table's path named, or ''.
+ *
+ *   get        key (one name) or keys (list, or its JSON text), columns. The items there are, in the order of the names
+ *   count      filter. One row: count
+ *   aggregate  aggregators ('count,avg'), columns, filter. One row: count, avg(column) …
+ *   stats      one row about the table
+ *   infer      key. Replaces the schema; no frame
+ */
+export async function executeRead(
+  parts: BackendParts,
+  table: KvTable,
+  folder: string,
+  request: ExecuteRequest,
+  options: ExecuteOptions,
+): Promise<ExecuteAnswer> {
+  const { command } = request
+  const args: CommandArguments = request.args ?? {}
+  if (command === 'stats') return tableStatistics(table)
+  if (command.startsWith('infer')) {
+    await infer(parts, table, textArgument(args, 'key'), options)
+    return null
+  }
+  if (table.schema.key === '') throw missingSchema(table.name.container, request.table)
+  switch (command) {
+    case 'get':
+      return queueOf(parts, table).get(folder, namesOf(args), listArgument(args, 'columns'), options)
+    case 'count':
+      return aggregate(parts, table, folder, { aggregators: ['count'], columns: [], args, options })
+    default: {
+      const columns = listArgument(args, 'columns')
+      const aggregators = listArgument(args, 'aggregators')
+      return aggregate(parts, table, folder, { aggregators, columns, args, options })
+    }
+  }
+}
+
+// ---- arguments ------------------------------------------------------------------------------------------------------
+
+function textArgument(args: CommandArguments, name: string): string {
+  const value = args[name]
+  if (value === undefined) return ''
+  if (typeof value === 'string') return value
+  throw invalid(`argument '${name}' is no text`)
+}
+
+/** A list of texts: an array, JSON text of one, or names with commas between them. */
+function listArgument(args: CommandArguments, name: string): readonly string[] {
+  const value = args[name]
+  if (value === undefined || value === '') return []
+  const isList = Array.isArray(value)
+  if (!isList && typeof value !== 'string') throw invalid(`argument '${name}' is no list of texts`)
+  if (isList) {
+    return (value as readonly Value[]).map((item) => {
+      if (typeof item !== 'string') throw invalid(`argument '${name}' is no list of texts`)
+      return item
+    })
+  }
+  const text = value as string
+  if (!text.startsWith('[')) return text.split(',').map((part) => part.trim())
+  return parseList(text, name).map(String)
+}
+
+const jsonTextOrNumber = /"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/g
+
+function parseList(text: string, name: string): readonly unknown[] {
+  let list: unknown
+  try {
+    // Integers keep all their digits: a key above 2^53 is one, too.
+    const quoted = text.replace(jsonTextOrNumber, (token) => (/^-?[0-9]+$/.test(token) ? `"${token}"` : token))
+    list = JSON.parse(quoted)
+  } catch {
+    throw invalid(`argument '${name}' is no JSON list`)
+  }
+  if (!Array.isArray(list)) throw invalid(`argument '${name}' is no JSON list`)
+  return list
+}
+
+/** The names of the items that `get` wants. */
+function namesOf(args: CommandArguments): readonly string[] {
+  const { key, keys } = args
+  if (key !== undefined && !Array.isArray(key)) return [nameOf(key as Value)]
+  const list = keys ?? key
+  if (list === undefined) throw invalid("the command 'get' needs an argument 'key' or 'keys'")
+  if (Array.isArray(list)) return (list as readonly Value[]).map(nameOf)
+  if (typeof list !== 'string') return [nameOf(list as Value)]
+  if (!list.trimStart().startsWith('[')) return [list]
+  return parseNames(list)
+}
+
+/** JSON text of a list: texts as they are, numbers and booleans as item names write them. */
+function parseNames(text: string): readonly string[] {
+  return parseList(text, 'keys').map((item) => {
+    if (typeof item === 'string' || typeof item === 'number' || typeof item === 'boolean') return nameOf(item)
+    throw invalid("argument 'keys' has an item that is no key")
+  })
+}
+
+/** The text of a key in item names. */
+function nameOf(value: Value): string {
+  if (typeof value === 'string') return value
+  if (typeof value === 'boolean') return value ? 'True' : 'False'
+  if (typeof value === 'bigint') return value.toString()
+  if (typeof value === 'object') return formatTimeNs(value.timeNs)
+  const text = floatText(value)
+  return /^-?[0-9]+$/.test(text) ? `${text}.0` : text
+}
+
+function invalid(what: string): FramesError {
+  return new FramesError('INVALID_ARGUMENT', shortened(what))
+}
+
+// ---- get ------------------------------------------------------------------------------------------------------------
+
+interface Waiting {
+  readonly names: readonly string[]
+  resolve(answer: ExecuteAnswer): void
+  reject(error: unknown): void
+}
+
+/** Callers that may share a job: they look into the same folder and want the same columns in the same form. */
+interface WaitingGroup {
+  readonly folder: string
+  readonly columns: readonly string[]
+  readonly format: 'wire' | 'columns'
+  waiting: Waiting[]
+  runningCount: number
+}
+
+const queues = new WeakMap<object, GetQueue>()
+
+function queueOf(parts: BackendParts, table: KvTable): GetQueue {
+  let queue = queues.get(table.blocks)
+  if (queue === undefined) {
+    queue = new GetQueue(parts, table)
+    queues.set(table.blocks, queue)
+  }
+  return queue
+}
+
+/** The `get` calls on one table: while a job runs, those that come wait and are answered by the next one together. */
+class GetQueue {
+  readonly #groups = new Map<string, WaitingGroup>()
+
+  constructor(
+    readonly parts: BackendParts,
+    readonly table: KvTable,
+  ) {}
+
+  get(
+    folder: string,
+    names: readonly string[],
+    columns: readonly string[],
+    { format = 'columns', signal }: ExecuteOptions,
+  ): Promise<ExecuteAnswer> {
+    if (names.length > namesOfJobMax)
+      throw invalid(`'get' takes at most ${namesOfJobMax} keys at once, not ${names.length}`)
+    const key = columns.length === 0 && folder === '' ? format : JSON.stringify([format, folder, columns])
+    let group = this.#groups.get(key)
+    if (group === undefined) {
+      group = { folder, columns, format, waiting: [], runningCount: 0 }
+      this.#groups.set(key, group)
+    }
+    const waitingGroup = group
+    return new Promise<ExecuteAnswer>((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(new FramesError('CANCELLED', 'the request was cancelled')), {
+        once: true,
+      })
+      waitingGroup.waiting.push({ names, resolve, reject })
+      if (waitingGroup.waiting.length > 1) return
+      // Those who call in the same turn of the event loop go together.
+      queueMicrotask(() => this.#start(key, waitingGroup))
+    })
+  }
+
+  #start(key: string, group: WaitingGroup): void {
+    const { workerCount } = this.parts.pool.statistics()
+    while (group.waiting.length > 0 && group.runningCount < Math.max(1, workerCount)) {
+      let count = 0
+      let nameCount = 0
+      while (count < group.waiting.length) {
+        nameCount += group.waiting[count]!.names.length
+        if (count > 0 && nameCount > namesOfJobMax) break
+        count++
+      }
+      const callers = group.waiting.splice(0, count)
+      group.runningCount++
+      this.#run(group, callers)
+        .catch((error: unknown) => {
+          for (const caller of callers) caller.reject(error)
+        })
+        .finally(() => {
+          group.runningCount--
+          if (group.waiting.length > 0) this.#start(key, group)
+          else if (group.runningCount === 0) this.#groups.delete(key)
+        })
+    }
+  }
+
+  async #run({ folder, columns, format }: WaitingGroup, callers: readonly Waiting[]): Promise<void> {
+    const { parts, table } = this
+    const { schema } = table
+    const names: string[] = []
+    const callerStarts = [0]
+    for (const caller of callers) {
+      for (const name of caller.names) names.push(name)
+      callerStarts.push(names.length)
+    }
+    const { common, version, release } = await tableSources(parts, table)
+    try {
+      const job: GetJob = {
+        ...common,
+        kind: 'kv.get',
+        view: `${common.partition} ${version} ${schema.key}`,
+        schema: { fields: schema.fields, key: schema.key, sortingKey: schema.sortingKey },
+        columns,
+        folder,
+        names,
+        callerStarts,
+        expiredNs: expiryNs(schema.ttlMs, parts.nowMs()),
+        format,
+      }
+      const done = await parts.pool.runToEnd<GetResult>(job, { scratchByteLength: getScratchByteLength })
+      try {
+        answerCallers(parts, callers, done.result)
+      } finally {
+        done.release()
+      }
+    } finally {
+      release()
+    }
+  }
+}
+
+function answerCallers(
+  { kernels }: BackendParts,
+  callers: readonly Waiting[],
+  { rowCounts, frame, messages }: GetResult,
+): void {
+  const all = frame === null ? null : takeFrame(kernels, frame)
+  let start = 0
+  callers.forEach((caller, i) => {
+    const rowCount = rowCounts[i]!
+    const message = messages[i] ?? null
+    if (rowCount === 0) caller.resolve(noItems)
+    else if (message !== null)
+      caller.resolve(kernels.u8.slice(message.byteOffset, message.byteOffset + message.byteLength))
+    else caller.resolve(rowCount === all!.length ? all : all!.slice(start, start + rowCount))
+    start += rowCount
+  })
+}
+
+/** No frame without rows is ever sent. */
+const noItems: ExecuteAnswer = null
+
+// ---- count and aggregate --------------------------------------------------------------------------------------------
+
+const aggregatorNames = ['count', 'sum', 'min', 'max', 'avg'] as const
+type AggregatorName = (typeof aggregatorNames)[number]
+
+interface AggregateRequest {
+  readonly aggregators: readonly string[]
+  readonly columns: readonly string[]
+  readonly args: CommandArguments
+  readonly options: ExecuteOptions
+}
+
+async function aggregate(
+  parts: BackendParts,
+  table: KvTable,
+  folder: string,
+  { aggregators, columns, args, options }: AggregateRequest,
+): Promise<PlainFrame> {
+  const names = aggregators.map((name) => {
+    const known = aggregatorNames.find((candidate) => candidate === name.trim().toLowerCase())
+    if (known === undefined)
+      throw invalid(`aggregator '${shortened(name)}' is not one of ${aggregatorNames.join(', ')}`)
+    return known
+  })
+  if (names.length === 0)
+    throw invalid("the command 'aggregate' needs an argument 'aggregators', for example 'count,avg'")
+  if (columns.length === 0 && names.some((name) => name !== 'count'))
+    throw invalid(`aggregator '${names.find((name) => name !== 'count')}' needs an argument 'columns'`)
+  const { schema } = table
+  const filterText = textArgument(args, 'filter')
+  const filter = filterText === '' ? null : parseFilter(filterText)
+  const expiredNs = expiryNs(schema.ttlMs, parts.nowMs())
+  const { common, blocks, release } = await tableSources(parts, table)
+  try {
+    const isPlain = filter === null && expiredNs === null && folder === ''
+    if (isPlain && columns.length === 0) return countFrame(livingCount(blocks))
+    const wanted = {
+      sum: names.includes('sum') || names.includes('avg'),
+      extremes: names.includes('min') || names.includes('max'),
+    }
+    const results = await Promise.all(
+      shareOut(blocks, parts.pool.statistics().workerCount).map(async ({ start, end }) => {
+        const job: AggregateJob = {
+          ...common,
+          sources: common.sources.slice(start, end),
+          kind: 'kv.aggregate',
+          conditions: { filter, expiredNs, segments: null, excludedFolders: [] },
+          areFoldersExact: !schema.foldersDrifted,
+          columns,
+          wanted,
+          folder,
+        }
+        const done = await parts.pool.runToEnd<AggregateResult>(job, {
+          scratchByteLength: aggregateScratchByteLength,
+          ...(options.signal === undefined ? {} : { signal: options.signal }),
+        })
+        done.release()
+        return done.result
+      }),
+    )
+    const itemCount = results.reduce((sum, result) => sum + result.itemCount, 0)
+    const isField = new Set(schema.fields.map(({ name }) => name))
+    const totals = columns.map((name, i) => {
+      const total = results.reduce((sum, result) => addTotals(sum, result.totals[i]!), noTotals)
+      if (!total.isKnown && !isField.has(name))
+        throw new FramesError('COLUMN_NOT_FOUND', `column '${shortened(name)}' doesn't exist`)
+      return total
+    })
+    if (columns.length === 0) return countFrame(itemCount)
+    return {
+      columns: names.flatMap((aggregator) =>
+        columns.map((column, i) => aggregateColumn(aggregator, column, totals[i]!)),
+      ),
+    }
+  } finally {
+    release()
+  }
+}
+
+function countFrame(count: number): PlainFrame {
+  return { columns: [{ name: 'count', dtype: 'int64', values: [BigInt(count)] }] }
+}
+
+function aggregateColumn(aggregator: AggregatorName, column: string, totals: ColumnTotals): PlainColumn {
+  const name = `${aggregator}(${column})`
+  if (aggregator === 'count') return { name, dtype: 'int64', values: [BigInt(totals.valueCount)] }
+  const { numberCount, sum, min, max } = totals
+  const none = Number.NaN
+  const value = { sum: numberCount === 0 ? none : sum, min, max, avg: numberCount === 0 ? none : sum / numberCount }
+  return { name, dtype: 'float64', values: [value[aggregator]] }
+}
+
+/** Stretches of blocks with about as many rows each: some a worker, so that none has to wait long for another. */
+function shareOut(blocks: readonly LiveBlock[], workerCount: number): { start: number; end: number }[] {
+  const total = blocks.reduce((sum, { rowCount }) => sum + rowCount, 0)
+  const perPart = Math.max(partRowCountMin, Math.min(partRowCountMax, Math.ceil(total / (2 * workerCount))))
+  const shares: { start: number; end: number }[] = []
+  for (let start = 0; start < blocks.length; ) {
+    let end = start
+    for (let rowCount = 0; end < blocks.length && (end === start || rowCount + blocks[end]!.rowCount <= perPart); end++)
+      rowCount += blocks[end]!.rowCount
+    shares.push({ start, end })
+    start = end
+  }
+  return shares
+}
+
+function livingCount(blocks: readonly LiveBlock[]): number {
+  return blocks.reduce((sum, { rowCount, dead }) => sum + rowCount - (dead?.count ?? 0), 0)
+}
+
+// ---- stats and infer ------------------------------------------------------------------------------------------------
+
+function tableStatistics({ blocks, schema }: KvTable): PlainFrame {
+  let rowCount = 0
+  let byteLength = 0
+  for (const block of blocks.blocks) {
+    rowCount += block.rowCount
+    byteLength += block.byteLength
+  }
+  const items = livingCount(blocks.blocks)
+  const int = (name: string, value: number): PlainColumn => ({ name, dtype: 'int64', values: [BigInt(value)] })
+  return {
+    columns: [
+      int('items', items),
+      int('dead_rows', rowCount - items),
+      int('blocks', blocks.blocks.length),
+      int('bytes', byteLength),
+      int('committed_bytes', blocks.committedByteLength),
+      int('merged_bytes', blocks.mergedByteLength),
+      int('fields', schema.fields.length),
+      { name: 'key', dtype: 'string', values: [schema.key] },
+      { name: 'sorting_key', dtype: 'string', values: [schema.sortingKey] },
+    ],
+  }
+}
+
+/** Replaces the schema by what the first items show, in the table's turn. */
+function infer(parts: BackendParts, table: KvTable, key: string, options: ExecuteOptions): Promise<void> {
+  return table.turn.run(async () => {
+    const { schema: before, blocks } = table
+    const { common, release } = await tableSources(parts, table)
+    let samples: readonly PlainSample[]
+    try {
+      const job: SampleJob = {
+        ...common,
+        kind: 'kv.sample',
+        itemCount: sampleItemCount,
+        expiredNs: expiryNs(before.ttlMs, parts.nowMs()),
+      }
+      const done = await parts.pool.runToEnd<PlainSample[]>(job, {
+        scratchByteLength: aggregateScratchByteLength,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      })
+      done.release()
+      samples = done.result
+    } finally {
+      release()
+    }
+    const items = samples.map(({ name, attributes }) => ({ name, attributes: new Map(attributes) }))
+    const schema: KvSchema = { ...before, ...inferSchema(items, key) }
+    await blocks.commitRows(await blocks.stageRows([]), { schema: encodeSchema(schema) })
+  })
+}
