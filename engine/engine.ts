@@ -1,6 +1,8 @@
 // The engine: puts the parts together, and sends each request to its backend.
+import { join } from 'node:path'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './backends/backend.js'
 import { InputGate } from './backends/input-gate.js'
+import { Csv } from './backends/csv/csv.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
 import { takeFrame } from './codec/columns.js'
@@ -34,7 +36,7 @@ export interface BackendOptions {
   /** How requests name it; the type unless given. */
   readonly name?: string
   readonly type: string
-  /** csv: where the files are. */
+  /** csv: where the files are; by default the folder `csv` in the data folder. */
   readonly rootDir?: string
 }
 
@@ -116,9 +118,11 @@ export class Engine implements EngineApi {
       report,
     }
     const backends = new Map<string, Backend>()
-    for (const { type, name } of wanted) {
+    for (const { type, name, rootDir } of wanted) {
       if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts))
-      else backends.set(name ?? type, unavailable(type))
+      else if (type === 'csv') {
+        backends.set(name ?? type, new Csv(parts, rootDir ?? (dataDir === null ? null : join(dataDir, 'csv'))))
+      } else backends.set(name ?? type, unavailable(type))
     }
     try {
       await catalog.eraseOrphans()

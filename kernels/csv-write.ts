@@ -138,7 +138,7 @@ export function csvFloatTexts(valuesPtr: usize, count: u32, slotsPtr: usize, har
   for (let i: u32 = 0; i < count; i++) {
     const value = load<f64>(valuesPtr + ((<usize>i) << 3))
     const slot = slotsPtr + <usize>i * SLOT_BYTE_LENGTH
-    if (isNaN(value)) {
+    if (!(value <= Infinity)) {
       store<u32>(slot, 0x4e614e03)
       continue
     }

@@ -35,6 +35,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
       ...leaves,
       'engine/pool/',
       'engine/backends/kv/merge-jobs.ts',
+      'engine/backends/csv/jobs.ts',
       'engine/backends/tsdb/jobs.ts',
       'engine/blocks/verify.ts',
       'engine/codec/jobs.ts',

@@ -1,5 +1,6 @@
 // Every kind of job and the function that carries it out: the one place where backends' worker halves come together.
 import { kvMergeHandlers } from '../backends/kv/merge-jobs.js'
+import { csvHandlers } from '../backends/csv/jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
 import { frameHandlers } from '../codec/jobs.js'
@@ -9,7 +10,13 @@ import { diagnosticHandlers } from './diagnostics.js'
 // A handler takes the jobs of its own kind only, and the kind is what finds it: `never` says that to the compiler.
 type HandlerTable = Readonly<Record<string, JobHandler<never>>>
 
-const handlers: HandlerTable = { ...frameHandlers, ...blockHandlers, ...tsdbHandlers, ...kvMergeHandlers }
+const handlers: HandlerTable = {
+  ...frameHandlers,
+  ...blockHandlers,
+  ...tsdbHandlers,
+  ...kvMergeHandlers,
+  ...csvHandlers,
+}
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
 export function handlerTable(diagnostics: boolean): ReadonlyMap<string, JobHandler> {
