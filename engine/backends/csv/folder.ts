@@ -77,10 +77,13 @@ export class CsvFolder {
       throw error
     })
     const inside = relative(root, target)
-    if (inside === '' || inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
+    if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
       throw refused(table, 'is a link out of the root folder of the csv backend')
     }
-    return [...inside.split(sep), ...rest]
+    const parts = [...inside.split(sep), ...rest].filter((part) => part !== '')
+    if (parts.length === 0) throw refused(table, 'is no name of a file')
+    if (parts[0] === ownFolder) throw refused(table, 'is a folder of framesd itself')
+    return parts
   }
 
   /** A new empty file for a write, in a folder that no table stands in; to be renamed or removed, and closed. */
