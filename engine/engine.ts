@@ -1,6 +1,8 @@
 // The engine: puts the parts together, and sends each request to its backend.
+import { join } from 'node:path'
 import { assert } from './assert.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './backends/backend.js'
+import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
@@ -36,7 +38,7 @@ export interface BackendOptions {
   /** How requests name it; the type unless given. */
   readonly name?: string
   readonly type: string
-  /** csv: where the files are. */
+  /** csv: where the files are; by default the folder `csv` in the data folder. */
   readonly rootDir?: string
 }
 
@@ -121,10 +123,12 @@ export class Engine implements EngineApi {
       report,
     }
     const backends = new Map<string, Backend>()
-    for (const { type, name } of wanted) {
+    for (const { type, name, rootDir } of wanted) {
       if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts))
       else if (type === 'kv') backends.set(name ?? type, new Kv(parts))
-      else backends.set(name ?? type, unavailable(type))
+      else if (type === 'csv') {
+        backends.set(name ?? type, new Csv(parts, rootDir ?? (dataDir === null ? null : join(dataDir, 'csv'))))
+      } else backends.set(name ?? type, unavailable(type))
     }
     try {
       await catalog.eraseOrphans()

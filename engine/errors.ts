@@ -47,6 +47,15 @@ export const errorCodes = {
     kind: 'invalid',
     fix: "Send each sample once, or create the table with duplicates 'last' or 'first'",
   },
+  // Files of the csv backend
+  CSV_SYNTAX: { kind: 'invalid', fix: 'Correct the file: comma, double quotes, UTF-8, as many fields in each line' },
+  NO_ROOT_FOLDER: {
+    kind: 'precondition',
+    fix: 'Open the engine with a data folder, or give the csv backend a rootDir',
+  },
+  PATH_REFUSED: { kind: 'invalid', fix: 'Name a file below the root folder of the csv backend' },
+  FILE_FAILED: { kind: 'precondition', fix: 'Check the file and its folder on the machine that framesd runs on' },
+  FILE_CHANGED: { kind: 'precondition', fix: 'Read it again from the start' },
   // Resources
   MEMORY_BUDGET: { kind: 'exhausted', fix: 'Send smaller requests, or raise the memory budget' },
   QUEUE_FULL: { kind: 'exhausted', fix: 'Send fewer requests at once and try again' },

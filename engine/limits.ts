@@ -50,6 +50,11 @@ export const listingRowCountMax = 100_000
 /** A message of a read: large enough to amortise a job, small enough that a slow reader holds little. */
 export const readMessageByteLength = 1 * MiB
 
+/** One record of a CSV file: a quote that is never closed must not pull the whole file into memory. */
+export const csvRecordByteLengthMax = 32 * MiB
+/** Cells that the csv command `ping` answers with: they are plain values of the main thread. */
+export const csvPingCellCountMax = 1 * MiB
+
 /** The shared memory by default: this part of the machine's memory, and no more than the maximum (pointers stay small). */
 export const memoryShareOfMachine = 1 / 4
 export const memoryByteLengthDefaultMax = 1024 * MiB

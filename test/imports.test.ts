@@ -37,6 +37,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
       'engine/backends/kv/jobs.ts',
       'engine/backends/kv/merge-jobs.ts',
       'engine/backends/kv/read-jobs.ts',
+      'engine/backends/csv/jobs.ts',
       'engine/backends/tsdb/jobs.ts',
       'engine/blocks/verify.ts',
       'engine/codec/jobs.ts',

@@ -94,7 +94,7 @@ async function startServer(dataDir) {
     })
   })
   try {
-    return { server, exited, output: () => output, ...(await addresses) }
+    return { server, exited, dataDir, output: () => output, ...(await addresses) }
   } catch (error) {
     server.kill('SIGKILL')
     throw error
@@ -117,6 +117,7 @@ function runPytest(python, running, args, variables = {}) {
     ...process.env,
     FRAMESD_GRPC: `grpc://${running.grpc}`,
     FRAMESD_HTTP: `http://${running.http}`,
+    FRAMESD_DATA: running.dataDir,
     PYTHONDONTWRITEBYTECODE: '1',
     ...variables,
   }
