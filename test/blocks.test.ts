@@ -177,6 +177,7 @@ class Bench {
           items: [{ metric: 'value', fn: null, name: 'value' }],
           interpolation: { interpolator: 'none', toleranceMs: 0 },
           interpolations: [],
+          order: null,
           groupBy: null,
           multiIndex: false,
           messageLimit: 0,

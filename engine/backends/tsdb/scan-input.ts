@@ -21,6 +21,19 @@ export interface ScanPosition {
   readonly fromNs: bigint
   /** rate: of each metric that has one, the last bucket before `fromNs` with samples. */
   readonly carry: readonly Carry[]
+  /** Reads in the order of time; null: others. */
+  readonly ordered: OrderedPosition | null
+}
+
+/**
+ * threshold  the time of the last row that the limit takes, and how many rows of just that time it still takes; null: all
+ * toNs       newest first: rows of the unit from here on are sent; null: none is
+ * spanNs     how long the spans were at last
+ */
+export interface OrderedPosition {
+  readonly threshold: { readonly timeNs: bigint; readonly tieCount: number } | null
+  readonly toNs: bigint | null
+  readonly spanNs: bigint | null
 }
 
 export interface ScanInput {
