@@ -186,6 +186,7 @@ class Bench {
         groupStarts: null,
         metricListOf: null,
         metricLists: [],
+        rowCondition: null,
         position,
         rowCountMax: 2 ** 52,
         newestWins: true,

@@ -433,13 +433,6 @@ describe('query', () => {
   ] as const)('%s: %s', async ([query, text]) => {
     await expect(read(ask(query))).rejects.toThrow(text)
   })
-
-  test('a metric in WHERE is refused, and not taken for a label that is missing', async () => {
-    const { table } = await servers()
-    await expect(read(ask(`select cpu from '${table}' where disk > 5`))).rejects.toThrow(
-      "WHERE with the metric 'disk' is not available in this version",
-    )
-  })
 })
 
 // ---- random tables against a plain model -------------------------------------------------------------------------------

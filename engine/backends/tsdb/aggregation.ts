@@ -7,7 +7,7 @@ import { functionNumbers, functionStates } from './plan.js'
 import { shiftBatch } from './message-sink.js'
 import type { Member, WantedColumns } from './pools.js'
 import type { Carry, ScanPosition } from './scan-input.js'
-import type { Batch, BatchColumn, SeriesReader } from './series-reader.js'
+import type { Batch, BatchColumn, SampleReader } from './series-reader.js'
 import { bitmapByteLength } from './series-reader.js'
 import type { MetricType } from './signature.js'
 import type { RowSink } from './units.js'
@@ -116,7 +116,7 @@ export class Aggregation {
   }
 
   /** Adds the values of a pool's set at the times of the chunk's buckets, where they are needed. */
-  addSteps(reader: SeriesReader, member: Member, index: number): void {
+  addSteps(reader: SampleReader, member: Member, index: number): void {
     if (this.#steps === null) return
     const stepCount = this.#stepCount
     const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs

@@ -69,6 +69,7 @@ export async function* readSets(
       sources,
       plan,
       metricLists: selection.metricLists,
+      rowCondition: selection.rowCondition,
       newestWins: table.schema.duplicates !== 'first',
       format: options.format,
     }

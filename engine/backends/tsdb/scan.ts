@@ -6,6 +6,7 @@ import type { WorkerReader } from '../../stores/store.js'
 import { toNs } from './bounds.js'
 import { MessageSink } from './message-sink.js'
 import { scanOrdered } from './ordered-scan.js'
+import { FilteredReader } from './row-filter.js'
 import type { ScanInput, ScanResult } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import { cancelled, Units } from './units.js'
@@ -14,7 +15,9 @@ export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader
   const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
   const [output, collected, states, cacheScratch, temporary] = parts as [Scratch, Scratch, Scratch, Scratch, Scratch]
   const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName)
-  const reader = new SeriesReader(io, temporary, input.sources, input.newestWins)
+  const samples = new SeriesReader(io, temporary, input.sources, input.newestWins)
+  const { rowCondition: condition } = input
+  const reader = condition === null ? samples : new FilteredReader(samples, kernels, temporary, { ...input, condition })
   const sink = new MessageSink(kernels, output, collected, temporary, input)
   const units = new Units(kernels, reader, { states, temporary }, input)
   if (input.plan.order !== null) return scanOrdered(kernels, units, sink, { collected, temporary }, input)

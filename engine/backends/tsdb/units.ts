@@ -7,7 +7,7 @@ import { toInt64, toNs } from './bounds.js'
 import type { ReadPlan } from './plan.js'
 import { type Pool, Pools, type WantedColumns, wantedMetrics } from './pools.js'
 import type { Carry, ScanInput, ScanPosition, ScanSet } from './scan-input.js'
-import type { Batch, SeriesReader } from './series-reader.js'
+import type { Batch, SampleReader } from './series-reader.js'
 import type { Signature } from './signature.js'
 
 /** Takes rows; the position that it returns names what it could not take. */
@@ -47,7 +47,7 @@ export class Units {
 
   constructor(
     kernels: Kernels,
-    reader: SeriesReader,
+    reader: SampleReader,
     scratch: { readonly states: Scratch; readonly temporary: Scratch },
     input: ScanInput,
   ) {
@@ -117,7 +117,7 @@ class SingleUnit implements Unit {
   readonly #stepNs: bigint
 
   constructor(
-    readonly reader: SeriesReader,
+    readonly reader: SampleReader,
     readonly aggregations: Aggregations,
     readonly plan: ReadPlan,
   ) {
@@ -176,7 +176,7 @@ class PooledUnit implements Unit {
   readonly #pools: Pools
 
   constructor(
-    readonly reader: SeriesReader,
+    readonly reader: SampleReader,
     readonly aggregations: Aggregations,
     readonly input: ScanInput,
   ) {
