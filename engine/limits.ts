@@ -44,6 +44,9 @@ export const logCommitByteLengthMax = 256 * KiB
 /** Step points of a read that interpolates, and so may have a row at each: seven years of seconds. */
 export const stepPointCountMax = 256 * MiB
 
+/** Rows of a LIMIT by time: their times are compared with each other. */
+export const orderedRowCountMax = 1_000_000
+
 /** Rows of a listing of series or labels: they are plain values on their way. */
 export const listingRowCountMax = 100_000
 

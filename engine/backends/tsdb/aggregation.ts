@@ -4,13 +4,13 @@ import type { Scratch } from '../../memory/scratch.js'
 import { nsPerMs, toInt64, toNs } from './bounds.js'
 import type { ReadPlan } from './plan.js'
 import { functionNumbers, functionStates } from './plan.js'
-import type { MessageSink } from './message-sink.js'
 import { shiftBatch } from './message-sink.js'
 import type { Member, WantedColumns } from './pools.js'
 import type { Carry, ScanPosition } from './scan-input.js'
-import type { Batch, BatchColumn, SeriesReader } from './series-reader.js'
+import type { Batch, BatchColumn, SampleReader } from './series-reader.js'
 import { bitmapByteLength } from './series-reader.js'
 import type { MetricType } from './signature.js'
+import type { RowSink } from './units.js'
 import { sampledMetrics, StepSampler, stepByteLengthPerPoint } from './step-sampler.js'
 
 /** Buckets worked on at once; more would leave the cache. */
@@ -43,6 +43,8 @@ export class Aggregation {
   /** Value and time (ms) of the last bucket with samples, two numbers a metric; NaN: none. Kept where `rate` is. */
   #carry: number[] = []
   readonly bucketCount: number
+  /** Buckets from here on are not sent. */
+  bucketEnd: number
   /** Values at the times of the buckets: what functions across series and raw columns beside functions are made of. */
   readonly #steps: StepSampler | null
   /** Those times, for functions across series. */
@@ -68,6 +70,7 @@ export class Aggregation {
     this.#temporary = temporary
     const bucketCount = Math.floor((plan.endMs - plan.startMs) / plan.stepMs) + 1
     this.bucketCount = bucketCount
+    this.bucketEnd = bucketCount
     this.#windowNs = toNs(plan.windowMs)
     this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
     const needsTimes = plan.mode === 'over-time' && plan.groupBy !== null && (this.#needed & functionStates.last) !== 0
@@ -97,9 +100,11 @@ export class Aggregation {
     this.#steps = sampled.length === 0 ? null : new StepSampler(kernels, scratch, plan, wanted, sampled, count)
   }
 
-  /** A new label set, or a new pool of so many. */
-  begin(carry: readonly Carry[], setCount: number): void {
+  /** A new label set, or a new pool of so many; of the buckets, those that begin before toNs. */
+  begin(carry: readonly Carry[], setCount: number, toNs: bigint | null = null): void {
     this.#first = -1
+    const end = toNs === null ? this.bucketCount : this.bucketAt(toNs + this.#stepNs - 1n)
+    this.bucketEnd = Math.max(0, Math.min(this.bucketCount, end))
     const known = new Map(carry.map(([metric, value, timeMs]) => [metric, [value, timeMs]]))
     this.#carry = this.wanted.metrics.flatMap(({ name }) => known.get(name) ?? [Number.NaN, Number.NaN])
     this.#steps?.begin(setCount)
@@ -111,7 +116,7 @@ export class Aggregation {
   }
 
   /** Adds the values of a pool's set at the times of the chunk's buckets, where they are needed. */
-  addSteps(reader: SeriesReader, member: Member, index: number): void {
+  addSteps(reader: SampleReader, member: Member, index: number): void {
     if (this.#steps === null) return
     const stepCount = this.#stepCount
     const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
@@ -135,7 +140,7 @@ export class Aggregation {
 
   /** The chunk may be longer than what is left. */
   get #stepCount(): number {
-    return Math.min(this.#chunkBucketCount, this.bucketCount - this.#first)
+    return Math.min(this.#chunkBucketCount, this.bucketEnd - this.#first)
   }
 
   /** Adds rows from `row` on that fall into the chunk; returns the first row behind it. */
@@ -268,7 +273,7 @@ export class Aggregation {
     this.#steps?.beginChunk()
     if (this.#stepTimesPtr !== 0) call.stepTimes(chunkNs, this.#stepNs, this.#stepCount, this.#stepTimesPtr)
     if (!this.#looksBack) return { startNs: chunkNs, endNs: toNs(this.#plan.endMs + 1) }
-    const lastNs = this.#startNs + BigInt(this.bucketCount - 1) * this.#stepNs
+    const lastNs = this.#startNs + BigInt(this.bucketEnd - 1) * this.#stepNs
     return { startNs: toInt64(chunkNs - this.#windowNs), endNs: toInt64(lastNs + nsPerMs) }
   }
 
@@ -350,13 +355,13 @@ export class Aggregation {
     if (!this.takesSamples) return bucket + (this.#steps?.nextStep ?? Infinity)
     const nextNs = this.#startNs + BigInt(next) * this.#stepNs
     if (this.#looksBack && this.#lastNs >= nextNs - this.#windowNs) return next
-    if (this.#behindNs === null) return this.bucketCount
+    if (this.#behindNs === null) return this.bucketEnd
     if (!this.#looksBack) return this.bucketAt(this.#behindNs)
     return Math.max(next, this.bucketAt(this.#behindNs - restOfMsNs + this.#stepNs - 1n))
   }
 
   /** Sends the buckets of the chunk that have a sample, and forgets the chunk. */
-  flush(sink: MessageSink): ScanPosition | null {
+  flush(sink: RowSink): ScanPosition | null {
     if (this.#first < 0) return null
     const { call, u8, u32 } = this.#kernels
     const count = this.#chunkBucketCount
@@ -366,8 +371,8 @@ export class Aggregation {
       for (const { presentPtr } of this.#steps?.sampled ?? [])
         call.orBits(this.#maskPtr, presentPtr, this.#maskPtr, count)
     // The chunk may be longer than what is left: buckets behind the last one would look back into the range.
-    if (this.#first + count > this.bucketCount)
-      call.setBitRange(this.#maskPtr, this.bucketCount - this.#first, count, 0)
+    if (this.#first + count > this.bucketEnd)
+      call.setBitRange(this.#maskPtr, Math.max(0, this.bucketEnd - this.#first), count, 0)
     const rowCount = call.bitsToIndexes(this.#maskPtr, count, this.#indexesPtr)
     const first = this.#first
     this.#first = -1

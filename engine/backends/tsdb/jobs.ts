@@ -131,6 +131,8 @@ export interface SelectJob extends Job {
   /** Labels that make groups, and the metrics that are read (null: all); groupBy null: no groups. */
   readonly groupBy: readonly string[] | null
   readonly metrics: readonly string[] | null
+  /** Names that are metrics, and labels of no set, are values of rows. */
+  readonly filtersRows: boolean
 }
 
 export interface ScanJob extends TableJob {
@@ -142,6 +144,7 @@ export interface ScanJob extends TableJob {
   readonly groupStarts: Uint32Array | null
   readonly metricListOf: Uint32Array | null
   readonly metricLists: readonly (readonly string[])[]
+  readonly rowCondition: Expression | null
   readonly position: ScanPosition | null
   readonly rowCountMax: number
   readonly newestWins: boolean
@@ -429,6 +432,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
     setCount: sets.length,
     labelsId: job.labels.id,
     setAt: (index) => ({ set: sets[index]!, signature: signatureAt(sets[index]!) }),
+    signatureOf: signatureAt,
     labelsOf: (set) => labelsOf(kernels, job.labels.tablePtr, set),
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),

@@ -109,14 +109,25 @@ export class MessageSink {
     this.#collector.clear()
   }
 
-  /** Takes rows; what it could not take is named by the position returned. */
-  push(batch: Batch): ScanPosition | null {
+  /**
+   * Takes rows; what it could not take is named by the position returned. With `keepsWhole` no message is closed: what
+   * does not fit into the one under way is not taken.
+   */
+  push(batch: Batch, keepsWhole = false): ScanPosition | null {
     const { plan, rowCountMax } = this.input
     const wanted = this.#wanted!
     const collector = this.#collector!
     const isRaw = plan.mode === 'raw'
     const numbers = this.#batchNumbers
     const types = isRaw ? wanted.metrics : wanted.columns
+    if (keepsWhole) {
+      const extra = this.#extraByteLength + this.#extraOf(batch, batch.rowCount)
+      if (collector.rowCount + batch.rowCount > this.#capacity || extra > readMessageByteLength)
+        return this.#positionOf(batch)
+      collector.append(batch, batch.rowCount, numbers, isRaw)
+      this.#extraByteLength = extra
+      return null
+    }
     for (let rows = batch; ; ) {
       const room = Math.min(this.#capacity - collector.rowCount, rowCountMax - this.#sentRowCount - collector.rowCount)
       const taken = this.#rowsThatFit(rows, Math.min(rows.rowCount, room))
@@ -133,8 +144,23 @@ export class MessageSink {
         rows = rest
         continue
       }
-      return { index: this.#index, fromNs: this.kernels.i64[rest.timesPtr >> 3]!, carry: [] }
+      return this.#positionOf(rest)
     }
+  }
+
+  #positionOf({ timesPtr }: Batch): ScanPosition {
+    return { index: this.#index, fromNs: this.kernels.i64[timesPtr >> 3]!, carry: [], ordered: null }
+  }
+
+  /** Whether the first row of a batch would be a row of a message: it has a cell. */
+  takesFirst(batch: Batch): boolean {
+    return this.input.plan.mode !== 'raw' || this.#collector!.hasCells({ ...batch, rowCount: 1 })
+  }
+
+  /** Forgets the rows of the message under way. */
+  discard(): void {
+    this.#extraByteLength = 0
+    this.#collector!.clear()
   }
 
   /** What rows [0, rowCount) of a batch take beyond their cells of fixed size: text, and names in null maps. */
@@ -172,17 +198,24 @@ export class MessageSink {
     this.#close()
   }
 
-  #close(): void {
+  /** Ends the message under way, its last row first; of more rows than the limit allows the last ones are taken. */
+  endReversed(): void {
+    const { rowCount } = this.#collector!
+    this.#close(Math.min(rowCount, this.input.rowCountMax - this.#sentRowCount))
+  }
+
+  /** `reversedCount`: so many of the last rows, the last one first; null: all as they are. */
+  #close(reversedCount: number | null = null): void {
     const collector = this.#collector!
-    const { rowCount } = collector
+    const rowCount = reversedCount ?? collector.rowCount
     if (rowCount === 0) return
     const set = this.#set!
     const mark = this.collected.mark()
-    const columns: ColumnSlice[] = this.#wanted!.columns.map(({ name, type }, i) => {
+    let columns: ColumnSlice[] = this.#wanted!.columns.map(({ name, type }, i) => {
       const { valuesPtr, validityPtr, bytesPtr, byteLength } = collector.column(this.#columnNumbers[i]!)
       return { name, dtype: type, kind: 'slice', rowCount, valuesPtr, validityPtr, bytesPtr, byteLength }
     })
-    const time: ColumnSlice = {
+    let time: ColumnSlice = {
       name: 'time',
       dtype: 'time',
       kind: 'slice',
@@ -191,6 +224,12 @@ export class MessageSink {
       validityPtr: 0,
       bytesPtr: 0,
       byteLength: 0,
+    }
+    if (reversedCount !== null) {
+      const indexesPtr = this.collected.allocate(4 * rowCount)
+      for (let i = 0; i < rowCount; i++) this.kernels.u32[(indexesPtr >> 2) + i] = collector.rowCount - 1 - i
+      columns = columns.map((column) => gatheredColumn(this.kernels, this.collected, column, indexesPtr))
+      time = gatheredColumn(this.kernels, this.collected, time, indexesPtr)
     }
     this.messages.push(this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set))
     this.collected.release(mark)
@@ -234,6 +273,28 @@ export class MessageSink {
     this.#byteLength += byteLength
     return { rowCount, bytes: { byteOffset, byteLength }, frame: null }
   }
+}
+
+/** The rows of a column that a list of indexes names, so many as the column is told to have. */
+function gatheredColumn(kernels: Kernels, scratch: Scratch, column: ColumnSlice, indexesPtr: number): ColumnSlice {
+  const { call } = kernels
+  const { dtype, rowCount } = column
+  let { validityPtr } = column
+  if (validityPtr !== 0) {
+    validityPtr = scratch.allocate(bitmapByteLength(rowCount))
+    call.gatherBits(column.validityPtr, indexesPtr, rowCount, validityPtr)
+  }
+  if (dtype === 'string') {
+    const byteLength = call.gatheredStringsByteLength(column.valuesPtr, indexesPtr, rowCount)
+    const valuesPtr = scratch.allocate(4 * (rowCount + 1))
+    const bytesPtr = scratch.allocate(byteLength)
+    call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
+    return { ...column, validityPtr, valuesPtr, bytesPtr, byteLength }
+  }
+  const valuesPtr = scratch.allocate(dtype === 'bool' ? bitmapByteLength(rowCount) : 8 * rowCount)
+  if (dtype === 'bool') call.gatherBits(column.valuesPtr, indexesPtr, rowCount, valuesPtr)
+  else call.gather64(column.valuesPtr, indexesPtr, rowCount, valuesPtr)
+  return { ...column, validityPtr, valuesPtr }
 }
 
 /** A frame whose buffers stand in `target`, for a reader that wants columns. */

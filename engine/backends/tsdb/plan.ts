@@ -5,7 +5,7 @@ import { parseFilter } from '../../expression/parse.js'
 import { printExpression } from '../../expression/print.js'
 import { parseQuery, type SqlQuery } from '../../expression/sql.js'
 import type { Expression } from '../../expression/tree.js'
-import { stepPointCountMax } from '../../limits.js'
+import { orderedRowCountMax, stepPointCountMax } from '../../limits.js'
 import type { ReadRequest } from '../../requests.js'
 import { parseDurationMs, parseTimeMs } from '../../time.js'
 import type { TsdbExtent } from './directory.js'
@@ -94,6 +94,8 @@ export interface ReadPlan {
   readonly items: readonly PlanItem[]
   /** Labels whose values make the groups in which label sets are pooled; none: one group. null: each set is by itself. */
   readonly groupBy: readonly string[] | null
+  /** Rows in the order of time, also where a limit ends the read; null: label set by label set, each from its beginning. */
+  readonly order: { readonly descending: boolean } | null
   readonly multiIndex: boolean
   /** Rows of one frame at most; 0: cut by bytes. */
   readonly messageLimit: number
@@ -111,9 +113,6 @@ export function parseRange(request: Pick<ReadRequest, 'start' | 'end'>, nowMs: n
     throw new FramesError('INVALID_ARGUMENT', `End time '${endMs}' is lower than start time '${startMs}'`)
   return { startMs, endMs }
 }
-
-const notYet = (what: string): FramesError =>
-  new FramesError('NOT_IN_THIS_VERSION', `${what} is not available in this version`)
 
 const mixedAggregators = 'can not aggregate both over time and across series aggregates'
 
@@ -243,7 +242,7 @@ export interface ReadSource {
   readonly limit: bigint | null
 }
 
-/** Throws INVALID_ARGUMENT, NOT_IN_THIS_VERSION. */
+/** Throws INVALID_ARGUMENT. */
 export function readSource(request: ReadRequest): ReadSource {
   const requestLimit = request.limit === undefined || request.limit <= 0n ? null : request.limit
   if (request.query === undefined || request.query === '') {
@@ -252,16 +251,23 @@ export function readSource(request: ReadRequest): ReadSource {
     return { query: null, table: request.table, filter, filterText, limit: requestLimit }
   }
   const query = parseQuery(request.query)
-  const { limit, where, orderBy } = query
+  const { where, orderBy } = query
+  const limit =
+    query.limit === null || (requestLimit !== null && requestLimit < query.limit) ? requestLimit : query.limit
   // Rows come by label set and time. Another order is passed over, as upstream does, unless it decides which rows come.
-  if (limit !== null && orderBy.some(({ name, descending }) => name !== 'time' || descending))
-    throw notYet('LIMIT with an ORDER BY other than time, ascending,')
+  const [first] = orderBy
+  if (query.limit !== null && first !== undefined && first.name !== 'time') {
+    const what = `LIMIT takes the first rows by time; ORDER BY ${shortened(first.name)} cannot choose them`
+    throw new FramesError('INVALID_ARGUMENT', what)
+  }
+  if (orderOf(query) !== null && limit !== null && limit > BigInt(orderedRowCountMax))
+    throw new FramesError('INVALID_ARGUMENT', `LIMIT with ORDER BY time is ${orderedRowCountMax} rows at most`)
   return {
     query,
     table: query.table ?? request.table,
     filter: where,
     filterText: where === null ? '' : printExpression(where),
-    limit: limit === null || (requestLimit !== null && requestLimit < limit) ? requestLimit : limit,
+    limit,
   }
 }
 
@@ -273,7 +279,7 @@ function groupLabels(request: ReadRequest, query: SqlQuery | null): string[] | n
 
 /**
  * The plan of a read, before its bounds are clamped to the partitions that exist.
- * Throws INVALID_ARGUMENT, NOT_IN_THIS_VERSION.
+ * Throws INVALID_ARGUMENT.
  */
 export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: number): ReadPlan {
   const { startMs, endMs } = parseRange(request, nowMs)
@@ -296,10 +302,18 @@ export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: nu
     stepMs,
     windowMs: isOfSamples ? 0 : windowMs,
     functions,
+    order: orderOf(query),
     groupBy: mode === 'across' ? (groupBy ?? []) : groupBy,
     multiIndex: request.multiIndex ?? false,
     messageLimit: Math.min(Number(request.messageLimit ?? 0n), 2 ** 31),
   }
+}
+
+/** Ascending is how rows come anyway; it counts when LIMIT decides which of them come. */
+function orderOf(query: SqlQuery | null): ReadPlan['order'] {
+  const first = query?.orderBy[0]
+  if (first?.name !== 'time' || (!first.descending && query!.limit === null)) return null
+  return { descending: first.descending }
 }
 
 /** How long before its start a read looks at samples. */

@@ -43,6 +43,8 @@ export async function* readSets(
   const snapshot = table.blocks.acquire()
   try {
     const marker = options.marker === '' ? null : parseMarker(options.marker, options.markerOf)
+    if (marker !== null && options.plan.order !== null)
+      throw new FramesError('INVALID_ARGUMENT', 'a read with ORDER BY time is whole and cannot go on from a marker')
     const clamped = options.clamp(snapshot.blocks)
     if (clamped === null) return
     const plan =
@@ -68,6 +70,7 @@ export async function* readSets(
       sources,
       plan,
       metricLists: selection.metricLists,
+      rowCondition: selection.rowCondition,
       newestWins: table.schema.duplicates !== 'first',
       format: options.format,
     }
@@ -87,7 +90,9 @@ export async function* readSets(
     const unitCount = groupStarts === null ? selection.sets.length : groupStarts.length - 1
     const chains = shareOut(first, unitCount, Math.max(1, ranges)).map(({ start, end }) => {
       const position =
-        marker !== null && first === start ? { index: 0, fromNs: marker.fromNs, carry: marker.carry } : null
+        marker !== null && first === start
+          ? { index: 0, fromNs: marker.fromNs, carry: marker.carry, ordered: null }
+          : null
       // A group is read by one job.
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!

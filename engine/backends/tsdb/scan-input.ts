@@ -1,5 +1,6 @@
 // What a scan is told and what it answers: messages between the two halves of a read.
 import type { BlockSource } from '../../blocks/reader.js'
+import type { Expression } from '../../expression/tree.js'
 import type { FrameSlice } from '../../frame/column-slice.js'
 import type { Slice } from '../../memory/slice.js'
 import type { Labels } from './label-tail.js'
@@ -21,6 +22,19 @@ export interface ScanPosition {
   readonly fromNs: bigint
   /** rate: of each metric that has one, the last bucket before `fromNs` with samples. */
   readonly carry: readonly Carry[]
+  /** Reads in the order of time; null: others. */
+  readonly ordered: OrderedPosition | null
+}
+
+/**
+ * threshold  the time of the last row that the limit takes, and how many rows of just that time it still takes; null: all
+ * toNs       newest first: rows of the unit from here on are sent; null: none is
+ * spanNs     how long the spans were at last
+ */
+export interface OrderedPosition {
+  readonly threshold: { readonly timeNs: bigint; readonly tieCount: number } | null
+  readonly toNs: bigint | null
+  readonly spanNs: bigint | null
 }
 
 export interface ScanInput {
@@ -31,12 +45,15 @@ export interface ScanInput {
   readonly plan: ReadPlan
   readonly setCount: number
   readonly setAt: (index: number) => ScanSet
+  readonly signatureOf: (set: number) => Signature
   /** Group i is sets starts[i] to before starts[i + 1]; null: each set is by itself. */
   readonly groupStarts: Uint32Array | null
   /** Names the table's label sets; see labelTail. */
   readonly labelsId: string
   readonly labelsOf: (set: number) => Labels
   readonly position: ScanPosition | null
+  /** Rows that it does not let through do not count; null: all count. */
+  readonly rowCondition: Expression | null
   /** Rows that may still be sent; the scan stops behind the last of them. */
   readonly rowCountMax: number
   /** Metrics of a set that the filter lets through; null: all. */

@@ -6,6 +6,7 @@ import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { FramesError, shortened } from '../../errors.js'
 import { formatLabelKey, type Label, parseLabelKey } from './labels.js'
+import { splitCondition } from './row-filter.js'
 import type { Signature } from './signature.js'
 
 /** Sets in the order of their label text; with groups, group by group, in the order of the groups' label text. */
@@ -13,8 +14,8 @@ export interface Selection {
   readonly sets: Uint32Array<ArrayBuffer>
   /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: there are no groups. */
   readonly groupStarts: Uint32Array<ArrayBuffer> | null
-  /** Names in the filter that are metrics and not a label of any set. */
-  readonly filteredMetrics: readonly string[]
+  /** What is still to be tested for each row, because it names metrics; null: nothing. */
+  readonly rowCondition: Expression | null
   /** Where the filter names metrics: for each set the metrics that it lets through, as an index into `metricLists`. */
   readonly metricListOf: Uint32Array<ArrayBuffer> | null
   readonly metricLists: readonly (readonly string[])[]
@@ -28,6 +29,8 @@ export interface SelectInput {
   readonly filter: Expression | null
   /** Labels that make groups; null: no groups. */
   readonly groupBy: readonly string[] | null
+  /** Whether a name that is a metric, and no label of any set, stands for the values of rows; else it is missing. */
+  readonly filtersRows: boolean
   /** With groups: sets that have none of these are left out; null: whatever they have. */
   readonly metrics: readonly string[] | null
 }
@@ -42,7 +45,6 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
   const metricLists: string[][] = []
   const listOfSet = new Map<number, number>()
   let usesMetric = false
-  let filteredMetrics: string[] = []
   let count = 0
   if (filter === null) {
     for (let set = 0; set < setCount; set++) target[count++] = set
@@ -73,10 +75,14 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
       listOfSet.set(set, list)
       target[count++] = set
     }
-    if (unseen.size > 0) {
+    if (input.filtersRows && unseen.size > 0) {
       const signatures = new Set<Signature>()
       for (let set = 0; set < setCount; set++) signatures.add(signatureOf(set))
-      filteredMetrics = [...unseen].filter((name) => [...signatures].some((signature) => signature.has(name)))
+      const metrics = [...unseen].filter((name) => [...signatures].some((signature) => signature.has(name)))
+      if (metrics.length > 0) {
+        const { labels, rows } = splitCondition(filter, new Set(metrics))
+        return { ...selectSets(kernels, scratch, { ...input, filter: labels, filtersRows: false }), rowCondition: rows }
+      }
     }
   }
   const sortPtr = scratch.allocate(call.sortLabelSetsScratchByteLength(count))
@@ -94,7 +100,7 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
   return {
     sets,
     groupStarts,
-    filteredMetrics,
+    rowCondition: null,
     metricListOf: usesMetric ? sets.map((set) => listOfSet.get(set)!) : null,
     metricLists,
   }

@@ -61,7 +61,13 @@ interface Part {
 
 const beforeAllTimes = -(2n ** 63n)
 
-export class SeriesReader {
+/** Reads one label set after another, in time order. */
+export interface SampleReader {
+  open(set: number, metrics: readonly WantedMetric[], startNs: bigint, endNs: bigint): boolean
+  next(): Batch | null
+}
+
+export class SeriesReader implements SampleReader {
   readonly #cursors: Cursor[]
   /** Blocks whose header cannot be read: they stand in the way of the sets only that they may hold. */
   readonly #damaged: { readonly extent: TsdbExtent | null; readonly error: FramesError }[] = []

@@ -6,7 +6,7 @@ import type { Scratch } from '../../memory/scratch.js'
 import { toInt64, toNs } from './bounds.js'
 import { looksBack, type Interpolation, type ReadPlan } from './plan.js'
 import type { Member, WantedColumns } from './pools.js'
-import type { BatchColumn, SeriesReader } from './series-reader.js'
+import type { BatchColumn, SampleReader } from './series-reader.js'
 import { bitmapByteLength } from './series-reader.js'
 import type { MetricType } from './signature.js'
 
@@ -123,7 +123,7 @@ export class StepSampler {
    * `index`: of the set in its pool.
    */
   sample(
-    reader: SeriesReader,
+    reader: SampleReader,
     member: Member,
     index: number,
     chunkNs: bigint,

@@ -290,25 +290,7 @@ export class Tsdb implements Backend {
 
   async #select(
     table: OpenTable,
-    source: ReadSource,
-    plan: ReadPlan,
-    signal: AbortSignal | undefined,
-  ): Promise<Selection> {
-    const selection = await this.#selection(table, source, plan, signal)
-    // In a filter a metric is a label that is not there; who compares it in SQL expects its values to count.
-    const [metric] = source.query === null ? [] : selection.filteredMetrics
-    if (metric !== undefined) {
-      throw new FramesError(
-        'NOT_IN_THIS_VERSION',
-        `WHERE with the metric '${metric}' is not available in this version; it can compare labels`,
-      )
-    }
-    return selection
-  }
-
-  async #selection(
-    table: OpenTable,
-    { filter, filterText }: ReadSource,
+    { query, filter, filterText }: ReadSource,
     { groupBy, items }: ReadPlan,
     signal: AbortSignal | undefined,
   ): Promise<Selection> {
@@ -320,14 +302,15 @@ export class Tsdb implements Backend {
     // Which label sets must have the labels of a group depends on the metrics; others are selected whatever is read.
     const metrics =
       groupBy === null || items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
-    const text = groupBy === null ? filterText : JSON.stringify([filterText, groupBy, metrics])
+    const filtersRows = query !== null
+    const text = JSON.stringify([filterText, groupBy, metrics, filtersRows])
     const known = selections.get(text)
     if (known !== undefined) return known
     for (let tries = 0; ; tries++) {
       const { version } = labels
       const handle = labels.acquire()
       try {
-        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter, groupBy, metrics }
+        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter, groupBy, metrics, filtersRows }
         const done = await this.#parts.pool.runToEnd<Selection>(job, {
           scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
           ...(signal === undefined ? {} : { signal }),
