@@ -13,6 +13,7 @@ import {
 import type { CallOptions, WriteResult } from '../engine/engine-api.js'
 import type { ErrorKind, FramesError } from '../engine/errors.js'
 import { messageByteLengthMax } from '../engine/limits.js'
+import { copyBytes } from '../engine/memory/copy.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -120,7 +121,8 @@ class GrpcClient extends Client {
     try {
       const feed = new FrameFeed(reply, (message) => sent(sink, message))
       await feed.send(asBuffer(head))
-      await feed.sendAll(frames, writeRequest)
+      const form = new WriteRequests()
+      await feed.sendAll(frames, (frame) => form.next(frame))
       sink.end()
       return await reply
     } catch (error) {
@@ -212,17 +214,29 @@ function giveUp(sink: ClientWritableStream<Buffer>): void {
   sink.cancel()
 }
 
-/** A WriteRequest that holds a frame, by hand: one copy of the frame. */
-function writeRequest(frame: Uint8Array): Buffer {
-  const lengthBytes: number[] = []
-  let rest = frame.byteLength
-  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) lengthBytes.push((rest % 0x80) | 0x80)
-  lengthBytes.push(rest)
-  const message = Buffer.allocUnsafe(1 + lengthBytes.length + frame.byteLength)
-  message[0] = (WriteRequestSchema.field.frame.number << 3) | lengthDelimited
-  message.set(lengthBytes, 1)
-  message.set(frame, 1 + lengthBytes.length)
-  return message
+/**
+ * WriteRequests that hold a frame each, made by hand: one copy of the frame. Two buffers serve all messages of a write by
+ * turns, because fresh memory costs more than the copy; of two messages the first has left when a third is asked for.
+ */
+class WriteRequests {
+  #older = Buffer.alloc(0)
+  #newer = Buffer.alloc(0)
+
+  next(frame: Uint8Array): Buffer {
+    const lengthBytes: number[] = []
+    let rest = frame.byteLength
+    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) lengthBytes.push((rest % 0x80) | 0x80)
+    lengthBytes.push(rest)
+    const headByteLength = 1 + lengthBytes.length
+    const byteLength = headByteLength + frame.byteLength
+    const buffer = this.#older.byteLength < byteLength ? Buffer.allocUnsafeSlow(byteLength) : this.#older
+    this.#older = this.#newer
+    this.#newer = buffer
+    buffer[0] = (WriteRequestSchema.field.frame.number << 3) | lengthDelimited
+    buffer.set(lengthBytes, 1)
+    copyBytes(frame, buffer, headByteLength)
+    return buffer.subarray(0, byteLength)
+  }
 }
 
 /** The wire type of bytes and messages. */

@@ -155,7 +155,7 @@ export class PageEncoder {
         break
     }
     assert(byteLength <= validityBound + bound, 'an encoded page is within its bound')
-    if (ptr !== start) this.kernels.u8.copyWithin(start, ptr, ptr + byteLength)
+    if (ptr !== start) call.copyBytes(ptr, byteLength, start)
     scratch.release(start)
     scratch.allocate(byteLength)
     let statisticsPtr = 0
@@ -290,7 +290,7 @@ export class BlockBuilder {
       pages.forEach((page, p) => {
         const { segment, offset } = pagePlaces[c]![p]!
         const target = packedPtr + segmentStarts[segment]! + offset
-        u8.copyWithin(target, page.ptr, page.ptr + page.byteLength)
+        call.copyBytes(page.ptr, page.byteLength, target)
         const at = tablePtr + p * pagePlaceByteLength
         view.setUint32(at, segment, true)
         view.setUint32(at + 4, offset, true)
