@@ -8,6 +8,7 @@ import type { Column } from '../engine/frame/column.js'
 import { Frame } from '../engine/frame/frame.js'
 import { createMemory, kernelHeapBase, type Kernels, loadKernels } from '../engine/kernels/kernels.js'
 import { MiB, memoryByteLengthMax } from '../engine/limits.js'
+import { copyBytes } from '../engine/memory/copy.js'
 import { Scratch, ScratchFull } from '../engine/memory/scratch.js'
 
 /** Enough for the messages of 1 to 4 MiB that servers make. */
@@ -40,7 +41,7 @@ export class FrameCodec {
   #decodeWithin(message: Uint8Array, scratchByteLength: number): Frame {
     const kernels = this.#kernelsOver(alignUp(message.byteLength) + scratchByteLength)
     const slice = { byteOffset: this.#heapBase, byteLength: message.byteLength }
-    kernels.u8.set(message, slice.byteOffset)
+    copyBytes(message, kernels.u8, slice.byteOffset)
     const scratch = new Scratch({
       byteOffset: slice.byteOffset + alignUp(slice.byteLength),
       byteLength: scratchByteLength,

@@ -13,6 +13,7 @@ import {
 import type { CallOptions, WriteResult } from '../engine/engine-api.js'
 import type { ErrorKind, FramesError } from '../engine/errors.js'
 import { messageByteLengthMax } from '../engine/limits.js'
+import { copyBytes } from '../engine/memory/copy.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -37,6 +38,8 @@ import { RequestMessages } from './requests.js'
 
 /** grpc-js leaves receive windows at 64 KiB; at 8 MiB large reads arrive twice as fast. */
 const windowByteLength = 8 * 1024 * 1024
+/** Buffers of messages that have left, kept for those to come. */
+const keptByteLengthMax = 32 * 1024 * 1024
 
 const kinds: Readonly<Record<number, ErrorKind>> = {
   [status.INVALID_ARGUMENT]: 'invalid',
@@ -74,6 +77,7 @@ export function connectGrpc(host: string, options: ClientOptions): Client {
 class GrpcClient extends Client {
   readonly #rpc: RpcClient
   readonly #messages: RequestMessages
+  readonly #writeRequests = new WriteRequests()
 
   constructor(rpc: RpcClient, messages: RequestMessages) {
     super()
@@ -110,7 +114,7 @@ class GrpcClient extends Client {
   async writeWire(request: WriteRequest, frames: FrameSource, options?: CallOptions): Promise<WriteResult> {
     const signal = options?.signal
     if (signal?.aborted) throw abortError(signal)
-    const head = toBinary(WriteRequestSchema, {
+    const head = encode(WriteRequestSchema, {
       $typeName: 'framesd.envelope.WriteRequest',
       request: this.#messages.write(request),
       frame: [],
@@ -118,9 +122,12 @@ class GrpcClient extends Client {
     const { sink, reply } = this.#openWrite()
     const stop = onAbort(signal, () => giveUp(sink))
     try {
-      const feed = new FrameFeed(reply, (message) => sent(sink, message))
-      await feed.send(asBuffer(head))
-      await feed.sendAll(frames, writeRequest)
+      const feed = new FrameFeed(reply, async (message) => {
+        await sent(sink, message)
+        if (message !== head) this.#writeRequests.giveBack(message)
+      })
+      await feed.send(head)
+      await feed.sendAll(frames, (frame) => this.#writeRequests.make(frame))
       sink.end()
       return await reply
     } catch (error) {
@@ -212,17 +219,43 @@ function giveUp(sink: ClientWritableStream<Buffer>): void {
   sink.cancel()
 }
 
-/** A WriteRequest that holds a frame, by hand: one copy of the frame. */
-function writeRequest(frame: Uint8Array): Buffer {
-  const lengthBytes: number[] = []
-  let rest = frame.byteLength
-  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) lengthBytes.push((rest % 0x80) | 0x80)
-  lengthBytes.push(rest)
-  const message = Buffer.allocUnsafe(1 + lengthBytes.length + frame.byteLength)
-  message[0] = (WriteRequestSchema.field.frame.number << 3) | lengthDelimited
-  message.set(lengthBytes, 1)
-  message.set(frame, 1 + lengthBytes.length)
-  return message
+/**
+ * WriteRequests that hold a frame each, made by hand: one copy of the frame. Their buffers are used again, because fresh
+ * memory costs more than the copy, and because V8 collects the whole heap when much memory outside of it comes and goes.
+ */
+class WriteRequests {
+  readonly #free: Buffer[] = []
+  #freeByteLength = 0
+
+  /** Give it back when it has left. */
+  make(frame: Uint8Array): Buffer {
+    const lengthBytes: number[] = []
+    let rest = frame.byteLength
+    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) lengthBytes.push((rest % 0x80) | 0x80)
+    lengthBytes.push(rest)
+    const headByteLength = 1 + lengthBytes.length
+    const byteLength = headByteLength + frame.byteLength
+    const message = this.#take(byteLength).subarray(0, byteLength)
+    message[0] = (WriteRequestSchema.field.frame.number << 3) | lengthDelimited
+    message.set(lengthBytes, 1)
+    copyBytes(frame, message, headByteLength)
+    return message
+  }
+
+  #take(byteLength: number): Buffer {
+    const index = this.#free.findIndex((buffer) => buffer.byteLength >= byteLength)
+    if (index < 0) return Buffer.allocUnsafeSlow(byteLength)
+    const [buffer] = this.#free.splice(index, 1)
+    this.#freeByteLength -= buffer.byteLength
+    return buffer
+  }
+
+  giveBack(message: Buffer): void {
+    const { buffer } = message
+    if (this.#freeByteLength + buffer.byteLength > keptByteLengthMax) return
+    this.#free.push(Buffer.from(buffer))
+    this.#freeByteLength += buffer.byteLength
+  }
 }
 
 /** The wire type of bytes and messages. */

@@ -24,8 +24,8 @@ export type WriteResult = WriteCounts
 /** One write at work. Frames go in one after the other; then finish, or abort. */
 export interface WriteSession {
   /**
-   * Takes one pb.Frame (wire bytes, opaque), and copies the bytes before the first await. Resolves when the next frame
-   * may be given (back-pressure); rejects with a FramesError when this or an earlier frame failed.
+   * Takes one pb.Frame (wire bytes, opaque), which must not change before this resolves: then the next frame may be given
+   * (back-pressure). Rejects with a FramesError when this or an earlier frame failed.
    */
   addWire(frame: Uint8Array): Promise<void>
   /** Resolves when all frames are durable. */

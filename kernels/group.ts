@@ -4,6 +4,7 @@
 // and, in the bits that the table's size leaves over, a piece of the hash, so that most unequal keys are told apart
 // without a look at them; 0 = empty. A table starts small, in the first-level cache, and grows inside the capacity it
 // is given: most label columns have few values.
+import { countEqualBytes } from './text'
 import { equalText, hash64, hashShort, hashText, masks, shortByteLength } from './hash'
 
 /** Slots that a table starts with. */
@@ -300,16 +301,6 @@ function countEqualRows(offsetsPtr: usize, bytesPtr: usize, a: i32, b: i32, rowC
     while (load<u32>(aOffsets + ((<usize>equal) << 2)) - aStart > equalByteLength) equal--
   }
   return equal
-}
-
-function countEqualBytes(aPtr: usize, bPtr: usize, byteLength: u32): u32 {
-  let i: u32 = 0
-  for (; i + 16 <= byteLength; i += 16) {
-    const equal = i8x16.bitmask(i8x16.eq(v128.load(aPtr + i), v128.load(bPtr + i)))
-    if (equal !== 0xffff) return i + ctz<i32>(~equal)
-  }
-  while (i < byteLength && load<u8>(aPtr + i) === load<u8>(bPtr + i)) i++
-  return i
 }
 
 /** Clears a table of strings and enters the first `count` codes. */

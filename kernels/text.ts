@@ -51,6 +51,17 @@ export function compareText(aPtr: usize, aByteLength: u32, bPtr: usize, bByteLen
   return i32(aByteLength > bByteLength) - i32(aByteLength < bByteLength)
 }
 
+/** How many bytes from a on equal those from b on, byteLength at most. */
+export function countEqualBytes(aPtr: usize, bPtr: usize, byteLength: u32): u32 {
+  let i: u32 = 0
+  for (; i + 16 <= byteLength; i += 16) {
+    const equal = i8x16.bitmask(i8x16.eq(v128.load(aPtr + i), v128.load(bPtr + i)))
+    if (equal !== 0xffff) return i + ctz<i32>(~equal)
+  }
+  while (i < byteLength && load<u8>(aPtr + i) === load<u8>(bPtr + i)) i++
+  return i
+}
+
 /** Copies byteLength bytes between places that do not overlap. */
 export function copyText(targetPtr: usize, sourcePtr: usize, byteLength: u32): void {
   if (byteLength > INLINE_COPY_MAX) {

@@ -7,6 +7,7 @@
 // form `length <= end - pos`, which cannot overflow. What is refused is told by a negative code, and by the place in the
 // first word of the status (16 bytes of the caller's; the caller has the words for the codes).
 
+import { countEqualBytes } from './text'
 import { isUtf8 } from './utf8'
 
 const BAD_VARINT: i32 = -1 // cut off, longer than ten bytes, or too large
@@ -103,6 +104,44 @@ function skipField(pos: usize, end: usize, tag: u32, depthLeft: i32): usize {
     pos = skipField(pos, end, <u32>inner, depthLeft - 1)
     if (pos === 0) return 0
   }
+}
+
+// ---- Repetitions ----
+//
+// Label columns of rows that stand time by time repeat the same records again and again (kernels/group.ts), and to compare
+// bytes costs a fraction of taking records apart. So a place is kept, the anchor; where a record begins as the anchor's
+// does, the bytes from there on are compared with those from the anchor on. As far as they are equal they are repetitions
+// of what stands between the two, which is whole records. Comparing in vain is limited to as many bytes as were read.
+
+/** An anchor moves on after this many bytes: repetitions that are further apart are not found. */
+const ANCHOR_REACH: usize = 64 * 1024
+
+/** Whether it may be worth comparing what stands at pos with what stands at the anchor before it. */
+function beginsAlike(pos: usize, anchor: usize, end: usize): bool {
+  return end - pos >= 8 && load<u64>(pos) === load<u64>(anchor)
+}
+
+/** Copies the `period` bytes before target to it, `count` times. */
+function repeatBytes(target: usize, period: usize, count: usize): void {
+  const from = target - period
+  const end = target + period * count
+  while (target < end) {
+    const byteLength = min(target - from, end - target)
+    memory.copy(target, from, byteLength)
+    target += byteLength
+  }
+}
+
+/** Writes `count` offsets, each `step` above the one that stands `period` before it. */
+function repeatOffsets(target: usize, period: u32, count: u32, step: u32): void {
+  const distance = (<usize>period) << 2
+  const end = target + ((<usize>count) << 2)
+  // A vector of four reads nothing that it writes itself.
+  if (period >= 4) {
+    const steps = i32x4.splat(step)
+    for (; target + 16 <= end; target += 16) v128.store(target, i32x4.add(v128.load(target - distance), steps))
+  }
+  for (; target < end; target += 4) store<u32>(target, load<u32>(target - distance) + step)
 }
 
 // ---- Finding ----
@@ -215,6 +254,10 @@ export function wireScanColumn(columnPtr: usize, columnEnd: usize, statusPtr: us
   let pos = columnPtr
   while (pos < columnEnd) {
     // Strings shorter than 128 bytes: tag 3a, one byte of length.
+    let anchor = pos
+    let anchorCount = stringCount
+    let anchorText = textByteLength
+    let vainByteLength: usize = 0
     while (columnEnd - pos >= 2 && load<u8>(pos) === 0x3a) {
       const byteLength = <usize>load<u8>(pos, 1)
       if (byteLength >= 0x80) break
@@ -222,6 +265,21 @@ export function wireScanColumn(columnPtr: usize, columnEnd: usize, statusPtr: us
       stringCount++
       textByteLength += byteLength
       pos += 2 + byteLength
+      const distance = pos - anchor
+      if (vainByteLength <= pos - columnPtr && beginsAlike(pos, anchor, columnEnd)) {
+        const equalByteLength = <usize>countEqualBytes(pos, anchor, <u32>(columnEnd - pos))
+        const repeats = equalByteLength / distance
+        if (repeats === 0) {
+          vainByteLength += equalByteLength
+          continue
+        }
+        stringCount += (stringCount - anchorCount) * <u32>repeats
+        textByteLength += (textByteLength - anchorText) * repeats
+        pos += distance * repeats
+      } else if (distance < ANCHOR_REACH) continue
+      anchor = pos
+      anchorCount = stringCount
+      anchorText = textByteLength
     }
     if (pos === columnEnd) break
 
@@ -589,8 +647,36 @@ export function wireDecodeStrings(
   let beginsInside = false
   store<u32>(offsetsPtr, 0)
   let pos = columnPtr
+  let anchor = pos
+  let anchorRow: u32 = 0
+  let anchorText = text
+  let vainByteLength: usize = 0
   while (pos < columnEnd) {
     const start = pos
+    const isAlike =
+      row !== anchorRow && vainByteLength <= pos - columnPtr && validityPtr === 0 && beginsAlike(pos, anchor, columnEnd)
+    if (isAlike) {
+      const distance = pos - anchor
+      const period = row - anchorRow
+      const textPeriod = text - anchorText
+      const equalByteLength = <usize>countEqualBytes(pos, anchor, <u32>(columnEnd - pos))
+      let repeats = min(equalByteLength / distance, <usize>((rowCount - row) / period))
+      if (textPeriod !== 0) repeats = min(repeats, (textEnd - text) / textPeriod)
+      if (repeats !== 0) {
+        const count = period * <u32>repeats
+        repeatOffsets(offsetsPtr + ((<usize>row) << 2) + 4, period, count, <u32>textPeriod)
+        repeatBytes(text, textPeriod, repeats)
+        row += count
+        text += textPeriod * repeats
+        pos += distance * repeats
+      } else vainByteLength += equalByteLength
+    }
+    if (pos !== start || pos - anchor >= ANCHOR_REACH) {
+      anchor = pos
+      anchorRow = row
+      anchorText = text
+      if (pos === columnEnd) break
+    }
     let byteLength: usize = 0
     if (columnEnd - pos >= 2 && load<u8>(pos) === 0x3a && load<u8>(pos, 1) < 0x80) {
       byteLength = <usize>load<u8>(pos, 1)

@@ -30,6 +30,7 @@ import {
 } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Verb } from './call.js'
+import { decodeInto, MessageBuffers, messagePrefixByteLength } from './grpc-messages.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 import type { Receipt, ReceiveBudget } from './receive-budget.js'
@@ -77,6 +78,8 @@ export async function startGrpcServer(
   // grpc-js reads ahead as many messages as its object streams take: 16 by default, of 128 MiB each. One waiting beside
   // the one at work is what a write may hold.
   setDefaultHighWaterMark(true, 1)
+  const buffers = new MessageBuffers(limits.messageBuffersByteLengthMax)
+  decodeInto(buffers)
   const server = new Server({
     'grpc.max_receive_message_length': limits.messageByteLengthMax,
     'grpc.max_send_message_length': limits.messageByteLengthMax,
@@ -91,7 +94,7 @@ export async function startGrpcServer(
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
   const http2Server = http2ServerOf(server)
   tuneSessions(http2Server, limits, log)
-  addFramesService(server, verbs, limits, new StreamReceipts(http2Server, budget, limits))
+  addFramesService(server, verbs, limits, { receipts: new StreamReceipts(http2Server, budget, limits), buffers })
   addReflection(server)
   const listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket))
   listener.maxConnections = limits.connectionCountMax
@@ -118,7 +121,13 @@ function stopping(listener: NetServer, server: Server): Pick<GrpcServer, 'stopAc
 
 const servicePath = '/pb.Frames/'
 
-function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits, receipts: StreamReceipts): void {
+/** What has come in: how much waits, and where it stands. */
+interface Incoming {
+  readonly receipts: StreamReceipts
+  readonly buffers: MessageBuffers
+}
+
+function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits, incoming: Incoming): void {
   const handlers: UntypedServiceImplementation = {
     Create: unary(verbs, 'create', limits, createForm, async (request, call) => {
       await verbs.create(request, call)
@@ -139,7 +148,7 @@ function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits, re
     Read: serverStream(verbs, 'read', limits, readForm, (request, call) => verbs.read(request, 'wire', call)),
     History: serverStream(verbs, 'history', limits, historyForm, (request, call) => verbs.history(request, call)),
     Write: (stream: WriteStream, respond: Respond) => {
-      void serveWrite(verbs, stream, receipts, respond)
+      void serveWrite(verbs, stream, incoming, respond)
     },
   }
   server.addService(bytesDefinition(), handlers)
@@ -221,14 +230,14 @@ function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Prom
 async function serveWrite(
   verbs: Verbs,
   stream: WriteStream,
-  receipts: StreamReceipts,
+  { receipts, buffers }: Incoming,
   respond: Respond,
 ): Promise<void> {
   const call = beginCall(verbs, 'write', stream)
   const receipt = receipts.of(stream.metadata, call)
   stream.on('cancelled', () => receipt.close())
   try {
-    const messages = writeMessages(stream, receipt)
+    const messages = writeMessages(stream, receipt, buffers)
     const first = await messages.next()
     if (first.done === true) throw new FramesError('MALFORMED_REQUEST', 'EOF')
     if (!isHead(first.value)) {
@@ -245,9 +254,15 @@ async function serveWrite(
 
 type WriteMessage = WriteHead | Uint8Array | null
 
-async function* writeMessages(stream: WriteStream, receipt: Receipt): AsyncGenerator<WriteMessage, void, undefined> {
+/** A message may be looked at until the next one is asked for. */
+async function* writeMessages(
+  stream: WriteStream,
+  receipt: Receipt,
+  buffers: MessageBuffers,
+): AsyncGenerator<WriteMessage, void, undefined> {
   for await (const bytes of stream) {
     yield decodeWriteMessage(bytes)
+    buffers.giveBack(bytes)
     receipt.take(messagePrefixByteLength + bytes.byteLength)
   }
 }
@@ -386,9 +401,6 @@ function limitResets(session: ServerHttp2Session, limits: ServerLimits, log: Log
     })
   })
 }
-
-/** gRPC's own prefix of a message: one byte of flags, four of length. */
-const messagePrefixByteLength = 5
 
 /** The header by which a call of grpc-js is found to belong to its HTTP/2 stream; what a client puts there is lost. */
 const streamNumberHeader = 'framesd-stream'

@@ -12,6 +12,8 @@ export interface ServerLimits {
   readonly controlByteLengthMax: number
   /** What all peers have sent and nobody has taken yet: four of the largest messages. Above it the largest is refused. */
   readonly receivedByteLengthMax: number
+  /** Buffers of gRPC messages that wait for the next message. */
+  readonly messageBuffersByteLengthMax: number
   /** Connections of each transport; one that does nothing costs some 20 kB. */
   readonly connectionCountMax: number
   /** Calls at work on one HTTP/2 connection; clients queue what is beyond. */
@@ -52,6 +54,7 @@ export const defaultLimits: ServerLimits = {
   messageByteLengthMax,
   controlByteLengthMax: 8 * MiB,
   receivedByteLengthMax: 512 * MiB,
+  messageBuffersByteLengthMax: 48 * MiB,
   connectionCountMax: 4096,
   sessionStreamCountMax: 256,
   resetBurstMax: 500,

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The program: command line, start, stop on a signal.
 import { readFileSync } from 'node:fs'
+import { setFlagsFromString } from 'node:v8'
 import { type EngineApi, FramesError, openEngine } from '../engine/index.js'
 import { AddressError, parseAddress } from './address.js'
 import { type Config, ConfigError, csvRootOf, readConfig } from './config.js'
@@ -24,6 +25,9 @@ async function main(args: readonly string[]): Promise<void> {
   process.stdout.write(`framesd version ${programVersion}\n`)
   if (flags.version) return
 
+  // V8 throws the code of functions away that were not called between some of its collections, and compiles them again:
+  // with bursts of messages, the collections come several times a second.
+  setFlagsFromString('--no-flush-bytecode')
   const config = readConfigFile(flags)
   const log = openLog(flags.logLevel ?? config.log.level)
   const httpAddress = parseListenAddress('HTTP', flags.httpAddr ?? defaultHttpAddress)

@@ -437,6 +437,35 @@ describe('conversions', () => {
   })
 })
 
+describe('copies', () => {
+  test('bytes are copied as they are, also between places that overlap', () => {
+    forRowCounts((count) => {
+      const bytes = Uint8Array.from(random.list(count + 9, () => random.integer(0, 255)))
+      const sourcePtr = columns.bytes(bytes)
+      const targetPtr = columns.target(count)
+      call.copyBytes(sourcePtr + 3, count, targetPtr)
+      const { u8 } = columns.kernels
+      expect(u8.slice(targetPtr, targetPtr + count)).toEqual(bytes.slice(3, 3 + count))
+      call.copyBytes(sourcePtr, count, sourcePtr + 9)
+      expect(u8.slice(sourcePtr + 9, sourcePtr + 9 + count)).toEqual(bytes.slice(0, count))
+    })
+  })
+
+  test('codes are copied with a number added, also in place', () => {
+    forRowCounts((count) => {
+      const values = random.list(count, () => random.integer(0, 2 ** 31))
+      const base = random.integer(0, 2 ** 31)
+      const sourcePtr = columns.u32s(values)
+      const targetPtr = columns.target(4 * count)
+      const wanted = values.map((value) => (value + base) % 2 ** 32)
+      call.shiftUint32(sourcePtr, count, base, targetPtr)
+      expect(columns.readU32s(targetPtr, count)).toEqual(wanted)
+      call.shiftUint32(sourcePtr, count, base, sourcePtr)
+      expect(columns.readU32s(sourcePtr, count)).toEqual(wanted)
+    })
+  })
+})
+
 describe('aggregates of a column', () => {
   /** A column with its present values, the validity given as a pointer: 0 when nothing is missing, now and then. */
   function withValidity<T>(values: readonly T[]): { validityPtr: number; present: T[] } {

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { AssertionFailed } from '../dist/engine/assert.js'
 import { FramesError } from '../dist/engine/errors.js'
 import { kernelHeapBase } from '../dist/engine/kernels/kernels.js'
+import { copyBytes } from '../dist/engine/memory/copy.js'
 import { Region, type RegionOptions, runByteLength } from '../dist/engine/memory/region.js'
 import { createSharedMemory, defaultMemoryByteLength } from '../dist/engine/memory/shared-memory.js'
 import type { Slice } from '../dist/engine/memory/slice.js'
@@ -22,6 +23,27 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   }
   return 'no error'
 }
+
+test('bytes are copied into shared memory and out of it, at any alignment, and never past the end', () => {
+  const shared = new Uint8Array(new SharedArrayBuffer(64))
+  const source = Uint8Array.from({ length: 40 }, (_, i) => i + 1)
+  for (const [start, end, at] of [
+    [0, 40, 24],
+    [3, 20, 1],
+    [5, 5, 64],
+    [7, 8, 63],
+  ] as const) {
+    shared.fill(0)
+    copyBytes(source.subarray(start, end), shared, at)
+    const wanted = new Uint8Array(64)
+    wanted.set(source.subarray(start, end), at)
+    expect([...shared]).toEqual([...wanted])
+    const back = new Uint8Array(end - start + 1)
+    copyBytes(shared.subarray(at, at + end - start), back, 1)
+    expect([...back]).toEqual([0, ...source.subarray(start, end)])
+  }
+  expect(() => copyBytes(source, shared, 25)).toThrow(RangeError)
+})
 
 describe('a region', () => {
   test('hands out the lowest place first, in whole runs', () => {

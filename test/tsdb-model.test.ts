@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { type Engine, openEngine } from '../dist/engine/index.js'
 import { SeededRandom, seed } from './seeded-random.js'
-import { type ModelCell, labelText, randomFrame, sameCell, toFrame, TsdbModel } from './tsdb-model.js'
+import { type ModelCell, type ModelFrame, labelText, randomFrame, sameCell, toFrame, TsdbModel } from './tsdb-model.js'
 
 const root = mkdtempSync(join(tmpdir(), 'framesd-model-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
@@ -187,9 +187,13 @@ async function run(machine: Machine, random: SeededRandom, canReopen: boolean): 
     const choice = random.next()
     if (choice < 0.55) {
       const rowCount = random.pick([1, 2, 5, 30, 300, 300, 2000, random.chance(0.3) ? 9000 : 10])
-      const frames = random.list(random.pick([1, 1, 3]), () =>
-        randomFrame(random, { rowCount, timeMsMax, gridMs: random.pick([1, 1000, 60_000, 1_800_000]) }),
-      )
+      // Frames with the same columns are put together when several of them wait.
+      const areAlike = random.chance(0.5)
+      const frames: ModelFrame[] = []
+      for (const count = random.pick([1, 1, 3, rowCount > 30 ? 3 : 20]); frames.length < count; ) {
+        const shape = { rowCount, timeMsMax, gridMs: random.pick([1, 1000, 60_000, 1_800_000]) }
+        frames.push(randomFrame(random, shape, areAlike && frames.length > 0 ? frames[0]! : null))
+      }
       await machine.engine.write({ backend, table }, frames.map(toFrame))
       for (const frame of frames) model.write(frame)
     } else if (choice < 0.65) {

@@ -128,7 +128,12 @@ const metricKinds: Readonly<Record<string, readonly MetricDType[]>> = {
   note: ['string'],
 }
 
-export function randomFrame(random: SeededRandom, { rowCount, timeMsMax, gridMs }: FrameShape): ModelFrame {
+/** `like`: a frame whose columns this one has, too, in the same types. */
+export function randomFrame(
+  random: SeededRandom,
+  { rowCount, timeMsMax, gridMs }: FrameShape,
+  like: ModelFrame | null = null,
+): ModelFrame {
   const base = BigInt(random.integer(0, Math.max(1, Math.floor(timeMsMax / gridMs)))) * BigInt(gridMs)
   const isSorted = random.chance(0.5)
   const span = Math.max(1, Math.floor((timeMsMax - Number(base)) / gridMs))
@@ -140,8 +145,8 @@ export function randomFrame(random: SeededRandom, { rowCount, timeMsMax, gridMs 
   const names = Object.keys(metricKinds).filter(() => random.chance(0.5))
   if (names.length === 0) names.push('cpu')
   const nullChance = random.pick([0, 0, 0.1, 0.6])
-  const columns = names.map((name): ModelColumn => {
-    const dtype = random.pick(metricKinds[name]!)
+  const heads = like?.columns ?? names.map((name) => ({ name, dtype: random.pick(metricKinds[name]!) }))
+  const columns = heads.map(({ name, dtype }): ModelColumn => {
     const walk = random.integer(-1000, 1000)
     return {
       name,

@@ -218,6 +218,59 @@ describe('values', () => {
   })
 })
 
+describe('texts that repeat', () => {
+  /** A string column by hand; texts of 128 bytes and more have two bytes of length. */
+  const strings = (texts: readonly string[], extra: (row: number) => number[] = () => []): Uint8Array => {
+    const body: number[] = [...field(2, 115), 0x18, 3]
+    texts.forEach((text, row) => {
+      const bytes = utf8(text)
+      const length = bytes.length < 128 ? [bytes.length] : [(bytes.length & 127) | 128, bytes.length >> 7]
+      for (const part of [extra(row), [0x3a], length, bytes]) for (const byte of part) body.push(byte)
+    })
+    const { length } = body
+    return Uint8Array.from([0x0a, (length & 127) | 128, ((length >> 7) & 127) | 128, length >> 14].concat(body))
+  }
+  const read = (message: Uint8Array): unknown[] => [...readFrame(kernels, decode(message)).columns[0]!.cells]
+
+  test('are what was written, whatever repeats, and where it ends', () => {
+    const random = new Random(seed)
+    const alphabet = ['', 'a', 'b', 'é', 'eu-west-1', 'eu-west-2', 'x'.repeat(127), 'y'.repeat(130), 'linux'.repeat(3)]
+    for (let round = 0; round < 300; round++) {
+      const period = Array.from({ length: 1 + random.below(random.pick([1, 3, 30, 200])) }, () => random.pick(alphabet))
+      const texts = Array.from({ length: random.below(1000) }, (_, row) => period[row % period.length]!)
+      for (let change = random.below(4); change > 0 && texts.length > 0; change--)
+        texts.splice(random.below(texts.length), random.below(2), ...(random.below(2) ? [random.pick(alphabet)] : []))
+      expect(read(strings(texts)), `SEED=${seed}, round ${round}`).toEqual(texts)
+    }
+  })
+
+  test('may have other fields between them', () => {
+    const texts = Array.from({ length: 500 }, (_, row) => `t${row % 7}`)
+    const unknown = (row: number): number[] => (row % 7 === 3 ? [0x78, row % 7] : [])
+    expect(read(strings(texts, unknown))).toEqual(texts)
+  })
+
+  test('that are not UTF-8 are refused with the first row that is not', () => {
+    const message = strings(Array.from({ length: 400 }, (_, row) => ['ab', 'cd', 'ef'][row % 3]!))
+    for (const row of [1, 4, 399]) {
+      const bad = message.slice()
+      bad[bad.length - 4 * (400 - row) + 3] = 0xff
+      expect(refusal(bad).message).toContain(`row ${row} is not UTF-8`)
+    }
+    // The same again and again: the first one is named.
+    expect(refusal(column('s', 3, ...new Array(20).fill(field(7, 97, 0xff)).flat())).message).toContain('row 0 is not')
+  })
+
+  test('are refused where they are cut off', () => {
+    const message = strings(Array.from({ length: 200 }, (_, row) => `text ${row % 5}`))
+    const memory = kernels.u8.byteLength
+    for (let byteLength = message.length - 40; byteLength < message.length; byteLength++) {
+      // At the end of the memory a read behind the message traps.
+      expect(() => decode(message.subarray(0, byteLength), newScratch(), memory - byteLength)).toThrow(FramesError)
+    }
+  })
+})
+
 describe('structure', () => {
   test('short texts are copied in blocks without a read behind the memory', () => {
     // The dropped text leaves room for whole blocks in the target; the source has none.

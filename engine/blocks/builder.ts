@@ -158,7 +158,7 @@ export class PageEncoder {
     // Only what the page took stays, at whichever end the scratch is handed out from.
     scratch.release(start)
     const place = scratch.allocate(byteLength)
-    if (place !== ptr) this.kernels.u8.copyWithin(place, ptr, ptr + byteLength)
+    if (place !== ptr) call.copyBytes(ptr, byteLength, place)
     let statisticsPtr = 0
     const wanted = column.dtype === 'time' ? presentCount >= 256 : byteLength >= statisticsPageByteLengthMin
     if (wanted && (column.dtype === 'int64' || column.dtype === 'time' || column.dtype === 'float64')) {
@@ -302,7 +302,7 @@ export class BlockBuilder {
       pages.forEach((page, p) => {
         const { segment, offset } = pagePlaces[c]![p]!
         const target = packedPtr + segmentStarts[segment]! + offset
-        u8.copyWithin(target, page.ptr, page.ptr + page.byteLength)
+        call.copyBytes(page.ptr, page.byteLength, target)
         const at = tablePtr + p * pagePlaceByteLength
         view.setUint32(at, segment, true)
         view.setUint32(at + 4, offset, true)

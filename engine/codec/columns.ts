@@ -4,6 +4,7 @@ import type { ColumnBuffers } from '../frame/column.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
 import { Frame } from '../frame/frame.js'
 import type { Kernels } from '../kernels/kernels.js'
+import { copyBytes } from '../memory/copy.js'
 
 const alignment = 16
 
@@ -39,7 +40,7 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): Fr
   let next = alignUp(byteOffset)
   const lay = (array: BigInt64Array | Float64Array | Uint8Array | Uint32Array): number => {
     const pointer = next
-    u8.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), pointer)
+    copyBytes(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), u8, pointer)
     next += alignUp(array.byteLength + 8)
     return pointer
   }

@@ -21,7 +21,7 @@ const engine = await openEngine({
 /** One frame after the other, each in a write of its own or several in one. */
 async function writeStream(stream, start) {
   for (let n = start; ; ) {
-    const count = n % 5 === 0 ? 3 : 1
+    const count = n % 5 === 0 ? 1 + (n % 40) : 1
     const frames = Array.from({ length: count }, (_, i) => frameNumber(stream, n + i))
     await engine.write({ backend, table: 'ingest' }, frames)
     for (let i = 0; i < count; i++) say(`ack ${stream} ${n + i}`)

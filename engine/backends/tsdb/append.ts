@@ -39,12 +39,14 @@ export interface OpenFrame {
   readonly grouping: Grouping
 }
 
-interface OpenMetric {
+export interface OpenMetric {
   readonly name: string
   readonly dtype: MetricType
+  readonly kind: ColumnSlice['kind']
   readonly validityPtr: number
   /** Decodes into scratch. */
   readonly decode: () => ColumnSlice
+  /** Of a string: its cells together, or the one text of a label. */
   readonly textByteLength: number
 }
 
@@ -74,6 +76,7 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
     metrics.set(name, {
       name,
       dtype: column.dtype,
+      kind: column.kind,
       validityPtr: column.validityPtr,
       decode: column.decode,
       textByteLength: column.textByteLength,
@@ -99,6 +102,7 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
 interface ParsedColumn {
   readonly name: string
   readonly dtype: DType
+  readonly kind: ColumnSlice['kind']
   readonly validityPtr: number
   readonly textByteLength: number
   readonly decode: () => ColumnSlice
@@ -117,6 +121,7 @@ function parseWire(kernels: Kernels, scratch: Scratch, message: Slice): ParsedFr
   const parse = (column: WireColumn, validityPtr: number): ParsedColumn => ({
     name: column.name,
     dtype: column.dtype,
+    kind: column.kind,
     validityPtr,
     textByteLength: column.textByteLength,
     decode: () => decodeColumn(kernels, column, validityPtr, scratch),
@@ -133,6 +138,7 @@ function parseColumns(frame: FrameSlice): ParsedFrame {
   const parse = (column: ColumnSlice): ParsedColumn => ({
     name: column.name,
     dtype: column.dtype,
+    kind: column.kind,
     validityPtr: column.validityPtr,
     textByteLength: column.byteLength,
     decode: () => column,
@@ -326,15 +332,14 @@ export interface RowOrder {
 
 function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumbersPtr: number): RowOrder {
   const { call, u32 } = kernels
-  const { rowCount, grouping, timesPtr } = frame
+  const { rowCount, grouping } = frame
   const { groupCount, codesPtr } = grouping
   const setNumbers = u32.subarray(setNumbersPtr >> 2, (setNumbersPtr >> 2) + groupCount)
   const rowsPtr = rowsWithCells(kernels, scratch, frame)
   if (rowsPtr !== 0) return orderRowsWithCells(kernels, scratch, frame, setNumbers, rowsPtr)
-  if (groupCount === 1 && call.isStrictlySortedInt64(timesPtr, rowCount) === 1) {
-    const directory = { sets: Uint32Array.of(setNumbers[0]!), starts: Uint32Array.of(0, rowCount) }
-    return { directory, rowCount, permutationPtr: 0, runStartsPtr: 0, hasDuplicates: false }
-  }
+  const ordered = orderedAlready(kernels, frame, setNumbers)
+  if (ordered !== null)
+    return { directory: ordered, rowCount, permutationPtr: 0, runStartsPtr: 0, hasDuplicates: false }
   // Codes become ranks of set numbers; groups whose labels have one text (0.0 and -0.0, say) are one set.
   const sets = Uint32Array.from(new Set(setNumbers)).sort()
   const permutationPtr = scratch.allocate(4 * rowCount)
@@ -352,6 +357,30 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   }
   call.sortGroups(ranksPtr, sets.length, rowCount, permutationPtr, groupStartsPtr)
   return orderByTime(kernels, scratch, frame, sets, permutationPtr, groupStartsPtr)
+}
+
+/** The directory of rows that stand by (set, time) as they are, all distinct; null when they do not. */
+function orderedAlready({ call, i64 }: Kernels, frame: OpenFrame, setNumbers: Uint32Array): Directory | null {
+  const { rowStarts } = frame.grouping
+  if (rowStarts === null) return null
+  const sets: number[] = []
+  const starts: number[] = []
+  for (let group = 0; group < setNumbers.length; group++) {
+    const start = rowStarts[group]!
+    const timesPtr = frame.timesPtr + 8 * start
+    if (call.isStrictlySortedInt64(timesPtr, rowStarts[group + 1]! - start) === 0) return null
+    const set = setNumbers[group]!
+    const last = sets[sets.length - 1] ?? -1
+    if (set < last) return null
+    if (set === last) {
+      if (i64[(timesPtr >> 3) - 1]! >= i64[timesPtr >> 3]!) return null
+      continue
+    }
+    sets.push(set)
+    starts.push(start)
+  }
+  starts.push(frame.rowCount)
+  return { sets: Uint32Array.from(sets), starts: Uint32Array.from(starts) }
 }
 
 /** The rows that have any cell, a bit each; 0 when all have. */
@@ -481,7 +510,7 @@ export function encodeFrameRows(
 }
 
 /** A column that is one value for all rows, as rows. */
-function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCount: number): ColumnSlice {
+export function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCount: number): ColumnSlice {
   if (column.kind === 'slice') return column
   const { call, u8, u32, i64, f64 } = kernels
   const { dtype } = column

@@ -9,12 +9,14 @@ import type { Scratch } from '../../memory/scratch.js'
 
 /**
  * codesPtr      u32 a row: its group; 0 when there is one group
+ * rowStarts     (groupCount + 1): where the rows of each group begin, when they stand group by group; null: they need not
  * firstRowsPtr  u32 a group: one row of it
  * keys          canonical label keys: (groupCount + 1) u32 offsets, and bytes
  */
 export interface Grouping {
   readonly groupCount: number
   readonly codesPtr: number
+  readonly rowStarts: readonly number[] | null
   readonly firstRowsPtr: number
   readonly keyOffsetsPtr: number
   readonly keyBytesPtr: number
@@ -46,7 +48,9 @@ export function groupRows(
   rowCount: number,
 ): Grouping {
   const { call, u8, u32 } = kernels
-  const tableCapacity = call.groupTableCapacity(rowCount)
+  // Constant labels need no table of values, and most small frames have no other ones.
+  const hasColumns = labels.some((label) => 'column' in label && label.column.kind === 'slice')
+  const tableCapacity = hasColumns ? call.groupTableCapacity(rowCount) : 0
   const tablePtr = scratch.allocate(4 * tableCapacity)
   const coded = [...labels]
     .sort((a, b) => compareBytes(encoder.encode(a.name), encoder.encode(b.name)))
@@ -58,7 +62,7 @@ export function groupRows(
 
   let codesPtr = 0
   let groupCount = rowCount === 0 ? 0 : 1
-  const firstRowsPtr = scratch.allocate(4 * Math.max(1, rowCount))
+  const firstRowsPtr = scratch.allocate(4 * (hasColumns ? Math.max(1, rowCount) : 1))
   u32[firstRowsPtr >> 2] = 0
   for (const label of coded) {
     if (label.codesPtr === 0) continue
@@ -102,7 +106,8 @@ export function groupRows(
       `the labels of row ${row} have ${byteLength} bytes; at most ${labelSetByteLengthMax} are possible`,
     )
   }
-  return { groupCount, codesPtr, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
+  const rowStarts = groupCount === 1 ? [0, rowCount] : null
+  return { groupCount, codesPtr, rowStarts, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
 }
 
 function constantLabel(kernels: Kernels, scratch: Scratch, name: string, text: string): CodedLabel {

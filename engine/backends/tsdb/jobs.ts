@@ -8,7 +8,8 @@ import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
 import type { PlainFrame } from '../../frame/plain.js'
 import { duplicateCheckByteLength, tableColumnCountMax } from '../../limits.js'
-import { Scratch } from '../../memory/scratch.js'
+import type { Kernels } from '../../kernels/kernels.js'
+import { Scratch, ScratchFull } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { JobHandler, WorkerContext } from '../../pool/context.js'
 import type { Job, SentJob } from '../../pool/job.js'
@@ -17,6 +18,7 @@ import type { FrameInput, OpenFrame, RowOrder } from './append.js'
 import { checkTypes, encodeFrameRows, frameKinds, knownSets, openFrame, setNumberOf } from './append.js'
 import { describeSets } from './describe.js'
 import { refuseDuplicatesInFrame, refuseStoredDuplicates } from './duplicates.js'
+import { canJoin, joinFrames, type KnownFrame } from './joined-frames.js'
 import type { MergePosition } from './merge.js'
 import { mergeRuns } from './merge.js'
 import type { ReadPlan } from './plan.js'
@@ -55,7 +57,8 @@ interface TableJob extends Job {
 
 export interface IngestJob extends Job {
   readonly kind: 'tsdb.ingest'
-  readonly input: FrameInput
+  /** Frames of one write, in order, one at least. */
+  readonly inputs: readonly FrameInput[]
   readonly labels: LabelView
   readonly partitionIntervalMs: number
   readonly duplicates: DuplicatePolicy
@@ -71,19 +74,25 @@ export interface IngestJob extends Job {
 }
 
 export type IngestResult =
-  | { readonly status: 'empty' }
-  /** A label set, a metric or a type is new: it must be registered first. */
+  /** A label set, a metric or a type of the first frame is new: it must be registered first. */
   | { readonly status: 'unregistered' }
+  /** One of the frames cannot be decoded: each is to be sent by itself, so that those before it are stored. */
+  | { readonly status: 'split' }
   | {
       readonly status: 'rows'
+      /** How many of the frames, from the first on, are in the blocks: those behind go into the next job. */
+      readonly frameCount: number
       readonly blocks: readonly PreparedBlock[]
       readonly rowCount: number
       readonly kinds: readonly [metric: string, bits: number][]
+      /** The frame behind them brings something new. */
+      readonly isNextNew: boolean
     }
 
 export interface RegisterJob extends Job {
   readonly kind: 'tsdb.register'
-  readonly input: FrameInput
+  /** Frames of one write, in order, one at least: all are registered, or those before one that is in doubt. */
+  readonly inputs: readonly FrameInput[]
   readonly labels: LabelView
   readonly requestKinds: readonly (readonly [metric: string, bits: number])[]
 }
@@ -223,12 +232,70 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   const { kernels } = context
   const output = new Scratch(job.scratch)
   const work = output.back()
-  const frame = openFrame(kernels, work, job.input)
-  if (frame === null) return { status: 'empty' }
-  const { labels } = job
-  const setsPtr = knownSets(kernels, work, labels, frame.grouping)
-  if (setsPtr === null) return { status: 'unregistered' }
-  const signatureAt = signatureReader(context, labels)
+  const { frames, frameCount, isNextNew } = takeFrames(job, context, work)
+  if (frameCount === 0) return { status: 'unregistered' }
+  if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCount: 0, kinds: [], isNextNew }
+  const { frame, setNumbersPtr } = joinFrames(kernels, work, frames)
+  const signatureAt = signatureReader(context, job.labels)
+  try {
+    const blocks = encodeFrameRows(kernels, output, work, frame, setNumbersPtr, {
+      partitionIntervalMs: job.partitionIntervalMs,
+      newestWins: job.duplicates !== 'first',
+      check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
+      isCancelled: () => context.isCancelled(job),
+    })
+    return { status: 'rows', frameCount, blocks, rowCount: frame.rowCount, kinds: frameKinds(frame), isNextNew }
+  } catch (error) {
+    if (frames.length > 1 && error instanceof FramesError && error.code !== 'CANCELLED') return { status: 'split' }
+    throw error
+  }
+}
+
+interface TakenFrames {
+  readonly frames: readonly KnownFrame[]
+  /** Inputs they stand in, with those that have no rows; 0: the first one must be registered. */
+  readonly frameCount: number
+  readonly isNextNew: boolean
+}
+
+/**
+ * Opens as many frames from the first on as can be encoded together. A frame with an error ends that: it comes again as
+ * the first of a job, and fails then. Throws for an error of the first frame.
+ */
+function takeFrames(job: SentJob<IngestJob>, context: WorkerContext, work: Scratch): TakenFrames {
+  const frames: KnownFrame[] = []
+  let frameCount = 0
+  for (const input of job.inputs) {
+    if (context.isCancelled(job)) throw new FramesError('CANCELLED', 'the write was cancelled')
+    try {
+      const frame = openFrame(context.kernels, work, input)
+      if (frame !== null) {
+        const setNumbersPtr = registeredSets(job, context, work, frame)
+        if (setNumbersPtr === null) return { frames, frameCount, isNextNew: true }
+        const known = { frame, setNumbersPtr }
+        if (frames.length > 0 && !canJoin(frames, known)) break
+        frames.push(known)
+      }
+    } catch (error) {
+      if (frameCount > 0 && error instanceof FramesError) break
+      throw error
+    }
+    frameCount++
+  }
+  return { frames, frameCount, isNextNew: false }
+}
+
+/** u32 a group: its label set; null when a set, or a metric or type of one, must be registered. */
+function registeredSets(
+  job: SentJob<IngestJob>,
+  context: WorkerContext,
+  work: Scratch,
+  frame: OpenFrame,
+): number | null {
+  const { kernels } = context
+  const setsPtr = knownSets(kernels, work, job.labels, frame.grouping)
+  if (setsPtr === null) return null
+  const signatureAt = signatureReader(context, job.labels)
   let isKnown = true
   checkTypes(
     kernels,
@@ -239,14 +306,7 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
     },
     new Map(job.requestKinds),
   )
-  if (!isKnown) return { status: 'unregistered' }
-  const blocks = encodeFrameRows(kernels, output, work, frame, setsPtr, {
-    partitionIntervalMs: job.partitionIntervalMs,
-    newestWins: job.duplicates !== 'first',
-    check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
-    isCancelled: () => context.isCancelled(job),
-  })
-  return { status: 'rows', blocks, rowCount: frame.rowCount, kinds: frameKinds(frame) }
+  return isKnown ? setsPtr : null
 }
 
 /** For tables that refuse duplicates. The reader's memory is given back with the check. */
@@ -294,76 +354,41 @@ type SetsPayload = [
 
 /** Runs alone for its table. What it changes in memory is made durable by the caller before anything depends on it. */
 const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
-  const { kernels } = context
-  const { call, u8, u32 } = kernels
+  const { call, u8 } = context.kernels
   const work = new Scratch(job.scratch)
-  const frame = openFrame(kernels, work, job.input)
-  const { labels } = job
-  const { tablePtr } = labels
+  const { tablePtr } = job.labels
   const countBefore = call.labelTableCount(tablePtr)
-  const unchanged: RegisterResult = {
-    status: 'registered',
-    payloads: [],
-    setCount: countBefore,
-    signatures: [],
-    changes: new Uint32Array(0),
-  }
-  if (frame === null) return unchanged
-  const { grouping } = frame
-  const setsPtr = work.allocate(4 * grouping.groupCount)
-
-  // A type that does not fit is refused before anything changes; sets that are new have no types.
-  const text = new TextDecoder().decode(
-    u8.slice(labels.signatures.byteOffset, labels.signatures.byteOffset + labels.signatures.byteLength),
-  )
-  const signatures = Signatures.of(JSON.parse(text) as SignatureMessage[])
+  const signatures = signaturesOf(context, job.labels).fork()
   const signatureCountBefore = signatures.list.length
-  call.labelTableFind(tablePtr, countBefore, grouping.keyOffsetsPtr, grouping.keyBytesPtr, grouping.groupCount, setsPtr)
-  const numberOf = (group: number): number => {
-    const set = u32[(setsPtr >> 2) + group]!
-    return set < countBefore ? call.labelTableSignature(tablePtr, set) : 0
+  const registration: Registration = {
+    labels: job.labels,
+    requestKinds: new Map(job.requestKinds),
+    countBefore,
+    signatures,
+    metrics: new Set(signatures.list.flatMap((signature) => [...signature.keys()])),
+    numbers: new Map(),
   }
-  const wanted: { group: number; types: ReadonlyMap<string, number> }[] = []
-  checkTypes(
-    kernels,
-    frame,
-    (group) => signatures.list[numberOf(group)]!,
-    (group, types) => wanted.push({ group, types }),
-    new Map(job.requestKinds),
-  )
-
-  const metrics = new Set(signatures.list.flatMap((signature) => [...signature.keys()]))
-  for (const { types } of wanted) for (const name of types.keys()) metrics.add(name)
-  if (metrics.size > tableColumnCountMax) {
-    const what = `the table would have ${metrics.size} metrics; at most ${tableColumnCountMax} are possible`
-    throw new FramesError('TOO_MANY_COLUMNS', what)
-  }
-
-  const added = call.labelTableInsert(
-    tablePtr,
-    grouping.keyOffsetsPtr,
-    grouping.keyBytesPtr,
-    grouping.groupCount,
-    setsPtr,
-  )
-  if (added < 0) {
-    const keyByteLength = u32[(grouping.keyOffsetsPtr >> 2) + grouping.groupCount]!
-    return {
-      status: 'grow',
-      setCount: countBefore + grouping.groupCount,
-      keyByteLength: call.labelTableKeyBytesUsed(tablePtr) + keyByteLength,
+  let isFirst = true
+  for (const input of job.inputs) {
+    const mark = work.mark()
+    try {
+      const missing = registerFrame(context.kernels, work, input, registration)
+      if (missing !== null && isFirst) return { status: 'grow', ...missing }
+      if (missing !== null) break
+    } catch (error) {
+      // What is registered already must be stored, so this frame is left to the next job: also for want of memory.
+      if (!isFirst && (error instanceof FramesError || error instanceof ScratchFull)) break
+      throw error
     }
+    work.release(mark)
+    isFirst = false
   }
-  // Several groups may be one set (0.0 and -0.0 have one text); the caller writes the numbers into the table.
-  const numbers = new Map<number, number>()
-  for (const { group, types } of wanted) {
-    const set = u32[(setsPtr >> 2) + group]!
-    numbers.set(set, signatures.extended(numbers.get(set) ?? call.labelTableSignature(tablePtr, set), types))
-  }
-  const changes = Uint32Array.from([...numbers].flat())
+  // The caller writes the numbers into the table.
+  const changes = Uint32Array.from([...registration.numbers].flat())
   const countAfter = call.labelTableCount(tablePtr)
   const newSignatures = signatures.since(signatureCountBefore)
-  if (countAfter === countBefore && changes.length === 0) return unchanged
+  if (countAfter === countBefore && changes.length === 0)
+    return { status: 'registered', payloads: [], setCount: countBefore, signatures: [], changes }
 
   const payloads: Uint8Array[] = []
   for (let first = countBefore; payloads.length === 0 || first < countAfter; first += setsPerPayload) {
@@ -382,6 +407,67 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     payloads.push(pack(payload))
   }
   return { status: 'registered', payloads, setCount: countAfter, signatures: newSignatures, changes }
+}
+
+/** What the frames of a register job have brought so far. */
+interface Registration {
+  readonly labels: LabelView
+  readonly requestKinds: ReadonlyMap<string, number>
+  /** Sets of the table before the job. */
+  readonly countBefore: number
+  readonly signatures: Signatures
+  /** All metrics of the table. */
+  readonly metrics: Set<string>
+  /** Set → signature, where that changes; the table still has the old one. */
+  readonly numbers: Map<number, number>
+}
+
+/**
+ * Adds what is new in one frame. Returns what the table would have to hold when it is too small. Throws for a frame that
+ * is malformed or whose types do not fit; then, as when the table is too small, nothing has changed.
+ */
+function registerFrame(
+  kernels: Kernels,
+  work: Scratch,
+  input: FrameInput,
+  { labels, requestKinds, countBefore, signatures, metrics, numbers }: Registration,
+): { setCount: number; keyByteLength: number } | null {
+  const { call, u32 } = kernels
+  const { tablePtr } = labels
+  const frame = openFrame(kernels, work, input)
+  if (frame === null) return null
+  const { keyOffsetsPtr, keyBytesPtr, groupCount } = frame.grouping
+  const setsPtr = work.allocate(4 * groupCount)
+  const setCount = call.labelTableCount(tablePtr)
+  call.labelTableFind(tablePtr, setCount, keyOffsetsPtr, keyBytesPtr, groupCount, setsPtr)
+  // Sets that are new have no types.
+  const numberOf = (set: number): number =>
+    numbers.get(set) ?? (set < countBefore ? call.labelTableSignature(tablePtr, set) : 0)
+  const wanted: { group: number; types: ReadonlyMap<string, number> }[] = []
+  checkTypes(
+    kernels,
+    frame,
+    (group) => signatures.list[numberOf(u32[(setsPtr >> 2) + group]!)]!,
+    (group, types) => wanted.push({ group, types }),
+    requestKinds,
+  )
+  const newMetrics = new Set<string>()
+  for (const { types } of wanted) for (const name of types.keys()) if (!metrics.has(name)) newMetrics.add(name)
+  if (metrics.size + newMetrics.size > tableColumnCountMax) {
+    const what = `the table would have ${metrics.size + newMetrics.size} metrics; at most ${tableColumnCountMax} are possible`
+    throw new FramesError('TOO_MANY_COLUMNS', what)
+  }
+  if (call.labelTableInsert(tablePtr, keyOffsetsPtr, keyBytesPtr, groupCount, setsPtr) < 0) {
+    const keyByteLength = call.labelTableKeyBytesUsed(tablePtr) + u32[(keyOffsetsPtr >> 2) + groupCount]!
+    return { setCount: setCount + groupCount, keyByteLength }
+  }
+  for (const name of newMetrics) metrics.add(name)
+  // Several groups may be one set (0.0 and -0.0 have one text).
+  for (const { group, types } of wanted) {
+    const set = u32[(setsPtr >> 2) + group]!
+    numbers.set(set, signatures.extended(numberOf(set), types))
+  }
+  return null
 }
 
 const loadLabels: JobHandler<LoadLabelsJob, LoadLabelsResult> = (job, { kernels }) => {

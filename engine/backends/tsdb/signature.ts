@@ -36,11 +36,25 @@ export function storedTypes(bits: number): MetricType[] {
 export class Signatures {
   readonly list: Signature[] = [new Map()]
   readonly #numbers = new Map<string, number>([['', 0]])
+  /** Where the signatures of a fork are known that it began with. */
+  #base: Signatures | null = null
 
   static of(messages: readonly SignatureMessage[]): Signatures {
     const signatures = new Signatures()
     for (const message of messages) signatures.#add(new Map(message))
     return signatures
+  }
+
+  /** A list of its own that begins with this one, which must not grow any more. */
+  fork(): Signatures {
+    const fork = new Signatures()
+    for (let number = 1; number < this.list.length; number++) fork.list.push(this.list[number]!)
+    fork.#base = this
+    return fork
+  }
+
+  #numberOf(text: string): number | undefined {
+    return this.#numbers.get(text) ?? (this.#base === null ? undefined : this.#base.#numberOf(text))
   }
 
   #add(signature: Signature): number {
@@ -61,7 +75,7 @@ export class Signatures {
       changed.set(metric, before | bits)
     }
     if (changed === null) return number
-    return this.#numbers.get(textOf(changed)) ?? this.#add(changed)
+    return this.#numberOf(textOf(changed)) ?? this.#add(changed)
   }
 
   /** Those from `first` on, as messages. */

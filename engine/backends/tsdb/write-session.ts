@@ -2,13 +2,15 @@
 import { FramesError } from '../../errors.js'
 import { frameByteLength, layFrame } from '../../codec/columns.js'
 import type { Frame } from '../../frame/frame.js'
+import { copyBytes } from '../../memory/copy.js'
 import type { Slice } from '../../memory/slice.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { WriteCounts } from '../../requests.js'
+import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import type { FrameInput } from './append.js'
 import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
-import { duplicateCheckByteLength } from '../../limits.js'
+import { duplicateCheckByteLength, MiB } from '../../limits.js'
 import type { OpenTable } from './tsdb.js'
 
 export interface WriteOptions {
@@ -17,14 +19,35 @@ export interface WriteOptions {
   readonly release: () => void
 }
 
-/** Commits of one session that may be on their way to the disk while the next frame is encoded. */
+/** Commits of one session that may be on their way to the disk while the next frames are encoded. */
 const commitCountMax = 4
-/** Frames of one session that are here: one at work, one waiting. */
-const frameCountMax = 2
-/** Scratch of an ingest job beside what follows from the size of its frame. */
-const ingestScratchByteLength = 3 * 1024 * 1024
-/** Times a frame is sent again because label sets changed under it. */
+/**
+ * Frames of one session that wait while others are at work: all of them go into the next job. One waits in any case; more
+ * while they are small. The count bounds the runs of memory that tiny frames take.
+ */
+const waitingByteLengthMax = 4 * MiB
+const waitingCountMax = 64
+/** Scratch of an ingest job beside what follows from the size of its frames. */
+const ingestScratchByteLength = 3 * MiB
+/** Times frames are sent again because label sets changed under them. */
 const viewRetryCountMax = 100
+
+/** A frame in the shared memory. */
+interface Waiting {
+  readonly input: FrameInput
+  readonly byteLength: number
+  readonly release: () => void
+}
+
+/** Frames that one job has encoded. */
+interface Encoded {
+  readonly frameCount: number
+  readonly rowCount: number
+  readonly kinds: readonly (readonly [metric: string, bits: number])[]
+  readonly job: JobResult<IngestResult>
+  readonly blocks: readonly PreparedBlock[]
+  readonly assertStored: () => void
+}
 
 export class TsdbWriteSession implements BackendWriteSession {
   readonly #parts: BackendParts
@@ -37,11 +60,18 @@ export class TsdbWriteSession implements BackendWriteSession {
   #commitFailure: unknown = null
   #isAborted = false
   #isReleased = false
-  /** The last frame brought new label sets: the next one is registered before it is tried. */
+  /** The last frames brought new label sets: the next ones are registered before they are tried. */
   #expectsNew = false
-  /** The frames before this one are encoded and their commits are submitted. */
-  #tail: Promise<void> = Promise.resolve()
-  readonly #waiting: Promise<void>[] = []
+  /** Frames that go into jobs by themselves, because they could not be encoded together. */
+  #aloneCount = 0
+  /** In order; those at work stand first. */
+  readonly #frames: Waiting[] = []
+  #byteLength = 0
+  /** Those who add frames and wait until there is room for more. */
+  readonly #adders: (() => void)[] = []
+  #isWriting = false
+  /** Ends when no frame waits; it never rejects. */
+  #writing: Promise<void> = Promise.resolve()
   readonly #commits = new Set<Promise<void>>()
   /** Metric → type bits of the frames so far. */
   readonly #kinds = new Map<string, number>()
@@ -54,7 +84,7 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   addWire(frame: Uint8Array): Promise<void> {
     return this.#add(frame.byteLength, (slice) => {
-      this.#parts.kernels.u8.set(frame, slice.byteOffset)
+      copyBytes(frame, this.#parts.kernels.u8, slice.byteOffset)
       return { format: 'wire', message: { byteOffset: slice.byteOffset, byteLength: frame.byteLength } }
     })
   }
@@ -66,24 +96,29 @@ export class TsdbWriteSession implements BackendWriteSession {
     }))
   }
 
+  /** Resolves when the frame is copied and another one may come. */
   async #add(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<void> {
     this.#throwFailure()
-    const input = await this.#parts.inputs.take(byteLength, this.#options.signal ?? undefined)
-    let frame: FrameInput
+    const { slice, release } = await this.#parts.inputs.take(byteLength, this.#options.signal ?? undefined)
     try {
       this.#throwFailure()
-      frame = copyIn(input.slice)
+      this.#frames.push({ input: copyIn(slice), byteLength, release })
     } catch (error) {
-      input.release()
+      release()
       throw error
     }
-    const work = this.#tail.then(() => this.#write(frame, byteLength)).finally(() => input.release())
-    this.#tail = work.catch((error: unknown) => {
-      this.#failure ??= error
-    })
-    this.#waiting.push(this.#tail)
-    if (this.#waiting.length >= frameCountMax) await this.#waiting.shift()
+    this.#byteLength += byteLength
+    if (!this.#isWriting) this.#writing = this.#writeAll()
+    while (!this.#hasRoom())
+      await new Promise<void>((resolve) => {
+        this.#adders.push(resolve)
+      })
     this.#throwFailure()
+  }
+
+  #hasRoom(): boolean {
+    const { length } = this.#frames
+    return length < 2 || (length < 2 * waitingCountMax && this.#byteLength < 2 * waitingByteLengthMax)
   }
 
   #throwFailure(): void {
@@ -91,21 +126,44 @@ export class TsdbWriteSession implements BackendWriteSession {
     if (this.#isAborted) throw new FramesError('CANCELLED', 'the write was given up')
   }
 
-  async #write(input: FrameInput, byteLength: number): Promise<void> {
-    if (this.#failure !== null || this.#isAborted) return
-    // Where duplicates are refused, what is stored must not change between the look at it and the commit.
-    if (this.#table.schema.duplicates === 'error')
-      await this.#table.turn.run(() => this.#writeInTurn(input, byteLength))
-    else await this.#writeInTurn(input, byteLength)
+  async #writeAll(): Promise<void> {
+    this.#isWriting = true
+    try {
+      while (this.#frames.length > 0 && this.#failure === null && !this.#isAborted) {
+        // Where duplicates are refused, what is stored must not change between the look at it and the commit.
+        if (this.#isSerial) await this.#table.turn.run(() => this.#writeSome())
+        else await this.#writeSome()
+      }
+    } catch (error) {
+      this.#failure ??= error
+    }
+    this.#take(this.#frames.length)
+    this.#isWriting = false
   }
 
-  async #writeInTurn(input: FrameInput, byteLength: number): Promise<void> {
-    const { job, rowCount, kinds, assertStored } = await this.#encode(input, byteLength)
-    this.#frameCount++
-    if (job === null) return
+  get #isSerial(): boolean {
+    return this.#table.schema.duplicates === 'error'
+  }
+
+  /** Gives back the first frames. */
+  #take(frameCount: number): void {
+    for (const { byteLength, release } of this.#frames.splice(0, frameCount)) {
+      this.#byteLength -= byteLength
+      release()
+    }
+    for (const wake of this.#adders.splice(0)) wake()
+  }
+
+  /** Writes the first of the frames that wait, as many as go into one job. */
+  async #writeSome(): Promise<void> {
+    const encoded = await this.#encode(this.#nextFrames())
+    if (encoded === null) return
+    const { frameCount, rowCount, kinds, job, blocks, assertStored } = encoded
+    this.#take(frameCount)
+    this.#aloneCount = Math.max(0, this.#aloneCount - frameCount)
+    this.#frameCount += frameCount
     this.#rowCount += rowCount
     for (const [metric, bits] of kinds) this.#kinds.set(metric, (this.#kinds.get(metric) ?? 0) | bits)
-    const { blocks } = job.result as Extract<IngestResult, { status: 'rows' }>
     if (blocks.length === 0) {
       job.release()
       return
@@ -134,39 +192,44 @@ export class TsdbWriteSession implements BackendWriteSession {
         this.#commits.delete(settled)
       })
     this.#commits.add(settled)
-    const isSerial = this.#table.schema.duplicates === 'error'
-    while (this.#commits.size >= (isSerial ? 1 : commitCountMax)) await Promise.race(this.#commits)
+    while (this.#commits.size >= (this.#isSerial ? 1 : commitCountMax)) await Promise.race(this.#commits)
   }
 
-  async #encode(
-    input: FrameInput,
-    byteLength: number,
-  ): Promise<{
-    job: JobResult<IngestResult> | null
-    rowCount: number
-    kinds: readonly (readonly [string, number])[]
-    assertStored: () => void
-  }> {
+  /** What the next job is given: frames of some MiB, one at least. */
+  #nextFrames(): Waiting[] {
+    if (this.#isSerial || this.#aloneCount > 0) return this.#frames.slice(0, 1)
+    let byteLength = 0
+    let count = 0
+    for (const frame of this.#frames) {
+      byteLength += frame.byteLength
+      if (count > 0 && (byteLength > waitingByteLengthMax || count === waitingCountMax)) break
+      count++
+    }
+    return this.#frames.slice(0, count)
+  }
+
+  /** Null: they are to be tried one by one. */
+  async #encode(frames: readonly Waiting[]): Promise<Encoded | null> {
     const { pool } = this.#parts
     const { signal } = this.#options
+    const inputs = frames.map(({ input }) => input)
+    const byteLength = frames.reduce((sum, frame) => sum + frame.byteLength, 0)
     const options = {
       scratchByteLength:
-        ingestScratchByteLength +
-        Math.ceil(2.5 * byteLength) +
-        (this.#table.schema.duplicates === 'error' ? duplicateCheckByteLength : 0),
+        ingestScratchByteLength + Math.ceil(2.5 * byteLength) + (this.#isSerial ? duplicateCheckByteLength : 0),
       ...(signal === null ? {} : { signal }),
     }
     const requestKinds = [...this.#kinds]
     for (let tries = 0; ; tries++) {
-      if (this.#expectsNew) await this.#register(input, requestKinds, options, tries)
+      if (this.#expectsNew) await this.#register(inputs, requestKinds, options, tries)
       const { labels, schema, blocks } = this.#table
       await labels.ready()
       const handle = labels.acquire()
-      const snapshot = schema.duplicates === 'error' ? blocks.acquire() : null
+      const snapshot = this.#isSerial ? blocks.acquire() : null
       try {
         const ingest: IngestJob = {
           kind: 'tsdb.ingest',
-          input,
+          inputs,
           labels: handle.view,
           partitionIntervalMs: schema.partitionIntervalMs,
           duplicates: schema.duplicates,
@@ -183,11 +246,20 @@ export class TsdbWriteSession implements BackendWriteSession {
         }
         const job = await pool.runToEnd<IngestResult>(ingest, options)
         const { result } = job
-        const { assertStored } = handle
-        if (result.status === 'rows') return { job, rowCount: result.rowCount, kinds: result.kinds, assertStored }
+        if (result.status === 'rows') {
+          if (result.isNextNew) this.#expectsNew = true
+          return { ...result, job, assertStored: handle.assertStored }
+        }
         job.release()
-        if (result.status === 'empty') return { job: null, rowCount: 0, kinds: [], assertStored }
+        if (result.status === 'split') {
+          this.#aloneCount = frames.length
+          return null
+        }
       } catch (error) {
+        if (frames.length > 1 && error instanceof FramesError && error.code === 'MEMORY_BUDGET') {
+          this.#aloneCount = frames.length
+          return null
+        }
         if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
       } finally {
         snapshot?.release()
@@ -198,16 +270,16 @@ export class TsdbWriteSession implements BackendWriteSession {
     }
   }
 
-  /** Registers what is new in a frame. When nothing is, the next frame is tried without. */
+  /** Registers what is new in some frames. When nothing is, the next ones are tried without. */
   async #register(
-    input: FrameInput,
+    inputs: readonly FrameInput[],
     requestKinds: RegisterJob['requestKinds'],
     options: { scratchByteLength: number },
     tries: number,
   ): Promise<void> {
     try {
       this.#expectsNew = await this.#table.labels.register(async (view) => {
-        const job: RegisterJob = { kind: 'tsdb.register', input, labels: view, requestKinds }
+        const job: RegisterJob = { kind: 'tsdb.register', inputs, labels: view, requestKinds }
         // Not cancelled with the call: half a registration would have to be undone.
         const done = await this.#parts.pool.runToEnd<RegisterResult>(job, {
           scratchByteLength: options.scratchByteLength,
@@ -222,7 +294,7 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   async finish(): Promise<WriteCounts> {
     try {
-      await this.#tail
+      await this.#writing
       await Promise.all(this.#commits)
       this.#throwFailure()
       return { frameCount: this.#frameCount, rowCount: this.#rowCount }
@@ -234,7 +306,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   abort(): void {
     this.#isAborted = true
     // The table is given back when nothing of this session works on it any more.
-    this.#tail.then(() => Promise.all(this.#commits)).finally(() => this.#end())
+    void this.#writing.then(() => Promise.all(this.#commits)).finally(() => this.#end())
   }
 
   #end(): void {

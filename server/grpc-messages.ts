@@ -1,0 +1,137 @@
+// Messages of gRPC as they arrive: each chunk is copied to its place at once. grpc-js keeps the chunks and joins them at
+// the end, so that they outlive the young generation: with messages of some MiB, V8 then collects the whole heap several
+// times a second, because of memory outside of it.
+import streamDecoders from '@grpc/grpc-js/build/src/stream-decoder.js'
+
+/** One byte of flags, four of length. */
+export const messagePrefixByteLength = 5
+/** A message that came whole in one chunk is copied below this size, so that it does not hold the chunk. */
+const ownCopyByteLengthMax = 4096
+/** A message's first buffer, if none is kept: its length is only a claim until its bytes are there. */
+const firstByteLengthMax = 256 * 1024
+/** Smaller buffers are not worth keeping. */
+const keptByteLengthMin = 32 * 1024
+
+/** Buffers of messages that have been used, for those to come: fresh memory costs more than the copy. */
+export class MessageBuffers {
+  readonly #free: ArrayBuffer[] = []
+  #byteLength = 0
+
+  /** byteLengthMax: of all that are kept. */
+  constructor(readonly byteLengthMax: number) {}
+
+  /** The smallest that is kept and large enough, else a new one of `byteLength` at most. */
+  take(byteLengthWanted: number, byteLengthNewMax: number): Buffer {
+    let found = -1
+    for (const [i, { byteLength }] of this.#free.entries()) {
+      if (byteLength < byteLengthWanted) continue
+      if (found < 0 || byteLength < this.#free[found].byteLength) found = i
+    }
+    if (found < 0) return Buffer.allocUnsafeSlow(Math.min(byteLengthWanted, byteLengthNewMax))
+    const [buffer] = this.#free.splice(found, 1)
+    this.#byteLength -= buffer.byteLength
+    return Buffer.from(buffer)
+  }
+
+  /** A message, or a view of it, that nobody looks at any more. */
+  giveBack(message: Uint8Array): void {
+    const { buffer } = message
+    if (!ownBuffers.delete(buffer) || this.#byteLength + buffer.byteLength > this.byteLengthMax) return
+    this.#free.push(buffer as ArrayBuffer)
+    this.#byteLength += buffer.byteLength
+  }
+}
+
+/** Buffers that hold one message of ours each. */
+const ownBuffers = new WeakSet<ArrayBufferLike>()
+
+/** What grpc-js asks of its decoder: chunks in, messages with their prefix out. */
+class MessageDecoder {
+  readonly #buffers: MessageBuffers
+  readonly #byteLengthMax: number
+  readonly #prefix = Buffer.alloc(messagePrefixByteLength)
+  #prefixByteLength = 0
+  /** With the prefix; it grows up to the length of the whole. */
+  #message: Buffer | null = null
+  #filledByteLength = 0
+  /** Of the whole message with its prefix. */
+  #byteLength = 0
+
+  constructor(buffers: MessageBuffers, byteLengthMax: number) {
+    this.#buffers = buffers
+    this.#byteLengthMax = byteLengthMax
+  }
+
+  /** Throws when a message is longer than allowed; grpc-js tells the peer. */
+  write(chunk: Buffer): Buffer[] {
+    const messages: Buffer[] = []
+    let at = 0
+    while (at < chunk.byteLength) {
+      if (this.#message === null) {
+        const start = at - this.#prefixByteLength
+        at = this.#readPrefix(chunk, at)
+        if (this.#prefixByteLength < messagePrefixByteLength) break
+        const end = start + this.#byteLength
+        if (start >= 0 && end <= chunk.byteLength) {
+          const message = chunk.subarray(start, end)
+          messages.push(message.byteLength <= ownCopyByteLengthMax ? Buffer.from(message) : message)
+          this.#prefixByteLength = 0
+          at = end
+          continue
+        }
+        this.#message = this.#buffers.take(this.#byteLength, firstByteLengthMax)
+        this.#prefix.copy(this.#message)
+        this.#filledByteLength = messagePrefixByteLength
+      }
+      at = this.#fill(chunk, at)
+      if (this.#filledByteLength < this.#byteLength) break
+      messages.push(this.#finish())
+    }
+    return messages
+  }
+
+  #readPrefix(chunk: Buffer, start: number): number {
+    const end = Math.min(chunk.byteLength, start + messagePrefixByteLength - this.#prefixByteLength)
+    this.#prefixByteLength += chunk.copy(this.#prefix, this.#prefixByteLength, start, end)
+    if (this.#prefixByteLength < messagePrefixByteLength) return end
+    const byteLength = this.#prefix.readUInt32BE(1)
+    if (this.#byteLengthMax !== -1 && byteLength > this.#byteLengthMax) {
+      throw new Error(`Received message larger than max (${byteLength} vs ${this.#byteLengthMax})`)
+    }
+    this.#byteLength = messagePrefixByteLength + byteLength
+    return end
+  }
+
+  #fill(chunk: Buffer, start: number): number {
+    const end = Math.min(chunk.byteLength, start + this.#byteLength - this.#filledByteLength)
+    const needed = this.#filledByteLength + end - start
+    if (needed > this.#message!.byteLength) this.#grow(needed)
+    chunk.copy(this.#message!, this.#filledByteLength, start, end)
+    this.#filledByteLength = needed
+    return end
+  }
+
+  #grow(needed: number): void {
+    const old = this.#message!
+    this.#message = this.#buffers.take(this.#byteLength, Math.max(needed, 4 * old.byteLength))
+    old.copy(this.#message, 0, 0, this.#filledByteLength)
+  }
+
+  #finish(): Buffer {
+    const message = this.#message!.subarray(0, this.#byteLength)
+    if (message.buffer.byteLength >= keptByteLengthMin) ownBuffers.add(message.buffer)
+    this.#message = null
+    this.#prefixByteLength = 0
+    return message
+  }
+}
+
+/** From now on grpc-js puts messages together in these buffers; whoever is done with one gives it back. */
+export function decodeInto(buffers: MessageBuffers): void {
+  if (typeof streamDecoders.StreamDecoder !== 'function') throw new Error('grpc-js keeps its decoder elsewhere now')
+  streamDecoders.StreamDecoder = class extends MessageDecoder {
+    constructor(byteLengthMax: number) {
+      super(buffers, byteLengthMax)
+    }
+  } as unknown as typeof streamDecoders.StreamDecoder
+}
