@@ -1,5 +1,6 @@
 // How the workload is cut into frames. Both layouts are plain typed arrays; what is timed starts from them.
 import { Column, Frame } from '../engine/index.js'
+import { wholeColumn } from './columns.js'
 import { metricNames, tagNames, type Workload } from './tsbs.js'
 
 /**
@@ -71,10 +72,6 @@ function framesBySpan({ hosts, timesNs }: Workload): Frame[] {
     )
   }
   return frames
-}
-
-function wholeColumn(name: string, dtype: 'int64' | 'time', values: BigInt64Array): Column {
-  return Column.fromBuffers({ name, kind: 'slice', length: values.length, validity: null, buffers: { dtype, values } })
 }
 
 /** The texts one after the other, again and again. */

@@ -65,6 +65,22 @@ export async function startServerProcess(dataDir: string): Promise<ServerProcess
   }
 }
 
+/** Starts the server of bench/echo.ts. */
+export async function startEchoProcess(): Promise<ServerProcess> {
+  const child = start('./echo-server.js', [])
+  const { next } = lineReader(child, 'echo server')
+  const address = (await next()).split('=')[1]
+  if (child.pid === undefined) throw new Error('the echo server has no process')
+  return {
+    pid: child.pid,
+    address,
+    async stop() {
+      child.kill('SIGTERM')
+      await ended(child)
+    },
+  }
+}
+
 export interface LoaderProcess {
   load(order: LoadOrder): Promise<LoadReply>
   stop(): Promise<void>

@@ -8,6 +8,10 @@ const groupTitles: Readonly<Record<Result['group'], string>> = {
   size: 'On disk',
   memory: 'Memory of the server',
   query: 'Reading',
+  'kv load': 'Key-value tables: loading',
+  'kv scan': 'Key-value tables: filter scans',
+  'kv point': 'Key-value tables: points',
+  'kv memory': 'Key-value tables: memory of the server',
   kernel: 'Kernels, one thread',
 }
 
@@ -148,6 +152,8 @@ export function svgText(report: Report): string {
       of('query').filter(({ name }) => name.startsWith(`${question}: `)),
     )
   }
+  chart('Key-value tables, loading: more is better', of('kv load'))
+  chart('Key-value tables, points: more is better', of('kv point'))
   const width = labelWidth + chartWidth + 140
   const head = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" viewBox="0 0 ${width} ${y}"`
   return [

@@ -10,6 +10,7 @@ import { DuckDb } from './duckdb.js'
 import { benchKernels, kernelResults } from './kernels.js'
 import { framesOf, type Layout, layouts } from './layouts.js'
 import { backend, loadEmbedded, rate, writeCount } from './load-embedded.js'
+import { type KvOptions, runKv } from './kv-suite.js'
 import { describeMachine, type MachineLimits, measureLimits } from './machine.js'
 import { peakMemory } from './memory.js'
 import { type LoaderProcess, type ServerProcess, startLoaderProcess, startServerProcess } from './processes.js'
@@ -26,7 +27,7 @@ import { atLeast, atMost, type Report, type Result } from './results.js'
 import type { BenchRow } from './rows.js'
 import { drawWorkload, type Workload, type WorkloadSize } from './tsbs.js'
 
-export const partNames = ['kernels', 'load', 'query', 'size', 'memory'] as const
+export const partNames = ['kernels', 'load', 'query', 'size', 'memory', 'kv'] as const
 export type PartName = (typeof partNames)[number]
 
 export interface SuiteOptions extends WorkloadSize {
@@ -68,6 +69,16 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
         await suite.close()
       }
     }
+    if (options.parts.has('kv')) {
+      const kv = await runKv({
+        ...kvSizes(options.isSmall),
+        runCount: Math.min(3, options.runCount),
+        folder,
+        say: options.say,
+      })
+      results.push(...kv.results)
+      Object.assign(settings, kv.settings)
+    }
     if (kernels.length > 0) results.push(...kernelResults(kernels))
     // Targets are set for the whole size.
     const judged = options.isSmall ? results.map((result) => ({ ...result, target: null })) : results
@@ -75,6 +86,12 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+function kvSizes(isSmall: boolean): Pick<KvOptions, 'flightCount' | 'peopleCount' | 'recordCount' | 'operationCount'> {
+  return isSmall
+    ? { flightCount: 20_000, peopleCount: 30_000, recordCount: 2000, operationCount: 2000 }
+    : { flightCount: 3_000_000, peopleCount: 10_000_000, recordCount: 100_000, operationCount: 200_000 }
 }
 
 class Suite {

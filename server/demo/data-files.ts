@@ -1,8 +1,9 @@
-// The data of the demo: three CSV files of the package vega-datasets, as frames.
+// The data of the demo: files of the package vega-datasets, as frames.
 //
-// Their times are local times without a zone. The demo takes them as UTC: 01:00 in Seattle becomes 01:00Z.
+// The time series' times are local times without a zone. The demo takes them as UTC: 01:00 in Seattle becomes 01:00Z.
 import { readFileSync } from 'node:fs'
-import { type Column, Frame, sliceColumn } from '../../client/index.js'
+import { inferSchema, initParser } from 'udsv'
+import { type Column, Frame, labelColumn, sliceColumn } from '../../client/index.js'
 
 export interface DataSet {
   readonly table: string
@@ -54,31 +55,125 @@ export function readDataSets(): { weather: DataSet; index: DataSet; stocks: Data
   return { weather, index, stocks }
 }
 
+/** Films, by title and day of release. */
+export interface Movies {
+  readonly table: string
+  readonly about: string
+  readonly frame: Frame
+  /** What the demo holds its answers against. */
+  readonly films: readonly { readonly title: string; readonly rating: number | null; readonly votes: number | null }[]
+}
+
+/** Airports, by their IATA code. */
+export interface Airports {
+  readonly table: string
+  readonly about: string
+  readonly frame: Frame
+  readonly states: readonly string[]
+  /** All airports with one attribute, which has the same value in each. */
+  marked(name: string, value: string): Frame
+}
+
+interface MovieRow {
+  readonly Title: string | number | null
+  readonly 'Release Date': string
+  readonly Director: string | null
+  readonly 'Major Genre': string | null
+  readonly 'Worldwide Gross': number | null
+  readonly 'IMDB Rating': number | null
+  readonly 'IMDB Votes': number | null
+}
+
+export function readItems(): { movies: Movies; airports: Airports } {
+  const rows = JSON.parse(readFile('movies.json')) as MovieRow[]
+  const titles = rows.map(({ Title }) => (Title === null ? 'untitled' : String(Title)))
+  const whole = (value: number | null) => (value === null ? null : BigInt(value))
+  const movies: Movies = {
+    table: 'movies',
+    about: 'films; the title and the day of release make the key',
+    frame: new Frame({
+      columns: [
+        sliceColumn(
+          'director',
+          rows.map(({ Director }) => Director),
+          'string',
+        ),
+        sliceColumn(
+          'genre',
+          rows.map((row) => row['Major Genre']),
+          'string',
+        ),
+        sliceColumn(
+          'gross',
+          rows.map((row) => whole(row['Worldwide Gross'])),
+          'int64',
+        ),
+        sliceColumn(
+          'imdb_rating',
+          rows.map((row) => row['IMDB Rating']),
+          'float64',
+        ),
+        sliceColumn(
+          'imdb_votes',
+          rows.map((row) => whole(row['IMDB Votes'])),
+          'int64',
+        ),
+      ],
+      indices: [
+        sliceColumn('title', titles, 'string'),
+        sliceColumn(
+          'release_date',
+          rows.map((row) => row['Release Date']),
+          'string',
+        ),
+      ],
+    }),
+    films: rows.map((row, i) => ({ title: titles[i], rating: row['IMDB Rating'], votes: row['IMDB Votes'] })),
+  }
+  const file = readCsv('airports.csv')
+  const codes = file.column('iata')
+  const index = sliceColumn('iata', codes, 'string')
+  const airports: Airports = {
+    table: 'airports',
+    about: 'airports of the United States, by code',
+    frame: new Frame({
+      columns: [
+        ...['name', 'city', 'state', 'country'].map((name) => sliceColumn(name, file.column(name), 'string')),
+        floats(file, 'latitude'),
+        floats(file, 'longitude'),
+      ],
+      indices: [index],
+    }),
+    states: file.column('state'),
+    marked: (name, value) => new Frame({ columns: [labelColumn(name, value, codes.length)], indices: [index] }),
+  }
+  return { movies, airports }
+}
+
 interface CsvFile {
   readonly name: string
   column(name: string): string[]
 }
 
-function readCsv(name: string): CsvFile {
-  let text: string
+function readFile(name: string): string {
   try {
-    text = readFileSync(new URL(`../data/${name}`, import.meta.resolve('vega-datasets')), 'utf8')
+    return readFileSync(new URL(`../data/${name}`, import.meta.resolve('vega-datasets')), 'utf8')
   } catch (cause) {
     throw new Error(`cannot read ${name} of the package vega-datasets; npm ci installs it`, { cause })
   }
-  if (text.includes('"')) throw new Error(`${name} has quoted fields, which this reader does not know`)
-  const [head, ...rows] = text
-    .split(/\r?\n/)
-    .filter((line) => line !== '')
-    .map((line) => line.split(','))
-  const ragged = rows.findIndex((row) => row.length !== head.length)
-  if (ragged >= 0) throw new Error(`${name}: row ${ragged + 1} has not ${head.length} fields`)
+}
+
+function readCsv(name: string): CsvFile {
+  const text = readFile(name)
+  const schema = inferSchema(text)
+  const titles = schema.cols.map((column) => column.name)
+  const columns = initParser(schema).stringCols(text)
   return {
     name,
     column: (title) => {
-      const position = head.indexOf(title)
-      if (position < 0) throw new Error(`${name} has no column ${title}`)
-      return rows.map((row) => row[position])
+      const column = columns[titles.indexOf(title)]
+      if (column === undefined) throw new Error(`${name} has no column ${title}`)
+      return column
     },
   }
 }

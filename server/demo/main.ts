@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path'
 import { type Client, connect, type Frame, type ReadRequest } from '../../client/index.js'
 import { dayOf, hasSameRows, isNear, monthOf, nextMonth, summarize, timesMs } from './answers.js'
 import { type DataSet, msPerDay, readDataSets } from './data-files.js'
+import { tourItems } from './items.js'
 import { plotLines } from './plot.js'
 import { isPortFree, type ServerProcess, ServerRefused, startServerProcess } from './server-process.js'
 import { milliseconds, Terminal, thousands } from './terminal.js'
@@ -325,6 +326,7 @@ async function tour(client: Client, dataSets: ReturnType<typeof readDataSets>): 
   await showDays(client, weather)
   await showMonths(client, stocks, index)
   await showIndex(client, index)
+  await tourItems(client, { terminal, check, timed })
 }
 
 main(process.argv.slice(2)).then(
