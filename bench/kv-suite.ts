@@ -117,7 +117,7 @@ class KvSuite {
     this.#say('reading the flights')
     const frames = await readFlights(flightCount)
     const server = await startServerProcess(join(this.#options.folder, 'kv-server'))
-    const client = connect(server.address)
+    const client = connect(server.address, { session: { container: 'users' } })
     const rates = { embedded: [] as number[], grpc: [] as number[] }
     const redisRates: Record<RedisSync, number[]> = { always: [], everysec: [] }
     try {
@@ -352,7 +352,7 @@ class KvSuite {
     this.#say('YCSB')
     const frames = recordFrames(recordCount)
     const server = await startServerProcess(join(folder, 'kv-ycsb'))
-    const client = connect(server.address)
+    const client = connect(server.address, { session: { container: 'users' } })
     const redis = this.#redisVersion === null ? null : await Redis.start(join(folder, 'redis-ycsb'), 'always')
     try {
       for (const target of [this.#engine, client]) await target.write({ ...writeRequest, table: 'usertable' }, frames)
@@ -398,7 +398,7 @@ class KvSuite {
     const { peopleCount, operationCount, runCount, folder } = this.#options
     this.#say(`${peopleCount} people over gRPC, memory of the server`)
     const server = await startServerProcess(join(folder, 'kv-memory'))
-    const client = connect(server.address)
+    const client = connect(server.address, { session: { container: 'users' } })
     const echoServer = await startEchoProcess()
     const echo = new EchoClient(echoServer.address)
     try {
@@ -550,7 +550,8 @@ function hsetCommands(frame: Frame): Buffer {
 }
 
 function textsOf(column: Frame['columns'][number]): string[] {
-  return column.dtype === 'string' ? column.strings() : Array.from(column.ints(), String)
+  if (column.dtype === 'string') return column.strings()
+  return Array.from(column.dtype === 'time' ? column.times() : column.ints(), String)
 }
 
 async function executed(

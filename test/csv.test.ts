@@ -237,7 +237,7 @@ describe('write', () => {
     const abandoned = await engine.openWrite({ backend, table })
     await abandoned.add(frameFromMap({ a: [1n] }))
     abandoned.abort()
-    await expect.poll(leftovers).toEqual([])
+    await expect.poll(leftovers, { timeout: 10_000 }).toEqual([])
     expect(textOf(table)).toBe('old\n1\n')
     await engine.write({ backend, table }, frameFromMap({ a: [2n] }))
     expect(textOf(table)).toBe('a\n2\n')
