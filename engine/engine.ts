@@ -5,6 +5,7 @@ import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './
 import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
+import { Streams } from './backends/stream/stream.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
 import { takeFrame } from './codec/columns.js'
@@ -128,7 +129,8 @@ export class Engine implements EngineApi {
       else if (type === 'kv') backends.set(name ?? type, new Kv(parts))
       else if (type === 'csv') {
         backends.set(name ?? type, new Csv(parts, rootDir ?? (dataDir === null ? null : join(dataDir, 'csv'))))
-      } else backends.set(name ?? type, unavailable(type))
+      } else if (type === 'stream') backends.set(name ?? type, new Streams(parts))
+      else backends.set(name ?? type, unavailable(type))
     }
     try {
       await catalog.eraseOrphans()

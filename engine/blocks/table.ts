@@ -35,6 +35,7 @@ import {
   keyNumbers,
   killsKeys,
   kindRange,
+  noteKey,
   packedKey,
   schemaCopyKey,
   schemaKey,
@@ -431,6 +432,18 @@ export class BlockTable {
     await store.commit({ partition: this.partition, puts: [{ key, value: seal(key, payload) }] })
     report(`label sets of table '${this.name}' are written anew from their copy (entry ${first})`, null)
     return payload
+  }
+
+  /** Commits a value of the backend's own, found again under its two numbers. */
+  commitNote(high: bigint, low: bigint, payload: Uint8Array): Promise<void> {
+    const key = noteKey(high, low)
+    return this.commitSets([{ key, value: seal(key, payload) }], { check: () => undefined, onFailure: () => undefined })
+  }
+
+  /** The backend's own values; null for one that is damaged. */
+  async *notes(): AsyncGenerator<Uint8Array | null> {
+    for await (const { key, value } of scanAll(this.#parts.store, this.partition, kindRange(keyKinds.note)))
+      yield unseal(key, value)
   }
 
   /** Stored twice: without them no row of the table can be read. */
