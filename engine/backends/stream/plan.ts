@@ -1,5 +1,7 @@
 // What a read asks for, from its request and the clock alone.
 import { FramesError, shortened } from '../../errors.js'
+import { parseFilter } from '../../expression/parse.js'
+import type { Expression } from '../../expression/tree.js'
 import type { ReadRequest } from '../../requests.js'
 import { parseTimeMs, secondMs } from '../../time.js'
 
@@ -24,6 +26,7 @@ export interface ReadPlan {
   readonly messageLimit: number
   readonly limit: number | null
   readonly followMs: number | null
+  readonly filter: Expression | null
 }
 
 /** Throws INVALID_ARGUMENT, MISSING_PARAMETER. */
@@ -39,6 +42,7 @@ export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
     messageLimit: Math.min(Number(count('message_limit', request.messageLimit) ?? 0n), Number.MAX_SAFE_INTEGER),
     limit: countLimit(request),
     followMs: followMs(request),
+    filter: request.filter === undefined || request.filter.trim() === '' ? null : parseFilter(request.filter),
   }
 }
 

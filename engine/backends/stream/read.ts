@@ -164,10 +164,11 @@ class SnapshotReads {
       if (ranges.length === 0) return
       const wanted = wantedBlocks(snapshot.blocks, ranges, cursor, endMs)
       if (wanted.length > 0) {
-        const columns = wantedColumns(plan.columns, await this.#table.columnsOf(wanted))
+        const columns = wantedColumns(plan.columns, await this.#table.columnsOf(wanted), this.#options.format)
         if (this.#options.describe && !this.#isDescribed) yield this.#description(columns)
         const scanPlan: ScanPlan = {
           columns,
+          filter: plan.filter,
           hasShardIndex: shard === null,
           fromNs: cursor.fromNs,
           untilNs: endMs === null ? noBoundNs : BigInt(endMs + 1) * nsPerMs,
@@ -176,7 +177,7 @@ class SnapshotReads {
         const tasks = shard === null ? mergedTasks(wanted, ranges) : shardTasks(wanted, ranges[0]!, plan.messageLimit)
         yield* this.#run(tasks, scanPlan)
       }
-      if (endMs !== null && wanted.length > 0 && snapshot.blocks.length > 0) {
+      if (endMs !== null && snapshot.blocks.length > 0) {
         const last = decodeExtent(snapshot.blocks[snapshot.blocks.length - 1]!.extent!)
         if (last.arrivalMinMs > endMs) this.isDone = true
       }
@@ -344,7 +345,11 @@ function mergedTasks(blocks: readonly LiveBlock[], ranges: readonly SequenceRang
 }
 
 /** What the columns of the answer are made of: members by name, then when each record arrived. */
-function wantedColumns(names: readonly string[], stored: readonly StoredColumn[]): WantedColumn[] {
+function wantedColumns(
+  names: readonly string[],
+  stored: readonly StoredColumn[],
+  format: 'wire' | 'columns',
+): WantedColumn[] {
   const members = new Map<string, StoredColumn[]>()
   for (const column of stored) {
     const name = memberName(column.name)
@@ -375,10 +380,10 @@ function wantedColumns(names: readonly string[], stored: readonly StoredColumn[]
       known('stream_time', 'arrival', 'time'),
     ]
   }
-  const isSequenceAlone = names.every((name) => name === 'seq_number')
+  const isSequenceAlone = format === 'wire' && names.every((name) => name === 'seq_number')
   return [...new Set(names)].flatMap((name): WantedColumn[] => {
     if (name === 'stream_time') return [known(name, 'arrival', 'time')]
-    // It is the index; but clients drop frames without any column.
+    // It is the index; but clients of the wire drop frames without any column.
     if (name === 'seq_number') return isSequenceAlone ? [known(name, 'sequence', 'int64')] : []
     const columns = members.get(name) ?? hiddenColumns(name, stored)
     return [cells(name, columns, true)]

@@ -4,6 +4,7 @@ import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, BlockReader } from '../../blocks/reader.js'
 import { encodedFrameBound, encodeFrame } from '../../codec/wire.js'
 import { FramesError } from '../../errors.js'
+import type { Expression } from '../../expression/tree.js'
 import { bitmapByteLength } from '../../frame/bitmap.js'
 import type { ColumnSlice, FrameLabel, FrameSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
@@ -13,6 +14,7 @@ import type { Slice } from '../../memory/slice.js'
 import type { WorkerReader } from '../../stores/store.js'
 import { type AssembleTools, assembleColumn, type Stretch, textByteLengthOf, uniteColumns } from './assemble.js'
 import { firstPiece, type Pieces, piecesOf } from './pieces.js'
+import { RecordFilter } from './record-filter.js'
 import type { CellType, StoredColumn } from './stored-columns.js'
 
 /** The first record that is wanted, in the order of the read. */
@@ -43,6 +45,8 @@ export interface WantedColumn {
 
 export interface ScanPlan {
   readonly columns: readonly WantedColumn[]
+  /** Null: all records. */
+  readonly filter: Expression | null
   /** Whether the shard is an index, before the sequence number. */
   readonly hasShardIndex: boolean
   /** Records that arrived before are left out; the first that arrived at `untilNs` or later ends the read. */
@@ -97,11 +101,13 @@ export function scanRecords(
   store: WorkerReader | null,
   input: ScanInput,
 ): ScanResult {
-  const [output, collected, cache, temporary] = scratch.split([0.3, 0.25, 0.35, 0.1]) as [
+  const parts = scratch.split(input.plan.filter === null ? [0.3, 0.25, 0.35, 0.1] : [0.25, 0.2, 0.25, 0.1, 0.1, 0.1])
+  const [output, collected, cache, temporary, selected, evaluation] = parts as [
     Scratch,
     Scratch,
     Scratch,
     Scratch,
+    ...Scratch[],
   ]
   const io = new BlockIo(kernels, cache, store, input.partition, input.tableName)
   const walk = new PieceWalk(
@@ -109,6 +115,7 @@ export function scanRecords(
     input,
   )
   const sink = new MessageSink({ io, temporary }, output, collected, input)
+  if (input.plan.filter !== null) sink.filterBy(new RecordFilter(kernels, evaluation!, input.plan.filter), selected!)
   for (let piece = walk.first(); piece !== null; piece = walk.next()) {
     if (input.isCancelled()) throw new FramesError('CANCELLED', 'the read was cancelled')
     if (piece.arrivalNs >= input.plan.untilNs) {
@@ -266,6 +273,7 @@ class MessageSink {
   readonly #capacity: number
   readonly #textColumns: readonly StoredColumn[]
   #stretches: Stretch[] = []
+  #filter: { readonly filter: RecordFilter; readonly selected: Scratch; readonly mark: number } | null = null
   #rowCount = 0
   #sentRowCount = 0
   /** Estimated bytes of the rows collected, and of the messages that are closed. */
@@ -291,42 +299,81 @@ class MessageSink {
     return this.input.format === 'wire' ? this.collected : this.output
   }
 
-  /** Takes rows of a piece from its start on; returns how many. Fewer than all: the job ends here. */
-  push(piece: Piece): number {
-    const { pageStarts } = piece.reader.layout
-    let row = piece.rowStart
-    let page = pageOfRow(pageStarts, row)
-    while (row < piece.rowEnd) {
-      if (this.#sentRowCount + this.#rowCount >= this.input.rowCountMax || this.#sentByteLength >= jobByteLength) {
-        this.close()
-        return row - piece.rowStart
-      }
-      while (pageStarts[page + 1]! <= row) page++
-      const room = Math.min(this.#capacity, this.input.rowCountMax - this.#sentRowCount) - this.#rowCount
-      const wanted = Math.min(piece.rowEnd, pageStarts[page + 1]!, row + room) - row
-      const stretch: Stretch = {
-        reader: piece.reader,
-        page,
-        rowStart: row - pageStarts[page]!,
-        rowCount: wanted,
-        indexesPtr: 0,
-      }
-      const byteLength = this.#byteLengthOf(stretch, wanted)
-      const left = readMessageByteLength - this.#byteLength
-      let rowCount = wanted
-      if (byteLength > left) rowCount = Math.max(1, Math.floor((wanted * left) / byteLength))
-      this.#append({ ...stretch, rowCount }, piece, row)
-      this.#byteLength += rowCount === wanted ? byteLength : this.#byteLengthOf(stretch, rowCount)
-      row += rowCount
-      if (this.#rowCount >= this.#capacity || this.#byteLength >= readMessageByteLength || rowCount < wanted)
-        this.close()
-    }
-    return row - piece.rowStart
+  /** From now on, only rows that the filter lets through are taken. */
+  filterBy(filter: RecordFilter, selected: Scratch): void {
+    this.#filter = { filter, selected, mark: selected.mark() }
   }
 
-  #append(stretch: Stretch, piece: Piece, row: number): void {
+  /** Takes rows of a piece from its start on; returns how many. Fewer than all: the job ends before the next that is wanted. */
+  push(piece: Piece): number {
+    const { reader } = piece
+    const { pageStarts } = reader.layout
+    let page = pageOfRow(pageStarts, piece.rowStart)
+    for (let row = piece.rowStart; row < piece.rowEnd; page++) {
+      const pageStart = pageStarts[page]!
+      const rowEnd = Math.min(piece.rowEnd, pageStarts[page + 1]!)
+      const selection = this.#select(reader, page, row - pageStart, rowEnd - pageStart)
+      const count = selection === null ? rowEnd - row : selection.count
+      for (let taken = 0; taken < count; ) {
+        if (this.#sentRowCount + this.#rowCount >= this.input.rowCountMax || this.#sentByteLength >= jobByteLength) {
+          this.close()
+          const next = selection === null ? row + taken : pageStart + selection.rowAt(taken)
+          return next - piece.rowStart
+        }
+        const room = Math.min(this.#capacity, this.input.rowCountMax - this.#sentRowCount) - this.#rowCount
+        taken += this.#take(
+          {
+            reader,
+            page,
+            rowStart: row - pageStart + (selection === null ? taken : 0),
+            rowCount: Math.min(count - taken, room),
+            indexesPtr: selection === null ? 0 : selection.indexesPtr + 4 * taken,
+          },
+          piece,
+        )
+      }
+      row = rowEnd
+    }
+    return piece.rowEnd - piece.rowStart
+  }
+
+  /** The rows of [rowStart, rowEnd) of a page that are wanted, by their numbers in the page; null: all of them. */
+  #select(
+    reader: BlockReader,
+    page: number,
+    rowStart: number,
+    rowEnd: number,
+  ): { readonly indexesPtr: number; readonly count: number; readonly rowAt: (index: number) => number } | null {
+    if (this.#filter === null) return null
+    const { filter, selected, mark } = this.#filter
+    const { u8, u32 } = this.tools.io.kernels
+    // Those of rows that have left are not needed any more.
+    if (this.#rowCount === 0) selected.release(mark)
+    const bitsPtr = filter.matches(reader, page)
+    const indexesPtr = selected.allocate(4 * (rowEnd - rowStart))
+    let count = 0
+    for (let row = rowStart; row < rowEnd; row++)
+      if ((u8[bitsPtr + (row >> 3)]! >> (row & 7)) & 1) u32[(indexesPtr >> 2) + count++] = row
+    selected.release(indexesPtr)
+    selected.allocate(4 * count)
+    return { indexesPtr, count, rowAt: (index) => u32[(indexesPtr >> 2) + index]! }
+  }
+
+  /** Takes rows of a stretch from its start on, as many as the message under way should have; returns how many. */
+  #take(stretch: Stretch, piece: Piece): number {
+    const wanted = stretch.rowCount
+    const byteLength = this.#byteLengthOf(stretch, wanted)
+    const left = readMessageByteLength - this.#byteLength
+    const rowCount = byteLength > left ? Math.max(1, Math.floor((wanted * left) / byteLength)) : wanted
+    this.#append({ ...stretch, rowCount }, piece)
+    this.#byteLength += rowCount === wanted ? byteLength : this.#byteLengthOf(stretch, rowCount)
+    if (this.#rowCount >= this.#capacity || this.#byteLength >= readMessageByteLength || rowCount < wanted) this.close()
+    return rowCount
+  }
+
+  #append(stretch: Stretch, piece: Piece): void {
     const { kernels } = this.tools.io
-    const { call } = kernels
+    const { call, u32, i64 } = kernels
     if (this.#heads === null) {
       const target = this.#target
       this.#start = target.mark()
@@ -339,14 +386,22 @@ class MessageSink {
     }
     const { sequencesPtr, arrivalsPtr, shardsPtr } = this.#heads
     const at = 8 * this.#rowCount
-    const { rowCount } = stretch
-    call.fillProgression(sequencesPtr + at, rowCount, BigInt(piece.sequence + row - piece.rowStart), 1n)
+    const { rowCount, indexesPtr } = stretch
+    /** Sequence number of the record in row 0 of the page, if it were of this piece. */
+    const sequenceOfPage = piece.sequence - piece.rowStart + stretch.reader.layout.pageStarts[stretch.page]!
+    if (indexesPtr === 0) {
+      call.fillProgression(sequencesPtr + at, rowCount, BigInt(sequenceOfPage + stretch.rowStart), 1n)
+    } else {
+      for (let i = 0; i < rowCount; i++)
+        i64[((sequencesPtr + at) >> 3) + i] = BigInt(sequenceOfPage + u32[(indexesPtr >> 2) + i]!)
+    }
     call.fillInt64(arrivalsPtr + at, rowCount, piece.arrivalNs)
     if (shardsPtr !== 0) call.fillInt64(shardsPtr + at, rowCount, BigInt(piece.shard))
     this.#rowCount += rowCount
     // Rows that follow each other in one page are one stretch.
     const last = this.#stretches[this.#stretches.length - 1]
     const isNext =
+      indexesPtr === 0 &&
       last !== undefined &&
       last.reader === stretch.reader &&
       last.page === stretch.page &&
