@@ -12,7 +12,8 @@ import { decodeExtent, nsPerMs } from './pieces.js'
 import { encodeSchema } from './schema.js'
 import type { StreamTable } from './table.js'
 
-type Arguments = Readonly<Record<string, Value>>
+type Argument = Value | readonly Value[]
+type Arguments = Readonly<Record<string, Argument>>
 type Command = (table: StreamTable, args: Arguments, parts: BackendParts) => Promise<PlainFrame | null>
 
 const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
@@ -39,7 +40,7 @@ export function commandOf(
     )
   }
   const args = request.args ?? {}
-  if (name === 'put' || name === 'put_many') requiredData(request)
+  if (name === 'put') requiredData(request)
   return (table, parts) => command(table, args, parts)
 }
 
@@ -83,7 +84,7 @@ function requiredCount(args: Arguments, ...names: readonly string[]): number {
   throw new FramesError('INVALID_ARGUMENT', `missing a required parameter - '${names[0]}'`)
 }
 
-function digitsOf(value: Value): number | null {
+function digitsOf(value: Argument): number | null {
   return typeof value === 'string' && /^[0-9]{1,15}$/.test(value) ? Number(value) : null
 }
 
@@ -106,13 +107,17 @@ async function put(table: StreamTable, args: Arguments): Promise<PlainFrame> {
   return store(table, [record])
 }
 
-/** data: a JSON array; a string in it is a record of that text, anything else one of its JSON text. One commit. */
+/**
+ * data: a JSON array; a string in it is a record of that text, anything else one of its JSON text. Embedded callers may
+ * give the texts themselves. One commit.
+ */
 async function putMany(table: StreamTable, args: Arguments): Promise<PlainFrame> {
-  const texts = recordTexts(requiredData({ table: 'known', args }))
+  const texts = textsOf(args, 'data') ?? recordTexts(requiredData({ table: 'known', args }))
   const clientInfo = optionalText(args, 'client_info', 'clientinfo')
   const partitionKey = optionalText(args, 'partition_key', 'partition')
-  const keys = optionalText(args, 'partition_keys')
-  const partitionKeys = keys === null ? null : recordTexts(keys)
+  const keys = textsOf(args, 'partition_keys')
+  const keysText = keys === null ? optionalText(args, 'partition_keys') : null
+  const partitionKeys = keysText === null ? keys : recordTexts(keysText)
   if (partitionKeys !== null && partitionKeys.length !== texts.length) {
     const what = `'partition_keys' has ${partitionKeys.length} keys for ${texts.length} records`
     throw new FramesError('INVALID_ARGUMENT', what)
@@ -121,6 +126,17 @@ async function putMany(table: StreamTable, args: Arguments): Promise<PlainFrame>
     table,
     texts.map((data, i) => ({ data, clientInfo, partitionKey: partitionKeys?.[i] ?? partitionKey })),
   )
+}
+
+/** An argument that is a list of texts, or null. */
+function textsOf(args: Arguments, name: string): readonly string[] | null {
+  const value = args[name]
+  if (!Array.isArray(value)) return null
+  return value.map((text: unknown) => {
+    if (typeof text !== 'string')
+      throw new FramesError('INVALID_ARGUMENT', `argument '${name}' must be a list of texts`)
+    return text
+  })
 }
 
 /** Elements of a JSON array: strings as they are, the rest as JSON text. */

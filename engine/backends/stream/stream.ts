@@ -1,6 +1,6 @@
 // The stream backend, main-thread half: what each request asks of which stream.
 import type { TableName } from '../../blocks/catalog.js'
-import { newPartition, shownName, tablePath } from '../../blocks/catalog.js'
+import { newPartition, shownName } from '../../blocks/catalog.js'
 import { BlockTable } from '../../blocks/table.js'
 import { FramesError } from '../../errors.js'
 import type { PlainFrame } from '../../frame/plain.js'
@@ -9,12 +9,13 @@ import type {
   DeleteRequest,
   ExecuteRequest,
   ReadRequest,
-  Session,
+  TableRequest,
   WriteRequest,
 } from '../../requests.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
 import { OpenTables } from '../open-tables.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
+import { tableNameOf } from '../table-name.js'
 import { commandOf } from './commands.js'
 import { markerKey, planRead } from './plan.js'
 import { readStream } from './read.js'
@@ -45,7 +46,7 @@ export class Streams implements Backend {
 
   async create(request: CreateRequest): Promise<void> {
     const schema = createSchema(request, Math.floor(this.#parts.nowMs()))
-    const name = nameOf(request)
+    const name = this.#nameOf(request)
     const exists = (): void => {
       if (request.ifExists === 'ignore') return
       throw new FramesError('TABLE_EXISTS', `A stream already exists at path '${name.path}'`)
@@ -61,14 +62,14 @@ export class Streams implements Backend {
 
   async openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession> {
     refuseWriteParameters(request, 'stream')
-    const { table, release } = await this.#tables.take(nameOf(request))
+    const { table, release } = await this.#tables.take(this.#nameOf(request))
     return new StreamWriteSession(this.#parts, { table, signal: options.signal ?? null, release })
   }
 
   async *read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
     refuseReadParameters(request, 'stream')
     const plan = planRead(request, this.#parts.nowMs())
-    const { table, release } = await this.#tables.take(nameOf(request)).catch(asSeek)
+    const { table, release } = await this.#tables.take(this.#nameOf(request)).catch(asSeek)
     try {
       yield* readStream(this.#parts, table, {
         plan,
@@ -85,7 +86,7 @@ export class Streams implements Backend {
 
   async delete(request: DeleteRequest): Promise<void> {
     refuseDeleteParameters(request, 'stream')
-    const name = nameOf(request)
+    const name = this.#nameOf(request)
     const partition = await this.#parts.catalog.find(name)
     if (partition === null) {
       if (request.ifMissing === 'ignore') return
@@ -96,12 +97,16 @@ export class Streams implements Backend {
 
   async execute(request: ExecuteRequest): Promise<PlainFrame | null> {
     const command = commandOf(request)
-    const { table, release } = await this.#tables.take(nameOf(request))
+    const { table, release } = await this.#tables.take(this.#nameOf(request))
     try {
       return await command(table, this.#parts)
     } finally {
       release()
     }
+  }
+
+  #nameOf(request: TableRequest): TableName {
+    return tableNameOf(request, backendName, this.#parts.defaultContainer)
   }
 
   close(): Promise<void> {
@@ -113,8 +118,4 @@ export class Streams implements Backend {
 function asSeek(error: unknown): never {
   const isMissing = error instanceof FramesError && error.code === 'TABLE_NOT_FOUND'
   throw isMissing ? new FramesError(error.code, `Error in Seek operation - ${error.what}`) : error
-}
-
-function nameOf(request: { readonly table: string; readonly session?: Session }): TableName {
-  return { container: request.session?.container ?? '', backend: backendName, path: tablePath(request.table) }
 }
