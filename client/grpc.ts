@@ -11,7 +11,7 @@ import {
   status,
 } from '@grpc/grpc-js'
 import type { CallOptions, WriteResult } from '../engine/engine-api.js'
-import type { ErrorKind, FramesError } from '../engine/errors.js'
+import { type ErrorKind, FramesError } from '../engine/errors.js'
 import { messageByteLengthMax } from '../engine/limits.js'
 import { copyBytes } from '../engine/memory/copy.js'
 import type {
@@ -104,6 +104,9 @@ class GrpcClient extends Client {
   }
 
   readWire(request: ReadRequest, options?: CallOptions): AsyncIterable<Uint8Array> {
+    if (request.followMs !== undefined) {
+      throw new FramesError('INVALID_ARGUMENT', 'followMs works over HTTP, and in the engine itself')
+    }
     return this.#stream('Read', encode(ReadRequestSchema, this.#messages.read(request)), options)
   }
 

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
-import { type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf'
+import { fromBinary, toBinary } from '@bufbuild/protobuf'
 import { frameMessage, splitMessages } from '../engine/codec/message-stream.js'
 import type { CallOptions, WriteResult } from '../engine/engine-api.js'
 import { type ErrorKind, FramesError } from '../engine/errors.js'
@@ -80,11 +80,14 @@ class HttpClient extends Client {
   }
 
   readWire(request: ReadRequest, options?: CallOptions): AsyncIterable<Uint8Array> {
-    return this.#callFrames('/read', ReadRequestSchema, this.#messages.read(request), options)
+    const json = jsonOf(ReadRequestSchema, this.#messages.read(request))
+    const { followMs } = request
+    const followed = followMs === undefined ? json : `{"follow":${followMs / 1000},${json.slice(1)}`
+    return this.#callFrames('/read', followed, options)
   }
 
   historyWire(request: HistoryRequest, options?: CallOptions): AsyncIterable<Uint8Array> {
-    return this.#callFrames('/history', HistoryRequestSchema, this.#messages.history(request), options)
+    return this.#callFrames('/history', jsonOf(HistoryRequestSchema, this.#messages.history(request)), options)
   }
 
   async writeWire(request: WriteRequest, frames: FrameSource, options?: CallOptions): Promise<WriteResult> {
@@ -119,16 +122,11 @@ class HttpClient extends Client {
     }
   }
 
-  async *#callFrames<Desc extends DescMessage>(
-    path: string,
-    schema: Desc,
-    message: MessageShape<Desc>,
-    options?: CallOptions,
-  ): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#callFrames(path: string, json: string, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
     const signal = options?.signal
     const call = this.#open(path, signal)
     call.setHeader('Content-Type', 'application/json')
-    call.end(jsonOf(schema, message))
+    call.end(json)
     try {
       const answer = await answerOf(call, signal)
       for await (const frame of splitMessages(answer, this.#byteLengthMax)) {

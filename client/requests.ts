@@ -44,7 +44,7 @@ export class RequestMessages {
   }
 
   read(request: ReadRequest): MessageShape<typeof ReadRequestSchema> {
-    const { schema, columns, segments, shardingKeys, ...same } = request
+    const { schema, columns, segments, shardingKeys, followMs: _, ...same } = request
     return create(ReadRequestSchema, {
       ...same,
       session: this.#sessionOf(request),

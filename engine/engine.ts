@@ -5,6 +5,7 @@ import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './
 import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
+import { Streams } from './backends/stream/stream.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
 import { takeFrame } from './codec/columns.js'
@@ -128,7 +129,7 @@ export class Engine implements EngineApi {
       else if (type === 'kv') backends.set(name ?? type, new Kv(parts))
       else if (type === 'csv') {
         backends.set(name ?? type, new Csv(parts, rootDir ?? (dataDir === null ? null : join(dataDir, 'csv'))))
-      } else backends.set(name ?? type, unavailable(type))
+      } else backends.set(name ?? type, new Streams(parts))
     }
     try {
       await catalog.eraseOrphans()
@@ -300,22 +301,4 @@ async function shrink(store: LmdbStore): Promise<void> {
   const { fileByteLength, usedByteLength } = await store.space()
   const free = fileByteLength - usedByteLength
   if (free >= freeByteLengthMin && free >= freeShareMin * fileByteLength) await store.compactFile()
-}
-
-/** A backend that is configured but does not exist yet. */
-function unavailable(type: string): Backend {
-  const refuse = (): never => {
-    throw new FramesError('NOT_IN_THIS_VERSION', `the ${type} backend is not available in this version`)
-  }
-  return {
-    create: async () => refuse(),
-    openWrite: async () => refuse(),
-    // biome-ignore lint/correctness/useYield: it always throws
-    read: async function* () {
-      refuse()
-    },
-    delete: async () => refuse(),
-    execute: async () => refuse(),
-    close: async () => undefined,
-  }
 }

@@ -40,6 +40,8 @@ export const errorCodes = {
   // Tables
   TABLE_NOT_FOUND: { kind: 'not-found', fix: 'Create the table first' },
   TABLE_EXISTS: { kind: 'already-exists', fix: 'Delete the table first, or pass if_exists=IGNORE' },
+  SHARD_NOT_FOUND: { kind: 'not-found', fix: "Use a shard that the command 'describe' lists" },
+  RECORD_NOT_FOUND: { kind: 'not-found', fix: "Seek a record that the shard holds: the command 'describe' tells them" },
   HISTORY_OFF: { kind: 'precondition', fix: 'Take disableHistory out of the configuration' },
   LABELS_TOO_LONG: { kind: 'exhausted', fix: 'Use fewer or shorter labels; long texts belong into a string metric' },
   TOO_MANY_COLUMNS: { kind: 'exhausted', fix: 'Spread the columns over several tables' },

@@ -37,3 +37,4 @@ export type {
   WriteCounts,
   WriteRequest,
 } from './requests.js'
+export { parseDurationMs } from './time.js'

@@ -108,3 +108,10 @@ export const duplicateCheckByteLength = 8 * MiB
 
 /** All labels of one series: they are compared in memory, and every frame of an answer repeats them. */
 export const labelSetByteLengthMax = 1 * MiB
+
+/** Shards of a stream: each commit names those it has records for, and a merge of all shards keeps a place in each. */
+export const streamShardCountMax = 1024
+/** Data of one record that is put as text: fits a job. */
+export const recordByteLengthMax = 16 * MiB
+/** Consumer groups of a stream, whose positions are kept in memory. */
+export const consumerGroupCountMax = 1024

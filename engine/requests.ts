@@ -84,6 +84,8 @@ export interface ReadRequest extends TableRequest {
   readonly sequence?: bigint
   readonly aggregationWindow?: string
   readonly resetIndex?: boolean
+  /** stream: at the end, wait so long for new records before the read ends, each time anew. In ms. */
+  readonly followMs?: number
 }
 
 export interface DeleteRequest extends TableRequest {

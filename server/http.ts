@@ -218,8 +218,8 @@ class Routes {
     if (plain === null) return
     const format = formatOf(plain, exchange.request.headers.accept ?? '')
     const messages = this.#verbs.read(plain, format, exchange.call)
-    if (format === 'wire') await this.#streamFrames(exchange, messages)
-    else await this.#streamBody(exchange, messages, mediaTypes[format])
+    if (format !== 'wire') return this.#streamBody(exchange, messages, mediaTypes[format])
+    await this.#streamFrames(exchange, messages, plain.followMs !== undefined)
   }
 
   async #history(exchange: Exchange): Promise<void> {
@@ -228,8 +228,10 @@ class Routes {
   }
 
   /** 200 and the frames. A failure, also one of the set-up, is one more Frame with nothing but its text. */
-  async #streamFrames({ response, call }: Exchange, frames: AsyncIterable<Uint8Array>): Promise<void> {
+  async #streamFrames({ response, call }: Exchange, frames: AsyncIterable<Uint8Array>, mayWait = false): Promise<void> {
     response.writeHead(200, { 'Content-Type': plainText })
+    // Who follows a stream may wait for the first frame, but should know at once that it is followed.
+    if (mayWait) response.flushHeaders()
     try {
       for await (const frame of frames) await send(response, frameMessage(frame), call.signal)
     } catch (error) {

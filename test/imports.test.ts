@@ -39,6 +39,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
       'engine/backends/kv/read-jobs.ts',
       'engine/backends/csv/jobs.ts',
       'engine/backends/tsdb/jobs.ts',
+      'engine/backends/stream/jobs.ts',
       'engine/blocks/verify.ts',
       'engine/codec/jobs.ts',
     ],

@@ -30,6 +30,7 @@ const readFields: readonly RestrictedField<ReadRequest>[] = [
   { field: 'shardId', takenBy: ['stream'] },
   { field: 'sequence', takenBy: ['stream'] },
   { field: 'aggregationWindow', takenBy: ['tsdb'] },
+  { field: 'followMs', name: 'Follow', takenBy: ['stream'] },
 ]
 
 const writeFields: readonly RestrictedField<WriteRequest>[] = [

@@ -37,8 +37,21 @@ export const runsPerMerge = 8
 /** The smallest runs are cheap to hold and to read together: more of them are gathered before a merge. */
 const smallestRunsPerMerge = 32
 const smallestRowCount = 256
-/** Larger runs are left as they are: rewriting them again would cost more than reading one run more. */
-export const mergedRunRowCountMax = 64 * 1024 * 1024
+/** Larger runs are not made: rewriting them again would cost more than reading one run more. */
+export interface MergeBounds {
+  readonly rowCountMax: number
+  readonly byteLengthMax: number
+}
+
+export const defaultMergeBounds: MergeBounds = { rowCountMax: 64 * 1024 * 1024, byteLengthMax: Infinity }
+
+/** Whether a run of this size may be made, or be a part of a larger one. */
+export function isMergeable(
+  { rowCount, byteLength }: Pick<Run, 'rowCount' | 'byteLength'>,
+  bounds: MergeBounds,
+): boolean {
+  return rowCount <= bounds.rowCountMax && byteLength <= bounds.byteLengthMax
+}
 
 /** Tier 0 has runs below 256 rows, each further one eight times as many. */
 export function tierOf(rowCount: number): number {
@@ -58,7 +71,10 @@ const mergedRunCountMax = 64
  * (size-tiered, as in O'Neil et al., "The log-structured merge-tree", 1996, with runs of similar size grouped instead
  * of levels of fixed size).
  */
-export function chooseMerge(runs: readonly Run[]): { start: number; end: number } | null {
+export function chooseMerge(
+  runs: readonly Run[],
+  bounds: MergeBounds = defaultMergeBounds,
+): { start: number; end: number } | null {
   const tiers = runs.map((run) => tierOf(run.rowCount))
   const tierMax = Math.max(0, ...tiers)
   for (let tier = 0; tier <= tierMax; tier++) {
@@ -66,10 +82,12 @@ export function chooseMerge(runs: readonly Run[]): { start: number; end: number 
     for (let start = 0; start < runs.length; ) {
       let end = start
       let rowCount = 0
+      let byteLength = 0
       let ofTierCount = 0
       while (end < runs.length && tiers[end]! <= tier && end - start < mergedRunCountMax) {
-        if (rowCount + runs[end]!.rowCount > mergedRunRowCountMax) break
         rowCount += runs[end]!.rowCount
+        byteLength += runs[end]!.byteLength
+        if (!isMergeable({ rowCount, byteLength }, bounds)) break
         if (tiers[end] === tier) ofTierCount++
         end++
       }

@@ -17,6 +17,7 @@ export const keyKinds = {
   setsCopy: 0x31,
   stage: 0x40,
   gone: 0x41,
+  note: 0x50,
 } as const
 
 function keyOf(kind: number, ...numbers: readonly bigint[]): Uint8Array {
@@ -59,6 +60,9 @@ export const killsKeys = (commit: bigint): readonly [Uint8Array, Uint8Array] => 
 ]
 export const stageKey = (block: bigint): Uint8Array => keyOf(keyKinds.stage, block)
 export const goneKey = (block: bigint): Uint8Array => keyOf(keyKinds.gone, block)
+
+/** A value of the backend's own. */
+export const noteKey = (high: bigint, low: bigint): Uint8Array => keyOf(keyKinds.note, high, low)
 
 /** All keys of one kind, as a range [start, end). */
 export function kindRange(kind: number): { readonly start: Uint8Array; readonly end: Uint8Array } {

@@ -9,7 +9,8 @@ import type { JobResult, Pool } from '../pool/pool.js'
 import type { Entry, Store } from '../stores/store.js'
 import { encodeHeader, parseHeader } from './block.js'
 import { type Change, CommitQueue, versionValue } from './commit-queue.js'
-import { chooseMerge, chooseRewrite, mergedRunRowCountMax, runsOf } from './compaction.js'
+import type { MergeBounds } from './compaction.js'
+import { chooseMerge, chooseRewrite, defaultMergeBounds, isMergeable, runsOf } from './compaction.js'
 import type { DeadRows, Kill } from './dead-rows.js'
 import {
   copyDead,
@@ -34,6 +35,7 @@ import {
   keyNumbers,
   killsKeys,
   kindRange,
+  noteKey,
   packedKey,
   schemaCopyKey,
   schemaKey,
@@ -99,6 +101,9 @@ export interface StagedRows {
   readonly isSentAhead: boolean
 }
 
+/** For a commit without rows. */
+export const noRows: StagedRows = { prepared: [], ids: [], isPacked: false, isSentAhead: false }
+
 export interface CommitOptions {
   /** Called each time before the commit is sent; throws when it is not wanted any more. */
   readonly check?: () => void
@@ -106,7 +111,7 @@ export interface CommitOptions {
   readonly kills?: readonly Kill[]
   /** The table's schema from this commit on. */
   readonly schema?: Uint8Array
-  /** Live blocks that leave the table with this commit. */
+  /** Live blocks that leave the table with this commit. No merge may be under way: see exclusively. */
   readonly dropped?: readonly LiveBlock[]
   /** Called once, when the commit has failed for good, and before those behind it are tried again. */
   readonly onFailure?: (error: unknown) => void
@@ -164,6 +169,7 @@ export class BlockTable {
   /** Set while a merge waits for the backend's turn: gives it up. */
   #giveUpTurn: (() => void) | null = null
   #rule: MergeRule | null = null
+  #bounds: MergeBounds = defaultMergeBounds
   /** For statistics: bytes that commits brought, and bytes that merges wrote. */
   committedByteLength = 0
   mergedByteLength = 0
@@ -246,9 +252,10 @@ export class BlockTable {
     return table
   }
 
-  /** From now on runs are merged in the background, by this rule. */
-  startMerging(rule: MergeRule): void {
+  /** From now on runs within these bounds are merged in the background, by this rule. */
+  startMerging(rule: MergeRule, bounds: MergeBounds = defaultMergeBounds): void {
     this.#rule = rule
+    this.#bounds = bounds
     this.#scheduleMerge()
     this.#foldSoon()
   }
@@ -328,6 +335,7 @@ export class BlockTable {
           for (const block of removed) puts.push(goneMark(block))
           return {
             puts: [...puts, ...added.map(encodeLive)],
+            makesRoom: dropped.length > 0 && prepared.length === 0 && kills.length === 0,
             deletes: [...(isSentAhead ? ids.map(stageKey) : []), ...removed.flatMap(liveKeysOf)],
             added,
             removed: new Set(removed.map(({ id }) => id)),
@@ -426,6 +434,18 @@ export class BlockTable {
     return payload
   }
 
+  /** Commits a value of the backend's own, found again under its two numbers. */
+  commitNote(high: bigint, low: bigint, payload: Uint8Array): Promise<void> {
+    const key = noteKey(high, low)
+    return this.commitSets([{ key, value: seal(key, payload) }], { check: () => undefined, onFailure: () => undefined })
+  }
+
+  /** The backend's own values; null for one that is damaged. */
+  async *notes(): AsyncGenerator<Uint8Array | null> {
+    for await (const { key, value } of scanAll(this.#parts.store, this.partition, kindRange(keyKinds.note)))
+      yield unseal(key, value)
+  }
+
   /** Stored twice: without them no row of the table can be read. */
   static setsEntries(first: number, payload: Uint8Array): Entry[] {
     return [setsKey(BigInt(first)), setsCopyKey(BigInt(first))].map((key) => ({ key, value: seal(key, payload) }))
@@ -453,7 +473,7 @@ export class BlockTable {
    */
   async compact(): Promise<void> {
     const { version } = this.#snapshot
-    await this.#exclusively(async () => {
+    await this.exclusively(async () => {
       let from = 0
       for (;;) {
         // Later commits are left to others, or a steady writer would keep this going for ever.
@@ -464,9 +484,11 @@ export class BlockTable {
         let end = start
         for (; start < runs.length; start = Math.max(end, start + 1)) {
           let rowCount = 0
+          let byteLength = 0
           for (end = start; end < runs.length && !this.#isBarrier(runs[end]!); end++) {
             rowCount += runs[end]!.rowCount
-            if (rowCount > mergedRunRowCountMax) break
+            byteLength += runs[end]!.byteLength
+            if (!isMergeable({ rowCount, byteLength }, this.#bounds)) break
           }
           if (end - start > 1 || (end > start && runs[start]!.deadRowCount > 0)) break
         }
@@ -482,7 +504,7 @@ export class BlockTable {
 
   /** Turns the packed commits at the end of the list into one run. Throws DATA_DAMAGED. */
   async flush(): Promise<void> {
-    await this.#exclusively(async () => {
+    await this.exclusively(async () => {
       for (;;) {
         const { blocks } = this.#snapshot
         let start = blocks.length
@@ -780,7 +802,7 @@ export class BlockTable {
   #isPostponed(): boolean {
     const { runningCount, queueCount } = this.#parts.pool.statistics()
     const runs = runsOf(this.#snapshot.blocks)
-    if (runningCount + queueCount === 0 || runs.length >= patientRunCountMax) return false
+    if (runningCount + queueCount === 0 || this.#mergeableRunCount() >= patientRunCountMax) return false
     // Nor for ever where half of what is stored is dead.
     if (runs.reduce((sum, { rowCount, deadRowCount }) => sum + deadRowCount - rowCount, 0) >= 0) return false
     this.#mergeLater ??= setTimeout(() => {
@@ -814,7 +836,7 @@ export class BlockTable {
     for (let i = 0; i <= runs.length; i++) {
       if (i < runs.length && !this.#isBarrier(runs[i]!)) continue
       const stretch = runs.slice(from, i)
-      const choice = chooseMerge(stretch)
+      const choice = chooseMerge(stretch, this.#bounds)
       if (choice !== null) return { start: stretch[choice.start]!.start, end: stretch[choice.end - 1]!.end }
       from = i + 1
     }
@@ -822,7 +844,7 @@ export class BlockTable {
   }
 
   /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
-  async #exclusively(work: () => Promise<void>): Promise<void> {
+  async exclusively(work: () => Promise<void>): Promise<void> {
     while (this.#merging !== null) await this.#merging
     this.assertUsable()
     const working = work()
@@ -832,7 +854,14 @@ export class BlockTable {
 
   /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
   async waitForMerges(): Promise<void> {
-    while (this.#merging !== null && runsOf(this.#snapshot.blocks).length > runCountMax) await this.#merging
+    while (this.#merging !== null && this.#mergeableRunCount() > runCountMax) await this.#merging
+  }
+
+  /** Runs that later merges may take. */
+  #mergeableRunCount(): number {
+    let count = 0
+    for (const run of runsOf(this.#snapshot.blocks)) if (isMergeable(run, this.#bounds)) count++
+    return count
   }
 
   /**

@@ -3,6 +3,7 @@ import { kvHandlers } from '../backends/kv/jobs.js'
 import { kvMergeHandlers } from '../backends/kv/merge-jobs.js'
 import { kvReadHandlers } from '../backends/kv/read-jobs.js'
 import { csvHandlers } from '../backends/csv/jobs.js'
+import { streamHandlers } from '../backends/stream/jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
 import { frameHandlers } from '../codec/jobs.js'
@@ -20,6 +21,7 @@ const handlers: HandlerTable = {
   ...kvMergeHandlers,
   ...kvReadHandlers,
   ...csvHandlers,
+  ...streamHandlers,
 }
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */

@@ -9,6 +9,7 @@ import {
   FramesError,
   type HistoryRequest,
   type IfExists,
+  parseDurationMs,
   type ReadRequest,
   type Session,
   type TableSchema,
@@ -25,7 +26,7 @@ import {
   HistoryRequestSchema,
   ReadRequestSchema,
 } from '../../proto/gen/frames_pb.js'
-import { parseJson } from './json.js'
+import { type Json, JsonError, JsonNumber, parseJson } from './json.js'
 import { messageFromJson } from './json-message.js'
 
 // proto3 strings are UTF-8; the library's own decoder would put U+FFFD for what is not and so change a name in silence.
@@ -55,8 +56,12 @@ function requestForm<Desc extends DescMessage, Plain>(
 
 /** A control message from its JSON. Throws MALFORMED_REQUEST. */
 function decodeJson<Desc extends DescMessage>(schema: Desc, body: Uint8Array): MessageShape<Desc> {
+  return asMalformed(() => messageFromJson(schema, parseJson(strictUtf8.decode(body))))
+}
+
+function asMalformed<T>(decode: () => T): T {
   try {
-    return messageFromJson(schema, parseJson(strictUtf8.decode(body)))
+    return decode()
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new FramesError('MALFORMED_REQUEST', reason, { cause: error })
@@ -73,7 +78,7 @@ function decodeMessage<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array
   }
 }
 
-export const readForm = requestForm(
+const plainReadForm = requestForm(
   ReadRequestSchema,
   (message): ReadRequest => ({
     ...tableOf(message),
@@ -106,6 +111,28 @@ export const readForm = requestForm(
     }),
   }),
 )
+
+/** Over HTTP a read can say `follow`, which the messages of gRPC have no field for. */
+export const readForm: RequestForm<ReadRequest> = {
+  fromBytes: plainReadForm.fromBytes,
+  fromJson: (body) => {
+    const plain = plainReadForm.fromJson(body)
+    const followMs = asMalformed(() => followOf(parseJson(strictUtf8.decode(body))))
+    return followMs === null ? plain : { ...plain, followMs }
+  },
+}
+
+/** follow: seconds as a number, or a duration such as "30s". In ms; null when it is not given. */
+function followOf(body: Json): number | null {
+  if (!(body instanceof Map)) return null
+  for (const [key, value] of body) {
+    if (key.toLowerCase() !== 'follow' || value === null || value === '' || value === false) continue
+    if (value instanceof JsonNumber && Number(value.text) >= 0) return Number(value.text) * 1000
+    if (typeof value === 'string') return parseDurationMs(value)
+    throw new JsonError('follow must be a number of seconds, or a duration such as "30s"')
+  }
+  return null
+}
 
 export const createForm = requestForm(
   CreateRequestSchema,

@@ -1,21 +1,14 @@
 // The key-value backend, main-thread half: which table a request is about, and what it asks of it.
 import type { TableName } from '../../blocks/catalog.js'
-import { tablePath } from '../../blocks/catalog.js'
 import type { Kill } from '../../blocks/dead-rows.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { FramesError, shortened } from '../../errors.js'
 import { parseCondition, parseFilter, parseUpdate } from '../../expression/parse.js'
 import type { Value } from '../../frame/dtype.js'
 import { nameByteLengthMax } from '../../limits.js'
-import type {
-  CreateRequest,
-  DeleteRequest,
-  ExecuteRequest,
-  ReadRequest,
-  TableRequest,
-  WriteRequest,
-} from '../../requests.js'
+import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, WriteRequest } from '../../requests.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
+import { tableNameOf } from '../table-name.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import type { KillJob } from './jobs.js'
 import { readItems } from './read.js'
@@ -62,7 +55,7 @@ export class Kv implements Backend {
   async create(request: CreateRequest): Promise<void> {
     const notNeeded = "'create' isn't required for the NoSQL backend; the table is created on first write"
     if (request.schema === undefined) throw new FramesError('PRECONDITION', notNeeded)
-    const name = this.#nameOf(request)
+    const name = tableNameOf(request, backendName, this.#parts.defaultContainer)
     const schema = createSchema(request)
     this.#parts.report(notNeeded, null)
     await this.#inPlace(name, (place) =>
@@ -79,7 +72,7 @@ export class Kv implements Backend {
 
   async openWrite(request: WriteRequest, options: CallOptions): Promise<BackendWriteSession> {
     refuseWriteParameters(request, backendName)
-    const name = this.#nameOf(request)
+    const name = tableNameOf(request, backendName, this.#parts.defaultContainer)
     const saveMode = saveModeOf(request)
     const { condition = '', expression = '', partitionKeys = [] } = request
     const rule: WriteRule = {
@@ -122,7 +115,7 @@ export class Kv implements Backend {
 
   async *read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
     refuseReadParameters(request, backendName)
-    const name = this.#nameOf(request)
+    const name = tableNameOf(request, backendName, this.#parts.defaultContainer)
     const { place, release } = await this.#places.take(name)
     try {
       const table = await place.current()
@@ -135,7 +128,7 @@ export class Kv implements Backend {
 
   async delete(request: DeleteRequest): Promise<void> {
     refuseDeleteParameters(request, backendName)
-    const whole = this.#nameOf(request)
+    const whole = tableNameOf(request, backendName, this.#parts.defaultContainer)
     const filterText = request.filter ?? ''
     const filter = filterText === '' ? null : parseFilter(filterText)
     const { name, folder } = await this.#folderOf(whole)
@@ -155,7 +148,7 @@ export class Kv implements Backend {
 
   async execute(request: ExecuteRequest, options: CallOptions): ReturnType<typeof executeRead> {
     const command = request.command.trim().toLowerCase()
-    const whole = this.#nameOf(request)
+    const whole = tableNameOf(request, backendName, this.#parts.defaultContainer)
     if (command === 'update') {
       await this.#update(request, whole)
       return null
@@ -190,33 +183,6 @@ export class Kv implements Backend {
   }
 
   // ---- names --------------------------------------------------------------------------------------------------------
-
-  /**
-   * The table that a request means. Without a container the first part of the path is one; `$V3IO_HOME` is the caller's
-   * folder in container `users`.
-   */
-  #nameOf({ session, table }: TableRequest): TableName {
-    const home = '$V3IO_HOME'
-    const user = session?.user ?? ''
-    const given = session?.container ?? ''
-    const configured = given === '' ? this.#parts.defaultContainer : given
-    const text = table.replace(/^\/+/, '')
-    const isHome = text === home || text.startsWith(`${home}/`)
-    if (configured === home || isHome) {
-      const rest = isHome ? text.slice(home.length) : text
-      return { container: 'users', backend: backendName, path: tablePath(`${user}/${rest}`) }
-    }
-    if (configured !== '') return { container: configured, backend: backendName, path: tablePath(text) }
-    const slash = text.indexOf('/')
-    const path = slash < 0 ? '' : text.slice(slash + 1).replace(/^\/+|\/+$/g, '')
-    if (path === '') {
-      throw new FramesError(
-        'INVALID_ARGUMENT',
-        'Please specify a data container name via the container parameters or the path prefix e.g. bigdata/mytable',
-      )
-    }
-    return { container: text.slice(0, slash), backend: backendName, path: tablePath(path) }
-  }
 
   /** A path that ends in partition folders of a table (`t/city=LA`) means those, unless it is a table itself. */
   async #folderOf(whole: TableName): Promise<{ name: TableName; folder: string }> {
