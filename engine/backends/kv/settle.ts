@@ -571,9 +571,10 @@ class Settlement {
     if (first !== undefined) {
       const { rows } = write
       const key = cellOf(this.#kernels, rows.names, u32[(rowsPtr >> 2) + first.row]!) as string
-      const more = failedCount > 1 ? ` (and ${failedCount - 1} more rows)` : ''
+      const others = failedCount - 1
+      const more = others === 0 ? '' : ` (and ${others} more row${others === 1 ? '' : 's'})`
       const what = `failed to update item '${shortened(key)}': ${first.detail}${more}`
-      return { write, error: new FramesError('INVALID_ARGUMENT', what), item: u32[(itemsPtr >> 2) + first.row]! }
+      return { write, error: new FramesError('PRECONDITION', what), item: u32[(itemsPtr >> 2) + first.row]! }
     }
     const place = { rowsPtr: 0, itemsPtr, count }
     if (write.rule.saveMode === 'overwriteItem') this.#states.removeAll(place)
