@@ -525,9 +525,9 @@ describe('update expressions', () => {
     const { code, what } = await failureOf(
       write(table, frameOf({ d: [1n, 1n] }, { id: ['a', 'b'] }), { saveMode: 'updateItem', expression: expression! }),
     )
-    expect(code).toBe('INVALID_ARGUMENT')
+    expect(code).toBe('PRECONDITION')
     expect(what.startsWith(`failed to update item 'a': ${detail}`)).toBe(true)
-    expect(what.endsWith(' (and 1 more rows)')).toBe(true)
+    expect(what.endsWith(' (and 1 more row)')).toBe(true)
     expect(await itemsOf(engine, table)).toEqual(before)
   })
 

@@ -135,6 +135,8 @@ interface Request {
   reject(error: FramesError): void
 }
 
+/** Part of the arenas that a job is given unasked; frames that have not been decoded fill up to a quarter (InputGate). */
+const retryShareOfArenas = 0.75
 /** Cancel words stand a cache line apart, so that testing one does not slow the neighbours. */
 const cancelWordStride = 64
 /** What a cancelled job gets to stop in when the pool closes. */
@@ -470,8 +472,9 @@ class WorkerPool implements Pool {
     }
     request.retryCount++
     this.#jobRetryCount++
-    // At least twice as much, so that few rounds are needed; but no more than there is, if that suffices.
-    const doubled = Math.min(2 * request.scratchByteLength, this.#memory.arenas.slice.byteLength)
+    // At least twice as much, so that few rounds are needed; but no more than comes free, if that suffices: frames that
+    // wait for jobs like this one may hold the rest.
+    const doubled = Math.min(2 * request.scratchByteLength, retryShareOfArenas * this.#memory.arenas.slice.byteLength)
     request.scratchByteLength = Math.max(needBytes, doubled)
     // It had its turn. Only a job that holds memory already, or is the next to get some, stays before it.
     const isFirstServed = this.#memoryWait !== null || (this.#queue[0]?.scratch.byteLength ?? 0) > 0

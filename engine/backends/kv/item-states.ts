@@ -127,13 +127,17 @@ export class ItemStates {
     return (this.#byAttribute.get(attribute) ?? []).map((column) => this.#gather(column, itemsPtr, count, scratch))
   }
 
-  /** Every attribute of items, as stored columns; those without a cell left are left out. */
+  /** Every attribute of items (all of them, or some), as stored columns; those without a cell left are left out. */
   columns(itemsPtr: number, count: number, scratch: Scratch): ColumnSlice[] {
     const { call } = this.kernels
     return [...this.#byAttribute.values()]
       .flat()
       .filter(({ validityPtr }) => call.countBits(validityPtr, this.itemCount) > 0)
-      .map((column) => this.#gather(column, itemsPtr, count, scratch))
+      .map((column): ColumnSlice => {
+        const { name, dtype, cellsPtr: valuesPtr, validityPtr } = column
+        if (count < this.itemCount || dtype === 'string') return this.#gather(column, itemsPtr, count, scratch)
+        return { name, dtype, kind: 'slice', rowCount: count, valuesPtr, validityPtr, bytesPtr: 0, byteLength: 0 }
+      })
   }
 
   #gather(

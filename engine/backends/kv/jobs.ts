@@ -3,7 +3,9 @@ import type { Kill } from '../../blocks/dead-rows.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
+import { MiB } from '../../limits.js'
 import { Scratch } from '../../memory/scratch.js'
+import type { Slice } from '../../memory/slice.js'
 import type { JobHandler } from '../../pool/context.js'
 import { throwIfCancelled } from '../../pool/context.js'
 import type { Job } from '../../pool/job.js'
@@ -37,28 +39,40 @@ export interface KillJob extends TableJob {
 }
 
 /** Parts of a job's memory: pages of blocks, what looking rows up needs, and all else. */
-const memoryShares = [0.25, 0.15, 0.6]
+const pagesShare = 0.35
+const temporaryShare = 0.15
+/** Enough for one page of the largest cell, as stored and decoded, each in a place of a power of two. */
+const pagesByteLengthMax = 80 * MiB
+
+function divide(slice: Slice): { pages: Scratch; temporary: Scratch; rest: Scratch } {
+  const share = Math.min(pagesShare, pagesByteLengthMax / slice.byteLength)
+  const parts = new Scratch(slice).split([share, temporaryShare, 1 - share - temporaryShare])
+  const [pages, temporary, rest] = parts as [Scratch, Scratch, Scratch]
+  return { pages, temporary, rest }
+}
 
 const settle: JobHandler<SettleJob, SettleResult> = (job, context) => {
   const { kernels } = context
   const { sources, partition, tableName, access } = job
-  const whole = new Scratch(job.scratch)
   const check = (): void => throwIfCancelled(job, context)
-  if (sources.length === 0) return settleWrites(kernels, whole, whole.back(), job, null, [], check)
-  const [pages, temporary, front] = whole.split(memoryShares) as [Scratch, Scratch, Scratch]
+  if (sources.length === 0) {
+    const whole = new Scratch(job.scratch)
+    return settleWrites(kernels, whole, whole.back(), job, null, [], check)
+  }
+  const { pages, temporary, rest } = divide(job.scratch)
   const store = access === null ? null : context.reader(access)
   const reader = new ItemReader(new BlockIo(kernels, pages, store, partition, tableName), temporary, sources)
   const ids = sources.map(({ id }) => id)
-  return settleWrites(kernels, front, front.back(), job, reader, ids, check)
+  return settleWrites(kernels, rest, rest.back(), job, reader, ids, check)
 }
 
 const kill: JobHandler<KillJob, Kill[]> = (job, context) => {
   const { kernels } = context
   const { sources, partition, tableName, access } = job
-  const [pages, temporary, work] = new Scratch(job.scratch).split(memoryShares) as [Scratch, Scratch, Scratch]
+  const { pages, temporary, rest } = divide(job.scratch)
   const store = access === null ? null : context.reader(access)
   const io = new BlockIo(kernels, pages, store, partition, tableName)
-  return findKills(kernels, work, temporary, io, sources, {
+  return findKills(kernels, rest, temporary, io, sources, {
     ...job,
     throwIfCancelled: () => throwIfCancelled(job, context),
   })

@@ -94,6 +94,7 @@ interface OpenWrite {
 /** Where a write's rows stand among all: item and round of each, and rows by round. */
 interface RowsPlace {
   readonly itemsPtr: number
+  /** 0: there is one round, of all rows. */
   readonly rowsByRoundPtr: number
   /** Round i: rowsByRound[starts[i]] to before rowsByRound[starts[i + 1]]. */
   readonly roundStartsPtr: number
@@ -347,6 +348,7 @@ function placeRows(
   rowCount: number,
   roundCount: number,
 ): RowsPlace {
+  if (roundCount === 1) return { itemsPtr, rowsByRoundPtr: 0, roundStartsPtr: 0, roundCount }
   const rowsByRoundPtr = work.allocate(4 * rowCount)
   const roundStartsPtr = work.allocate(4 * (roundCount + 1))
   kernels.call.sortGroups(roundsPtr, roundCount, rowCount, rowsByRoundPtr, roundStartsPtr)
@@ -401,8 +403,8 @@ class Settlement {
   /** A bit an item: it exists now; it has changed. */
   readonly #existsPtr: number
   readonly #changedPtr: number
-  readonly #mtimesPtr: number
-  readonly #ctimesPtr: number
+  /** Times of each item; null where all of them are new and nobody asks. */
+  readonly #times: { readonly mtimesPtr: number; readonly ctimesPtr: number } | null
 
   constructor(
     kernels: Kernels,
@@ -423,10 +425,16 @@ class Settlement {
     this.#states = new ItemStates(kernels, kept, count)
     this.#existsPtr = this.#bitmap(count)
     this.#changedPtr = this.#bitmap(count)
-    this.#mtimesPtr = kept.allocate(8 * count)
-    this.#ctimesPtr = kept.allocate(8 * count)
-    kernels.call.fillInt64(this.#mtimesPtr, count, request.nowNs)
-    kernels.call.fillInt64(this.#ctimesPtr, count, request.nowNs)
+    const asks = request.rules.some(({ condition, actions }) => condition !== null || actions !== null)
+    this.#times = asks || stored.foundCount > 0 ? this.#allTimes(request.nowNs) : null
+  }
+
+  #allTimes(timeNs: bigint): { mtimesPtr: number; ctimesPtr: number } {
+    const { count } = this.#items
+    const [mtimesPtr, ctimesPtr] = [this.#kept.allocate(8 * count), this.#kept.allocate(8 * count)]
+    this.#kernels.call.fillInt64(mtimesPtr, count, timeNs)
+    this.#kernels.call.fillInt64(ctimesPtr, count, timeNs)
+    return { mtimesPtr, ctimesPtr }
   }
 
   #bitmap(count: number): number {
@@ -475,8 +483,9 @@ class Settlement {
       call.assignCells64(column.valuesPtr, this.#existsPtr, 0, itemsPtr, count, targetPtr, ignoredPtr)
       this.#work.release(mark)
     }
-    takeTimes(load(mtimeColumn, 'time'), this.#mtimesPtr)
-    takeTimes(load(ctimeColumn, 'time'), this.#ctimesPtr)
+    assert(this.#times !== null, 'where items are stored, their times count')
+    takeTimes(load(mtimeColumn, 'time'), this.#times.mtimesPtr)
+    takeTimes(load(ctimeColumn, 'time'), this.#times.ctimesPtr)
     const wanted = wantedAttributes(writes)
     for (const { name, dtype } of reader.columns())
       if (wanted === null || wanted.has(stateAttribute(name))) this.#states.load(load(name, dtype))
@@ -503,15 +512,18 @@ class Settlement {
     const { call, u32 } = this.#kernels
     const { rule, rowsPlace } = write
     assert(rowsPlace !== null, 'rows are numbered before they are settled')
-    const start = u32[(rowsPlace.roundStartsPtr >> 2) + round]!
-    const roundRowCount = u32[(rowsPlace.roundStartsPtr >> 2) + round + 1]! - start
+    const isOnly = rowsPlace.rowsByRoundPtr === 0
+    const start = isOnly ? 0 : u32[(rowsPlace.roundStartsPtr >> 2) + round]!
+    const end = isOnly ? write.rows.rowCount : u32[(rowsPlace.roundStartsPtr >> 2) + round + 1]!
+    const roundRowCount = end - start
     if (roundRowCount === 0) return 0
     const work = this.#work
     const mark = work.mark()
-    // A copy: rows that are skipped are taken out of it.
+    // A list of its own: rows that are skipped are taken out of it.
     const rowsPtr = work.allocate(4 * roundRowCount)
     const first = (rowsPlace.rowsByRoundPtr >> 2) + start
-    u32.copyWithin(rowsPtr >> 2, first, first + roundRowCount)
+    if (isOnly) call.countUp(roundRowCount, 0, rowsPtr)
+    else u32.copyWithin(rowsPtr >> 2, first, first + roundRowCount)
     let count = roundRowCount
     if (rule.saveMode === 'createNewItemsOnly')
       count = call.keepRowsOfClearItems(rowsPtr, count, rowsPlace.itemsPtr, this.#existsPtr)
@@ -540,7 +552,7 @@ class Settlement {
       }
       call.markItems(itemsPtr, count, this.#existsPtr)
       call.markItems(itemsPtr, count, this.#changedPtr)
-      call.fillItems64(itemsPtr, count, this.#request.nowNs, this.#mtimesPtr)
+      if (this.#times !== null) call.fillItems64(itemsPtr, count, this.#request.nowNs, this.#times.mtimesPtr)
     }
     if (!keepsText) work.release(mark)
     return roundRowCount - count
@@ -571,9 +583,10 @@ class Settlement {
     if (first !== undefined) {
       const { rows } = write
       const key = cellOf(this.#kernels, rows.names, u32[(rowsPtr >> 2) + first.row]!) as string
-      const more = failedCount > 1 ? ` (and ${failedCount - 1} more rows)` : ''
+      const others = failedCount - 1
+      const more = others === 0 ? '' : ` (and ${others} more row${others === 1 ? '' : 's'})`
       const what = `failed to update item '${shortened(key)}': ${first.detail}${more}`
-      return { write, error: new FramesError('INVALID_ARGUMENT', what), item: u32[(itemsPtr >> 2) + first.row]! }
+      return { write, error: new FramesError('PRECONDITION', what), item: u32[(itemsPtr >> 2) + first.row]! }
     }
     const place = { rowsPtr: 0, itemsPtr, count }
     if (write.rule.saveMode === 'overwriteItem') this.#states.removeAll(place)
@@ -615,7 +628,9 @@ class Settlement {
       const place = { valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
       return { name, dtype: 'time', kind: 'slice', rowCount: count, ...place }
     }
-    const column = systemAttribute(this.#kernels, scratch, name, times(this.#mtimesPtr), times(this.#ctimesPtr))
+    assert(this.#times !== null, 'where there is an expression, times count')
+    const { mtimesPtr, ctimesPtr } = this.#times
+    const column = systemAttribute(this.#kernels, scratch, name, times(mtimesPtr), times(ctimesPtr))
     return column === null ? [] : [{ ...column, validityPtr }]
   }
 
@@ -627,29 +642,33 @@ class Settlement {
     const work = this.#work
     const changedCount = call.countBits(this.#changedPtr, count)
     if (changedCount === 0) return { blocks: [], kills: [] }
+    const isAll = changedCount === count
     const itemsPtr = work.allocate(4 * changedCount)
     call.bitsToIndexes(this.#changedPtr, count, itemsPtr)
     const kills = this.#kills(itemsPtr, changedCount, blockIds)
-    let changedFoldersPtr = 0
-    if (foldersPtr !== 0) {
+    let changedFoldersPtr = foldersPtr
+    if (foldersPtr !== 0 && !isAll) {
       changedFoldersPtr = work.allocate(4 * changedCount)
       call.gather32(foldersPtr, itemsPtr, changedCount, changedFoldersPtr)
-    }
-    const times = (name: string, cellsPtr: number): ColumnSlice => {
-      const valuesPtr = work.allocate(8 * changedCount)
-      call.gather64(cellsPtr, itemsPtr, changedCount, valuesPtr)
-      const place = { valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
-      return { name, dtype: 'time', kind: 'slice', rowCount: changedCount, ...place }
     }
     const blocks = writeItems(this.#kernels, work, this.#kept, {
       rowCount: changedCount,
       folders: folderRuns(this.#kernels, folders, changedFoldersPtr, changedCount),
-      names: gatherRows(this.#kernels, work, names, itemsPtr, changedCount),
-      mtimes: times(mtimeColumn, this.#mtimesPtr),
-      ctimes: times(ctimeColumn, this.#ctimesPtr),
+      names: isAll ? names : gatherRows(this.#kernels, work, names, itemsPtr, changedCount),
+      mtimes: this.#timeColumn(mtimeColumn, this.#times?.mtimesPtr ?? null, itemsPtr, changedCount),
+      ctimes: this.#timeColumn(ctimeColumn, this.#times?.ctimesPtr ?? null, itemsPtr, changedCount),
       attributes: this.#states.columns(itemsPtr, changedCount, work),
     })
     return { blocks, kills }
+  }
+
+  /** cellsPtr null: the items are all of now. */
+  #timeColumn(name: string, cellsPtr: number | null, itemsPtr: number, rowCount: number): ColumnSlice {
+    const valuesPtr = this.#work.allocate(cellsPtr === null ? 8 : 8 * rowCount)
+    if (cellsPtr === null) this.#kernels.i64[valuesPtr >> 3] = this.#request.nowNs
+    else this.#kernels.call.gather64(cellsPtr, itemsPtr, rowCount, valuesPtr)
+    const kind = cellsPtr === null ? 'label' : 'slice'
+    return { name, dtype: 'time', kind, rowCount, valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
   }
 
   /** The stored rows of changed items, block by block. */

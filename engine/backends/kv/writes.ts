@@ -11,11 +11,11 @@ import type { KvTable, TablePlace } from './table.js'
 
 /** Writes that are settled at once: enough for many small ones, few enough that nobody waits long. */
 const batchCountMax = 1024
-const batchByteLengthMax = 16 * MiB
+const batchByteLengthMax = 4 * MiB
 /** Scratch of a settle job: to begin with, for pages of stored blocks, and for each byte of the writes. */
 const settleScratchByteLength = 1 * MiB
 const pagesScratchByteLength = 4 * MiB
-const scratchPerByte = 7
+const scratchPerByte = 12
 /** Times that a batch is settled again because blocks that it looked into have been merged. */
 const viewRetryCountMax = 100
 
@@ -116,7 +116,7 @@ export class WriteQueue {
   }
 
   async #settleOnce(table: KvTable, batch: readonly WaitingWrite[]): Promise<void> {
-    const { pool, store, nowMs } = this.#parts
+    const { pool, store, memory, nowMs } = this.#parts
     const { blocks } = table
     const { rules, writes } = messageOf(batch)
     let byteLength = 0
@@ -136,8 +136,11 @@ export class WriteQueue {
         writes,
         nowNs: BigInt(nowMs()) * 1_000_000n,
       }
-      const scratchByteLength =
-        settleScratchByteLength + (sources.length > 0 ? pagesScratchByteLength : 0) + scratchPerByte * byteLength
+      const scratchByteLength = Math.min(
+        settleScratchByteLength + (sources.length > 0 ? pagesScratchByteLength : 0) + scratchPerByte * byteLength,
+        // No more than what a job that turns out to need more can be given in its place.
+        memory.arenas.slice.byteLength / 2,
+      )
       // Not cancelled with a call: others are in the batch.
       done = await pool.runToEnd<SettleResult>(job, { scratchByteLength })
     } finally {
