@@ -1,6 +1,7 @@
 // The jobs of key-value writes: their messages, and what a worker does with each.
 import type { Kill } from '../../blocks/dead-rows.js'
 import type { BlockSource } from '../../blocks/reader.js'
+import { keptPagesOf } from '../../blocks/kept-pages.js'
 import { BlockIo } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
 import { Scratch } from '../../memory/scratch.js'
@@ -47,7 +48,8 @@ const settle: JobHandler<SettleJob, SettleResult> = (job, context) => {
   if (sources.length === 0) return settleWrites(kernels, whole, whole.back(), job, null, [], check)
   const [pages, temporary, front] = whole.split(memoryShares) as [Scratch, Scratch, Scratch]
   const store = access === null ? null : context.reader(access)
-  const reader = new ItemReader(new BlockIo(kernels, pages, store, partition, tableName), temporary, sources)
+  const io = new BlockIo(kernels, pages, store, partition, tableName, keptPagesOf(context, job))
+  const reader = new ItemReader(io, temporary, sources)
   const ids = sources.map(({ id }) => id)
   return settleWrites(kernels, front, front.back(), job, reader, ids, check)
 }
