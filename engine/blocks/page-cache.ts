@@ -1,5 +1,6 @@
 // The pages and segments that one job has in its scratch: least recently used ones make room for new ones.
 import type { Scratch } from '../memory/scratch.js'
+import type { KeptPages } from './kept-pages.js'
 
 interface Entry {
   readonly ptr: number
@@ -21,10 +22,17 @@ export class PageCache {
   readonly #keysByClass: Set<number>[] = []
   #epoch = 0
 
-  constructor(readonly scratch: Scratch) {}
+  /** kept: what is kept beyond the job has the same epochs. */
+  constructor(
+    readonly scratch: Scratch,
+    readonly kept: KeptPages | null = null,
+  ) {
+    kept?.beginEpoch()
+  }
 
   beginEpoch(): void {
     this.#epoch++
+    this.kept?.beginEpoch()
   }
 
   /** The pointer kept under a key, or 0. */

@@ -12,7 +12,7 @@ const entryByteLength = 24
 const undecodable = 2 ** 20
 
 /**
- * Decodes pages [pageStart, pageEnd) into scratch. Null when none of their rows has a value. Segments are fetched through
+ * Decodes pages [pageStart, pageEnd) into scratch, whose other end it needs meanwhile. Null when none of their rows has a value. Segments are fetched through
  * the reader's cache. Throws DATA_DAMAGED, ScratchFull.
  */
 export function readPages(
@@ -38,8 +38,11 @@ export function readPages(
   const valuesPtr = scratch.allocate(
     isString ? 4 * (rowCount + 1) : column.dtype === 'bool' ? alignUp8(Math.ceil(rowCount / 8)) + 8 : 8 * rowCount,
   )
-  const entriesPtr = scratch.allocate(entryByteLength * pageCount)
-  const workPtr = scratch.allocate(call.pageRunScratchByteLength())
+  // At the other end, and given back: what stays of a column is no more than its cells.
+  const work = scratch.back()
+  const mark = work.mark()
+  const entriesPtr = work.allocate(entryByteLength * pageCount)
+  const workPtr = work.allocate(call.pageRunScratchByteLength())
   let segment = -1
   let segmentPtr = 0
   for (let page = pageStart; page < pageEnd; page++) {

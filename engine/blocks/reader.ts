@@ -7,8 +7,9 @@ import type { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import { dataKey, headKey, packedKey } from './keys.js'
 import type { WorkerReader } from '../stores/store.js'
-import type { BlockLayout, ColumnEntry, PageTable } from './block.js'
+import type { AttachmentEntry, BlockLayout, ColumnEntry, PageTable } from './block.js'
 import { alignUp8, isOtherVersion, parseHeader, parsePageTable, segmentOffset } from './block.js'
+import type { KeptOfBlock, KeptPages } from './kept-pages.js'
 import { PageCache } from './page-cache.js'
 
 /** Where a job finds a block. Plain, so that a message can carry it. */
@@ -44,6 +45,8 @@ interface ParsedBlock {
   readonly layout: BlockLayout
   readonly columnsByKey: ReadonlyMap<string, ColumnEntry>
   readonly tables: (PageTable | undefined)[]
+  /** What the worker keeps of it between jobs. */
+  readonly kept: KeptOfBlock
   /** What the backend made of the directory. */
   directory: unknown
   /** Attachments whose checksums were found right. */
@@ -89,8 +92,10 @@ export class BlockIo {
     readonly store: WorkerReader | null,
     readonly partition: string,
     readonly tableName: string,
+    /** Where pages and attachments are kept between jobs; for look-ups, not for scans. */
+    readonly kept: KeptPages | null = null,
   ) {
-    this.cache = new PageCache(scratch)
+    this.cache = new PageCache(scratch, kept)
     this.densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
   }
 
@@ -123,6 +128,7 @@ export class BlockReader {
         layout,
         columnsByKey,
         tables: [],
+        kept: new Map(),
         directory: undefined,
         checked: new Set(),
         byteLength: source.headerByteLength,
@@ -209,6 +215,19 @@ export class BlockReader {
   attachment(number: number): number {
     const entry = this.layout.attachments[number]
     if (entry === undefined) return 0
+    const { kept, kernels } = this.io
+    if (kept === null || this.source.packed !== null) return this.#readAttachment(number, entry)
+    const keptKey = -1 - number
+    const found = kept.find(this.#parsed.kept, keptKey)
+    if (found !== 0) return found
+    const read = this.#readAttachment(number, entry)
+    const ptr = kept.insert(this.#parsed.kept, keptKey, entry.byteLength)
+    if (ptr === 0) return read
+    kernels.u8.copyWithin(ptr, read, read + entry.byteLength)
+    return ptr
+  }
+
+  #readAttachment(number: number, entry: AttachmentEntry): number {
     const ptr = this.segment(entry.segment) + entry.offset
     const { checked } = this.#parsed
     // Memory does not change under us; what is read from the store anew may have.
@@ -257,29 +276,83 @@ export class BlockReader {
 
   /** Decodes one page; it stays until the cache's next epoch. Throws DATA_DAMAGED. */
   page(column: ColumnEntry, page: number): DecodedPage | null {
-    const { cache, decoded } = this.io
+    const { cache, decoded, kept, kernels } = this.io
     const key = this.#firstKey + column.index * keysPerColumn + page
     if (cache.find(key) !== 0) return decoded.get(key)!
     const table = this.table(column)
     if (table.presentCounts[page] === 0) return null
-    const result = this.#decode(column, table, page, key)
-    decoded.set(key, result)
-    return result
+    if (kept === null || this.source.packed !== null) {
+      const ptr = this.#storedPage(column, table, page)
+      const result = this.#decode(column, table, page, ptr, (byteLength) => cache.insert(key, byteLength))
+      decoded.set(key, result)
+      return result
+    }
+    const own = this.#parsed.kept
+    const keptKey = 2 * (column.index * keysPerColumn + page)
+    const keptPtr = kept.find(own, keptKey)
+    if (keptPtr !== 0) return this.#placeOf(column, table, page, keptPtr)
+    let stored = kept.find(own, keptKey + 1)
+    if (stored === 0) {
+      stored = this.#storedPage(column, table, page)
+      const byteLength = table.byteLengths[page]!
+      const ptr = kept.isFull ? kept.insert(own, keptKey + 1, byteLength) : 0
+      if (ptr !== 0) kernels.u8.copyWithin(ptr, stored, stored + byteLength)
+    }
+    let isKept = false
+    const place = (byteLength: number): number => {
+      const ptr = kept.isFull ? 0 : kept.insert(own, keptKey, byteLength)
+      isKept = ptr !== 0
+      return isKept ? ptr : cache.insert(key, byteLength)
+    }
+    try {
+      const result = this.#decode(column, table, page, stored, place)
+      if (!isKept) decoded.set(key, result)
+      return result
+    } catch (error) {
+      if (isKept) kept.discard(own, keptKey)
+      throw error
+    }
   }
 
-  #decode(column: ColumnEntry, table: PageTable, page: number, key: number): DecodedPage {
-    const { kernels, cache, densePtr } = this.io
+  /** Where the bytes of a page stand, checked. */
+  #storedPage(column: ColumnEntry, table: PageTable, page: number): number {
+    const ptr = this.segment(table.segments[page]!) + table.offsets[page]!
+    if (this.io.kernels.call.crc32c(ptr, table.byteLengths[page]!, 0) >>> 0 === table.crcs[page]) return ptr
+    throw this.io.damaged(this.source.id, `page ${page} of column '${column.name}' does not fit its checksum`)
+  }
+
+  /** The parts of a decoded page that stands at ptr: validity, values, text. */
+  #placeOf(column: ColumnEntry, table: PageTable, page: number, ptr: number): DecodedPage {
+    const { pageStarts } = this.layout
+    const rowCount = pageStarts[page + 1]! - pageStarts[page]!
+    const bitmapByteLength = alignUp8(Math.ceil(rowCount / 8)) + 8
+    const isString = column.dtype === 'string'
+    const valuesByteLength = column.dtype === 'bool' ? bitmapByteLength : isString ? 4 * (rowCount + 1) : 8 * rowCount
+    const valuesPtr = ptr + bitmapByteLength
+    return {
+      valuesPtr,
+      validityPtr: table.validityByteLengths[page]! > 0 ? ptr : 0,
+      bytesPtr: isString ? valuesPtr + alignUp8(valuesByteLength) : 0,
+    }
+  }
+
+  #decode(
+    column: ColumnEntry,
+    table: PageTable,
+    page: number,
+    ptr: number,
+    allocate: (byteLength: number) => number,
+  ): DecodedPage {
+    const { kernels, densePtr } = this.io
     const { call } = kernels
     const { pageStarts } = this.layout
     const rowCount = pageStarts[page + 1]! - pageStarts[page]!
     const presentCount = table.presentCounts[page]!
     const validityByteLength = table.validityByteLengths[page]!
     const byteLength = table.byteLengths[page]!
-    const ptr = this.segment(table.segments[page]!) + table.offsets[page]!
     const fail = (what: string): never => {
       throw this.io.damaged(this.source.id, `page ${page} of column '${column.name}' ${what}`)
     }
-    if (call.crc32c(ptr, byteLength, 0) >>> 0 !== table.crcs[page]) fail('does not fit its checksum')
     const bitmapByteLength = alignUp8(Math.ceil(rowCount / 8)) + 8
     const valuesByteLength =
       column.dtype === 'bool' ? bitmapByteLength : column.dtype === 'string' ? 4 * (rowCount + 1) : 8 * rowCount
@@ -291,9 +364,10 @@ export class BlockReader {
       if (textByteLength < 0) fail('cannot be decoded')
     }
     const hasMissing = validityByteLength > 0
-    const validityPtr = cache.insert(key, bitmapByteLength + alignUp8(valuesByteLength) + textByteLength)
-    const valuesPtr = validityPtr + bitmapByteLength
-    const bytesPtr = valuesPtr + alignUp8(valuesByteLength)
+    const target = allocate(bitmapByteLength + alignUp8(valuesByteLength) + textByteLength)
+    const decoded = this.#placeOf(column, table, page, target)
+    const { valuesPtr, bytesPtr } = decoded
+    const validityPtr = target
     if (hasMissing && call.decodeBoolPage(ptr, validityByteLength, rowCount, validityPtr) < 0) fail('cannot be decoded')
     const targetPtr = hasMissing ? densePtr : valuesPtr
     let status: number
@@ -319,7 +393,7 @@ export class BlockReader {
       else if (column.dtype === 'string') call.expandOffsets(densePtr, validityPtr, rowCount, valuesPtr)
       else call.expand64(densePtr, validityPtr, rowCount, valuesPtr)
     }
-    return { valuesPtr, validityPtr: hasMissing ? validityPtr : 0, bytesPtr: column.dtype === 'string' ? bytesPtr : 0 }
+    return decoded
   }
 }
 

@@ -1,6 +1,7 @@
 // What a job handler is given besides its job: the kernels of this worker, and the way to the stored values.
 import { FramesError } from '../errors.js'
 import type { Kernels } from '../kernels/kernels.js'
+import type { Slice } from '../memory/slice.js'
 import type { WorkerAccess, WorkerReader } from '../stores/store.js'
 import type { Job, JobPlace, SentJob } from './job.js'
 
@@ -8,6 +9,8 @@ export interface WorkerContext {
   readonly kernels: Kernels
   /** The reader of a store, opened when first asked for and kept; it sees all that was committed when the job began. */
   reader(access: NonNullable<WorkerAccess>): WorkerReader
+  /** What this worker keeps between jobs; null where there is no memory for it. */
+  keptPages<T>(job: JobPlace, open: (memory: Uint8Array, slice: Slice) => T): T | null
   /** True once nobody wants the job's result. Cheap: test it once a page. */
   isCancelled(job: JobPlace): boolean
 }

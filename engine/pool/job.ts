@@ -13,6 +13,8 @@ export interface JobPlace {
   readonly scratch: Slice
   /** Byte offset of an i32: not 0 once nobody wants the result. Jobs test it between pages. */
   readonly cancelWord: number
+  /** The worker's own part of the region of decoded pages, the same in all its jobs: what it keeps from job to job. */
+  readonly kept: Slice
 }
 
 export type SentJob<J extends Job = Job> = J & JobPlace

@@ -21,6 +21,7 @@ import {
   workerHeapByteLengthMax,
   workerStartFailureCountMax,
 } from '../limits.js'
+import { runByteLength } from '../memory/region.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import { emptySlice, type Slice } from '../memory/slice.js'
 import type { Job, JobFault, JobOutcome, SentJob } from './job.js'
@@ -154,6 +155,9 @@ class WorkerPool implements Pool {
   readonly #queue: Request[] = []
   /** Set while the first of the queue waits for memory. */
   #memoryWait: { readonly request: Request; readonly controller: AbortController } | null = null
+  /** Parts of the region of decoded pages that no thread has, and those that threads have until they have exited. */
+  readonly #keptFree: Slice[]
+  readonly #kept = new Map<WorkerThread, Slice>()
   /** One job a worker. */
   readonly #running = new Map<WorkerThread, Request>()
 
@@ -178,11 +182,13 @@ class WorkerPool implements Pool {
     for (let offset = control.byteLength - cancelWordStride; offset >= 0; offset -= cancelWordStride) {
       this.#cancelWordsFree.push(control.byteOffset + offset)
     }
+    const threadCount = options.workerCount ?? Math.max(1, Math.min(availableParallelism(), workerCountDefaultMax))
+    this.#keptFree = divided(memory.decodedPages.slice, threadCount)
     this.#queueCountMax = options.queueCountMax ?? jobQueueCountMax
     this.#jobCancelMsMax = options.jobCancelMsMax ?? jobCancelMsMax
     this.#onEvent = options.onEvent ?? (() => {})
     this.#threads = new WorkerThreads({
-      threadCount: options.workerCount ?? Math.max(1, Math.min(availableParallelism(), workerCountDefaultMax)),
+      threadCount,
       start: {
         memory: memory.memory,
         kernels: compileKernels(),
@@ -377,11 +383,25 @@ class WorkerPool implements Pool {
     Atomics.store(this.#words, cancelWord >> 2, 0)
     request.cancelWord = cancelWord
     this.#running.set(thread, request)
-    const sent: SentJob = { ...request.job, scratch: request.scratch, cancelWord }
+    const sent: SentJob = { ...request.job, scratch: request.scratch, cancelWord, kept: this.#keptOf(thread) }
     this.#threads.post(thread, sent).then(
       (outcome) => this.#finish(request, thread, outcome),
       (error: unknown) => this.#fail(request, thread, error),
     )
+  }
+
+  #keptOf(thread: WorkerThread): Slice {
+    let kept = this.#kept.get(thread)
+    if (kept === undefined) {
+      kept = this.#keptFree.pop() ?? emptySlice
+      this.#kept.set(thread, kept)
+      const own = kept
+      void thread.exited.then(() => {
+        this.#kept.delete(thread)
+        if (own.byteLength > 0) this.#keptFree.push(own)
+      })
+    }
+    return kept
   }
 
   /** The worker answered: it is done with the request's memory. */
@@ -539,4 +559,11 @@ function shutdown(): FramesError {
 /** setTimeout takes 31 bits. */
 function clampMs(ms: number): number {
   return Math.min(ms, 2 ** 31 - 1)
+}
+
+/** The region of decoded pages belongs to the pool alone: a part for each worker, of whole runs. */
+function divided({ byteOffset, byteLength }: Slice, count: number): Slice[] {
+  const each = Math.floor(byteLength / count / runByteLength) * runByteLength
+  if (each === 0) return []
+  return Array.from({ length: count }, (_, i) => ({ byteOffset: byteOffset + i * each, byteLength: each }))
 }

@@ -5,10 +5,11 @@ import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
 import { loadKernels } from '../kernels/kernels.js'
 import { ScratchFull } from '../memory/scratch.js'
+import type { Slice } from '../memory/slice.js'
 import type { WorkerReader } from '../stores/store.js'
 import type { ReaderModule, WorkerContext, WorkerStart } from './context.js'
 import { handlerTable } from './handlers.js'
-import type { JobOutcome, SentJob } from './job.js'
+import type { JobOutcome, JobPlace, SentJob } from './job.js'
 
 const start = workerData as WorkerStart
 const kernels = loadKernels(start.memory, start.kernels)
@@ -16,6 +17,9 @@ const handlers = handlerTable(start.diagnostics)
 const readerModule: ReaderModule | null = start.readerModule === null ? null : await import(start.readerModule)
 /** By driver, opened when first asked for, and again when the store has moved to another file. */
 const readers = new Map<string, WorkerReader>()
+
+/** What handlers keep in the worker's part of the memory; its first user makes it, and all know it by the same type. */
+let kept: unknown = null
 
 const context: WorkerContext = {
   kernels,
@@ -31,6 +35,11 @@ const context: WorkerContext = {
     reader.beginJob()
     readers.set(access.driver, reader)
     return reader
+  },
+  keptPages<T>(job: JobPlace, open: (memory: Uint8Array, slice: Slice) => T): T | null {
+    if (job.kept.byteLength === 0) return null
+    kept ??= open(kernels.u8, job.kept)
+    return kept as T
   },
   isCancelled(job) {
     return Atomics.load(kernels.i32, job.cancelWord >> 2) !== 0

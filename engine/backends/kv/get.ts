@@ -1,5 +1,5 @@
 // Items by name, in a worker: for many callers at once, each with a list of names.
-import type { BlockIo, BlockReader, BlockSource } from '../../blocks/reader.js'
+import type { BlockIo, BlockSource } from '../../blocks/reader.js'
 import { encodedFrameBound, encodeFrame } from '../../codec/wire.js'
 import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
 import type { DType } from '../../frame/dtype.js'
@@ -8,7 +8,6 @@ import type { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import { sliceFrame } from './item-collector.js'
 import { blobColumn, ctimeColumn, mtimeColumn, nameColumn } from './item-columns.js'
-import { compareTexts } from './item-keys.js'
 import { ItemReader, noRow } from './item-reader.js'
 import type { ReadShape, ShapeColumn, TableContents } from './read-shape.js'
 import { hasValue, showParts } from './show-column.js'
@@ -16,10 +15,10 @@ import { systemColumn, timeOf } from './system-attributes.js'
 
 export interface GetInput {
   readonly sources: readonly BlockSource[]
-  readonly readerOf: (source: number) => BlockReader
-  /** Names of all callers, one after the other. */
-  readonly names: readonly string[]
-  /** Caller i asked for names[callerStarts[i]] to before names[callerStarts[i + 1]]. */
+  /** Names of all callers, one after the other in one text, and the length of each (UTF-16). */
+  readonly names: string
+  readonly nameLengths: Uint32Array
+  /** Caller i asked for names callerStarts[i] to before callerStarts[i + 1]. */
   readonly callerStarts: readonly number[]
   /** Where the names are looked for, in order. */
   readonly folders: readonly string[]
@@ -40,11 +39,6 @@ export interface GetResult {
 
 const encoder = new TextEncoder()
 
-interface Found {
-  readonly sourcesPtr: number
-  readonly rowsPtr: number
-}
-
 export function getItems(
   kernels: Kernels,
   io: BlockIo,
@@ -52,57 +46,64 @@ export function getItems(
   temporary: Scratch,
   input: GetInput,
 ): GetResult {
-  const { u32 } = kernels
-  const { names, callerStarts, folders, format } = input
-  const sorted = [...new Set(names)].sort(compareTexts)
-  const keyNames = placeNames(kernels, temporary, sorted)
+  const { u32, call } = kernels
+  const { callerStarts, folders, format } = input
+  const asked = placeNames(kernels, temporary, input.names, input.nameLengths)
+  const nameCount = asked.rowCount
+  // By name, as look-ups want them; which name of the callers' each is stays known.
+  const orderPtr = temporary.allocate(4 * nameCount)
+  for (let i = 0; i < nameCount; i++) u32[(orderPtr >> 2) + i] = i
+  const mark = temporary.mark()
+  const sortPtr = temporary.allocate(call.sortTextRowsScratchByteLength(nameCount))
+  call.sortTextRows(asked.valuesPtr, asked.bytesPtr, orderPtr, nameCount, sortPtr)
+  temporary.release(mark)
+  const sorted = ordered(kernels, temporary, asked, orderPtr, nameCount)
   const reader = new ItemReader(io, temporary.back(), input.sources)
-  const found = folders.map((folder): Found => {
-    const sourcesPtr = temporary.allocate(4 * sorted.length)
-    const rowsPtr = temporary.allocate(4 * sorted.length)
-    reader.find({ folders: [{ folder, rowStart: 0 }], names: keyNames }, sourcesPtr, rowsPtr)
-    return { sourcesPtr, rowsPtr }
-  })
   // The items that are there, in the order of (folder, name): so are they gathered, and put in the callers' order after.
-  const sourcesPtr = temporary.allocate(4 * sorted.length * folders.length)
-  const rowsPtr = temporary.allocate(4 * sorted.length * folders.length)
-  const placesByName = new Map<string, number[]>()
+  const sourcesPtr = temporary.allocate(4 * nameCount * folders.length)
+  const rowsPtr = temporary.allocate(4 * nameCount * folders.length)
+  const placeOf = new Int32Array(nameCount * folders.length).fill(-1)
   let count = 0
-  found.forEach((pairs) => {
-    for (let i = 0; i < sorted.length; i++) {
-      const source = u32[(pairs.sourcesPtr >> 2) + i]!
+  folders.forEach((folder, f) => {
+    const foundMark = temporary.mark()
+    const foundSources = temporary.allocate(4 * nameCount)
+    const foundRows = temporary.allocate(4 * nameCount)
+    reader.find({ folders: [{ folder, rowStart: 0 }], names: sorted }, foundSources, foundRows)
+    for (let i = 0; i < nameCount; i++) {
+      const source = u32[(foundSources >> 2) + i]!
       if (source === noRow) continue
-      const places = placesByName.get(sorted[i]!)
-      if (places === undefined) placesByName.set(sorted[i]!, [count])
-      else places.push(count)
+      placeOf[f * nameCount + u32[(orderPtr >> 2) + i]!] = count
       u32[(sourcesPtr >> 2) + count] = source
-      u32[(rowsPtr >> 2) + count] = u32[(pairs.rowsPtr >> 2) + i]!
+      u32[(rowsPtr >> 2) + count] = u32[(foundRows >> 2) + i]!
       count++
     }
+    temporary.release(foundMark)
   })
   const gather = (name: string, dtype: DType): ColumnSlice =>
     reader.gather(name, dtype, sourcesPtr, rowsPtr, count, temporary)
   const isExpired = expiredTest(kernels, input.expiredNs, () => gather(mtimeColumn, 'time'))
 
-  const places: number[] = []
+  const placesPtr = temporary.allocate(4 * count)
   const rowCounts: number[] = []
+  let rowCount = 0
+  let isInOrder = true
   for (let caller = 0; caller + 1 < callerStarts.length; caller++) {
-    const before = places.length
-    for (let i = callerStarts[caller]!; i < callerStarts[caller + 1]!; i++)
-      for (const place of placesByName.get(names[i]!) ?? []) if (!isExpired(place)) places.push(place)
-    rowCounts.push(places.length - before)
+    const before = rowCount
+    for (let i = callerStarts[caller]!; i < callerStarts[caller + 1]!; i++) {
+      for (let f = 0; f < folders.length; f++) {
+        const place = placeOf[f * nameCount + i]!
+        if (place < 0 || isExpired(place)) continue
+        if (place !== rowCount) isInOrder = false
+        u32[(placesPtr >> 2) + rowCount++] = place
+      }
+    }
+    rowCounts.push(rowCount - before)
   }
-  const rowCount = places.length
   if (rowCount === 0) return { rowCounts, frame: null, messages: rowCounts.map(() => null) }
-  const isInOrder = rowCount === count && places.every((place, i) => place === i)
-  let placesPtr = 0
-  if (!isInOrder) {
-    placesPtr = temporary.allocate(4 * rowCount)
-    u32.set(places, placesPtr >> 2)
-  }
+  const isWhole = isInOrder && rowCount === count
   const made = input.shape.made.map((column) => {
     const shown = makeColumn(kernels, temporary, column, input.contents, count, gather)
-    return { ...ordered(kernels, output, shown, placesPtr, rowCount), name: column.name }
+    return { ...(isWhole ? shown : ordered(kernels, output, shown, placesPtr, rowCount)), name: column.name }
   })
   const named = ({ name, index }: { name: string; index: number }): ColumnSlice => ({ ...made[index]!, name })
   const frame: FrameSlice = {
@@ -126,21 +127,25 @@ export function getItems(
   return { rowCounts, frame: null, messages }
 }
 
-/** Texts as a string column in scratch. */
-function placeNames({ u8, u32 }: Kernels, scratch: Scratch, texts: readonly string[]): ColumnSlice {
-  const rowCount = texts.length
+/** Texts that stand one behind the other as a string column in scratch. */
+function placeNames({ u8, u32 }: Kernels, scratch: Scratch, texts: string, lengths: Uint32Array): ColumnSlice {
+  const rowCount = lengths.length
   const valuesPtr = scratch.allocate(4 * (rowCount + 1))
-  const bytes = encoder.encode(texts.join(''))
-  const bytesPtr = scratch.allocate(bytes.length)
+  const bytes = encoder.encode(texts)
+  const byteLength = bytes.length
+  // A sort may look at eight bytes at once.
+  const bytesPtr = scratch.allocate(byteLength + 8)
   u8.set(bytes, bytesPtr)
-  const isAscii = bytes.length === texts.reduce((sum, text) => sum + text.length, 0)
+  const isAscii = byteLength === texts.length
   let offset = 0
+  let start = 0
   for (let i = 0; i < rowCount; i++) {
     u32[(valuesPtr >> 2) + i] = offset
-    offset += isAscii ? texts[i]!.length : Buffer.byteLength(texts[i]!)
+    const end = start + lengths[i]!
+    offset += isAscii ? lengths[i]! : Buffer.byteLength(texts.slice(start, end))
+    start = end
   }
   u32[(valuesPtr >> 2) + rowCount] = offset
-  const byteLength = bytes.length
   return { name: nameColumn, dtype: 'string', kind: 'slice', rowCount, valuesPtr, validityPtr: 0, bytesPtr, byteLength }
 }
 
@@ -187,7 +192,7 @@ function emptyColumn({ u8 }: Kernels, scratch: Scratch, { name, dtype }: ShapeCo
   return { name, dtype, kind: 'slice', rowCount, valuesPtr, validityPtr, bytesPtr: valuesPtr, byteLength: 0 }
 }
 
-/** The rows at some places; placesPtr 0: all, as they are. */
+/** The rows at some places. */
 function ordered(
   { call }: Kernels,
   scratch: Scratch,
@@ -195,7 +200,6 @@ function ordered(
   placesPtr: number,
   rowCount: number,
 ): ColumnSlice {
-  if (placesPtr === 0) return column
   let { valuesPtr, validityPtr, bytesPtr, byteLength } = column
   const bits = (ptr: number): number => {
     const bitsPtr = scratch.allocate(8 * Math.ceil(rowCount / 64) + 16)

@@ -1,6 +1,7 @@
 // The jobs of key-value writes: their messages, and what a worker does with each.
 import type { Kill } from '../../blocks/dead-rows.js'
 import type { BlockSource } from '../../blocks/reader.js'
+import { keptPagesOf } from '../../blocks/kept-pages.js'
 import { BlockIo } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
 import { MiB } from '../../limits.js'
@@ -61,7 +62,8 @@ const settle: JobHandler<SettleJob, SettleResult> = (job, context) => {
   }
   const { pages, temporary, rest } = divide(job.scratch)
   const store = access === null ? null : context.reader(access)
-  const reader = new ItemReader(new BlockIo(kernels, pages, store, partition, tableName), temporary, sources)
+  const io = new BlockIo(kernels, pages, store, partition, tableName, keptPagesOf(context, job))
+  const reader = new ItemReader(io, temporary, sources)
   const ids = sources.map(({ id }) => id)
   return settleWrites(kernels, rest, rest.back(), job, reader, ids, check)
 }

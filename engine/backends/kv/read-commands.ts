@@ -258,7 +258,7 @@ class GetQueue {
         schema: { fields: schema.fields, key: schema.key, sortingKey: schema.sortingKey },
         columns,
         folder,
-        names,
+        ...joinedNames(names),
         callerStarts,
         expiredNs: expiryNs(schema.ttlMs, parts.nowMs()),
         format,
@@ -273,6 +273,15 @@ class GetQueue {
       release()
     }
   }
+}
+
+/** The names in one text: a message carries that, and a list of lengths, faster than many texts. */
+function joinedNames(names: readonly string[]): Pick<GetJob, 'names' | 'nameLengths'> {
+  const joined = names.join('')
+  // Half a surrogate pair is no text of an item's name, and would join what stands beside it.
+  const isPlain = !/[\ud800-\udfff]/.test(joined)
+  const whole = isPlain ? names : names.map((name) => Buffer.from(name).toString())
+  return { names: isPlain ? joined : whole.join(''), nameLengths: Uint32Array.from(whole, (name) => name.length) }
 }
 
 function answerCallers(

@@ -1,6 +1,7 @@
 // The jobs of kv's reads: their messages, and what a worker does with each.
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, type BlockReader } from '../../blocks/reader.js'
+import { keptPagesOf } from '../../blocks/kept-pages.js'
 import { canFolderMatch } from '../../expression/skip.js'
 import type { Expression } from '../../expression/tree.js'
 import type { ColumnHead } from '../../frame/column-head.js'
@@ -70,7 +71,8 @@ export interface GetJob extends TableJob {
   readonly columns: readonly string[]
   /** '': in all folders. */
   readonly folder: string
-  readonly names: readonly string[]
+  readonly names: string
+  readonly nameLengths: Uint32Array
   readonly callerStarts: readonly number[]
   readonly expiredNs: bigint | null
   readonly format: 'wire' | 'columns'
@@ -180,12 +182,12 @@ function viewOf(job: GetJob, readerOf: (source: number) => BlockReader, temporar
 const get: JobHandler<GetJob, GetResult> = (job, context) => {
   const { kernels } = context
   const [cache, output, temporary] = new Scratch(job.scratch).split([0.5, 0.2, 0.3]) as [Scratch, Scratch, Scratch]
-  const io = new BlockIo(kernels, cache, storeReader(context, job.access), job.partition, job.tableName)
+  const store = storeReader(context, job.access)
+  const io = new BlockIo(kernels, cache, store, job.partition, job.tableName, keptPagesOf(context, job))
   const readerOf = readersOf(io, job.sources)
   const { contents, folders } = viewOf(job, readerOf, temporary)
   return getItems(kernels, io, output, temporary, {
     ...job,
-    readerOf,
     folders: job.folder === '' ? folders : [job.folder],
     contents,
     shape: readShape(job.schema, contents, { columns: job.columns, resetIndex: false }),
