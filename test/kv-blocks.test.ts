@@ -5,7 +5,7 @@ import { writeItems } from '../dist/engine/backends/kv/item-block.js'
 import { ItemReader, noRow } from '../dist/engine/backends/kv/item-reader.js'
 import { type ItemPosition, mergeItems } from '../dist/engine/backends/kv/merge.js'
 import type { PreparedBlock } from '../dist/engine/blocks/merge-rule.js'
-import { BlockIo, type BlockSource } from '../dist/engine/blocks/reader.js'
+import { BlockIo, BlockReader, type BlockSource } from '../dist/engine/blocks/reader.js'
 import { createMemory, type Kernels, loadKernels } from '../dist/engine/kernels/kernels.js'
 import { Scratch } from '../dist/engine/memory/scratch.js'
 import { type Cell, gatherPlain, keyOf, byKey, type PlainItem, placeItems, placeKeys } from './kv-items.js'
@@ -179,5 +179,97 @@ test('after any sequence of writes, kills and merges, every name is found as in 
       const item = model.get(keyOf(key)) ?? null
       if (!isDeepStrictEqual(found[i], item)) expect(found[i], `${where}: ${keyOf(key)}`).toEqual(item)
     })
+  }
+})
+
+function items(count: number, make: (i: number) => Partial<PlainItem>): PlainItem[] {
+  return Array.from({ length: count }, (_, i) => ({
+    folder: '',
+    name: `item-${String(i).padStart(6, '0')}`,
+    mtimeNs: BigInt(i),
+    ctimeNs: 0n,
+    cells: new Map<string, Cell>(),
+    ...make(i),
+  }))
+}
+
+test('long texts behind short codes are merged in smaller steps, and nothing is lost', () => {
+  const desk = new Desk()
+  const text = 'x'.repeat(2000)
+  const [even, odd] = [0, 1].map((rest) =>
+    items(6000, (i) => ({
+      name: `item-${String(2 * i + rest).padStart(6, '0')}`,
+      cells: new Map<string, Cell>([['text', text]]),
+    })),
+  )
+  const sources = [...desk.write(even!), ...desk.write(odd!)]
+  const merged = desk.merge(sources, 16 * MiB)
+  expect(merged.length).toBeGreaterThan(1)
+  expect(merged.reduce((sum, { rowCount }) => sum + rowCount, 0)).toBe(12_000)
+  const wanted = [...even!, ...odd!].sort(byKey)
+  expect(desk.find(merged, wanted).every((item, i) => isDeepStrictEqual(item, wanted[i]))).toBe(true)
+})
+
+test('a folder for every item, each name in several: they are kept apart, and headers stay small', () => {
+  const desk = new Desk()
+  const all = items(9000, (i) => ({
+    folder: `city=${'long-name-of-a-city'.repeat(2)}-${String(i >> 1).padStart(6, '0')}`,
+    name: i % 2 === 0 ? 'a' : 'b',
+  })).sort(byKey)
+  const sources = [...desk.write(all.filter((_, i) => i % 3 === 0)), ...desk.write(all.filter((_, i) => i % 3 !== 0))]
+  for (const { headerByteLength } of sources) expect(headerByteLength).toBeLessThan(512 * 1024)
+  expect(desk.find(sources, all).every((item, i) => isDeepStrictEqual(item, all[i]))).toBe(true)
+  const merged = desk.merge(sources)
+  expect(merged.length).toBeGreaterThan(1)
+  expect(desk.find(merged, all).every((item, i) => isDeepStrictEqual(item, all[i]))).toBe(true)
+  const absent = all.map(({ folder }) => ({ folder, name: 'c' })).filter((_, i) => i % 2 === 0)
+  expect(desk.find(merged, absent).every((item) => item === null)).toBe(true)
+})
+
+test('a merge of dead rows alone writes nothing', () => {
+  const desk = new Desk()
+  const [source] = desk.write(items(100, () => ({})))
+  expect(
+    desk.merge([
+      kill(
+        source!,
+        Array.from({ length: 100 }, (_, row) => row),
+      ),
+    ]),
+  ).toEqual([])
+})
+
+test('a cell of many MiB beside small ones is written, found and merged', () => {
+  const desk = new Desk()
+  const random = new SeededRandom(seed + 1)
+  const large = Uint8Array.from({ length: 3 * MiB }, () => random.integer(0, 256))
+  const all = items(50, (i) => ({ cells: new Map<string, Cell>([['blob', i === 20 ? large : Uint8Array.of(i)]]) }))
+  const sources = [...desk.write(all.slice(0, 25)), ...desk.write(all.slice(25))]
+  const merged = desk.merge(sources)
+  expect(desk.find(merged, all).every((item, i) => isDeepStrictEqual(item, all[i]))).toBe(true)
+})
+
+test('a flipped byte of a filter or of the names of pages is noticed and named, and hides no other block', () => {
+  const desk = new Desk()
+  const random = new SeededRandom(seed + 2)
+  const [first, second] = ['a', 'b'].map((prefix) => items(3000, (i) => ({ name: `${prefix}-${i}` })).sort(byKey))
+  for (const number of [0, 1]) {
+    const [source] = desk.write(first!)
+    const [other] = desk.write(second!)
+    const [cache] = desk.parts(0.2) as [Scratch]
+    const reader = new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), source!, 0)
+    const ptr = reader.attachment(number)
+    const { byteLength } = reader.layout.attachments[number]!
+    desk.kernels.u8[ptr + random.integer(0, byteLength)]! ^= 1 << random.integer(0, 8)
+    // As another worker sees it, which has not looked at the block before.
+    const damaged = { ...source!, id: nextId++ }
+    expect(() => desk.find([damaged, other!], first!.slice(0, 100))).toThrow(
+      `block ${damaged.id} of table 't' is damaged: attachment ${number} does not fit its checksum`,
+    )
+    expect(desk.find([damaged, other!], second!.slice(0, 10))).toEqual(second!.slice(0, 10))
+    // A merge makes filters anew, and needs the old ones for nothing.
+    const merge = (): BlockSource[] => desk.merge([{ ...source!, id: nextId++ }])
+    if (number === 0) expect(desk.find(merge(), first!.slice(0, 10))).toEqual(first!.slice(0, 10))
+    else expect(merge).toThrow(/attachment 1/)
   }
 })

@@ -344,7 +344,7 @@ export class BlockTable {
             schema,
           }
         },
-        prepared,
+        prepared.map((block) => contentOf(bytes, block)),
         onFailure,
       )
     } catch (error) {
@@ -606,10 +606,10 @@ export class BlockTable {
     )
   }
 
-  /** One numbered commit; `prepared` are the blocks of `added` in the same order, as far as they are still there. */
+  /** One numbered commit; `contents` are the bytes of the packed blocks among `added`, in the same order. */
   #commit(
     build: (commit: number) => LiveChange,
-    prepared: readonly PreparedBlock[],
+    contents: readonly Uint8Array[],
     onFailure?: (error: unknown) => void,
   ): Promise<void> {
     let change: LiveChange
@@ -619,20 +619,20 @@ export class BlockTable {
         change = build(commit)
         return change
       },
-      publish: (commit) => this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, prepared) }),
+      publish: (commit) => this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, contents) }),
       ...(onFailure === undefined ? {} : { onFailure }),
     })
   }
 
   /** Copies small new blocks into the heads' region, so that readers need not fetch each from the store. */
-  #keepInMemory(added: readonly LiveBlock[], prepared: readonly PreparedBlock[]): LiveBlock[] {
+  #keepInMemory(added: readonly LiveBlock[], contents: readonly Uint8Array[]): LiveBlock[] {
     const { bytes } = this.#parts
     return added.map((block, i) => {
-      const from = prepared[i]?.packed
-      if (!block.isPacked || from === undefined) return block
+      const content = contents[i]
+      if (!block.isPacked || content === undefined) return block
       const slice = this.#heads.tryAllocate(block.byteLength)
       if (slice === null) return block
-      bytes.copyWithin(slice.byteOffset, from.byteOffset, from.byteOffset + from.byteLength)
+      bytes.set(content, slice.byteOffset)
       return { ...block, memory: slice }
     })
   }
@@ -894,7 +894,8 @@ export class BlockTable {
     const firstCommit = inputs[0]!.firstCommit
     const lastCommit = inputs[inputs.length - 1]!.lastCommit
     const added: LiveBlock[] = []
-    const prepared: PreparedBlock[] = []
+    const waitsForTurn = this.#rule?.settle !== undefined
+    const contents: Uint8Array[] = []
     const staged: { readonly block: PreparedBlock; readonly id: bigint }[] = []
     const puts: Entry[] = []
     let held: JobResult<MergeStep> | null = null
@@ -913,7 +914,12 @@ export class BlockTable {
               done.result.blocks.length === 1 &&
               block.packed.byteLength <= commitByteLengthMax
             const isPacked = isAlone && fitsOneValue(block)
-            if (isAlone) {
+            if (isPacked && waitsForTurn) {
+              // Whoever has the turn may need the memory that this merge would hold.
+              contents.push(contentOf(bytes, block).slice())
+              puts.push({ key: packedKey(id), value: contents[0]! })
+            } else if (isAlone && !waitsForTurn) {
+              if (isPacked) contents.push(contentOf(bytes, block))
               puts.push(...blockEntries(bytes, block, id, isPacked))
               held = done
             } else {
@@ -921,7 +927,6 @@ export class BlockTable {
               await this.#stageBlock(block, id)
             }
             added.push(liveOf(block, id, firstCommit, lastCommit, isPacked))
-            prepared.push(block)
             this.mergedByteLength += block.packed.byteLength
           }
         } finally {
@@ -930,7 +935,7 @@ export class BlockTable {
       } while (position !== null)
       await this.#inTurn(() =>
         this.#alone(async () => {
-          const kills = await this.#settle(inputs, added, held === null ? null : prepared[0]!)
+          const kills = await this.#settle(inputs, added, contents)
           const dead = kills.flatMap(({ blockId, rows }) => {
             const bitmap = copyDead(bytes, null, added.find(({ id }) => id === blockId)!.rowCount)
             return deadEntries(blockId, bitmap, killRows(bitmap, rows))
@@ -948,7 +953,7 @@ export class BlockTable {
               isReplacement: true,
               kills,
             }
-          }, prepared)
+          }, contents)
         }),
       )
     } catch (error) {
@@ -991,7 +996,7 @@ export class BlockTable {
   async #settle(
     inputs: readonly LiveBlock[],
     added: readonly LiveBlock[],
-    held: PreparedBlock | null,
+    contents: readonly Uint8Array[],
   ): Promise<Kill[]> {
     const { bytes } = this.#parts
     const now = new Map(this.#snapshot.blocks.map((block) => [block.id, block.dead]))
@@ -1009,8 +1014,8 @@ export class BlockTable {
     if (died.length === 0) return []
     const settle = this.#rule?.settle
     if (settle === undefined) throw new FramesError('VIEW_OUTDATED', `rows of table '${this.name}' died while merged`)
-    // An output that is not stored yet stands in the memory of the job that wrote it.
-    const outputs = held === null ? await this.sources(added) : [toSource({ ...added[0]!, memory: held.packed }, null)]
+    // A packed output is not stored yet.
+    const outputs = contents.length === 0 ? await this.sources(added) : [toSource(added[0]!, contents)]
     const sources = await this.sources(died)
     const done = await this.#runRule<readonly Uint32Array[]>(
       () => settle.job(sources, outputs),
@@ -1161,6 +1166,11 @@ function liveOf(
     dead: null,
     damage: null,
   }
+}
+
+/** A packed block, as a view of the shared memory. */
+function contentOf(bytes: Uint8Array, { packed }: PreparedBlock): Uint8Array {
+  return bytes.subarray(packed.byteOffset, packed.byteOffset + packed.byteLength)
 }
 
 /** The mark of a block that is no longer live. */

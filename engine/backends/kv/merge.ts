@@ -76,7 +76,7 @@ export function mergeItems(
   if (rowCount > capacity) rowCount = capacity
   else if (rowCount === 0) return { blocks: [], next: null }
   for (;;) {
-    const marks = [output.mark(), work.mark()] as const
+    const marks = [output.mark(), work.mark(), temporary.mark()] as const
     try {
       const items = gatherItems(reader, work, columns, ordered.folders, { sourceIndexesPtr, rowsPtr, rowCount })
       if (input.isCancelled()) throw new FramesError('CANCELLED', 'the merge was cancelled')
@@ -89,6 +89,7 @@ export function mergeItems(
       if (!(error instanceof ScratchFull) || rowCount <= stepRowCountMin) throw error
       output.release(marks[0])
       work.release(marks[1])
+      temporary.release(marks[2])
       rowCount >>= 1
     }
   }

@@ -1,0 +1,120 @@
+// Processes that are killed while they overwrite, update and count up items: every acknowledged write has happened, once and
+// whole, and every item is there once. KILLS=n kills n times, SEED=n repeats the moments.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, expect, test } from 'vitest'
+import { keyKinds } from '../dist/engine/blocks/keys.js'
+import { type Engine, openEngine } from '../dist/engine/index.js'
+import { openLmdbStore } from '../dist/engine/stores/lmdb.js'
+import { lastWrite, request, writeNumber } from './crash/items.mjs'
+import { SeededRandom, seed } from './seeded-random.js'
+
+const root = mkdtempSync(join(tmpdir(), 'framesd-kill-items-'))
+const children = new Set<ChildProcess>()
+afterAll(() => {
+  for (const child of children) child.kill('SIGKILL')
+  rmSync(root, { recursive: true, force: true })
+})
+
+const killCount = Number(process.env['KILLS'] ?? 20)
+const streamCount = 3
+
+/** Runs the writer until it is killed, lifeMs after it has said `from`; what it has said, whole lines only. */
+async function killWriter(args: readonly string[], lifeMs: number, from: RegExp): Promise<string[]> {
+  const script = fileURLToPath(new URL('crash/item-writer.mjs', import.meta.url))
+  const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+  children.add(child)
+  let output = ''
+  const signal = await new Promise<NodeJS.Signals | null>((resolve, reject) => {
+    child.stdout.on('data', (chunk: Buffer) => {
+      const isCounted = from.test(output)
+      output += chunk
+      if (!isCounted && from.test(output)) setTimeout(() => child.kill('SIGKILL'), lifeMs)
+    })
+    child.on('error', reject)
+    child.on('close', (_code, by) => resolve(by))
+  })
+  children.delete(child)
+  expect(signal, `the writer ends only because it is killed: ${output.slice(-2000)}`).toBe('SIGKILL')
+  const lines = output.split('\n').slice(0, -1)
+  expect(lines.filter((line) => line.startsWith('report'))).toEqual([])
+  return lines
+}
+
+async function withEngine<T>(dataDir: string, body: (engine: Engine) => Promise<T>): Promise<T> {
+  const problems: string[] = []
+  const engine = await openEngine({
+    dataDir,
+    memoryByteLength: 256 * 2 ** 20,
+    workerCount: 2,
+    report: (message, error) => problems.push(error instanceof Error ? `${message}: ${error.stack}` : message),
+  })
+  try {
+    return await body(engine)
+  } finally {
+    await engine.close()
+    expect(problems).toEqual([])
+  }
+}
+
+test(`${killCount} kills while items are changed and merged: every acknowledged write happened, once and whole`, {
+  timeout: 3_600_000,
+}, async () => {
+  const random = new SeededRandom(seed)
+  const dataDir = join(root, 'items')
+  const streams = Array.from({ length: streamCount }, (_, stream) => stream)
+  await withEngine(dataDir, async (engine) => {
+    for (const stream of streams) {
+      const { write, frame } = writeNumber(stream, 0)
+      await engine.write(write, frame)
+    }
+  })
+  /** The last write of each stream that is known to have happened. */
+  const last = streams.map(() => 0)
+  let ackCount = 0
+  let mergeCount = 0
+  for (let kill = 0; kill < killCount; kill++) {
+    const lifeMs = random.integer(0, random.pick([30, 200, 800]))
+    const lines = await killWriter([dataDir, ...last.map(String)], lifeMs, random.pick([/^open$/m, /^ack /m, /^ack /m]))
+    for (const line of lines) {
+      const [word, stream, n] = line.split(' ')
+      // Each write of a stream begins when the one before it is acknowledged.
+      if (word === 'found' || word === 'ack') last[Number(stream)] = Number(n)
+      if (word === 'ack') ackCount++
+      if (word === 'merged') mergeCount++
+    }
+  }
+  await withEngine(dataDir, async (engine) => {
+    const found = await Promise.all(streams.map((stream) => lastWrite(engine, stream, last[stream]!)))
+    await engine.execute({ ...request, command: 'compact' })
+    expect(await Promise.all(streams.map((stream) => lastWrite(engine, stream, found[stream]!)))).toEqual(found)
+  })
+  expect(await strayKeys(dataDir)).toEqual([])
+  expect(ackCount, 'there was something to lose').toBeGreaterThan(killCount / 4)
+  console.log(`${killCount} kills: ${ackCount} writes acknowledged, ${last.join(' + ')} happened, ${mergeCount} merges`)
+})
+
+/** What merges should have erased: staged and gone blocks, dead rows of blocks that are not there. */
+async function strayKeys(dataDir: string): Promise<string[]> {
+  const store = await openLmdbStore({ path: dataDir })
+  const stray: string[] = []
+  for (const partition of await store.partitions('t')) {
+    const entries = await store.scan(partition, { limit: 100_000, keysOnly: true })
+    const blocks = new Set(
+      entries.flatMap(({ key }) =>
+        key[0] === keyKinds.head || key[0] === keyKinds.packed ? [Buffer.from(key.subarray(1)).toString('hex')] : [],
+      ),
+    )
+    for (const { key } of entries) {
+      const hex = Buffer.from(key).toString('hex')
+      const isDead = key[0] === keyKinds.dead || key[0] === keyKinds.deadCopy
+      if (key[0] === keyKinds.stage || key[0] === keyKinds.gone || (isDead && !blocks.has(hex.slice(2))))
+        stray.push(hex)
+    }
+  }
+  await store.close()
+  return stray
+}
