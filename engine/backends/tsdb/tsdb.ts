@@ -19,6 +19,7 @@ import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessa
 import { Turn } from '../turn.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { executeCommand, parseCommand } from './commands.js'
+import { type DeletePlan, deleteSamples, planDelete } from './delete.js'
 import { decodeExtent } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
@@ -131,21 +132,42 @@ export class Tsdb implements Backend {
     }
   }
 
-  async delete(request: DeleteRequest): Promise<void> {
+  async delete(request: DeleteRequest, options: CallOptions): Promise<void> {
     refuseDeleteParameters(request, 'tsdb')
     const name = nameOf(request)
-    const isPartial =
-      [request.start, request.end, request.filter].some((text) => text !== undefined && text !== '') ||
-      (request.metrics?.length ?? 0) > 0
+    const plan = planDelete(request, this.#parts.nowMs())
     const { catalog } = this.#parts
     const partition = await catalog.find(name)
     if (partition === null) {
       if (request.ifMissing === 'ignore') return
       throw missing(name)
     }
-    if (isPartial)
-      throw new FramesError('NOT_IN_THIS_VERSION', 'deleting a part of a table is not available in this version')
-    await this.#drop(name, partition)
+    if (plan === null) await this.#drop(name, partition)
+    else await this.#deletePart(name, plan, request.ifMissing === 'ignore', options.signal)
+  }
+
+  async #deletePart(
+    name: TableName,
+    plan: DeletePlan,
+    ignoresMissing: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    let table: OpenTable
+    try {
+      table = await this.#take(name)
+    } catch (error) {
+      // Deleted by another call since it was found.
+      if (ignoresMissing && error instanceof FramesError && error.code === 'TABLE_NOT_FOUND') return
+      throw error
+    }
+    try {
+      const { filter, filterText } = plan
+      const source = { query: null, filter, filterText }
+      const selection = filter === null ? null : await this.#select(table, source, { groupBy: null, items: [] }, signal)
+      await deleteSamples(this.#parts, table, plan, selection)
+    } finally {
+      this.#giveBack(table)
+    }
   }
 
   /** The table is gone when the catalog says so; its space is given back when its last reader has ended. */
@@ -290,8 +312,8 @@ export class Tsdb implements Backend {
 
   async #select(
     table: OpenTable,
-    { query, filter, filterText }: ReadSource,
-    { groupBy, items }: ReadPlan,
+    { query, filter, filterText }: Pick<ReadSource, 'query' | 'filter' | 'filterText'>,
+    { groupBy, items }: Pick<ReadPlan, 'groupBy' | 'items'>,
     signal: AbortSignal | undefined,
   ): Promise<Selection> {
     const { labels, selections } = table
