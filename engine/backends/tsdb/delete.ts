@@ -45,6 +45,16 @@ function parsed(name: string, text: string, nowMs: number): number {
   }
 }
 
+/** All samples before a time. */
+export function expired(beforeMs: number): DeletePlan {
+  return { startMs: Number.MIN_SAFE_INTEGER, endMs: beforeMs - 1, filter: null, filterText: '', metrics: null }
+}
+
+/** Of all series. */
+export function erasureOf({ startMs, endMs, metrics }: Pick<DeletePlan, 'startMs' | 'endMs' | 'metrics'>): Erasure {
+  return { startNs: toNs(startMs), endNs: toNs(endMs + 1), sets: null, lists: null, metricLists: [], metrics }
+}
+
 /** `selection`: the label sets that the filter names; null: all. Throws DATA_DAMAGED, CANCELLED; then nothing is deleted. */
 export async function deleteSamples(
   parts: BackendParts,
@@ -54,12 +64,7 @@ export async function deleteSamples(
 ): Promise<void> {
   const { blocks, labels, schema } = table
   if (plan.startMs > plan.endMs || selection?.sets.length === 0) return
-  const erasure: Erasure = {
-    startNs: toNs(plan.startMs),
-    endNs: toNs(plan.endMs + 1),
-    ...ascending(selection),
-    metrics: plan.metrics,
-  }
+  const erasure: Erasure = { ...erasureOf(plan), ...ascending(selection) }
   const isOfAllSeries = selection === null && plan.metrics === null
   await blocks.rewrite(
     (live) => {

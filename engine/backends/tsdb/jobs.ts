@@ -192,6 +192,8 @@ export interface MergeJob extends TableJob {
   readonly position: MergePosition | null
   readonly partitionIntervalMs: number
   readonly newestWins: boolean
+  /** Samples that have expired; null: none. */
+  readonly erasure: Erasure | null
 }
 
 /** Writes what stays of one block. */
@@ -581,7 +583,6 @@ const merge: JobHandler<MergeJob, MergeStep> = (job, context) =>
     ...job,
     signatureOf: signatureReader(context, job.labels),
     isCancelled: () => context.isCancelled(job),
-    erasure: null,
   })
 
 const erase: JobHandler<EraseJob, RewriteStep> = (job, context) => {
