@@ -34,6 +34,7 @@ import type { LmdbStore } from './stores/lmdb.js'
 import { openLmdbStore } from './stores/lmdb.js'
 import { openMemoryStore } from './stores/memory.js'
 import type { Store } from './stores/store.js'
+import { parseDurationMs } from './time.js'
 
 export interface BackendOptions {
   /** How requests name it; the type unless given. */
@@ -41,6 +42,8 @@ export interface BackendOptions {
   readonly type: string
   /** csv: where the files are; by default the folder `csv` in the data folder. */
   readonly rootDir?: string
+  /** tsdb: how long tables keep their samples that are made without a `ttl` of their own, for example '30d'; for ever. */
+  readonly ttl?: string
 }
 
 export interface EngineOptions {
@@ -93,8 +96,11 @@ export class Engine implements EngineApi {
       ((message, error) =>
         process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd'))
     const wanted = options.backends ?? backendTypes.map((type): BackendOptions => ({ type }))
-    for (const { type } of wanted)
+    for (const { type, ttl } of wanted) {
       if (!backendTypes.includes(type)) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - "${type}"`)
+      // Before anything is opened.
+      parseDurationMs(ttl ?? '')
+    }
     const memory = createSharedMemory({
       heapBase: kernelHeapBase(),
       ...(options.memoryByteLength === undefined ? {} : { byteLength: options.memoryByteLength }),
@@ -124,8 +130,8 @@ export class Engine implements EngineApi {
       report,
     }
     const backends = new Map<string, Backend>()
-    for (const { type, name, rootDir } of wanted) {
-      if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts))
+    for (const { type, name, rootDir, ttl } of wanted) {
+      if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts, ttl === undefined ? {} : { ttl }))
       else if (type === 'kv') backends.set(name ?? type, new Kv(parts))
       else if (type === 'csv') {
         backends.set(name ?? type, new Csv(parts, rootDir ?? (dataDir === null ? null : join(dataDir, 'csv'))))

@@ -70,6 +70,7 @@ async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi
         name: backend.name,
         type: backend.type,
         ...(backend.type === 'csv' ? { rootDir: csvRootOf(backend, config.dataDir) } : {}),
+        ...(backend.type === 'tsdb' && 'ttl' in backend.options ? { ttl: String(backend.options['ttl']) } : {}),
       })),
       report: (message, error) => log.error({ err: error ?? undefined }, message),
     })

@@ -117,6 +117,7 @@ class Bench {
         labels: view,
         partitionIntervalMs: schema.partitionIntervalMs,
         newestWins: true,
+        erasure: null,
       }
       return { job, release }
     }

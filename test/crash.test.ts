@@ -155,6 +155,41 @@ test('kills while tables are made and deleted leave each of them whole or away, 
   console.log(`${n} rounds of tables`)
 })
 
+test('kills while samples are deleted: a delete has happened or not, whole, and nothing else is gone', {
+  timeout: 600_000,
+}, async () => {
+  const random = new SeededRandom(seed + 2)
+  const dataDir = join(root, 'deletes')
+  let written = 0
+  let deleted = 0
+  for (let kill = 0; kill < Math.ceil(killCount / 3); kill++) {
+    const lines = await killWriter(
+      [dataDir, 'deletes', String(written), String(deleted)],
+      random.integer(0, random.pick([30, 200, 800])),
+      random.pick([/^open$/m, /^deleting /m, /^deleted /m]),
+    )
+    /** The number behind the last one that was said to be so. */
+    const after = (word: string) => {
+      const line = lines.findLast((said) => said.startsWith(`${word} `))
+      return line === undefined ? 0 : Number(line.split(' ')[1]) + 1
+    }
+    const acked = Math.max(written, after('ack'))
+    const gone = Math.max(deleted, after('deleted'))
+    const begun = Math.max(gone, after('deleting'))
+    await withEngine(dataDir, async (engine) => {
+      await engine.create({ backend, table: 'deletes', rate: '1/s', ifExists: 'ignore' })
+      const found = await wholeFrames(engine, 'deletes', 0, 0)
+      for (let n = 0; n < gone; n++) expect(found.has(n), `frame ${n}, which was deleted`).toBe(false)
+      for (let n = begun; n < acked; n++) expect(found.has(n), `frame ${n}, which was acknowledged`).toBe(true)
+      deleted = begun > gone && !found.has(gone) ? begun : gone
+      written = Math.max(acked, ...[...found].map((n) => n + 1))
+    })
+  }
+  expect(await strayKeys(dataDir)).toEqual([])
+  expect(deleted, 'there were deletes to end').toBeGreaterThan(0)
+  console.log(`${deleted} frames deleted of ${written}`)
+})
+
 /** Keys of blocks that are not live, after a clean stop. */
 async function strayKeys(dataDir: string): Promise<string[]> {
   const store = await openLmdbStore({ path: dataDir })

@@ -87,6 +87,28 @@ class Machine {
     expect([...found.keys()], `${where}: no other label sets`).toEqual([])
   }
 
+  /** Deletes a range, of all or of some series; now and then one that holds everything, or nothing. */
+  async deleteSome(random: SeededRandom, timeMsMax: number): Promise<void> {
+    const [a, b] = [random.integer(0, timeMsMax), random.integer(0, timeMsMax)]
+    const startMs = random.chance(0.05) ? 0 : Math.min(a, b)
+    const endMs = random.chance(0.05) ? timeMsMax : random.chance(0.5) ? startMs + 10_000_000 : Math.max(a, b)
+    const metrics = random.chance(0.5)
+      ? null
+      : random.list(random.integer(1, 3), () => random.pick(['cpu', 'note', 'nosuch']))
+    const { text, holds } = random.pick([
+      { text: '', holds: () => true },
+      { text: "host == 'a'", holds: (labels: string) => labels.split(',').includes('host=a') },
+      { text: "host != 'a'", holds: (labels: string) => /host=[^a]/.test(labels) },
+      {
+        text: "_name == 'cpu' or os == 'mac'",
+        holds: (labels: string, metric: string) => metric === 'cpu' || /os=mac/.test(labels),
+      },
+    ])
+    const range = { start: String(startMs), end: String(endMs), filter: text }
+    await this.engine.delete({ backend, table, ...range, ...(metrics === null ? {} : { metrics }) })
+    this.model.delete(startMs, endMs, (labels, metric) => holds(labels, metric) && (metrics?.includes(metric) ?? true))
+  }
+
   /** Functions over time against sums over the model's samples. */
   async checkOverTime(startMs: number, endMs: number, stepMs: number, where: string): Promise<void> {
     const { model } = this
@@ -204,9 +226,11 @@ async function run(machine: Machine, random: SeededRandom, canReopen: boolean): 
       })
       await Promise.all(frames.map((frame) => machine.engine.write({ backend, table }, toFrame(frame))))
       for (const frame of frames) model.write(frame)
-    } else if (choice < 0.75) {
+    } else if (choice < 0.7) {
+      await machine.deleteSome(random, timeMsMax)
+    } else if (choice < 0.77) {
       await machine.engine.execute({ backend, table, command: random.pick(['compact', 'flush']) })
-    } else if (choice < 0.8 && canReopen) {
+    } else if (choice < 0.82 && canReopen) {
       await machine.close()
       await machine.open()
     } else {

@@ -77,6 +77,17 @@ export class TsdbModel {
     })
   }
 
+  /** Forgets samples with times in [startMs, endMs], both inclusive, of the series that are chosen. */
+  delete(startMs: number, endMs: number, isChosen: (labels: string, metric: string) => boolean): void {
+    const [startNs, endNs] = [BigInt(startMs) * 1_000_000n, BigInt(endMs + 1) * 1_000_000n]
+    for (const [labels, metrics] of this.sets) {
+      for (const [metric, { samples }] of metrics) {
+        if (!isChosen(labels, metric)) continue
+        for (const timeNs of samples.keys()) if (timeNs >= startNs && timeNs < endNs) samples.delete(timeNs)
+      }
+    }
+  }
+
   /** Rows of a label set with times in [startMs, endMs + 1 ms), all metrics by name, in the types they read in. */
   rows(text: string, startMs: number, endMs: number): { names: string[]; rows: ModelRow[] } {
     const metrics = [...this.sets.get(text)!].sort(([a], [b]) => (a < b ? -1 : 1))

@@ -15,6 +15,7 @@ export interface TableName {
 }
 
 const encoder = new TextEncoder()
+const decoder = new TextDecoder()
 
 /** A path without empty parts at its ends or inside: `/a//b/` is `a/b`. Throws INVALID_ARGUMENT when it is too long. */
 export function tablePath(text: string): string {
@@ -119,23 +120,34 @@ export class Catalog {
     }
   }
 
-  /** Erases partitions that no table names: a crash left them between two steps of a create or delete. */
-  async eraseOrphans(): Promise<number> {
-    const named = new Set<string>()
-    let start: Uint8Array | undefined
-    for (;;) {
-      const limit = 1000
+  /** The tables of a backend; those that are made or deleted meanwhile may be among them or not. */
+  async *names(backend: string): AsyncGenerator<TableName> {
+    for await (const { key } of this.#entries()) {
+      const [container, of, ...path] = decoder.decode(key).split('\0')
+      if (of === backend) yield { container: container!, backend, path: path.join('\0') }
+    }
+  }
+
+  async *#entries(): AsyncGenerator<{ key: Uint8Array; value: Uint8Array }> {
+    const limit = 1000
+    for (let start: Uint8Array | undefined; ; ) {
       const entries = await this.store.scan(catalogPartition, start === undefined ? { limit } : { start, limit })
-      for (const { key, value } of entries) {
-        const payload = unseal(key, value)
-        // A damaged entry may name any partition: then nothing can be called an orphan.
-        if (payload === null) return 0
-        named.add((unpack(payload) as [partition: string])[0])
-      }
-      if (entries.length < limit) break
+      yield* entries
+      if (entries.length < limit) return
       const last = entries[entries.length - 1]!.key
       start = new Uint8Array(last.length + 1)
       start.set(last)
+    }
+  }
+
+  /** Erases partitions that no table names: a crash left them between two steps of a create or delete. */
+  async eraseOrphans(): Promise<number> {
+    const named = new Set<string>()
+    for await (const { key, value } of this.#entries()) {
+      const payload = unseal(key, value)
+      // A damaged entry may name any partition: then nothing can be called an orphan.
+      if (payload === null) return 0
+      named.add((unpack(payload) as [partition: string])[0])
     }
     let count = 0
     for (const partition of await this.store.partitions('t')) {

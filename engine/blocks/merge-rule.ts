@@ -12,6 +12,11 @@ export interface MergeStep {
   readonly next: unknown
 }
 
+/** What a job answers that writes one block anew: as a merge, and whether the block may stay as it is (then without blocks). */
+export interface RewriteStep extends MergeStep {
+  readonly isUnchanged: boolean
+}
+
 /** A job, and what is to be called when it has ended: it gives back the shared memory that the job reads. */
 export interface RuleJob {
   readonly job: Job

@@ -46,7 +46,7 @@ import {
 } from './keys.js'
 import type { LiveBlock } from './live-block.js'
 import { decodeLive, encodeLive, parseLiveKey, toSource } from './live-block.js'
-import type { MergeRule, MergeStep, PreparedBlock, RuleJob } from './merge-rule.js'
+import type { MergeRule, MergeStep, PreparedBlock, RewriteStep, RuleJob } from './merge-rule.js'
 import type { BlockSource } from './reader.js'
 import { checksum, seal, unseal } from './sealed.js'
 import { Snapshot } from './snapshot.js'
@@ -123,6 +123,8 @@ interface LiveChange extends Change {
   readonly removed: ReadonlySet<bigint>
   /** Whether the added blocks take the place of the removed ones, or stand at the end. */
   readonly isReplacement?: boolean
+  /** The same for blocks of several runs, each of which stays what it is. */
+  readonly isRewrite?: boolean
   readonly kills?: readonly Kill[]
   /** Bytes stored for the kills; 0: they are stored in the bitmaps already. */
   readonly killsByteLength?: number
@@ -638,7 +640,7 @@ export class BlockTable {
   }
 
   #publish(version: number, change: Omit<LiveChange, keyof Change>): void {
-    const { added, removed, isReplacement = false, kills = [], killsByteLength = 0, schema } = change
+    const { added, removed, isReplacement = false, isRewrite = false, kills = [], killsByteLength = 0, schema } = change
     const { blocks } = this.#snapshot
     let next = blocks
     const gone: LiveBlock[] = []
@@ -655,6 +657,7 @@ export class BlockTable {
         this.#unfolded.delete(block.id)
       }
       next = isReplacement ? kept : [...kept, ...added]
+      if (isRewrite) next = [...next].sort((a, b) => a.lastCommit - b.lastCommit)
     } else if (added.length > 0) next = [...blocks, ...added]
     const outdated: DeadRows[] = []
     if (kills.length > 0) next = this.#withKills(next, kills, outdated)
@@ -966,6 +969,70 @@ export class BlockTable {
     } finally {
       held?.release()
     }
+  }
+
+  /**
+   * Writes blocks anew, each for itself and in its place among the commits, all in one commit: what a delete of some rows
+   * needs. Commits that come meanwhile stay as they are.
+   *
+   * choose  which of the blocks of now leave the table, and which are written anew
+   * step    the job that writes what stays of a block (see MergeRule.step); it answers with `isUnchanged` where all stays
+   */
+  async rewrite(
+    choose: (blocks: readonly LiveBlock[]) => { dropped: readonly LiveBlock[]; rewritten: readonly LiveBlock[] },
+    step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
+  ): Promise<void> {
+    await this.#exclusively(async () => {
+      const snapshot = this.#snapshot.acquire()
+      const staged: { readonly block: PreparedBlock; readonly id: bigint }[] = []
+      const added: LiveBlock[] = []
+      try {
+        const { dropped, rewritten } = choose(snapshot.blocks)
+        const gone = [...dropped]
+        for (const block of rewritten) {
+          const sources = await this.sources([block])
+          let isUnchanged = false
+          let position: unknown = null
+          do {
+            const done = await this.#runRule<RewriteStep>(() => step(sources, position), mergeScratchByteLength)
+            try {
+              position = done.result.next
+              isUnchanged = done.result.isUnchanged
+              for (const part of done.result.blocks) {
+                const id = newBlockId()
+                staged.push({ block: part, id })
+                await this.#stageBlock(part, id)
+                added.push(liveOf(part, id, block.firstCommit, block.lastCommit, false))
+                this.mergedByteLength += part.packed.byteLength
+              }
+            } finally {
+              done.release()
+            }
+          } while (position !== null)
+          if (!isUnchanged) gone.push(block)
+        }
+        if (gone.length === 0) return
+        await this.#commit(
+          () => ({
+            puts: [...added.map(encodeLive), ...gone.map(goneMark)],
+            deletes: [...staged.map(({ id }) => stageKey(id)), ...gone.flatMap(liveKeysOf)],
+            makesRoom: true,
+            added,
+            removed: new Set(gone.map(({ id }) => id)),
+            isRewrite: true,
+          }),
+          [],
+        )
+      } catch (error) {
+        this.#discard(
+          staged.map(({ block }) => block),
+          staged.map(({ id }) => id),
+        )
+        throw error
+      } finally {
+        snapshot.release()
+      }
+    })
   }
 
   /**

@@ -1,8 +1,9 @@
 // A process that is killed: it writes frames without end, says which ones are acknowledged, and is never asked to stop.
-// Arguments: the data folder, "ingest" or "tables", and a frame of each stream: from there on it says what it finds.
+// Arguments: the data folder, "ingest", "tables" or "deletes", and a frame of each stream: from there on it says what it
+// finds; for deletes the frame that is written next, and the one that is deleted next.
 import { writeSync } from 'node:fs'
 import { openEngine } from '../../dist/engine/index.js'
-import { backend, frameNumber, wholeFrames } from './frames.mjs'
+import { backend, firstTimeNs, frameNumber, wholeFrames } from './frames.mjs'
 
 const [dataDir, mode, ...first] = process.argv.slice(2)
 
@@ -52,7 +53,39 @@ async function makeTables(worker) {
   }
 }
 
-if (mode === 'ingest') {
+/** Frames are written at one end and deleted at the other, together with others of the stream's blocks. */
+async function deleteBehind(writtenNext, deletedNext) {
+  const table = { backend, table: 'deletes' }
+  let written = writtenNext
+  const write = async () => {
+    for (; ; written++) {
+      await engine.write(table, frameNumber(0, written))
+      say(`ack ${written}`)
+    }
+  }
+  const remove = async () => {
+    for (let n = deletedNext; ; n++) {
+      while (n + 2 > written) await new Promise((resolve) => setTimeout(resolve, 1))
+      say(`deleting ${n}`)
+      const [start, end] = [firstTimeNs(n), firstTimeNs(n + 1) - 1n].map((timeNs) => String(timeNs / 1_000_000n))
+      await engine.delete({ ...table, start, end, filter: "stream == 's0'" })
+      say(`deleted ${n}`)
+    }
+  }
+  const compact = async () => {
+    for (;;) {
+      await engine.execute({ ...table, command: 'compact' })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+  await Promise.race([write(), remove(), compact()])
+}
+
+if (mode === 'deletes') {
+  await engine.create({ backend, table: 'deletes', rate: '1/s', ifExists: 'ignore' })
+  say('open')
+  await deleteBehind(Number(first[0]), Number(first[1]))
+} else if (mode === 'ingest') {
   await engine.create({ backend, table: 'ingest', rate: '1/s', ifExists: 'ignore' })
   const next = []
   for (let stream = 0; stream < first.length; stream++) {

@@ -1,9 +1,10 @@
 """Creating, deleting and executing: what is accepted, and the texts of what is refused."""
 
+import pandas as pd
 import pytest
 import v3io_frames as v3f
 
-from tables import ALREADY_EXISTS, NOT_FOUND, code_of, rows, samples, T
+from tables import ALREADY_EXISTS, NOT_FOUND, T, at, code_of, iso, ms, rows, samples
 
 SCHEMA = 'failed to create a TSDB schema: '
 DIVISOR = SCHEMA + 'the aggregation granularity should be a divisor or a dividend of 1 day'
@@ -101,6 +102,52 @@ def test_a_deleted_table_is_gone_and_can_be_made_again(table):
     # Its series have no type yet.
     table.write(samples(time=['0m'], cpu=['text']))
     assert rows(table.read(columns=['cpu'])) == [(T, 'text')]
+
+
+@pytest.fixture
+def ten(table):
+    """Ten minutes of cpu and disk for the nodes a and b."""
+    for node in 'ab':
+        offsets = [f'{minute}m' for minute in range(10)]
+        table.write(samples(time=offsets, cpu=list(range(10)), disk=[0.5] * 10), labels={'node': node})
+    return table
+
+
+def left(table):
+    """Node → how many samples of cpu and of disk there are."""
+    df = table.read(aggregators='count', columns=['cpu', 'disk'])
+    return {row[-1]: row[1:3] for row in rows(df)}
+
+
+@pytest.mark.parametrize(
+    'part, expected',
+    [
+        ({'start': ms(at('2m')), 'end': ms(at('4m'))}, {'a': (7, 7), 'b': (7, 7)}),
+        ({'start': iso(at('2m')), 'end': iso(at('4m')), 'filter': "node == 'a'"}, {'a': (7, 7), 'b': (10, 10)}),
+        ({'start': '0', 'metrics': ['cpu']}, {'a': (None, 10), 'b': (None, 10)}),
+        ({'end': iso(at('7m')), 'metrics': ['cpu', 'nosuch']}, {'a': (2, 10), 'b': (2, 10)}),
+        ({'start': iso(at('8m'))}, {'a': (8, 8), 'b': (8, 8)}),
+        ({'start': '0', 'end': 'now', 'filter': "_name == 'disk' and node == 'b'"}, {'a': (10, 10), 'b': (10, None)}),
+        ({'start': '0', 'end': 'now'}, {}),
+        ({'filter': "node == 'a'"}, {'a': (10, 10), 'b': (10, 10)}),
+        ({'metrics': ['cpu']}, {'a': (10, 10), 'b': (10, 10)}),
+        ({'start': iso(at('1h')), 'end': iso(T)}, {'a': (10, 10), 'b': (10, 10)}),
+        ({'start': '0', 'filter': "node == 'nosuch'"}, {'a': (10, 10), 'b': (10, 10)}),
+    ],
+)
+def test_deletes_are_exact_to_the_sample(ten, part, expected):
+    ten.delete(**part)
+    assert left(ten) == expected
+    ten.write(samples(time=['2m', '3m'], cpu=[7, 8], disk=[1.5, 1.5]), labels={'node': 'c'})
+    assert left(ten) == {**expected, 'c': (2, 2)}
+
+
+def test_only_metrics_delete_the_last_hour(table):
+    now = pd.Timestamp.now(tz='UTC').floor('s')
+    index = pd.DatetimeIndex([now - pd.Timedelta('90m'), now - pd.Timedelta('30m')], name='time').as_unit('ns')
+    table.write(pd.DataFrame({'cpu': [1, 2], 'disk': [3, 4]}, index=index))
+    table.delete(metrics=['cpu'])
+    assert rows(table.read(columns=['cpu', 'disk'])) == [(index[0], 1, 3), (index[1], None, 4)]
 
 
 def test_a_missing_table_is_an_error_unless_ignored(missing):

@@ -206,10 +206,17 @@ def test_group_by_without_a_function_is_refused(table):
         table.read(group_by='os')
 
 
-@pytest.mark.parametrize('part', [{'start': '0'}, {'end': 'now'}, {'filter': "os == 'linux'"}, {'metrics': ['cpu']}])
-def test_deleting_a_part_of_a_table_says_that_it_does_not_exist_yet(table, part):
+@pytest.mark.parametrize(
+    'part, text',
+    [
+        ({'start': 'yesterday'}, 'failed to parse start time: Invalid time string'),
+        ({'end': '2018-07-21'}, 'failed to parse end time: Invalid time string'),
+        ({'filter': 'os =='}, 'invalid filter expression'),
+    ],
+)
+def test_a_delete_is_checked_before_anything_goes(table, part, text):
     table.write(samples(time=['0m'], cpu=[1]), labels={'os': 'linux'})
-    with table.refuses('delete', NOT_YET):
+    with table.refuses('delete', text):
         table.delete(**part)
     assert len(table.read()) == 1
 

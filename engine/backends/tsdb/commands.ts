@@ -5,10 +5,12 @@ import type { PlainColumn, PlainFrame } from '../../frame/plain.js'
 import { listingRowCountMax } from '../../limits.js'
 import type { ExecuteRequest } from '../../requests.js'
 import type { BackendParts, CallOptions } from '../backend.js'
+import { deleteSamples, expired } from './delete.js'
 import { decodeExtent } from './directory.js'
 import type { CountJob, ListJob } from './jobs.js'
 import type { Listing } from './label-listing.js'
 import { withLabels } from './read.js'
+import { expiryMs } from './retention.js'
 import type { OpenTable } from './tsdb.js'
 
 /**
@@ -42,11 +44,14 @@ export async function executeCommand(
     case 'flush':
       await table.blocks.flush()
       return null
-    case 'compact':
+    case 'compact': {
+      const expiredMs = expiryMs(table.schema, parts.nowMs())
+      if (expiredMs !== null) await deleteSamples(parts, table, expired(expiredMs), null)
       await table.blocks.compact()
       await table.blocks.erased()
       await parts.shrinkStore()
       return null
+    }
     case 'stats':
       return statistics(parts, table, options)
     case 'series':

@@ -1,6 +1,6 @@
 // The tsdb's jobs: their messages, and what a worker does with each.
 import { unpack, pack } from 'msgpackr'
-import type { MergeStep, PreparedBlock } from '../../blocks/merge-rule.js'
+import type { MergeStep, PreparedBlock, RewriteStep } from '../../blocks/merge-rule.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, BlockReader } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
@@ -17,6 +17,8 @@ import type { WorkerAccess, WorkerReader } from '../../stores/store.js'
 import type { FrameInput, OpenFrame, RowOrder } from './append.js'
 import { checkTypes, encodeFrameRows, frameKinds, knownSets, openFrame, setNumberOf } from './append.js'
 import { describeSets } from './describe.js'
+import type { Erasure } from './erase.js'
+import { erasesAny } from './erase.js'
 import { refuseDuplicatesInFrame, refuseStoredDuplicates } from './duplicates.js'
 import { canJoin, joinFrames, type KnownFrame } from './joined-frames.js'
 import type { MergePosition } from './merge.js'
@@ -190,6 +192,14 @@ export interface MergeJob extends TableJob {
   readonly position: MergePosition | null
   readonly partitionIntervalMs: number
   readonly newestWins: boolean
+  /** Samples that have expired; null: none. */
+  readonly erasure: Erasure | null
+}
+
+/** Writes what stays of one block. */
+export interface EraseJob extends Omit<MergeJob, 'kind'> {
+  readonly kind: 'tsdb.erase'
+  readonly erasure: Erasure
 }
 
 // ---- what a worker does ----------------------------------------------------------------------------------------------
@@ -575,6 +585,22 @@ const merge: JobHandler<MergeJob, MergeStep> = (job, context) =>
     isCancelled: () => context.isCancelled(job),
   })
 
+const erase: JobHandler<EraseJob, RewriteStep> = (job, context) => {
+  const { kernels } = context
+  const { erasure, sources, partition, tableName, newestWins } = job
+  const store = storeReader(context, job.access)
+  const signatureOf = signatureReader(context, job.labels)
+  if (job.position === null) {
+    const [cache, temporary] = new Scratch(job.scratch).split([0.65, 0.35]) as [Scratch, Scratch]
+    const io = new BlockIo(kernels, cache, store, partition, tableName)
+    const reader = new SeriesReader(io, temporary, sources, newestWins)
+    if (!erasesAny(reader, kernels, erasure, signatureOf)) return { blocks: [], next: null, isUnchanged: true }
+  }
+  const isCancelled = (): boolean => context.isCancelled(job)
+  const step = mergeRuns(kernels, new Scratch(job.scratch), store, { ...job, signatureOf, isCancelled, erasure })
+  return { ...step, isUnchanged: false }
+}
+
 export const tsdbHandlers = {
   'tsdb.ingest': ingest,
   'tsdb.register': register,
@@ -584,6 +610,7 @@ export const tsdbHandlers = {
   'tsdb.scan': scan,
   'tsdb.describe': describe,
   'tsdb.merge': merge,
+  'tsdb.erase': erase,
   'tsdb.list': list,
   'tsdb.count': count,
 }

@@ -8,9 +8,10 @@ import type { Kernels } from '../../kernels/kernels.js'
 import { blockCellCountMax, blockRowCountMax, MiB, pageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { WorkerReader } from '../../stores/store.js'
+import { type Erasure, ErasingReader } from './erase.js'
 import { RowCollector } from './row-collector.js'
 import { RunWriter } from './run-writer.js'
-import type { WantedMetric } from './series-reader.js'
+import type { SampleReader, WantedMetric } from './series-reader.js'
 import { SeriesReader } from './series-reader.js'
 import type { Signature } from './signature.js'
 import { seriesType, storedTypes } from './signature.js'
@@ -20,6 +21,10 @@ export interface MergePosition {
   readonly set: number
   readonly fromNs: bigint
 }
+
+/** Before and behind all times. */
+const timeMinNs = -(2n ** 63n)
+const timeMaxNs = 2n ** 63n - 1n
 
 /** A block of strings ends at this much text. */
 const textByteLengthMax = 8 * MiB
@@ -33,6 +38,8 @@ export interface MergeInput {
   readonly partitionIntervalMs: number
   readonly newestWins: boolean
   readonly isCancelled: () => boolean
+  /** What is to be left out; null: nothing. */
+  readonly erasure: Erasure | null
 }
 
 export function mergeRuns(
@@ -46,9 +53,11 @@ export function mergeRuns(
   const mark = rest.mark()
   const [cacheScratch, temporary] = rest.split([0.65, 0.35]) as [Scratch, Scratch]
   const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName)
-  const reader = new SeriesReader(io, temporary, input.sources, input.newestWins)
+  const stored = new SeriesReader(io, temporary, input.sources, input.newestWins)
+  const reader: SampleReader =
+    input.erasure === null ? stored : new ErasingReader(stored, kernels, temporary, input.erasure)
 
-  const sets = reader.sets()
+  const sets = stored.sets()
   const firstSet = input.position === null ? 0 : sets.indexOf(input.position.set)
   const rowCountTotal = input.sources.reduce((sum, source) => sum + source.rowCount, 0)
   const wantedBySignature = new Map<Signature, readonly WantedMetric[]>()
@@ -97,8 +106,8 @@ export function mergeRuns(
       numbers = wanted.map(columnOf)
       numbersOfWanted.set(wanted, numbers)
     }
-    const fromNs = i === firstSet && input.position !== null ? input.position.fromNs : undefined
-    if (!reader.open(set, wanted, fromNs)) continue
+    const fromNs = i === firstSet && input.position !== null ? input.position.fromNs : timeMinNs
+    if (!reader.open(set, wanted, fromNs, timeMaxNs)) continue
     const start = collector.rowCount
     for (let batch = reader.next(); batch !== null; batch = reader.next()) {
       const free = collector.textByteLength >= textByteLengthMax ? 0 : capacity - collector.rowCount

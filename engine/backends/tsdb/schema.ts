@@ -24,6 +24,8 @@ export interface TsdbSchema {
   readonly aggregates: readonly RawAggregate[]
   readonly aggregationGranularityMs: number
   readonly duplicates: DuplicatePolicy
+  /** Samples may be erased when they are older; 0: never. */
+  readonly ttlMs: number
 }
 
 const sampleByteLength = 8
@@ -32,7 +34,7 @@ const partitionByteLengthMax = 1_700_000
 const granularityCountMax = 130_000
 
 /** Checks a create request. Throws INVALID_ARGUMENT with the texts that callers know. */
-export function createSchema(request: CreateRequest): TsdbSchema {
+export function createSchema(request: CreateRequest, defaultTtlMs = 0): TsdbSchema {
   const rate = request.rate ?? ''
   if (rate === '') {
     throw invalid("Must specify 'rate' attribute to specify maximum sample rate, e.g. '1/m'")
@@ -48,7 +50,8 @@ export function createSchema(request: CreateRequest): TsdbSchema {
     )
   }
   const duplicates = duplicatePolicy(request)
-  return { rate, chunkHours, partitionIntervalMs, aggregates, aggregationGranularityMs, duplicates }
+  const ttlMs = timeToLive(request) ?? defaultTtlMs
+  return { rate, chunkHours, partitionIntervalMs, aggregates, aggregationGranularityMs, duplicates, ttlMs }
 }
 
 function intervalsOfRate(rate: string): { chunkHours: number; partitionHours: number } {
@@ -158,6 +161,25 @@ function duplicatePolicy(request: CreateRequest): DuplicatePolicy {
   return policy ?? 'last'
 }
 
+/** A duration, as a property of some schema field; '0' keeps samples for ever, whatever the server's default is. */
+function timeToLive(request: CreateRequest): number | null {
+  let ttlMs: number | null = null
+  for (const field of request.schema?.fields ?? []) {
+    const value = field.properties?.['ttl']
+    if (value === undefined) continue
+    if (typeof value !== 'string') throw invalidSchema(`property 'ttl' must be a duration such as '30d'`)
+    let parsedMs: number
+    try {
+      parsedMs = parseDurationMs(value)
+    } catch (error) {
+      throw error instanceof FramesError ? error.prefixed("failed to create a TSDB schema: property 'ttl'") : error
+    }
+    if (ttlMs !== null && ttlMs !== parsedMs) throw invalidSchema(`property 'ttl' is given twice`)
+    ttlMs = parsedMs
+  }
+  return ttlMs
+}
+
 const schemaVersion = 1
 
 /** The stored form: JSON with a version. */
@@ -174,7 +196,7 @@ export function decodeSchema(text: string): TsdbSchema {
     throw new FramesError('DATA_DAMAGED', 'a stored tsdb schema is not JSON', { cause })
   }
   if (typeof stored !== 'object' || stored === null) throw damaged('schema')
-  const { version, rate, chunkHours, partitionIntervalMs, aggregates, aggregationGranularityMs, duplicates } =
+  const { version, rate, chunkHours, partitionIntervalMs, aggregates, aggregationGranularityMs, duplicates, ttlMs } =
     stored as Readonly<Record<string, unknown>>
   if (version !== schemaVersion) {
     throw new FramesError('FORMAT_VERSION', `a tsdb schema has version ${String(version)}, not ${schemaVersion}`)
@@ -187,7 +209,17 @@ export function decodeSchema(text: string): TsdbSchema {
     throw damaged('aggregates')
   }
   if (duplicates !== 'last' && duplicates !== 'first' && duplicates !== 'error') throw damaged('duplicates')
-  return { rate, chunkHours, partitionIntervalMs, aggregates, aggregationGranularityMs, duplicates }
+  // Tables from before there was one keep their samples.
+  if (ttlMs !== undefined && ttlMs !== 0 && !isPositiveInteger(ttlMs)) throw damaged('ttlMs')
+  return {
+    rate,
+    chunkHours,
+    partitionIntervalMs,
+    aggregates,
+    aggregationGranularityMs,
+    duplicates,
+    ttlMs: ttlMs === undefined ? 0 : (ttlMs as number),
+  }
 }
 
 function isPositiveInteger(value: unknown): value is number {

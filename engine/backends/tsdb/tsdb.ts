@@ -16,15 +16,18 @@ import type {
   WriteRequest,
 } from '../../requests.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
+import { parseDurationMs } from '../../time.js'
 import { Turn } from '../turn.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { executeCommand, parseCommand } from './commands.js'
+import { type DeletePlan, deleteSamples, erasureOf, expired, planDelete } from './delete.js'
 import { decodeExtent } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
 import { clampRange, planRead, type ReadPlan, type ReadSource, readSource } from './plan.js'
 import { readSets } from './read.js'
+import { expiryMs, isDue, Retention } from './retention.js'
 import type { TsdbSchema } from './schema.js'
 import { createSchema, decodeSchema, encodeSchema } from './schema.js'
 import type { Selection } from './select.js'
@@ -67,12 +70,43 @@ export class Tsdb implements Backend {
     this.#stopErasing = () => resolve('stopped')
   })
 
-  constructor(parts: BackendParts) {
+  readonly #defaultTtlMs: number
+  readonly #retention: Retention
+
+  /** `ttl`: how long tables keep their samples that are made without one; a duration, '' for ever. */
+  constructor(parts: BackendParts, { ttl = '' }: { readonly ttl?: string } = {}) {
     this.#parts = parts
+    this.#defaultTtlMs = parseDurationMs(ttl)
+    this.#retention = new Retention(
+      parts.catalog,
+      backendName,
+      (name) => this.#visit(name),
+      (message, error) => parts.report(message, error),
+    )
+  }
+
+  /** Erases what has expired of a table, when it is worth it. */
+  async #visit(name: TableName): Promise<void> {
+    let table: OpenTable
+    try {
+      table = await this.#take(name)
+    } catch (error) {
+      // Deleted meanwhile.
+      if (error instanceof FramesError && error.code === 'TABLE_NOT_FOUND') return
+      throw error
+    }
+    try {
+      const nowMs = this.#parts.nowMs()
+      const oldestMs = timeMinMs(table.blocks.blocks)
+      if (isDue(table.schema, oldestMs, nowMs))
+        await deleteSamples(this.#parts, table, expired(expiryMs(table.schema, nowMs)!), null)
+    } finally {
+      this.#giveBack(table)
+    }
   }
 
   async create(request: CreateRequest): Promise<void> {
-    const schema = createSchema(request)
+    const schema = createSchema(request, this.#defaultTtlMs)
     const name = nameOf(request)
     const exists = (): void => {
       if (request.ifExists === 'ignore') return
@@ -131,21 +165,42 @@ export class Tsdb implements Backend {
     }
   }
 
-  async delete(request: DeleteRequest): Promise<void> {
+  async delete(request: DeleteRequest, options: CallOptions): Promise<void> {
     refuseDeleteParameters(request, 'tsdb')
     const name = nameOf(request)
-    const isPartial =
-      [request.start, request.end, request.filter].some((text) => text !== undefined && text !== '') ||
-      (request.metrics?.length ?? 0) > 0
+    const plan = planDelete(request, this.#parts.nowMs())
     const { catalog } = this.#parts
     const partition = await catalog.find(name)
     if (partition === null) {
       if (request.ifMissing === 'ignore') return
       throw missing(name)
     }
-    if (isPartial)
-      throw new FramesError('NOT_IN_THIS_VERSION', 'deleting a part of a table is not available in this version')
-    await this.#drop(name, partition)
+    if (plan === null) await this.#drop(name, partition)
+    else await this.#deletePart(name, plan, request.ifMissing === 'ignore', options.signal)
+  }
+
+  async #deletePart(
+    name: TableName,
+    plan: DeletePlan,
+    ignoresMissing: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    let table: OpenTable
+    try {
+      table = await this.#take(name)
+    } catch (error) {
+      // Deleted by another call since it was found.
+      if (ignoresMissing && error instanceof FramesError && error.code === 'TABLE_NOT_FOUND') return
+      throw error
+    }
+    try {
+      const { filter, filterText } = plan
+      const source = { query: null, filter, filterText }
+      const selection = filter === null ? null : await this.#select(table, source, { groupBy: null, items: [] }, signal)
+      await deleteSamples(this.#parts, table, plan, selection)
+    } finally {
+      this.#giveBack(table)
+    }
   }
 
   /** The table is gone when the catalog says so; its space is given back when its last reader has ended. */
@@ -183,6 +238,7 @@ export class Tsdb implements Backend {
   }
 
   async close(): Promise<void> {
+    await this.#retention.stop()
     const tables = await Promise.allSettled(this.#open.values())
     this.#open.clear()
     for (const result of tables) if (result.status === 'fulfilled') await closeTable(result.value)
@@ -262,6 +318,7 @@ export class Tsdb implements Backend {
     )
     const step = (sources: readonly BlockSource[], position: unknown): RuleJob => {
       const { view, release } = labels.acquire()
+      const expiredMs = expiryMs(schema, this.#parts.nowMs())
       const job: MergeJob = {
         kind: 'tsdb.merge',
         partition,
@@ -272,6 +329,7 @@ export class Tsdb implements Backend {
         labels: view,
         partitionIntervalMs: schema.partitionIntervalMs,
         newestWins: schema.duplicates !== 'first',
+        erasure: expiredMs === null ? null : erasureOf(expired(expiredMs)),
       }
       return { job, release }
     }
@@ -290,8 +348,8 @@ export class Tsdb implements Backend {
 
   async #select(
     table: OpenTable,
-    { query, filter, filterText }: ReadSource,
-    { groupBy, items }: ReadPlan,
+    { query, filter, filterText }: Pick<ReadSource, 'query' | 'filter' | 'filterText'>,
+    { groupBy, items }: Pick<ReadPlan, 'groupBy' | 'items'>,
     signal: AbortSignal | undefined,
   ): Promise<Selection> {
     const { labels, selections } = table
@@ -352,6 +410,14 @@ function keyOf({ container, path }: TableName): string {
 /** Callers look for this text. */
 function missing(name: TableName): FramesError {
   return new FramesError('TABLE_NOT_FOUND', `No TSDB schema file found at '${shownName(name)}'`)
+}
+
+/** Of the oldest sample; Infinity when there is none, 0 when it is not known. */
+function timeMinMs(blocks: readonly LiveBlock[]): number {
+  return blocks.reduce(
+    (oldestMs, { extent }) => Math.min(oldestMs, extent === null ? 0 : decodeExtent(extent).timeMinMs),
+    Infinity,
+  )
 }
 
 function* extentsOf(blocks: readonly LiveBlock[]) {
