@@ -4,7 +4,7 @@
 // and, in the bits that the table's size leaves over, a piece of the hash, so that most unequal keys are told apart
 // without a look at them; 0 = empty. A table starts small, in the first-level cache, and grows inside the capacity it
 // is given: most label columns have few values.
-import { countEqualBytes } from './text'
+import { countEqualRows } from './text'
 import { equalText, hash64, hashShort, hashText, masks, shortByteLength } from './hash'
 
 /** Slots that a table starts with. */
@@ -276,32 +276,6 @@ function copyRows(offsetsPtr: usize, bytesPtr: usize, codesPtr: usize, row: i32,
 
 /** Rows that are compared at once: first their lengths, then their bytes as one text. */
 const equalStepRowCount: i32 = 64
-
-/** How many rows from a on equal those from b on, `rowCount` at most. */
-function countEqualRows(offsetsPtr: usize, bytesPtr: usize, a: i32, b: i32, rowCount: i32): i32 {
-  const aOffsets = offsetsPtr + ((<usize>a) << 2)
-  const bOffsets = offsetsPtr + ((<usize>b) << 2)
-  const aStart = load<u32>(aOffsets)
-  const bStart = load<u32>(bOffsets)
-  // Equal lengths: offsets that stand equally far apart.
-  const apart = aStart - bStart
-  const aparts = i32x4.splat(apart)
-  let equal: i32 = 0
-  for (; equal + 4 <= rowCount; equal += 4) {
-    const at = (<usize>equal) << 2
-    if (!i32x4.all_true(i32x4.eq(i32x4.sub(v128.load(aOffsets + at, 4), v128.load(bOffsets + at, 4)), aparts))) break
-  }
-  for (; equal < rowCount; equal++) {
-    const at = (<usize>equal) << 2
-    if (load<u32>(aOffsets + at, 4) - load<u32>(bOffsets + at, 4) !== apart) break
-  }
-  const byteLength = load<u32>(aOffsets + ((<usize>equal) << 2)) - aStart
-  const equalByteLength = countEqualBytes(bytesPtr + aStart, bytesPtr + bStart, byteLength)
-  if (equalByteLength < byteLength) {
-    while (load<u32>(aOffsets + ((<usize>equal) << 2)) - aStart > equalByteLength) equal--
-  }
-  return equal
-}
 
 /** Clears a table of strings and enters the first `count` codes. */
 function fillStringTable(

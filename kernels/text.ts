@@ -62,6 +62,32 @@ export function countEqualBytes(aPtr: usize, bPtr: usize, byteLength: u32): u32 
   return i
 }
 
+/** How many rows from a on equal those from b on, `rowCount` at most: (rowCount + 1) × u32 offsets into bytes. */
+export function countEqualRows(offsetsPtr: usize, bytesPtr: usize, a: i32, b: i32, rowCount: i32): i32 {
+  const aOffsets = offsetsPtr + ((<usize>a) << 2)
+  const bOffsets = offsetsPtr + ((<usize>b) << 2)
+  const aStart = load<u32>(aOffsets)
+  const bStart = load<u32>(bOffsets)
+  // Equal lengths: offsets that stand equally far apart.
+  const apart = aStart - bStart
+  const aparts = i32x4.splat(apart)
+  let equal: i32 = 0
+  for (; equal + 4 <= rowCount; equal += 4) {
+    const at = (<usize>equal) << 2
+    if (!i32x4.all_true(i32x4.eq(i32x4.sub(v128.load(aOffsets + at, 4), v128.load(bOffsets + at, 4)), aparts))) break
+  }
+  for (; equal < rowCount; equal++) {
+    const at = (<usize>equal) << 2
+    if (load<u32>(aOffsets + at, 4) - load<u32>(bOffsets + at, 4) !== apart) break
+  }
+  const byteLength = load<u32>(aOffsets + ((<usize>equal) << 2)) - aStart
+  const equalByteLength = countEqualBytes(bytesPtr + aStart, bytesPtr + bStart, byteLength)
+  if (equalByteLength < byteLength) {
+    while (load<u32>(aOffsets + ((<usize>equal) << 2)) - aStart > equalByteLength) equal--
+  }
+  return equal
+}
+
 /** Copies byteLength bytes between places that do not overlap. */
 export function copyText(targetPtr: usize, sourcePtr: usize, byteLength: u32): void {
   if (byteLength > INLINE_COPY_MAX) {

@@ -7,7 +7,7 @@
 // form `length <= end - pos`, which cannot overflow. What is refused is told by a negative code, and by the place in the
 // first word of the status (16 bytes of the caller's; the caller has the words for the codes).
 
-import { countEqualBytes } from './text'
+import { countEqualBytes, countEqualRows } from './text'
 import { isUtf8 } from './utf8'
 
 const BAD_VARINT: i32 = -1 // cut off, longer than ten bytes, or too large
@@ -1166,12 +1166,17 @@ export function wireEncodeBools(bitsPtr: usize, rowCount: u32, targetPtr: usize)
 
 /** Bytes of rowCount strings as records of field 7. */
 export function wireStringsByteLength(offsetsPtr: usize, rowCount: u32): u32 {
-  let byteLength: usize = 0
-  let offset = load<u32>(offsetsPtr)
-  for (let row: u32 = 0; row < rowCount; row++) {
-    const offsetNext = load<u32>(offsetsPtr + ((<usize>row) << 2), 4)
-    byteLength += 1 + byteLengthOf(<u64>(offsetNext - offset)) + <usize>(offsetNext - offset)
-    offset = offsetNext
+  // A tag and one byte of length for each, and the text; more for texts of 128 bytes and more.
+  let byteLength = <usize>rowCount * 2 + load<u32>(offsetsPtr + ((<usize>rowCount) << 2)) - load<u32>(offsetsPtr)
+  let row: u32 = 0
+  while (row < rowCount) {
+    const ptr = offsetsPtr + ((<usize>row) << 2)
+    if (row + 4 <= rowCount && !v128.any_true(i32x4.shr_u(i32x4.sub(v128.load(ptr, 4), v128.load(ptr)), 7))) {
+      row += 4
+      continue
+    }
+    byteLength += byteLengthOf(<u64>(load<u32>(ptr, 4) - load<u32>(ptr))) - 1
+    row++
   }
   return <u32>byteLength
 }
@@ -1194,7 +1199,32 @@ export function wireEncodeStrings(
   const textEnd = textPtr + <usize>load<u32>(offsetsPtr + ((<usize>rowCount) << 2))
   let pos = targetPtr
   let offset = <usize>load<u32>(offsetsPtr)
+  let anchorRow: u32 = 0
+  let anchor = pos
+  let anchorOffset = offset
+  let vainCount: u32 = 0
   for (let row: u32 = 0; row < rowCount; row++) {
+    if (row !== anchorRow && vainCount <= row && beginsAlike(textPtr + offset, textPtr + anchorOffset, textEnd)) {
+      const period = row - anchorRow
+      const equalCount = countEqualRows(offsetsPtr, textPtr, row, anchorRow, rowCount - row)
+      const repeats = min(<usize>(equalCount / period), (targetEnd - pos) / (pos - anchor))
+      if (repeats !== 0) {
+        repeatBytes(pos, pos - anchor, repeats)
+        pos += (pos - anchor) * repeats
+        row += period * <u32>repeats
+        offset = <usize>load<u32>(offsetsPtr + ((<usize>row) << 2))
+      } else vainCount += equalCount
+      if (repeats !== 0 || offset - anchorOffset >= ANCHOR_REACH) {
+        anchorRow = row
+        anchor = pos
+        anchorOffset = offset
+        if (row === rowCount) break
+      }
+    } else if (offset - anchorOffset >= ANCHOR_REACH) {
+      anchorRow = row
+      anchor = pos
+      anchorOffset = offset
+    }
     const offsetNext = <usize>load<u32>(offsetsPtr + ((<usize>row) << 2), 4)
     const byteLength = offsetNext - offset
     const room = targetEnd - pos

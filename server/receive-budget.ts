@@ -18,11 +18,14 @@ interface Waiting {
 
 export class ReceiveBudget {
   readonly #byteLengthMax: number
+  readonly #onReceived: (byteLength: number) => void
   readonly #waiting = new Set<Waiting>()
   #byteLength = 0
 
-  constructor(byteLengthMax: number) {
+  /** `onReceived` is told of all bytes that come. */
+  constructor(byteLengthMax: number, onReceived: (byteLength: number) => void = () => undefined) {
     this.#byteLengthMax = byteLengthMax
+    this.#onReceived = onReceived
   }
 
   /** `refuse` is called when all peers together are above the budget and this one has the most waiting. */
@@ -31,6 +34,7 @@ export class ReceiveBudget {
     this.#waiting.add(waiting)
     return {
       add: (byteLength) => {
+        this.#onReceived(byteLength)
         if (!this.#waiting.has(waiting)) return
         waiting.byteLength += byteLength
         this.#byteLength += byteLength

@@ -8,6 +8,7 @@ import { defaultLimits, type ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 import { ReceiveBudget } from './receive-budget.js'
 import { Verbs } from './verbs.js'
+import { YoungMemory } from './young-memory.js'
 
 export interface ServerOptions {
   readonly engine: EngineApi
@@ -38,7 +39,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { engine, config, log, httpAddress, grpcAddress } = options
   const limits = { ...defaultLimits, ...options.limits }
   const verbs = new Verbs(engine, config, log)
-  const budget = new ReceiveBudget(limits.receivedByteLengthMax)
+  const young = new YoungMemory()
+  const budget = new ReceiveBudget(limits.receivedByteLengthMax, (byteLength) => young.add(byteLength))
   const http = await started('HTTP', startHttpServer(verbs, httpAddress, limits, budget, log))
   const startingGrpc = startGrpcServer(verbs, grpcAddress, limits, budget, log)
   const grpc = await started('gRPC', startingGrpc).catch((error: unknown) => {

@@ -8,6 +8,7 @@ import {
   encodeFrame,
   scanFrame,
 } from '../dist/engine/codec/wire.js'
+import { fromBinary } from '@bufbuild/protobuf'
 import { FramesError } from '../dist/engine/errors.js'
 import type { FrameSlice } from '../dist/engine/frame/column-slice.js'
 import { createMemory, loadKernels } from '../dist/engine/kernels/kernels.js'
@@ -24,6 +25,7 @@ import {
   type WriteStyle,
   writeTwin,
 } from './wire.twin.js'
+import { FrameSchema } from '../dist/proto/gen/frames_pb.js'
 
 const kernels = loadKernels(createMemory(64 * 1024 * 1024))
 const messageAt = 65536
@@ -241,6 +243,18 @@ describe('texts that repeat', () => {
       for (let change = random.below(4); change > 0 && texts.length > 0; change--)
         texts.splice(random.below(texts.length), random.below(2), ...(random.below(2) ? [random.pick(alphabet)] : []))
       expect(read(strings(texts)), `SEED=${seed}, round ${round}`).toEqual(texts)
+    }
+  })
+
+  test('are written so that others read them, whatever repeats', () => {
+    const random = new Random(seed + 1)
+    const alphabet = ['', 'a', 'b', 'é', 'eu-west-1', 'eu-west-2', 'x'.repeat(127), 'y'.repeat(130), 'linux'.repeat(3)]
+    for (let round = 0; round < 300; round++) {
+      const period = Array.from({ length: 1 + random.below(random.pick([1, 3, 30, 200])) }, () => random.pick(alphabet))
+      const texts = Array.from({ length: random.below(1000) }, (_, row) => period[row % period.length]!)
+      if (texts.length > 0 && random.below(2)) texts[random.below(texts.length)] = random.pick(alphabet)
+      const written = encode(decode(strings(texts)))
+      expect(fromBinary(FrameSchema, written).columns[0]!.strings, `SEED=${seed}, round ${round}`).toEqual(texts)
     }
   })
 
