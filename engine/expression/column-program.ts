@@ -2,7 +2,7 @@
 // or boolean function that needs it. Which of both ran cannot be told from the result.
 import type { Kernels } from '../kernels/kernels.js'
 import type { Scratch } from '../memory/scratch.js'
-import { negateVector, VectorChain } from './calculate-vectors.js'
+import { extremeVector, negateVector, VectorChain } from './calculate-vectors.js'
 import { compareVectors } from './compare-vectors.js'
 import { type FunctionName, functionRules } from './functions.js'
 import { type ChoiceSets, Choices } from './membership.js'
@@ -253,6 +253,8 @@ const columnFunctions: ReadonlySet<FunctionName> = new Set([
   'if_not_exists',
   'if_else',
   'length',
+  'min',
+  'max',
 ])
 
 const rowByRowTrees = new WeakMap<Expression, boolean>()
@@ -488,6 +490,22 @@ function compileFunction(tree: Expression & { kind: 'call' }, context: ProgramCo
         if (a === null) return null
         const b = other(run)
         return b === null ? null : limited([...run.masked(a, truePtr), ...run.masked(b, falsePtr)])
+      }
+    }
+    case 'min':
+    case 'max': {
+      const which = tree.function
+      // Of one operand: an array.
+      if (tree.operands.length === 1) return rowByRow
+      const operands = tree.operands.map((operand) => compileColumnValue(operand, context))
+      return (run) => {
+        const vectors: Vector[] = []
+        for (const operand of operands) {
+          const vector = operand(run)
+          if (vector === null) return null
+          vectors.push(vector)
+        }
+        return extremeVector(run, which, vectors)
       }
     }
     case 'length': {
