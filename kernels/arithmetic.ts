@@ -140,3 +140,46 @@ export function calculateFloat64(
     targetPtr += 8
   }
 }
+
+/**
+ * target[row] = the lesser of a[row] and b[row] in int64, or with isMax the greater. Shapes as calculateInt64.
+ */
+export function extremeInt64(
+  isMax: i32,
+  aPtr: usize,
+  aStride: i32,
+  bPtr: usize,
+  bStride: i32,
+  rowCount: i32,
+  targetPtr: usize,
+): void {
+  for (let row = 0; row < rowCount; row++) {
+    const a = load<i64>(aPtr)
+    const b = load<i64>(bPtr)
+    store<i64>(targetPtr, select<i64>(b, a, isMax ? b > a : b < a))
+    aPtr += aStride
+    bPtr += bStride
+    targetPtr += 8
+  }
+}
+
+/** As extremeInt64 in float64: NaN wins, and of two that are equal (0 and -0) a. */
+export function extremeFloat64(
+  isMax: i32,
+  aPtr: usize,
+  aStride: i32,
+  bPtr: usize,
+  bStride: i32,
+  rowCount: i32,
+  targetPtr: usize,
+): void {
+  for (let row = 0; row < rowCount; row++) {
+    const a = load<f64>(aPtr)
+    const b = load<f64>(bPtr)
+    const isB = (isMax ? b > a : b < a) || (f64.ne(b, b) && f64.eq(a, a))
+    store<f64>(targetPtr, select<f64>(b, a, isB))
+    aPtr += aStride
+    bPtr += bStride
+    targetPtr += 8
+  }
+}

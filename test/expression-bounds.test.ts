@@ -1,12 +1,15 @@
 // Large, deep and strange expressions and their limits; what pages and folders tell; texts that come again.
 import { describe, expect, test } from 'vitest'
+import { encodeArray } from '../dist/engine/expression/arrays.js'
 import { conditionOf, filterOf, updateOf } from '../dist/engine/expression/cache.js'
 import { evaluateFilter, evaluateUpdate, Filter } from '../dist/engine/expression/evaluate.js'
+import { functionRules } from '../dist/engine/expression/functions.js'
 import { parseFilter, parseUpdate } from '../dist/engine/expression/parse.js'
 import { canFolderMatch, canSkip } from '../dist/engine/expression/skip.js'
 import type { PageSummary } from '../dist/engine/frame/column-summary.js'
 import { Scratch, ScratchFull } from '../dist/engine/memory/scratch.js'
 import { type Item, ItemMemory } from './item-rows.js'
+import { SeededRandom, seed } from './seeded-random.js'
 
 const memory = new ItemMemory(32 * 2 ** 20)
 
@@ -228,4 +231,66 @@ test('a text that was parsed before gives the same tree', () => {
   for (let i = 1; i < 2000; i++) filterOf(`a == ${i}`)
   expect(filterOf('a == 0')).not.toBe(first)
   expect(filterOf('a == 0')).toEqual(first)
+})
+
+test('whatever parses can be evaluated, and takes no memory with it', () => {
+  const values = [
+    ...['a', 'b', 's', 'arr', 'zip', '1', '0', '-1', '1.5', 'nan', "'x'", "''", "'item 1'", '5:0', 'true'],
+    ..."arr[0]|arr[a]|arr[0..1]|blob('AAE=')|init_array(2, 'int')|init_array(2, 'double', inf)".split('|'),
+  ]
+  const names = Object.keys(functionRules).filter((name) => name !== 'blob')
+  const random = new SeededRandom(seed)
+  const value = (depth: number): string => {
+    if (depth === 0 || random.chance(0.2)) return random.pick(values)
+    const part = () => value(depth - 1)
+    switch (random.integer(0, 6)) {
+      case 0:
+        return `(${part()} ${random.pick(['+', '-', '*', '/', '%'])} ${part()})`
+      case 1:
+        return `(${part()} ${random.pick(['==', '!=', '<', '>='])} ${part()})`
+      case 2:
+        return `(${part()} IN (${part()}, ${part()}))`
+      case 3:
+        return `(NOT ${part()} ${random.pick(['AND', 'OR'])} ${part()})`
+      default: {
+        const name = random.pick(names)
+        const rule = functionRules[name as keyof typeof functionRules]
+        const count = Math.min(rule.max, Math.max(rule.min, random.integer(0, 4)))
+        const operands = Array.from({ length: count }, part)
+        if (rule.attribute) operands[0] = random.pick(['a', 'arr', 'zip'])
+        return `${name}(${operands.join(', ')})`
+      }
+    }
+  }
+  const rows = items.slice(0, 20).map((item, row) => {
+    const cell = row % 3 === 0 ? encodeArray([1n, 2n]) : row % 3 === 1 ? encodeArray([0.5, Number.NaN]) : 'arr'
+    return { ...item, arr: cell }
+  })
+  for (let round = 0; round < 600; round++) {
+    const text = value(random.integer(1, 5))
+    const scratch = memory.scratch(4096)
+    const resultPtr = scratch.allocate(16)
+    const back = scratch.back()
+    const mark = back.mark()
+    evaluateFilter(
+      memory.kernels,
+      back,
+      parseFilter(`(${text}) == 1 OR (${text}) OR a == 3`),
+      memory.source(scratch, rows),
+      resultPtr,
+    )
+    expect(back.mark(), text).toBe(mark)
+    expect(memory.readBits(resultPtr, rows.length)[3], text).toBe(true)
+    const actions = parseUpdate(`x = ${text}; arr[0] = x; y = str(x)`, { template: false })
+    const { failures, failedCount, assigned } = evaluateUpdate(
+      memory.kernels,
+      scratch,
+      actions,
+      memory.source(scratch, rows),
+    )
+    expect(failures.length, text).toBe(Math.min(16, failedCount))
+    const failed = new Set(failures.map(({ row }) => row))
+    const isTold = failedCount <= 16
+    for (const { columns } of assigned) memory.cells(columns, rows.length, (row) => isTold && !failed.has(row))
+  }
 })

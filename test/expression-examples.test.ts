@@ -1,4 +1,5 @@
 // The examples by which the language is described, evaluated on items: alone, and as one of many rows.
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { encodeArray } from '../dist/engine/expression/arrays.js'
 import { evaluateFilter, evaluateUpdate } from '../dist/engine/expression/evaluate.js'
@@ -39,6 +40,17 @@ function expectFilter(text: string, expected: boolean): void {
   expect(holds(text, [...others, jon, ...others, ...others])[others.length]).toBe(expected)
 }
 
+/** The rows of docs/expressions.md that have a result. */
+const documented = [
+  ...readFileSync(new URL('../docs/expressions.md', import.meta.url), 'utf8').matchAll(
+    /^\| `(.+)` \| (true|false) \|$/gm,
+  ),
+].map(([, text, result]): [string, boolean] => [text!, result === 'true'])
+
+test('the documentation has examples', () => {
+  expect(documented.length).toBeGreaterThan(25)
+})
+
 interface Updated {
   readonly item: Item
   readonly detail: string | null
@@ -64,27 +76,11 @@ function update(text: string, items: readonly Item[], written: readonly Item[] =
 }
 
 describe('filters', () => {
+  test.each(documented)('%s is %s, as the documentation says', (text, expected) => {
+    expectFilter(text, expected)
+  })
+
   test.each<[string, boolean]>([
-    ['age == 40.0', true],
-    ["age == '40'", false],
-    ["age != '40'", false],
-    ['(age > 18) AND ok==true', true],
-    ['ok == True', true],
-    ["starts(name, 'Jo') and NOT(name IN ('A','B'))", true],
-    ["ends(name,'now')", true],
-    ["contains(name,'snow')", false],
-    ['missing == 1', false],
-    ['missing != 1', false],
-    ['NOT (missing == 1)', true],
-    ['exists(w) AND NOT exists(zip)', true],
-    ['t < 1559668666:0', true],
-    ['max(arr) == 13', true],
-    ['max(arr[2..3]) == 5', true],
-    ['length(arr) == 4', true],
-    ['length(arr[2..3]) == 2', true],
-    ['arr[2] + arr[3] == 6', true],
-    ['max(age, w) == 40.0', true],
-    ["if_else(age > 18, 'adult', 'minor') == 'adult'", true],
     ["if_else(missing > 18, 'adult', 'minor') == 'minor'", true],
     ['1==1', true],
     ['', true],
@@ -94,13 +90,9 @@ describe('filters', () => {
     ['arr[4] == 1', false],
     ['NOT (arr[4] == 1)', true],
     ['arr[-1] == 1', false],
-    ['age / 0 == 1', false],
-    ['NOT (age / 0 == 1)', true],
-    ['age / 7 == 5', true],
     ['-age / 7 == -5', true],
     ['age % 7 == 5', true],
     ["name + 1 == 'x'", false],
-    ["name < 'Jonas'", true],
     ["name IN ('x', 'Jon Snow', 3)", true],
     ['age IN (1, 2, 3, 4, 5, 6, 40)', true],
     ['age IN (40.0, 1)', true],
@@ -112,12 +104,9 @@ describe('filters', () => {
     ['age', false],
     ['NOT age', true],
     ['t == 1559668665:0', true],
-    ['t == 1559668665', false],
     ['t != 1559668665', false],
-    ['ok == 1', true],
     ['ok > false', true],
     ['w == nan', false],
-    ['w != nan', true],
     ['isnan(w)', false],
     ['isnan(missing)', false],
     ["starts(missing, 'a')", false],
@@ -144,8 +133,6 @@ describe('filters', () => {
     ["find(name, 'x') == -1", true],
     ["length(find_all_indices('abcabc', 'bc')) == 2", true],
     ['max(extract_by_indices(arr, find_all_indices(arr, 5))) == 5', true],
-    ["regexp_instr(name, 'S[a-z]+') == 4", true],
-    ["regexp_replace(name, '[A-Z]', '_') == '_on _now'", true],
     ["regexp_instr(name, '(') == 0", false],
     ['nanaszero(w) == 1.5', true],
     ['nanaszero(nan) == 0', true],

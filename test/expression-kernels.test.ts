@@ -128,6 +128,31 @@ test('float64 arithmetic is that of JavaScript, to the bit but for the bits of N
   })
 })
 
+test('the lesser and the greater of two columns: NaN wins, and of equals the first', () => {
+  forRowCounts((rowCount) => {
+    const lefts = random.list(rowCount, () => random.float64(0.5))
+    const rights = random.list(rowCount, () => random.float64(0.5))
+    const [a, b] = [random.list(rowCount, () => random.int64()), random.list(rowCount, () => random.int64())]
+    const one = random.float64(0.5)
+    for (const isMax of [false, true]) {
+      const expected = (left: number, right: number): number => {
+        if (Number.isNaN(left) || Number.isNaN(right)) return Number.NaN
+        return (isMax ? right > left : right < left) ? right : left
+      }
+      const [aPtr, bPtr, onePtr] = [columns.float64s(lefts), columns.float64s(rights), columns.float64s([one])]
+      const targetPtr = columns.target(8 * rowCount)
+      call.extremeFloat64(isMax ? 1 : 0, onePtr, 0, bPtr, 8, rowCount, targetPtr)
+      expect(columns.readFloat64s(targetPtr, rowCount)).toEqual(rights.map((right) => expected(one, right)))
+      call.extremeFloat64(isMax ? 1 : 0, aPtr, 8, bPtr, 8, rowCount, aPtr)
+      expect(columns.readFloat64s(aPtr, rowCount)).toEqual(lefts.map((left, row) => expected(left, rights[row]!)))
+      call.extremeInt64(isMax ? 1 : 0, columns.int64s(a), 8, columns.int64s(b), 8, rowCount, targetPtr)
+      expect(columns.readInt64s(targetPtr, rowCount)).toEqual(
+        a.map((left, row) => ((isMax ? b[row]! > left : b[row]! < left) ? b[row]! : left)),
+      )
+    }
+  })
+})
+
 const bitsOf = (value: number) => new BigInt64Array(Float64Array.of(value).buffer)[0]!
 
 test('numbers are found in a set of numbers, and -0 in one with 0', () => {

@@ -107,6 +107,8 @@ function casesOf(rowCount: number): Case[] {
       rowCount === 0 ? undefined : call.calculateFloat64(operator, a!, 0, b!, 8, rowCount, target),
     )
   }
+  add('extremeInt64', [integers, times], ([a, b], target) => call.extremeInt64(1, a!, 8, b!, 8, rowCount, target))
+  add('extremeFloat64', [floats, floats], ([a, b], target) => call.extremeFloat64(0, a!, 8, b!, 8, rowCount, target))
   add('buildNumberSet and maskInNumberSet', [integers, times], ([a, b], target) => {
     const isBuilt = call.buildNumberSet(a!, rowCount, -5n, target + 1024)
     return [isBuilt, call.maskInNumberSet(b!, rowCount, 0, target + 1024, target)]

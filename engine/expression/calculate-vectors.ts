@@ -149,3 +149,30 @@ export function negateVector(rows: Rows, vector: Vector): Vector | null {
   }
   return results
 }
+
+/** min or max of columns of one numeric type each; null when this is nothing for kernels. As `extreme` in scalar.ts. */
+export function extremeVector(rows: Rows, which: 'min' | 'max', operands: readonly Vector[]): Vector | null {
+  const parts: Part[] = []
+  for (const vector of operands) {
+    if (vector.length === 0) return []
+    if (vector.length > 1 || !isNumber(vector[0])) return null
+    parts.push(vector[0])
+  }
+  const { call, rowCount, scratch } = rows
+  const isFloat = parts.some(({ type }) => type === 'float64')
+  const kernel = isFloat ? 'extremeFloat64' : 'extremeInt64'
+  const target = allocateTarget(rows)
+  const { valuesPtr } = target
+  const [first] = parts
+  let validityPtr = copied(rows, first.validityPtr, target.bitsPtr)
+  for (let i = 1; i < parts.length; i++) {
+    const mark = scratch.mark()
+    const a = i === 1 ? operandPtr(rows, first, isFloat) : valuesPtr
+    const b = operandPtr(rows, parts[i], isFloat)
+    const aStride = i === 1 && first.constant !== null ? 0 : 8
+    call[kernel](which === 'max' ? 1 : 0, a, aStride, b, parts[i].constant === null ? 8 : 0, rowCount, valuesPtr)
+    validityPtr = intersect(rows, validityPtr, parts[i].validityPtr, target)
+    scratch.release(mark)
+  }
+  return [ownPart(isFloat ? 'float64' : 'int64', target, validityPtr)]
+}

@@ -2,13 +2,13 @@
 // or boolean function that needs it. Which of both ran cannot be told from the result.
 import type { Kernels } from '../kernels/kernels.js'
 import type { Scratch } from '../memory/scratch.js'
-import { negateVector, VectorChain } from './calculate-vectors.js'
+import { extremeVector, negateVector, VectorChain } from './calculate-vectors.js'
 import { compareVectors } from './compare-vectors.js'
-import { functionRules } from './functions.js'
+import { type FunctionName, functionRules } from './functions.js'
 import { type ChoiceSets, Choices } from './membership.js'
 import { compileRowTest, compileRowValue, type FailureRule, type RowProgram, type RowValues } from './row-program.js'
 import { Failure, type Scalar, textLength } from './scalar.js'
-import type { Expression } from './tree.js'
+import { type Expression, operandsOf } from './tree.js'
 import { constantPart, type Part, partCountMax, Rows, type RowSource, type Vector } from './vector.js'
 
 /** Numbers of the names that a program uses, in the order in which they came up. */
@@ -101,9 +101,12 @@ function lazy<T>(make: () => T): () => T {
 export function compileColumnTest(tree: Expression, context: ProgramContext): ColumnTest {
   switch (tree.kind) {
     case 'and':
-      return conjunction(tree.operands.map((operand) => compileColumnTest(operand, context)))
-    case 'or':
-      return disjunction(tree.operands.map((operand) => compileColumnTest(operand, context)))
+    case 'or': {
+      const operands = context.rule === 'test' ? rowByRowLast(tree.operands) : tree.operands
+      const tests = operands.map((operand) => compileColumnTest(operand, context))
+      if (tree.kind === 'and') return conjunction(tests)
+      return disjunction(tests, operands.map(goesRowByRow))
+    }
     case 'not': {
       const operand = compileColumnTest(tree.operand, context)
       return (run, resultPtr, knownPtr, candidatesPtr) => {
@@ -212,15 +215,21 @@ function conjunction(operands: readonly ColumnTest[]): ColumnTest {
   }
 }
 
-function disjunction(operands: readonly ColumnTest[]): ColumnTest {
+function disjunction(operands: readonly ColumnTest[], areRowByRow: readonly boolean[]): ColumnTest {
   return (run, resultPtr, knownPtr, candidatesPtr) => {
     const { call, rowCount, scratch } = run
     operands[0](run, resultPtr, knownPtr, candidatesPtr)
     const mark = scratch.mark()
     const bitsPtr = run.allocateBits()
     const otherKnownPtr = knownPtr === 0 ? 0 : run.allocateBits()
+    const openPtr = run.allocateBits()
     for (let i = 1; i < operands.length; i++) {
-      operands[i](run, bitsPtr, otherKnownPtr, candidatesPtr)
+      if (areRowByRow[i]) {
+        // Only rows that do not hold yet are worth a look.
+        call.notBits(resultPtr, openPtr, rowCount)
+        run.restrict(openPtr, candidatesPtr)
+        operands[i](run, bitsPtr, otherKnownPtr, openPtr)
+      } else operands[i](run, bitsPtr, otherKnownPtr, candidatesPtr)
       if (knownPtr !== 0) {
         // A row stays known where it holds already, or is known now.
         call.orBits(resultPtr, otherKnownPtr, otherKnownPtr, rowCount)
@@ -231,6 +240,42 @@ function disjunction(operands: readonly ColumnTest[]): ColumnTest {
     }
     scratch.release(mark)
   }
+}
+
+/** The functions that have steps over columns; all others go row by row. */
+const columnFunctions: ReadonlySet<FunctionName> = new Set([
+  'exists',
+  'starts',
+  'ends',
+  'contains',
+  'isnan',
+  'blob',
+  'if_not_exists',
+  'if_else',
+  'length',
+  'min',
+  'max',
+])
+
+const rowByRowTrees = new WeakMap<Expression, boolean>()
+
+/** Whether some part of a tree has no steps over columns, whatever the columns are. */
+function goesRowByRow(tree: Expression): boolean {
+  if (tree.kind === 'element' || tree.kind === 'range') return true
+  if (tree.kind === 'call' && !columnFunctions.has(tree.function)) return true
+  if (tree.kind !== 'and' && tree.kind !== 'or') return operandsOf(tree).some(goesRowByRow)
+  // Every AND and OR around this one asks again.
+  let isRowByRow = rowByRowTrees.get(tree)
+  if (isRowByRow === undefined) {
+    isRowByRow = tree.operands.some(goesRowByRow)
+    rowByRowTrees.set(tree, isRowByRow)
+  }
+  return isRowByRow
+}
+
+/** Where the order cannot be seen, what is quick comes first: it may leave nothing for the rest to do. */
+function rowByRowLast(operands: readonly Expression[]): readonly Expression[] {
+  return [...operands.filter((operand) => !goesRowByRow(operand)), ...operands.filter(goesRowByRow)]
 }
 
 /** A value as true or false: what is no boolean is false. */
@@ -445,6 +490,22 @@ function compileFunction(tree: Expression & { kind: 'call' }, context: ProgramCo
         if (a === null) return null
         const b = other(run)
         return b === null ? null : limited([...run.masked(a, truePtr), ...run.masked(b, falsePtr)])
+      }
+    }
+    case 'min':
+    case 'max': {
+      const which = tree.function
+      // Of one operand: an array.
+      if (tree.operands.length === 1) return rowByRow
+      const operands = tree.operands.map((operand) => compileColumnValue(operand, context))
+      return (run) => {
+        const vectors: Vector[] = []
+        for (const operand of operands) {
+          const vector = operand(run)
+          if (vector === null) return null
+          vectors.push(vector)
+        }
+        return extremeVector(run, which, vectors)
       }
     }
     case 'length': {

@@ -113,17 +113,11 @@ export function compileRowTest(tree: Expression, rule: FailureRule): RowProgram 
     case 'and':
     case 'or': {
       const operands = tree.operands.map((operand) => compileRowTest(operand, rule))
-      const decisive = tree.kind === 'or'
-      return (row) => {
-        for (const operand of operands) {
-          const value = operand(row)
-          if (value === decisive || value instanceof Failure) return value
-        }
-        return !decisive
-      }
+      return rule === 'test' ? decided(operands, tree.kind === 'or') : decidedOrFailed(operands, tree.kind === 'or')
     }
     case 'not': {
       const operand = compileRowTest(tree.operand, rule)
+      if (rule === 'test') return (row) => !operand(row)
       return (row) => {
         const value = operand(row)
         return value instanceof Failure ? value : !value
@@ -140,10 +134,28 @@ export function compileRowTest(tree: Expression, rule: FailureRule): RowProgram 
       return compileMembership(tree, rule)
     case 'call':
       if (tree.function === 'exists') return compileExists(tree.operands[0])
-      if (functionRules[tree.function].boolean) return settled(compileBooleanFunction(tree, rule), rule)
+      if (functionRules[tree.function].boolean) return compileBooleanFunction(tree, rule)
       return settled(compileFunction(tree, rule), rule)
     default:
       return settled(compileRowValue(tree, rule), rule)
+  }
+}
+
+/** AND ends with the first operand that is false, OR with the first that is true. */
+function decided(operands: readonly RowProgram[], decisive: boolean): RowProgram {
+  return (row) => {
+    for (let i = 0; i < operands.length; i++) if (operands[i](row) === decisive) return decisive
+    return !decisive
+  }
+}
+
+function decidedOrFailed(operands: readonly RowProgram[], decisive: boolean): RowProgram {
+  return (row) => {
+    for (const operand of operands) {
+      const value = operand(row)
+      if (value === decisive || value instanceof Failure) return value
+    }
+    return !decisive
   }
 }
 
@@ -191,23 +203,29 @@ function compileBooleanFunction(tree: Expression & { kind: 'call' }, rule: Failu
   const [first, second] = operands
   switch (tree.function) {
     case 'starts':
-      return textTest(first, second, (text, prefix) => text.startsWith(prefix))
+      return textTest(first, second, rule, (text, prefix) => text.startsWith(prefix))
     case 'ends':
-      return textTest(first, second, (text, suffix) => text.endsWith(suffix))
+      return textTest(first, second, rule, (text, suffix) => text.endsWith(suffix))
     case 'contains':
-      return textTest(first, second, (text, part) => text.includes(part))
+      return textTest(first, second, rule, (text, part) => text.includes(part))
     default:
-      return (row) => applied((value) => Number.isNaN(value), first(row))
+      return settled((row) => applied((value) => Number.isNaN(value), first(row)), rule)
   }
 }
 
-function textTest(left: RowProgram, right: RowProgram, test: (text: string, part: string) => boolean): RowProgram {
+function textTest(
+  left: RowProgram,
+  right: RowProgram,
+  rule: FailureRule,
+  test: (text: string, part: string) => boolean,
+): RowProgram {
   return (row) => {
     const text = left(row)
-    if (text instanceof Failure) return text
     const part = right(row)
-    if (part instanceof Failure) return part
-    return typeof text === 'string' && typeof part === 'string' && test(text, part)
+    if (typeof text === 'string' && typeof part === 'string') return test(text, part)
+    if (rule === 'test') return false
+    if (text instanceof Failure) return text
+    return part instanceof Failure ? part : false
   }
 }
 
