@@ -73,6 +73,7 @@ export function readPages(
     bytesPtr = scratch.allocate(byteLength)
     check(call.decodeStringPages(entriesPtr, pageCount, valuesPtr, bytesPtr, validityPtr, workPtr))
   } else check(call.decodePages(entriesPtr, pageCount, dtypeNumbers[column.dtype], valuesPtr, validityPtr, workPtr))
+  work.release(mark)
   return {
     name: column.name,
     dtype: column.dtype,

@@ -982,7 +982,7 @@ export class BlockTable {
     choose: (blocks: readonly LiveBlock[]) => { dropped: readonly LiveBlock[]; rewritten: readonly LiveBlock[] },
     step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
   ): Promise<void> {
-    await this.#exclusively(async () => {
+    await this.exclusively(async () => {
       const snapshot = this.#snapshot.acquire()
       const staged: { readonly block: PreparedBlock; readonly id: bigint }[] = []
       const added: LiveBlock[] = []
