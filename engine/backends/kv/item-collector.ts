@@ -108,7 +108,10 @@ export class ItemCollector {
     if (this.#names !== null) yield this.#names
   }
 
-  /** Adds the rows of a match; they must fit. `temporary` is as before when it returns. */
+  /**
+   * Adds the rows of a match; they must fit. `temporary` is as before when it returns: it must not be the end from which
+   * the batch takes what it decodes.
+   */
   append(match: Match, temporary: Scratch): void {
     const { count } = match
     const mark = temporary.mark()

@@ -104,13 +104,15 @@ export class Matcher {
     const maskPtr = scratch.allocate(maskByteLength)
     if (this.#filter === null) call.fillBits(maskPtr, rowCount, 1)
     else this.#evaluate(this.#filter, batch, maskPtr)
+    // Columns that the batch decodes meanwhile stay in scratch, so what is needed for a while comes from its other end.
+    const work = this.#filterScratch
     const deadPtr = reader.dead()
     if (deadPtr !== 0) {
-      const mark = scratch.mark()
-      const piecePtr = scratch.allocate(maskByteLength)
+      const mark = work.mark()
+      const piecePtr = work.allocate(maskByteLength)
       call.copyBits(deadPtr, rowStart, piecePtr, 0, rowCount)
       call.andNotBits(maskPtr, piecePtr, maskPtr, rowCount)
-      scratch.release(mark)
+      work.release(mark)
     }
     if (rows.start > rowStart) call.setBitRange(maskPtr, 0, Math.min(rowCount, rows.start - rowStart), 0)
     if (rows.end < rowStart + rowCount) call.setBitRange(maskPtr, Math.max(0, rows.end - rowStart), rowCount, 0)
@@ -121,18 +123,20 @@ export class Matcher {
       }
     }
     if (expiredNs !== null) {
-      const mark = scratch.mark()
-      const piecePtr = scratch.allocate(maskByteLength)
+      const mark = work.mark()
+      const piecePtr = work.allocate(maskByteLength)
       call.compareInt64(batch.hidden(mtimeColumn).valuesPtr, rowCount, compareGreater, expiredNs, piecePtr)
       call.andBits(maskPtr, piecePtr, maskPtr, rowCount)
-      scratch.release(mark)
+      work.release(mark)
     }
     if (segments !== null) {
       const names = batch.hidden(nameColumn)
-      const wantedPtr = scratch.allocate(segments.total)
+      const mark = work.mark()
+      const wantedPtr = work.allocate(segments.total)
       kernels.u8.fill(0, wantedPtr, wantedPtr + segments.total)
       for (const segment of segments.wanted) kernels.u8[wantedPtr + segment] = 1
       call.maskSegments(names.valuesPtr, names.bytesPtr, rowCount, segments.total, wantedPtr, maskPtr)
+      work.release(mark)
     }
     const count = call.countBits(maskPtr, rowCount)
     return count === 0 ? null : { batch, maskPtr, count }

@@ -271,7 +271,7 @@ class Scan {
         const match = this.#matcher.match(reader, { start: page, end }, rows, this.#temporary)
         if (match !== null) {
           if (state.rowCount + match.count <= collector.capacity) {
-            collector.append(match, this.#temporary)
+            collector.append(match, this.#temporary.back())
             if (mayStop) collector.extendOrder(state.rowCount)
           } else overflow = new ScratchFull(2 * this.#scratchByteLength)
         }
