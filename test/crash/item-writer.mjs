@@ -1,15 +1,10 @@
 // A process that is killed while it changes items: it says which writes are acknowledged, and is never asked to stop.
 // Arguments: the data folder, and for each stream the last write that is known to have happened.
-import { writeSync } from 'node:fs'
 import { openEngine } from '../../dist/engine/index.js'
 import { lastWrite, request, writeNumber } from './items.mjs'
+import { say } from './say.mjs'
 
 const [dataDir, ...first] = process.argv.slice(2)
-
-/** Written at once: what a killed process has said must not wait in a buffer. */
-function say(line) {
-  writeSync(1, `${line}\n`)
-}
 
 const engine = await openEngine({
   dataDir,

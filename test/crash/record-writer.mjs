@@ -1,15 +1,10 @@
 // A process that is killed: it writes records without end and says what is acknowledged. Arguments: the data folder, and
 // how many writers there are.
-import { writeSync } from 'node:fs'
 import { openEngine } from '../../dist/engine/index.js'
 import { frameNumber, group, isText, jsonNumber, shardCount, stream, wholeFrames } from './records.mjs'
+import { say } from './say.mjs'
 
 const [dataDir, writerCount] = process.argv.slice(2)
-
-/** Written at once: what a killed process has said must not wait in a buffer. */
-function say(line) {
-  writeSync(1, `${line}\n`)
-}
 
 const engine = await openEngine({
   dataDir,

@@ -1,16 +1,11 @@
 // A process that is killed: it writes frames without end, says which ones are acknowledged, and is never asked to stop.
 // Arguments: the data folder, "ingest", "tables" or "deletes", and a frame of each stream: from there on it says what it
 // finds; for deletes the frame that is written next, and the one that is deleted next.
-import { writeSync } from 'node:fs'
 import { openEngine } from '../../dist/engine/index.js'
 import { backend, firstTimeNs, frameNumber, wholeFrames } from './frames.mjs'
+import { say } from './say.mjs'
 
 const [dataDir, mode, ...first] = process.argv.slice(2)
-
-/** Written at once: what a killed process has said must not wait in a buffer. */
-function say(line) {
-  writeSync(1, `${line}\n`)
-}
 
 const engine = await openEngine({
   dataDir,
