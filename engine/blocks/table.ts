@@ -773,7 +773,9 @@ export class BlockTable {
     }
     this.#startWork(
       work().catch((error: unknown) => {
-        if (!this.#isDropped && this.#closed === null)
+        // Rows died while they were merged: it is begun again.
+        const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+        if (!this.#isDropped && this.#closed === null && !isOutdated)
           this.#parts.report(`merging runs of table '${this.name}' failed`, error)
       }),
     )

@@ -332,13 +332,26 @@ export class ItemReader {
     return low
   }
 
-  /** All (name, dtype) of attributes that any source has; blobs and arrays as '#name'. Throws DATA_DAMAGED. */
-  columns(): readonly ItemColumn[] {
+  /**
+   * All (name, dtype) of attributes that any source has, or any of those that rows stand in; blobs and arrays as '#name'.
+   * Throws DATA_DAMAGED.
+   */
+  columns(rows: GroupedRows | null = null): readonly ItemColumn[] {
     const columns = new Map<string, ItemColumn>()
-    this.sources.forEach((_, index) => {
+    const add = (index: number): void => {
       for (const { name, dtype } of this.reader(index).layout.columns)
         if (attributeOf(name) !== null) columns.set(`${dtype} ${name}`, { name, dtype })
-    })
+    }
+    if (rows === null) for (let index = 0; index < this.sources.length; index++) add(index)
+    else {
+      const { u32 } = this.io.kernels
+      let last = noRow
+      for (let i = 0; i < rows.stretchCount; i++) {
+        const index = u32[(rows.stretchesPtr >> 2) + stretchLength * i]!
+        if (index !== last) add(index)
+        last = index
+      }
+    }
     return [...columns.values()]
   }
 
