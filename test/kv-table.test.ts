@@ -516,6 +516,33 @@ test('rows that die while they are merged are dead in what they are merged into'
   }
 })
 
+test('a block that dies whole by a commit on its way when a merge of it begins is dead in what it is merged into', async () => {
+  for (const isAlone of [false, true]) {
+    const bench = await Bench.open('memory')
+    const [first, second] = [numbered(300, 1n, 'a'), numbered(300, 1n, 'b')]
+    await bench.change(first, [])
+    await bench.change(second, [])
+    bench.faults!.delay('commit', 300)
+    const again = numbered(300, 2n, 'a')
+    const changing = isAlone ? bench.change(again, second) : bench.change(again, [])
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    const compacting = bench.table.compact()
+    await changing
+    await compacting
+    bench.faults!.delay('commit', 0)
+    const model = modelOf(isAlone ? again : [...again, ...second])
+    await bench.now(model, 'merged')
+    await bench.table.compact()
+    await bench.table.close()
+    await bench.openTable()
+    await bench.now(model, 'opened again')
+    await bench.table.compact()
+    await expectNothingLeft(bench)
+    expect(bench.reports).toEqual([])
+    await bench.close()
+  }
+})
+
 test('a schema and kills come with a commit or not at all, also without rows', async () => {
   const bench = await Bench.open('memory')
   const items = numbered(50, 1n)
