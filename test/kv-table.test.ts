@@ -429,7 +429,7 @@ test('a block whose rows are all dead goes with the commit that killed them', as
   await bench.close()
 })
 
-test('a block with a quarter of its rows dead is written anew, without them', async () => {
+test('a block with a quarter of its rows dead is written anew, without them', { timeout: 600_000 }, async () => {
   const bench = await Bench.open('lmdb')
   const items = numbered(10_000, 1n)
   await bench.change(items, [])
@@ -442,7 +442,7 @@ test('a block with a quarter of its rows dead is written anew, without them', as
   await bench.close()
 })
 
-test('kills are folded into bitmaps, and a table opens the same before and after', async () => {
+test('kills are folded into bitmaps, and a table opens the same before and after', { timeout: 600_000 }, async () => {
   const bench = await Bench.open('memory')
   const items = numbered(60_000, 1n)
   const model = modelOf(items)
@@ -482,7 +482,7 @@ test('kills are folded into bitmaps, and a table opens the same before and after
   await bench.close()
 })
 
-test('rows that die while they are merged are dead in what they are merged into', async () => {
+test('rows that die while they are merged are dead in what they are merged into', { timeout: 600_000 }, async () => {
   for (const driver of ['memory', 'lmdb'] as const) {
     // A packed block; one that is committed from the merge's memory; several that are stored before the commit.
     for (const [count, blobByteLength] of [
@@ -513,6 +513,35 @@ test('rows that die while they are merged are dead in what they are merged into'
       await bench.now(model, `${driver}, ${count}, opened again`)
       await bench.close()
     }
+  }
+})
+
+test('a block that dies whole by a commit on its way when a merge of it begins is dead in what it is merged into', {
+  timeout: 600_000,
+}, async () => {
+  for (const isAlone of [false, true]) {
+    const bench = await Bench.open('memory')
+    const [first, second] = [numbered(300, 1n, 'a'), numbered(300, 1n, 'b')]
+    await bench.change(first, [])
+    await bench.change(second, [])
+    bench.faults!.delay('commit', 300)
+    const again = numbered(300, 2n, 'a')
+    const changing = isAlone ? bench.change(again, second) : bench.change(again, [])
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    const compacting = bench.table.compact()
+    await changing
+    await compacting
+    bench.faults!.delay('commit', 0)
+    const model = modelOf(isAlone ? again : [...again, ...second])
+    await bench.now(model, 'merged')
+    await bench.table.compact()
+    await bench.table.close()
+    await bench.openTable()
+    await bench.now(model, 'opened again')
+    await bench.table.compact()
+    await expectNothingLeft(bench)
+    expect(bench.reports).toEqual([])
+    await bench.close()
   }
 })
 

@@ -656,8 +656,8 @@ export class BlockTable {
         gone.push(block)
         this.#unfolded.delete(block.id)
       }
-      next = isReplacement ? kept : [...kept, ...added]
-      if (isRewrite) next = [...next].sort((a, b) => a.lastCommit - b.lastCommit)
+      next = isReplacement && gone.length > 0 ? kept : [...kept, ...added]
+      if (isRewrite || (isReplacement && gone.length === 0)) next = inCommitOrder(next)
     } else if (added.length > 0) next = [...blocks, ...added]
     const outdated: DeadRows[] = []
     if (kills.length > 0) next = this.#withKills(next, kills, outdated)
@@ -773,7 +773,9 @@ export class BlockTable {
     }
     this.#startWork(
       work().catch((error: unknown) => {
-        if (!this.#isDropped && this.#closed === null)
+        // Rows died while they were merged: it is begun again.
+        const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+        if (!this.#isDropped && this.#closed === null && !isOutdated)
           this.#parts.report(`merging runs of table '${this.name}' failed`, error)
       }),
     )
@@ -1069,9 +1071,10 @@ export class BlockTable {
     const now = new Map(this.#snapshot.blocks.map((block) => [block.id, block.dead]))
     const died = inputs.flatMap((block): LiveBlock[] => {
       const dead = now.get(block.id)
-      assert(dead !== undefined, 'an input of a merge stays live')
       if (dead === null || dead === block.dead) return []
-      const bits = copyDead(bytes, dead, block.rowCount)
+      const bits = copyDead(bytes, dead ?? null, block.rowCount)
+      // Not live any more: a commit that was on its way when the merge began killed its last rows.
+      if (dead === undefined) for (let row = 0; row < block.rowCount; row++) bits[row >> 3]! |= 1 << (row & 7)
       if (block.dead !== null) {
         const before = deadBytes(bytes, block.dead)
         for (let i = 0; i < bits.length; i++) bits[i]! &= ~before[i]!
@@ -1233,6 +1236,10 @@ function liveOf(
     dead: null,
     damage: null,
   }
+}
+
+function inCommitOrder(blocks: readonly LiveBlock[]): LiveBlock[] {
+  return [...blocks].sort((a, b) => a.lastCommit - b.lastCommit)
 }
 
 /** A packed block, as a view of the shared memory. */
