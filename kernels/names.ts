@@ -332,14 +332,43 @@ export function dropFound(indexesPtr: usize, count: i32, sourcesPtr: usize): i32
 
 // ---- Cells of found rows --------------------------------------------------------------------------------------------
 
-/** The places of a list that hold `value`, ascending. Returns how many. target: count × u32 at most. */
-export function findValue(valuesPtr: usize, count: i32, value: u32, targetPtr: usize): i32 {
-  let target = targetPtr
+/**
+ * Sorts places by the source that they name, in the order of the places (a counting sort). Returns how many have one.
+ *
+ * sources  count × u32, below sourceCount or 0xffffffff, read only
+ * places   count × u32 at most, overwritten
+ * starts   (sourceCount + 1) × u32, overwritten: those of source s are places[starts[s]] to before places[starts[s + 1]]
+ */
+export function groupBySource(
+  sourcesPtr: usize,
+  count: i32,
+  sourceCount: i32,
+  placesPtr: usize,
+  startsPtr: usize,
+): i32 {
+  memory.fill(startsPtr, 0, (<usize>sourceCount + 1) << 2)
   for (let i = 0; i < count; i++) {
-    store<u32>(target, <u32>i)
-    target += (<usize>u32(load<u32>(valuesPtr + ((<usize>i) << 2)) === value)) << 2
+    const source = load<u32>(sourcesPtr + ((<usize>i) << 2))
+    if (source === NO_ROW) continue
+    const ptr = startsPtr + ((<usize>source) << 2)
+    store<u32>(ptr, load<u32>(ptr) + 1)
   }
-  return <i32>((target - targetPtr) >> 2)
+  // Counts become ends, and each place that is put in moves its end down to a start.
+  let end: u32 = 0
+  for (let source = 0; source <= sourceCount; source++) {
+    const ptr = startsPtr + ((<usize>source) << 2)
+    end += load<u32>(ptr)
+    store<u32>(ptr, end)
+  }
+  for (let i = count - 1; i >= 0; i--) {
+    const source = load<u32>(sourcesPtr + ((<usize>i) << 2))
+    if (source === NO_ROW) continue
+    const ptr = startsPtr + ((<usize>source) << 2)
+    const place = load<u32>(ptr) - 1
+    store<u32>(ptr, place)
+    store<u32>(placesPtr + ((<usize>place) << 2), <u32>i)
+  }
+  return <i32>end
 }
 
 /**

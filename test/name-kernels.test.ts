@@ -209,8 +209,17 @@ test('cells of a page are put where they are wanted, and other places stay', () 
     const places = sources.flatMap((source, i) => (source === 3 ? [i] : []))
     const placesPtr = memory.u32s(count)
     const sourcesPtr = memory.u32s(sources)
-    expect(call.findValue(sourcesPtr, count, 3, placesPtr)).toBe(places.length)
-    expect(memory.readU32s(placesPtr, places.length)).toEqual(places)
+    const groupStartsPtr = memory.u32s(6)
+    expect(call.groupBySource(sourcesPtr, count, 5, placesPtr, groupStartsPtr)).toBe(
+      sources.filter((source) => source !== noRow).length,
+    )
+    const starts = memory.readU32s(groupStartsPtr, 6)
+    for (let source = 0; source < 5; source++) {
+      expect(memory.readU32s(placesPtr + 4 * starts[source]!, starts[source + 1]! - starts[source]!)).toEqual(
+        sources.flatMap((one, i) => (one === source ? [i] : [])),
+      )
+    }
+    expect(starts[3]).toBe(0)
     const rowsPtr = memory.u32s(rows)
 
     const values = random.list(rowCount, () => random.int64())

@@ -3,7 +3,7 @@
 //   names ──► hashes ──► per block: key range ──► filter ──► fences: page ──► names of the page: row ──► living?
 //
 // A name has one living row at most, so the blocks may be asked in any order; names that are found are not asked for again.
-import type { ColumnEntry } from '../../blocks/block.js'
+import type { BlockLayout, ColumnEntry } from '../../blocks/block.js'
 import type { BlockIo, BlockSource } from '../../blocks/reader.js'
 import { BlockReader } from '../../blocks/reader.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
@@ -31,6 +31,19 @@ export interface ItemColumn {
   readonly name: string
   readonly dtype: DType
 }
+
+/** Rows in the order in which blocks have them: stretches of one page each. See groupRows. */
+export interface GroupedRows {
+  readonly count: number
+  readonly rowsPtr: number
+  /** u32: places of the wanted rows, sorted by source. */
+  readonly placesPtr: number
+  /** For each stretch u32 source, page, and which places: from, to. */
+  readonly stretchesPtr: number
+  readonly stretchCount: number
+}
+
+const stretchLength = 4
 
 /** One look-up at work: all keys, and those that have no row yet. */
 interface Search {
@@ -330,12 +343,47 @@ export class ItemReader {
   }
 
   /**
-   * Cells of rows as one column in scratch. A row whose source is noRow, or that has no such cell, is missing.
+   * Rows whose cells are wanted, put in the order in which blocks have them: once for all columns.
    *
-   * sourceIndexes, rows  count × u32, as find writes them; fastest where the rows of each source ascend
+   * sourceIndexes, rows  count × u32, as find writes them, which stay as they are; fastest where the rows of each source
+   *                      ascend
    *
-   * Throws DATA_DAMAGED.
+   * What this returns stands in scratch. Throws DATA_DAMAGED.
    */
+  groupRows(sourceIndexesPtr: number, rowsPtr: number, count: number, scratch: Scratch): GroupedRows {
+    const { call, u32 } = this.io.kernels
+    const { length } = this.sources
+    const placesPtr = scratch.allocate(4 * count)
+    const startsPtr = scratch.allocate(4 * (length + 1))
+    const foundCount = call.groupBySource(sourceIndexesPtr, count, length, placesPtr, startsPtr)
+    const stretchesPtr = scratch.allocate(4 * stretchLength * foundCount)
+    const places = placesPtr >> 2
+    const rows = rowsPtr >> 2
+    const starts = startsPtr >> 2
+    let stretch = stretchesPtr >> 2
+    for (let place = 0, source = 0; place < foundCount; source++) {
+      const sourceEnd = u32[starts + source + 1]!
+      if (place === sourceEnd) continue
+      const { layout } = this.reader(source)
+      const { pageStarts } = layout
+      while (place < sourceEnd) {
+        let row = u32[rows + u32[places + place]!]!
+        const page = pageAt(layout, row)
+        const [pageStart, pageEnd] = [pageStarts[page]!, pageStarts[page + 1]!]
+        const start = place
+        do row = u32[rows + u32[places + ++place]!]!
+        while (place < sourceEnd && row >= pageStart && row < pageEnd)
+        u32[stretch] = source
+        u32[stretch + 1] = page
+        u32[stretch + 2] = start
+        u32[stretch + 3] = place
+        stretch += stretchLength
+      }
+    }
+    return { count, rowsPtr, placesPtr, stretchesPtr, stretchCount: (stretch - (stretchesPtr >> 2)) / stretchLength }
+  }
+
+  /** As gatherRows, for one column. */
   gather(
     name: string,
     dtype: DType,
@@ -344,9 +392,22 @@ export class ItemReader {
     count: number,
     scratch: Scratch,
   ): ColumnSlice {
+    const mark = this.temporary.mark()
+    const rows = this.groupRows(sourceIndexesPtr, rowsPtr, count, this.temporary)
+    const column = this.gatherRows(name, dtype, rows, scratch)
+    this.temporary.release(mark)
+    return column
+  }
+
+  /**
+   * Cells of rows as one column in scratch. A row whose source is noRow, or that has no such cell, is missing.
+   * Throws DATA_DAMAGED.
+   */
+  gatherRows(name: string, dtype: DType, rows: GroupedRows, scratch: Scratch): ColumnSlice {
     const { temporary } = this
-    const { kernels } = this.io
+    const { kernels, cache } = this.io
     const { call, u8, u32 } = kernels
+    const { count, rowsPtr, placesPtr } = rows
     const bitmapByteLength = Math.ceil(count / 64) * 8
     const isString = dtype === 'string'
     const validityPtr = scratch.allocate(bitmapByteLength)
@@ -355,42 +416,49 @@ export class ItemReader {
     const valuesPtr = scratch.allocate(valuesByteLength)
     u8.fill(0, valuesPtr, valuesPtr + valuesByteLength)
     const mark = temporary.mark()
-    const placesPtr = temporary.allocate(4 * count)
     const startsPtr = isString ? temporary.allocate(4 * count) : 0
     const byteLengthsPtr = isString ? temporary.allocate(4 * count) : 0
     if (isString) u8.fill(0, byteLengthsPtr, byteLengthsPtr + 4 * count)
     let textByteLength = 0
     let presentCount = 0
-    for (const index of this.#usedSources(sourceIndexesPtr, count)) {
-      const reader = this.reader(index)
-      const entry = reader.column(name, dtype)
-      if (entry === undefined) continue
-      const placeCount = call.findValue(sourceIndexesPtr, count, index, placesPtr)
-      for (const { page, start, end } of pagesOf(reader, u32, placesPtr, placeCount, rowsPtr)) {
-        this.io.cache.beginEpoch()
-        const decoded = reader.page(entry, page)
-        if (decoded === null) continue
-        const places = placesPtr + 4 * start
-        const rowOffset = reader.layout.pageStarts[page]!
-        presentCount += call.scatterBits(decoded.validityPtr, places, end - start, rowsPtr, rowOffset, validityPtr)
-        if (isString) {
-          const byteLength = call.scatteredTextsByteLength(decoded.valuesPtr, places, end - start, rowsPtr, rowOffset)
-          call.scatterTexts(
-            decoded.valuesPtr,
-            decoded.bytesPtr,
-            places,
-            end - start,
-            rowsPtr,
-            rowOffset,
-            temporary.allocate(byteLength),
-            startsPtr,
-            byteLengthsPtr,
-          )
-          textByteLength += byteLength
-        } else if (dtype === 'bool')
-          call.scatterBits(decoded.valuesPtr, places, end - start, rowsPtr, rowOffset, valuesPtr)
-        else call.scatter64(decoded.valuesPtr, places, end - start, rowsPtr, rowOffset, valuesPtr)
+    let source = -1
+    let reader: BlockReader | null = null
+    let entry: ColumnEntry | undefined
+    for (let i = 0; i < rows.stretchCount; i++) {
+      const stretch = (rows.stretchesPtr >> 2) + stretchLength * i
+      if (u32[stretch] !== source) {
+        source = u32[stretch]!
+        reader = this.reader(source)
+        entry = reader.column(name, dtype)
       }
+      if (reader === null || entry === undefined) continue
+      cache.beginEpoch()
+      const page = u32[stretch + 1]!
+      const decoded = reader.page(entry, page)
+      if (decoded === null) continue
+      const start = u32[stretch + 2]!
+      const places = placesPtr + 4 * start
+      const placeCount = u32[stretch + 3]! - start
+      const rowOffset = reader.layout.pageStarts[page]!
+      presentCount += call.scatterBits(decoded.validityPtr, places, placeCount, rowsPtr, rowOffset, validityPtr)
+      if (isString) {
+        const byteLength = call.scatteredTextsByteLength(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset)
+        const textPtr = temporary.allocate(byteLength)
+        call.scatterTexts(
+          decoded.valuesPtr,
+          decoded.bytesPtr,
+          places,
+          placeCount,
+          rowsPtr,
+          rowOffset,
+          textPtr,
+          startsPtr,
+          byteLengthsPtr,
+        )
+        textByteLength += byteLength
+      } else if (dtype === 'bool')
+        call.scatterBits(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr)
+      else call.scatter64(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr)
     }
     let bytesPtr = 0
     if (isString) {
@@ -409,20 +477,6 @@ export class ItemReader {
       byteLength: textByteLength,
     }
   }
-
-  #usedSources(sourceIndexesPtr: number, count: number): number[] {
-    const { u32 } = this.io.kernels
-    const isUsed = new Uint8Array(this.sources.length)
-    for (let i = sourceIndexesPtr >> 2; i < (sourceIndexesPtr >> 2) + count; i++) {
-      const index = u32[i]!
-      if (index !== noRow) isUsed[index] = 1
-    }
-    const used: number[] = []
-    isUsed.forEach((flag, index) => {
-      if (flag === 1) used.push(index)
-    })
-    return used
-  }
 }
 
 /** The column of names, which every item block has. */
@@ -434,7 +488,10 @@ export function nameEntry(reader: BlockReader): ColumnEntry {
 
 /** The page that a row stands in. */
 export function pageOf({ layout }: BlockReader, row: number): number {
-  const { pageStarts, pageCount } = layout
+  return pageAt(layout, row)
+}
+
+function pageAt({ pageStarts, pageCount }: BlockLayout, row: number): number {
   let low = 0
   let high = pageCount
   while (high - low > 1) {
@@ -443,28 +500,4 @@ export function pageOf({ layout }: BlockReader, row: number): number {
     else high = middle
   }
   return low
-}
-
-/** Stretches of places whose rows stand in one page. */
-function* pagesOf(
-  reader: BlockReader,
-  u32: Uint32Array,
-  placesPtr: number,
-  placeCount: number,
-  rowsPtr: number,
-): Generator<{ readonly page: number; readonly start: number; readonly end: number }> {
-  const places = placesPtr >> 2
-  const rows = rowsPtr >> 2
-  const { pageStarts } = reader.layout
-  for (let start = 0; start < placeCount; ) {
-    const page = pageOf(reader, u32[rows + u32[places + start]!]!)
-    const [pageStart, pageEnd] = [pageStarts[page]!, pageStarts[page + 1]!]
-    let end = start + 1
-    for (; end < placeCount; end++) {
-      const row = u32[rows + u32[places + end]!]!
-      if (row < pageStart || row >= pageEnd) break
-    }
-    yield { page, start, end }
-    start = end
-  }
 }
