@@ -522,8 +522,9 @@ class Settlement {
     const { call, u8 } = this.#kernels
     const presentSources = this.#livingSources(reader, sourcesPtr, rowsPtr)
     if (call.presentIndexes(presentSources, count, this.#existsPtr) === 0) return
+    const rows = reader.groupRows(presentSources, rowsPtr, count, this.#kept)
     const load = (name: string, dtype: ColumnSlice['dtype']): ColumnSlice =>
-      reader.gather(name, dtype, presentSources, rowsPtr, count, this.#kept)
+      reader.gatherRows(name, dtype, rows, this.#kept)
     const takeTimes = (column: ColumnSlice, targetPtr: number): void => {
       const mark = this.#work.mark()
       const itemsPtr = this.#work.allocate(4 * count)
