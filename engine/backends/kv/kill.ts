@@ -92,8 +92,9 @@ class Matches {
     const rowsPtr = columns.allocate(4 * count)
     u32.fill(number, sourcesPtr >> 2, (sourcesPtr >> 2) + count)
     call.countUp(count, start, rowsPtr)
+    const grouped = this.reader.groupRows(sourcesPtr, rowsPtr, count, columns)
     const cells = (name: string, dtype: ColumnSlice['dtype']): ColumnSlice =>
-      this.reader.gather(name, dtype, sourcesPtr, rowsPtr, count, columns)
+      this.reader.gatherRows(name, dtype, grouped, columns)
     const maskPtr = work.allocate(Math.ceil(count / 64) * 8 + 8)
     if (request.filter === null) u8.fill(255, maskPtr, maskPtr + Math.ceil(count / 8))
     else evaluateFilter(kernels, work, request.filter, this.#rowSource(cells, count), maskPtr)

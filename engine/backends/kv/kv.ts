@@ -32,8 +32,9 @@ const saveModes: readonly SaveMode[] = [
 const killBlockCountMax = 16
 const killRowCountMax = 1024 * 1024
 const killScratchByteLength = 12 * 1024 * 1024
-/** How often expired items of open tables are looked for. */
+/** How often expired items of open tables are looked for: at most, and for each part of their time to live. */
 const expirySweepMs = 30_000
+const expirySweepsPerTtl = 20
 
 export class Kv implements Backend {
   readonly #parts: BackendParts
@@ -320,7 +321,11 @@ export class Kv implements Backend {
     for (const place of this.#places.open()) {
       try {
         const table = await place.current()
-        if (table !== null) await this.#killExpired(place, table)
+        const ttlMs = table?.schema.ttlMs ?? null
+        const nowMs = this.#parts.nowMs()
+        if (table === null || ttlMs === null || nowMs < place.sweepAfterMs) continue
+        place.sweepAfterMs = nowMs + ttlMs / expirySweepsPerTtl
+        await this.#killExpired(place, table)
       } catch (error) {
         this.#parts.report(`removing expired items of table '${place.name.path}' failed`, error)
       }

@@ -80,13 +80,15 @@ export interface SettleResult {
 
 const notFound = 0xffffffff
 
-/** A write whose frame is in order. */
+/** A write whose frame is in order, or several of single items, a row each, that follow one another by one rule. */
 interface OpenWrite {
-  /** Number among the request's writes. */
+  /** Number among the request's writes; of several, the first one's: the others follow. */
   readonly number: number
   readonly session: number
   readonly rule: WriteRule
   readonly rows: PreparedRows
+  /** Null for one write; else the sessions of several. */
+  readonly sessions: readonly number[] | null
   /** Set when the rows are numbered. */
   rowsPlace: RowsPlace | null
 }
@@ -94,6 +96,7 @@ interface OpenWrite {
 /** Where a write's rows stand among all: item and round of each, and rows by round. */
 interface RowsPlace {
   readonly itemsPtr: number
+  readonly roundsPtr: number
   /** 0: there is one round, of all rows. */
   readonly rowsByRoundPtr: number
   /** Round i: rowsByRound[starts[i]] to before rowsByRound[starts[i + 1]]. */
@@ -147,7 +150,8 @@ export function settleWrites(
 
   const items = numberItems(kernels, back, writes, rowCount)
   const stored = findStored(kernels, back, items, reader)
-  const [frontMark, backMark] = [front.mark(), back.mark()]
+  const frontMark = front.mark()
+  let backMark = back.mark()
   let left: readonly OpenWrite[] = writes
   for (;;) {
     throwIfCancelled()
@@ -157,9 +161,13 @@ export function settleWrites(
       const { blocks, kills } = settlement.finish(blockIds)
       return { writes: results, blocks, kills, schema: changed }
     }
-    left = withoutFailed(kernels, front, left, failures, items.count, results)
     front.release(frontMark)
     back.release(backMark)
+    if (failures.some(({ write }) => write.sessions !== null))
+      left = left.flatMap((write) => singles(kernels, back, write))
+    else left = withoutFailed(kernels, front, left, failures, items.count, results)
+    // What is made of the writes here stays.
+    backMark = back.mark()
   }
 }
 
@@ -177,9 +185,20 @@ function prepareWrites(
   const failedSessions = new Set<number>()
   /** Rows that earlier frames of a session had, for those that number their rows. */
   const rowCounts = new Map<number, number>()
-  for (const [number, write] of request.writes.entries()) {
+  for (let number = 0; number < request.writes.length; number++) {
+    const write = request.writes[number]!
     const { session } = write
     const rule = request.rules[write.rule]!
+    if (write.kind === 'item') {
+      const several = itemWrites(request.writes, number)
+      if (several.some(({ folder }) => folder !== '') && !schema.foldersDrifted)
+        schema = { ...schema, foldersDrifted: true }
+      const sessions = several.length > 1 ? several.map((one) => one.session) : null
+      open.push({ number, session, rule, rows: itemRows(kernels, work, several), sessions, rowsPlace: null })
+      for (const _ of several) results.push({ rowCount: 1, skippedCount: 0, error: null, isAbandoned: false })
+      number += several.length - 1
+      continue
+    }
     if (failedSessions.has(session)) {
       results.push(abandoned)
       continue
@@ -187,12 +206,12 @@ function prepareWrites(
     try {
       const before = rowCounts.get(session) ?? 0
       // Where an expression is applied, every frame counts its rows from the start.
-      const rows = openWrite(kernels, work, write, rule, schema, rule.actions === null ? before : 0)
+      const rowStart = write.rowStart + BigInt(rule.actions === null ? before : 0)
+      const rules: FrameRules = { partitionKeys: rule.partitionKeys, storesRows: rule.actions === null }
+      const rows = prepareRows(kernels, work, write.input, rules, schema, rowStart)
       rowCounts.set(session, before + rows.rowCount)
-      schema = rows.schema.key === '' ? schema : mergeSchema(schema, rows.schema)
-      if (write.kind === 'item' && write.folder !== '' && !schema.foldersDrifted)
-        schema = { ...schema, foldersDrifted: true }
-      open.push({ number, session, rule, rows, rowsPlace: null })
+      if (rows.schema.key !== '') schema = mergeSchema(schema, rows.schema)
+      open.push({ number, session, rule, rows, sessions: null, rowsPlace: null })
       results.push({ rowCount: rows.rowCount, skippedCount: 0, error: null, isAbandoned: false })
     } catch (error) {
       if (!(error instanceof FramesError)) throw error
@@ -209,34 +228,67 @@ function failed(error: FramesError): SettledWrite {
   return { rowCount: 0, skippedCount: 0, error: toErrorMessage(error), isAbandoned: false }
 }
 
-function openWrite(
-  kernels: Kernels,
-  work: Scratch,
-  write: SettleWrite,
-  rule: WriteRule,
-  schema: KvSchema,
-  rowsBefore: number,
-): PreparedRows {
-  if (write.kind === 'frame') {
-    const rules: FrameRules = { partitionKeys: rule.partitionKeys, storesRows: rule.actions === null }
-    return prepareRows(kernels, work, write.input, rules, schema, write.rowStart + BigInt(rowsBefore))
+type ItemWrite = Extract<SettleWrite, { kind: 'item' }>
+
+/** The writes of single items from one on that follow one another by its rule. */
+function itemWrites(writes: readonly SettleWrite[], start: number): ItemWrite[] {
+  const { rule } = writes[start]!
+  const several: ItemWrite[] = []
+  for (let i = start; i < writes.length; i++) {
+    const write = writes[i]!
+    if (write.kind !== 'item' || write.rule !== rule) break
+    several.push(write)
   }
+  return several
+}
+
+/** A row for each of them. */
+function itemRows(kernels: Kernels, work: Scratch, writes: readonly ItemWrite[]): PreparedRows {
   const { u8, u32 } = kernels
-  const text = Buffer.from(write.name)
-  const bytesPtr = work.allocate(text.length)
-  u8.set(text, bytesPtr)
-  const valuesPtr = work.allocate(8)
+  const rowCount = writes.length
+  const texts = writes.map(({ name }) => Buffer.from(name))
+  const byteLength = texts.reduce((sum, text) => sum + text.length, 0)
+  const valuesPtr = work.allocate(4 * (rowCount + 1))
+  const bytesPtr = work.allocate(byteLength)
   u32[valuesPtr >> 2] = 0
-  u32[(valuesPtr >> 2) + 1] = text.length
-  const place = { valuesPtr, validityPtr: 0, bytesPtr, byteLength: text.length }
+  texts.forEach((text, row) => {
+    const start = u32[(valuesPtr >> 2) + row]!
+    u8.set(text, bytesPtr + start)
+    u32[(valuesPtr >> 2) + row + 1] = start + text.length
+  })
+  const folders = sortByBytes(new Set(writes.map(({ folder }) => folder)))
+  let codesPtr = 0
+  if (folders.length > 1) {
+    codesPtr = work.allocate(4 * rowCount)
+    writes.forEach(({ folder }, row) => {
+      u32[(codesPtr >> 2) + row] = folders.indexOf(folder)
+    })
+  }
+  const place = { valuesPtr, validityPtr: 0, bytesPtr, byteLength }
   return {
-    rowCount: 1,
-    names: { name: '', dtype: 'string', kind: 'slice', rowCount: 1, ...place },
-    folders: { folders: [write.folder], codesPtr: 0 },
+    rowCount,
+    names: { name: '', dtype: 'string', kind: 'slice', rowCount, ...place },
+    folders: { folders, codesPtr },
     attributes: [],
     placeholders: [],
     schema: emptySchema,
   }
+}
+
+/** Writes of single items each by itself: one of them fails, and the others must not. */
+function singles(kernels: Kernels, work: Scratch, write: OpenWrite): OpenWrite[] {
+  const { sessions, rows, rowsPlace, rule } = write
+  if (sessions === null) return [write]
+  assert(rowsPlace !== null, 'rows are numbered before they are settled')
+  const { itemsPtr, roundsPtr, roundCount } = rowsPlace
+  return sessions.map((session, row) => ({
+    number: write.number + row,
+    session,
+    rule,
+    rows: { ...rows, rowCount: 1, names: { ...rows.names, rowCount: 1, valuesPtr: rows.names.valuesPtr + 4 * row } },
+    sessions: null,
+    rowsPlace: placeRows(kernels, work, itemsPtr + 4 * row, roundsPtr + 4 * row, 1, roundCount),
+  }))
 }
 
 // ---- items ----------------------------------------------------------------------------------------------------------
@@ -348,11 +400,11 @@ function placeRows(
   rowCount: number,
   roundCount: number,
 ): RowsPlace {
-  if (roundCount === 1) return { itemsPtr, rowsByRoundPtr: 0, roundStartsPtr: 0, roundCount }
+  if (roundCount === 1) return { itemsPtr, roundsPtr, rowsByRoundPtr: 0, roundStartsPtr: 0, roundCount }
   const rowsByRoundPtr = work.allocate(4 * rowCount)
   const roundStartsPtr = work.allocate(4 * (roundCount + 1))
   kernels.call.sortGroups(roundsPtr, roundCount, rowCount, rowsByRoundPtr, roundStartsPtr)
-  return { itemsPtr, rowsByRoundPtr, roundStartsPtr, roundCount }
+  return { itemsPtr, roundsPtr, rowsByRoundPtr, roundStartsPtr, roundCount }
 }
 
 /** Where each folder's items begin, of items in their order. foldersPtr as in Items. */
@@ -448,17 +500,15 @@ class Settlement {
   settle(writes: readonly OpenWrite[], results: SettledWrite[]): Failure[] {
     const failures: Failure[] = []
     this.#loadStored(writes)
-    const skipped = new Map<OpenWrite, number>()
+    for (const write of writes) {
+      const count = write.sessions === null ? 1 : write.rows.rowCount
+      for (let i = 0; i < count; i++) setSkipped(results, write.number + i, 0)
+    }
     for (let round = 0; round < this.#items.roundCount; round++) {
       for (const write of writes) {
-        const outcome = this.#settleRound(write, round)
-        if (typeof outcome === 'number') skipped.set(write, (skipped.get(write) ?? 0) + outcome)
-        else failures.push(outcome)
+        const failure = this.#settleRound(write, round, results)
+        if (failure !== null) failures.push(failure)
       }
-    }
-    for (const write of writes) {
-      const result = results[write.number]!
-      results[write.number] = { ...result, skippedCount: skipped.get(write) ?? 0 }
     }
     return failures
   }
@@ -508,8 +558,8 @@ class Settlement {
     return livingPtr
   }
 
-  /** One write's rows of one round: how many were skipped, or what failed. */
-  #settleRound(write: OpenWrite, round: number): number | Failure {
+  /** One write's rows of one round; returns what failed. */
+  #settleRound(write: OpenWrite, round: number, results: SettledWrite[]): Failure | null {
     const { call, u32 } = this.#kernels
     const { rule, rowsPlace } = write
     assert(rowsPlace !== null, 'rows are numbered before they are settled')
@@ -517,7 +567,7 @@ class Settlement {
     const start = isOnly ? 0 : u32[(rowsPlace.roundStartsPtr >> 2) + round]!
     const end = isOnly ? write.rows.rowCount : u32[(rowsPlace.roundStartsPtr >> 2) + round + 1]!
     const roundRowCount = end - start
-    if (roundRowCount === 0) return 0
+    if (roundRowCount === 0) return null
     const work = this.#work
     const mark = work.mark()
     // A list of its own: rows that are skipped are taken out of it.
@@ -555,8 +605,31 @@ class Settlement {
       call.markItems(itemsPtr, count, this.#changedPtr)
       if (this.#times !== null) call.fillItems64(itemsPtr, count, this.#request.nowNs, this.#times.mtimesPtr)
     }
+    this.#countSkipped(write, { first, roundRowCount, isOnly }, { rowsPtr, count }, results)
     if (!keepsText) work.release(mark)
-    return roundRowCount - count
+    return null
+  }
+
+  /** Rows of the round that are not in the list of those that were applied. */
+  #countSkipped(
+    { number, sessions }: OpenWrite,
+    round: { readonly first: number; readonly roundRowCount: number; readonly isOnly: boolean },
+    applied: { readonly rowsPtr: number; readonly count: number },
+    results: SettledWrite[],
+  ): void {
+    const skippedCount = round.roundRowCount - applied.count
+    if (skippedCount === 0) return
+    if (sessions === null) {
+      setSkipped(results, number, results[number]!.skippedCount + skippedCount)
+      return
+    }
+    const { u32 } = this.#kernels
+    // Both lists ascend.
+    for (let i = 0, next = 0; i < round.roundRowCount; i++) {
+      const row = round.isOnly ? i : u32[round.first + i]!
+      if (next < applied.count && u32[(applied.rowsPtr >> 2) + next] === row) next++
+      else setSkipped(results, number + row, 1)
+    }
   }
 
   #applyCells({ rule, rows }: OpenWrite, rowsPtr: number, itemsPtr: number, count: number): void {
@@ -705,6 +778,10 @@ class Settlement {
     work.release(mark)
     return kills
   }
+}
+
+function setSkipped(results: SettledWrite[], number: number, skippedCount: number): void {
+  results[number] = { ...results[number]!, skippedCount }
 }
 
 /** Which attributes of stored items the writes need; null: all of them. */

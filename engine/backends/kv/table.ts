@@ -41,6 +41,8 @@ export class TablePlace {
   readonly writes: WriteQueue
   /** Calls that use it now. */
   userCount = 0
+  /** When expired items are next looked for, in ms since 1970. */
+  sweepAfterMs = 0
   readonly #parts: BackendParts
   readonly #erase: (table: KvTable) => void
   readonly #isNamed: boolean

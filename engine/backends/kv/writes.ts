@@ -1,7 +1,7 @@
 // Writes to one table, main-thread half: they wait in line, and all that waits is settled by one job and stored by one
 // commit. Each write has its own result.
 import { FramesError, fromErrorMessage } from '../../errors.js'
-import { MiB } from '../../limits.js'
+import { KiB, MiB } from '../../limits.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts } from '../backend.js'
 import type { SettleJob } from './jobs.js'
@@ -16,6 +16,10 @@ const batchByteLengthMax = 4 * MiB
 const settleScratchByteLength = 1 * MiB
 const pagesScratchByteLength = 4 * MiB
 const scratchPerByte = 12
+/** Where a job needed more, the next ones of the table get it at once: at most this for each byte. */
+const scratchPerByteMax = 48
+/** Smaller batches say nothing of what a byte takes. */
+const tellingByteLengthMin = 256 * KiB
 /** Times that a batch is settled again because blocks that it looked into have been merged. */
 const viewRetryCountMax = 100
 
@@ -43,6 +47,7 @@ export class WriteQueue {
   readonly #place: TablePlace
   #waiting: WaitingWrite[] = []
   #isAtWork = false
+  #scratchPerByte = scratchPerByte
 
   constructor(parts: BackendParts, place: TablePlace) {
     this.#parts = parts
@@ -137,12 +142,14 @@ export class WriteQueue {
         nowNs: BigInt(nowMs()) * 1_000_000n,
       }
       const scratchByteLength = Math.min(
-        settleScratchByteLength + (sources.length > 0 ? pagesScratchByteLength : 0) + scratchPerByte * byteLength,
+        settleScratchByteLength + (sources.length > 0 ? pagesScratchByteLength : 0) + this.#scratchPerByte * byteLength,
         // No more than what a job that turns out to need more can be given in its place.
         memory.arenas.slice.byteLength / 2,
       )
       // Not cancelled with a call: others are in the batch.
       done = await pool.runToEnd<SettleResult>(job, { scratchByteLength })
+      if (byteLength >= tellingByteLengthMin && done.scratch.byteLength > 1.5 * scratchByteLength)
+        this.#scratchPerByte = Math.min(scratchPerByteMax, Math.ceil(done.scratch.byteLength / byteLength))
     } finally {
       snapshot.release()
     }
