@@ -12,6 +12,7 @@ const groupTitles: Readonly<Record<Result['group'], string>> = {
   'kv scan': 'Key-value tables: filter scans',
   'kv point': 'Key-value tables: points',
   'kv memory': 'Key-value tables: memory of the server',
+  stream: 'Streams: records of 100 bytes, 1000 a batch',
   kernel: 'Kernels, one thread',
 }
 
@@ -154,6 +155,7 @@ export function svgText(report: Report): string {
   }
   chart('Key-value tables, loading: more is better', of('kv load'))
   chart('Key-value tables, points: more is better', of('kv point'))
+  chart('Streams: more is better', of('stream'))
   const width = labelWidth + chartWidth + 140
   const head = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" viewBox="0 0 ${width} ${y}"`
   return [

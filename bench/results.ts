@@ -4,7 +4,17 @@ import type { BenchRow } from './rows.js'
 
 /** One number, beside what it should be and what bounds it. */
 export interface Result {
-  readonly group: 'load' | 'size' | 'memory' | 'query' | 'kernel' | 'kv load' | 'kv scan' | 'kv point' | 'kv memory'
+  readonly group:
+    | 'load'
+    | 'size'
+    | 'memory'
+    | 'query'
+    | 'kernel'
+    | 'kv load'
+    | 'kv scan'
+    | 'kv point'
+    | 'kv memory'
+    | 'stream'
   readonly name: string
   readonly value: number
   readonly unit: string

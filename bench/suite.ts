@@ -25,9 +25,10 @@ import {
 } from './queries.js'
 import { atLeast, atMost, type Report, type Result } from './results.js'
 import type { BenchRow } from './rows.js'
+import { runStreams } from './stream-suite.js'
 import { drawWorkload, type Workload, type WorkloadSize } from './tsbs.js'
 
-export const partNames = ['kernels', 'load', 'query', 'size', 'memory', 'kv'] as const
+export const partNames = ['kernels', 'load', 'query', 'size', 'memory', 'kv', 'stream'] as const
 export type PartName = (typeof partNames)[number]
 
 export interface SuiteOptions extends WorkloadSize {
@@ -78,6 +79,16 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       })
       results.push(...kv.results)
       Object.assign(settings, kv.settings)
+    }
+    if (options.parts.has('stream')) {
+      const streams = await runStreams({
+        recordCount: options.isSmall ? 20_000 : 2_000_000,
+        runCount: Math.min(3, options.runCount),
+        folder,
+        say: options.say,
+      })
+      results.push(...streams.results)
+      Object.assign(settings, streams.settings)
     }
     if (kernels.length > 0) results.push(...kernelResults(kernels))
     // Targets are set for the whole size.
