@@ -111,10 +111,16 @@ function skipField(pos: usize, end: usize, tag: u32, depthLeft: i32): usize {
 // Label columns of rows that stand time by time repeat the same records again and again (kernels/group.ts), and to compare
 // bytes costs a fraction of taking records apart. So a place is kept, the anchor; where a record begins as the anchor's
 // does, the bytes from there on are compared with those from the anchor on. As far as they are equal they are repetitions
-// of what stands between the two, which is whole records. Comparing in vain is limited to as many bytes as were read.
+// of what stands between the two, which is whole records. Short repetitions are not worth it: a run of three equal texts
+// would move the anchor, and the hundred texts that come again would not be found.
 
 /** An anchor moves on after this many bytes: repetitions that are further apart are not found. */
 const ANCHOR_REACH: usize = 64 * 1024
+/** Bytes, or rows, that must be equal to be taken as a repetition. */
+const REPEAT_BYTES_MIN: usize = 256
+const REPEAT_ROWS_MIN: u32 = 64
+/** Comparing in vain is limited to this many times the bytes, or rows, that were taken apart. */
+const VAIN_MAX: u32 = 4
 
 /** Whether it may be worth comparing what stands at pos with what stands at the anchor before it. */
 function beginsAlike(pos: usize, anchor: usize, end: usize): bool {
@@ -266,10 +272,10 @@ export function wireScanColumn(columnPtr: usize, columnEnd: usize, statusPtr: us
       textByteLength += byteLength
       pos += 2 + byteLength
       const distance = pos - anchor
-      if (vainByteLength <= pos - columnPtr && beginsAlike(pos, anchor, columnEnd)) {
+      if (vainByteLength <= VAIN_MAX * (pos - columnPtr) && beginsAlike(pos, anchor, columnEnd)) {
         const equalByteLength = <usize>countEqualBytes(pos, anchor, <u32>(columnEnd - pos))
         const repeats = equalByteLength / distance
-        if (repeats === 0) {
+        if (repeats === 0 || equalByteLength < REPEAT_BYTES_MIN) {
           vainByteLength += equalByteLength
           continue
         }
@@ -654,7 +660,10 @@ export function wireDecodeStrings(
   while (pos < columnEnd) {
     const start = pos
     const isAlike =
-      row !== anchorRow && vainByteLength <= pos - columnPtr && validityPtr === 0 && beginsAlike(pos, anchor, columnEnd)
+      row !== anchorRow &&
+      vainByteLength <= VAIN_MAX * (pos - columnPtr) &&
+      validityPtr === 0 &&
+      beginsAlike(pos, anchor, columnEnd)
     if (isAlike) {
       const distance = pos - anchor
       const period = row - anchorRow
@@ -662,7 +671,7 @@ export function wireDecodeStrings(
       const equalByteLength = <usize>countEqualBytes(pos, anchor, <u32>(columnEnd - pos))
       let repeats = min(equalByteLength / distance, <usize>((rowCount - row) / period))
       if (textPeriod !== 0) repeats = min(repeats, (textEnd - text) / textPeriod)
-      if (repeats !== 0) {
+      if (repeats !== 0 && equalByteLength >= REPEAT_BYTES_MIN) {
         const count = period * <u32>repeats
         repeatOffsets(offsetsPtr + ((<usize>row) << 2) + 4, period, count, <u32>textPeriod)
         repeatBytes(text, textPeriod, repeats)
@@ -688,6 +697,10 @@ export function wireDecodeStrings(
       if (<u32>tag !== ((7 << 3) | BYTES)) {
         pos = skipField(pos, columnEnd, <u32>tag, GROUP_DEPTH_MAX)
         if (pos === 0) return refuse(statusPtr, start, BAD_FIELD)
+        // The name stands before the texts, mostly: what repeats begins behind it.
+        anchor = pos
+        anchorRow = row
+        anchorText = text
         continue
       }
       const length = readShort(pos, columnEnd)
@@ -1164,6 +1177,18 @@ export function wireEncodeBools(bitsPtr: usize, rowCount: u32, targetPtr: usize)
   }
 }
 
+/** How many rows from `row` on equal those from `other` on. Lengths are compared first, so a step is short. */
+function countRepeatedRows(offsetsPtr: usize, textPtr: usize, row: u32, other: u32, rowCount: u32): u32 {
+  let count: u32 = 0
+  while (row + count < rowCount) {
+    const step = min(REPEAT_ROWS_MIN, rowCount - row - count)
+    const equal: u32 = countEqualRows(offsetsPtr, textPtr, row + count, other + count, step)
+    count += equal
+    if (equal < step) break
+  }
+  return count
+}
+
 /** Bytes of rowCount strings as records of field 7. */
 export function wireStringsByteLength(offsetsPtr: usize, rowCount: u32): u32 {
   // A tag and one byte of length for each, and the text; more for texts of 128 bytes and more.
@@ -1204,17 +1229,20 @@ export function wireEncodeStrings(
   let anchorOffset = offset
   let vainCount: u32 = 0
   for (let row: u32 = 0; row < rowCount; row++) {
-    if (row !== anchorRow && vainCount <= row && beginsAlike(textPtr + offset, textPtr + anchorOffset, textEnd)) {
+    const isAlike =
+      row !== anchorRow && vainCount <= VAIN_MAX * row && beginsAlike(textPtr + offset, textPtr + anchorOffset, textEnd)
+    if (isAlike) {
       const period = row - anchorRow
-      const equalCount = countEqualRows(offsetsPtr, textPtr, row, anchorRow, rowCount - row)
+      const equalCount = countRepeatedRows(offsetsPtr, textPtr, row, anchorRow, rowCount)
       const repeats = min(<usize>(equalCount / period), (targetEnd - pos) / (pos - anchor))
-      if (repeats !== 0) {
+      const isRepeated = repeats !== 0 && equalCount >= REPEAT_ROWS_MIN
+      if (isRepeated) {
         repeatBytes(pos, pos - anchor, repeats)
         pos += (pos - anchor) * repeats
         row += period * <u32>repeats
         offset = <usize>load<u32>(offsetsPtr + ((<usize>row) << 2))
-      } else vainCount += equalCount
-      if (repeats !== 0 || offset - anchorOffset >= ANCHOR_REACH) {
+      } else vainCount += equalCount + 1
+      if (isRepeated || offset - anchorOffset >= ANCHOR_REACH) {
         anchorRow = row
         anchor = pos
         anchorOffset = offset

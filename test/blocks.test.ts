@@ -446,6 +446,30 @@ test('commits behind a failed one are tried again, in their order', async () => 
   expect(names.length + failed.length).toBe(12)
 })
 
+test('frames of a write whose commit failed for good are a prefix of it', async () => {
+  const bench = await Bench.open('memory')
+  for (let round = 0; round < 12; round++) {
+    const host = `h${round}`
+    await bench.write([frameOf({ host, firstSecond: 0, values: Float64Array.of(1) })])
+    // Frames of different columns are commits of their own. Several are under way when one fails for good: those behind
+    // it must not be stored when they are tried again.
+    const frames = Array.from({ length: 8 }, (_, n) => {
+      const { columns, indices, labels } = frameOf({ host, firstSecond: 10 + n, values: Float64Array.of(n) })
+      return new Frame({ columns: n % 2 === 0 ? columns : [...columns, sliceColumn('beside', [n])], indices, labels })
+    })
+    await bench.write(frames.slice(0, 2))
+    bench.faults!.delay('commit', 5)
+    bench.faults!.fail('commit', diskFull(), { n: 2 + (round % 3) })
+    await expect(bench.write(frames.slice(2))).rejects.toMatchObject({ code: 'DISK_FULL' })
+    bench.faults!.clear()
+    const rows = await bench.now()
+    const isStored = frames.map((_, n) => rows.has(`${host}/${BigInt(10 + n) * 1_000_000_000n}`))
+    expect(isStored).toEqual([...isStored].sort((a, b) => Number(b) - Number(a)))
+    expect(isStored).toContain(false)
+  }
+  await bench.close()
+})
+
 test('rows are never stored under a label set that could not be: they are refused, or sent again with it', async () => {
   const bench = await Bench.open('memory')
   await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(1) })])

@@ -186,6 +186,19 @@ describe('frames of one write', () => {
   })
 })
 
+test('a frame that says the same millions of times is one row, quickly, and counts as what it says', async () => {
+  const request = await newTable()
+  const rowCount = 16 * 2 ** 20
+  const time = { kind: 1, name: 'time', dtype: 4, size: BigInt(rowCount), times: [baseNs] }
+  const alike = frameBytes({ columns: [labelColumn('text', 'x', BigInt(rowCount))], indices: [time] })
+  const session = await engine.openWrite(request)
+  for (let n = 0; n < 100; n++) await session.addWire(alike)
+  expect(await session.finish()).toEqual({ frameCount: 100, rowCount: 100 * rowCount })
+  expect(await cellsOf(request, ['text'])).toEqual([['x']])
+  const refusing = await newTable('error')
+  expect((await writeWire(refusing, [alike])).error).toMatchObject({ code: 'DUPLICATE_SAMPLE' })
+})
+
 describe('a bad frame among good ones', () => {
   const bad: Readonly<Record<string, readonly [frame: () => Uint8Array, text: string]>> = {
     'without a time': [

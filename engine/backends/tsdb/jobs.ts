@@ -254,7 +254,7 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
       check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
       isCancelled: () => context.isCancelled(job),
     })
-    return { status: 'rows', frameCount, blocks, rowCount: frame.rowCount, kinds: frameKinds(frame), isNextNew }
+    return { status: 'rows', frameCount, blocks, rowCount: frame.sentRowCount, kinds: frameKinds(frame), isNextNew }
   } catch (error) {
     if (frames.length > 1 && error instanceof FramesError && error.code !== 'CANCELLED') return { status: 'split' }
     throw error

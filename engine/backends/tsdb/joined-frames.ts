@@ -38,9 +38,11 @@ export function joinFrames(kernels: Kernels, scratch: Scratch, parts: readonly K
   if (parts.length === 1) return parts[0]!
   const { u32 } = kernels
   let rowCount = 0
+  let sentRowCount = 0
   let groupCount = 0
   for (const { frame } of parts) {
     rowCount += frame.rowCount
+    sentRowCount += frame.sentRowCount
     groupCount += frame.grouping.groupCount
   }
   const timesPtr = scratch.allocate(8 * rowCount)
@@ -56,7 +58,7 @@ export function joinFrames(kernels: Kernels, scratch: Scratch, parts: readonly K
   }
   const grouping = joinGroups(kernels, scratch, parts, rowCount, groupCount)
   const metrics = parts[0]!.frame.metrics.map((_, i) => joinMetric(kernels, scratch, parts, i, rowCount))
-  return { frame: { rowCount, metrics, timesPtr, grouping }, setNumbersPtr }
+  return { frame: { rowCount, sentRowCount, metrics, timesPtr, grouping }, setNumbersPtr }
 }
 
 function joinGroups(

@@ -177,7 +177,11 @@ export class TsdbWriteSession implements BackendWriteSession {
         if (this.#commitFailure !== null) throw this.#commitFailure
         assertStored()
       }
-      commit = table.commitRows(staged, { check })
+      // Before the commits behind it are tried again: they must find the failure.
+      const onFailure = (error: unknown): void => {
+        this.#commitFailure ??= error
+      }
+      commit = table.commitRows(staged, { check, onFailure })
     } catch (error) {
       job.release()
       throw error
