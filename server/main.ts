@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { type EngineApi, FramesError, openEngine } from '../engine/index.js'
 import { AddressError, parseAddress } from './address.js'
-import { type Config, ConfigError, csvRootOf, readConfig } from './config.js'
+import { type Config, ConfigError, csvRootOf, historyRetentionMs, readConfig } from './config.js'
 import { FlagError, type Flags, parseFlags, usage } from './flags.js'
 import { type Log, openLog } from './log.js'
 import { StartError, startServer } from './start.js'
@@ -71,6 +71,7 @@ async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi
         type: backend.type,
         ...(backend.type === 'csv' ? { rootDir: csvRootOf(backend, config.dataDir) } : {}),
       })),
+      history: config.disableHistory ? false : { retentionMs: historyRetentionMs(config) },
       report: (message, error) => log.error({ err: error ?? undefined }, message),
     })
   } catch (error) {

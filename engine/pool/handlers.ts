@@ -6,6 +6,7 @@ import { csvHandlers } from '../backends/csv/jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
 import { frameHandlers } from '../codec/jobs.js'
+import { historyHandlers } from '../history/jobs.js'
 import type { JobHandler } from './context.js'
 import { diagnosticHandlers } from './diagnostics.js'
 
@@ -20,6 +21,7 @@ const handlers: HandlerTable = {
   ...kvMergeHandlers,
   ...kvReadHandlers,
   ...csvHandlers,
+  ...historyHandlers,
 }
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */
