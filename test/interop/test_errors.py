@@ -214,7 +214,7 @@ def test_deleting_a_part_of_a_table_says_that_it_does_not_exist_yet(table, part)
     assert len(table.read()) == 1
 
 
-@pytest.mark.parametrize('backend', ['kv', 'nosql', 'stream'])
+@pytest.mark.parametrize('backend', ['stream'])
 def test_backends_that_do_not_exist_yet_say_so(client, backend):
     for call in (
         lambda: client.create(backend, 't'),
@@ -226,8 +226,3 @@ def test_backends_that_do_not_exist_yet_say_so(client, backend):
         with pytest.raises(v3f.Error) as caught:
             call()
         assert NOT_YET in text_of(caught.value)
-
-
-def test_the_history_says_that_it_does_not_exist_yet(client):
-    with pytest.raises(Exception, match=NOT_YET):
-        client.history()
