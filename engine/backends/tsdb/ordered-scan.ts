@@ -52,7 +52,8 @@ export function scanOrdered(
     })
     sink.begin(index, unit.first, unit.wanted)
     if (order.descending) {
-      const spans = new Spans(unit, bounds, lowNs, from?.toNs ?? highNs, from?.spanNs ?? null)
+      const spanNs = from?.spanNs ?? bounds.firstSpanNs(input.rowCountMax)
+      const spans = new Spans(unit, bounds, lowNs, from?.toNs ?? highNs, spanNs)
       while (spans.isOpen) {
         if (isCancelled()) throw cancelled()
         if (!spans.fill(cut)) {
@@ -110,6 +111,14 @@ class Bounds {
     this.needsPast = plan.functions.includes('rate')
     const afterNs = toNs(plan.endMs + 1)
     this.endNs = isRaw ? afterNs : this.alignedUp(afterNs)
+  }
+
+  /** What to try first: of buckets no more than the limit needs; of samples nobody knows how dense they are. */
+  firstSpanNs(rowCountMax: number): bigint {
+    const wholeNs = this.endNs - this.startNs
+    if (this.grainNs === 1n) return wholeNs
+    const neededNs = BigInt(rowCountMax) * this.grainNs
+    return neededNs < wholeNs ? neededNs : wholeNs
   }
 
   alignedUp(timeNs: bigint): bigint {
@@ -200,10 +209,10 @@ class Spans {
     readonly bounds: Bounds,
     readonly lowNs: bigint,
     highNs: bigint,
-    spanNs: bigint | null,
+    spanNs: bigint,
   ) {
     this.toNs = highNs
-    this.spanNs = spanNs ?? highNs - lowNs
+    this.spanNs = spanNs
   }
 
   get isOpen(): boolean {
@@ -260,7 +269,7 @@ function findThreshold(
     const { lowNs, highNs } = bounds.within(best.worst, descending)
     const cut = new Cut(kernels, scratch.temporary, times, typesOf(unit, plan), { lowNs, highNs, tieNs: null })
     if (descending) {
-      const spans = new Spans(unit, bounds, lowNs, highNs, null)
+      const spans = new Spans(unit, bounds, lowNs, highNs, bounds.firstSpanNs(rowCountMax))
       let left = rowCountMax
       while (spans.isOpen && left > 0) {
         if (isCancelled()) throw cancelled()

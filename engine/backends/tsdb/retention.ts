@@ -25,7 +25,7 @@ export class Retention {
   #isStopped = false
 
   constructor(
-    readonly catalog: Catalog,
+    readonly catalog: Pick<Catalog, 'names'>,
     readonly backend: string,
     readonly visit: (name: TableName) => Promise<void>,
     readonly report: (message: string, error: unknown) => void,
