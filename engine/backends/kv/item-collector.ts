@@ -28,6 +28,8 @@ interface Collected {
 /** Rows of one folder, as they were appended. */
 interface FolderPiece {
   readonly folder: string
+  /** Whose rows they are: within one block they are in order. */
+  readonly block: bigint
   readonly rowStart: number
   readonly rowEnd: number
 }
@@ -177,8 +179,9 @@ export class ItemCollector {
   #noteFolders({ batch, maskPtr, count }: Match, row: number, temporary: Scratch): void {
     const { call } = this.kernels
     const folders = foldersOf(batch.reader)
+    const block = batch.reader.source.id
     if (folders.length === 1) {
-      this.#folderPieces.push({ folder: folders[0]!.folder, rowStart: row, rowEnd: row + count })
+      this.#folderPieces.push({ folder: folders[0]!.folder, block, rowStart: row, rowEnd: row + count })
       return
     }
     let next = row
@@ -192,7 +195,7 @@ export class ItemCollector {
       const folderCount = call.countBits(bitsPtr, end - start)
       temporary.release(mark)
       if (folderCount === 0) continue
-      this.#folderPieces.push({ folder, rowStart: next, rowEnd: next + folderCount })
+      this.#folderPieces.push({ folder, block, rowStart: next, rowEnd: next + folderCount })
       next += folderCount
     }
   }
@@ -214,13 +217,22 @@ export class ItemCollector {
     const ordered: FolderPiece[] = []
     for (const folder of folders) {
       const start = next
-      for (const piece of piecesOf.get(folder)!)
+      const runEnds: number[] = []
+      let block: bigint | null = null
+      for (const piece of piecesOf.get(folder)!) {
         for (let row = piece.rowStart; row < piece.rowEnd; row++) u32[permutation + next++] = row
+        if (piece.block === block) runEnds.pop()
+        runEnds.push(next - start)
+        block = piece.block
+      }
       const mark = temporary.mark()
-      const sortPtr = temporary.allocate(call.sortTextRowsScratchByteLength(next - start))
-      call.sortTextRows(names.offsetsPtr, names.bytesPtr, this.#permutationPtr + 4 * start, next - start, sortPtr)
+      const runEndsPtr = temporary.allocate(4 * runEnds.length)
+      u32.set(runEnds, runEndsPtr >> 2)
+      const mergePtr = temporary.allocate(call.mergeTextRunsScratchByteLength(next - start))
+      const list = this.#permutationPtr + 4 * start
+      call.mergeTextRuns(names.offsetsPtr, names.bytesPtr, list, runEndsPtr, runEnds.length, mergePtr)
       temporary.release(mark)
-      ordered.push({ folder, rowStart: start, rowEnd: next })
+      ordered.push({ folder, block: 0n, rowStart: start, rowEnd: next })
     }
     this.#folderPieces = [...this.#folderPieces.filter((piece) => piece.rowStart < rowStart), ...ordered]
     temporary.release(wholeMark)
