@@ -1,11 +1,13 @@
 // What the engine offers to whoever serves it: the server, and a program that embeds it. Frames are wire bytes here, so
 // that the main thread never decodes a column.
 import type {
+  Caller,
   CreateRequest,
   DeleteRequest,
   ExecuteRequest,
   HistoryRequest,
   ReadRequest,
+  RecordedRequest,
   WriteCounts,
   WriteRequest,
 } from './requests.js'
@@ -16,6 +18,8 @@ export type ReadFormat = 'wire' | 'arrow' | 'json' | 'ndjson'
 export interface CallOptions {
   /** Ends the call early: what was not yet accepted is dropped, what is being made is given up. */
   readonly signal?: AbortSignal
+  /** Who asks; absent: the program itself. */
+  readonly caller?: Caller
 }
 
 /** What a write has stored. */
@@ -46,5 +50,7 @@ export interface EngineApi {
   /** Wire bytes of the frame, or null when the command answers with none. */
   executeEncoded(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null>
   historyEncoded(request: HistoryRequest, options?: CallOptions): AsyncIterable<Uint8Array>
+  /** For the history: a request that was refused before the engine was asked. Calls of the verbs record themselves. */
+  recordRefused(recorded: RecordedRequest, told: { caller: Caller; error: unknown; durationMs: number }): void
   close(): Promise<void>
 }

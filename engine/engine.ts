@@ -1,21 +1,23 @@
 // The engine: puts the parts together, and sends each request to its backend.
 import { join } from 'node:path'
 import { assert } from './assert.js'
-import type { Backend, BackendParts, BackendWriteSession, CallOptions } from './backends/backend.js'
+import type { Backend, BackendParts, BackendWriteSession } from './backends/backend.js'
 import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
 import { Streams } from './backends/stream/stream.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
-import { takeFrame } from './codec/columns.js'
+import { frameByteLength, takeFrame } from './codec/columns.js'
 import type { EncodeFrameJob, FormatFrameJob } from './codec/jobs.js'
-import type { EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
+import type { CallOptions, EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
 import { FramesError } from './errors.js'
 import { sliceColumn } from './frame/builder.js'
+import type { Column } from './frame/column.js'
 import type { ColumnHead } from './frame/column-head.js'
 import { Frame } from './frame/frame.js'
-import type { PlainFrame } from './frame/plain.js'
+import type { PlainColumn, PlainFrame } from './frame/plain.js'
+import { CallRecord, History, type HistoryOptions } from './history/history.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'
@@ -23,11 +25,13 @@ import type { SharedMemoryStatistics } from './memory/shared-memory.js'
 import type { Pool, PoolStatistics } from './pool/pool.js'
 import { openPool } from './pool/pool.js'
 import type {
+  Caller,
   CreateRequest,
   DeleteRequest,
   ExecuteRequest,
   HistoryRequest,
   ReadRequest,
+  RecordedRequest,
   WriteRequest,
 } from './requests.js'
 import type { LmdbStore } from './stores/lmdb.js'
@@ -55,6 +59,8 @@ export interface EngineOptions {
   readonly memoryByteLength?: number
   /** Worker threads; one a core, up to 8. */
   readonly workerCount?: number
+  /** How much of the history is kept; false: none is written. */
+  readonly history?: HistoryOptions | false
   /** Told what went wrong outside any request, and what belongs in a log. Default: warnings of the process. */
   readonly report?: (message: string, error: unknown) => void
   /** The container of key-value tables whose requests name none, 'users'; '': then the path must begin with one. */
@@ -81,13 +87,15 @@ export class Engine implements EngineApi {
   readonly #pool: Pool
   readonly #parts: BackendParts
   readonly #backends: ReadonlyMap<string, Backend>
+  readonly #history: History | null
   #closed: Promise<void> | null = null
 
-  private constructor(parts: BackendParts, backends: ReadonlyMap<string, Backend>) {
+  private constructor(parts: BackendParts, backends: ReadonlyMap<string, Backend>, history: History | null) {
     this.#parts = parts
     this.#store = parts.store
     this.#pool = parts.pool
     this.#backends = backends
+    this.#history = history
   }
 
   static async open(options: EngineOptions = {}): Promise<Engine> {
@@ -144,7 +152,7 @@ export class Engine implements EngineApi {
       await store.close()
       throw error
     }
-    return new Engine(parts, backends)
+    return new Engine(parts, backends, options.history === false ? null : new History(parts, options.history))
   }
 
   /** The backend of a request; `nosql` is `kv` unless a backend is really named so. */
@@ -155,13 +163,67 @@ export class Engine implements EngineApi {
     return backend
   }
 
-  async create(request: CreateRequest, options: CallOptions = {}): Promise<void> {
-    await this.#backend(request.backend).create(request, options)
+  /** The configured name of a backend; of an unknown one the name as given. */
+  #nameOf(name: string): string {
+    return !this.#backends.has(name) && name === 'nosql' && this.#backends.has('kv') ? 'kv' : name
+  }
+
+  #begin(recorded: RecordedRequest, options: CallOptions): CallRecord {
+    if (this.#history === null) return new CallRecord(() => undefined)
+    return this.#history.begin(recorded, this.#nameOf(recorded.request.backend), options.caller)
+  }
+
+  /** A call with its entry in the history. */
+  async #recorded<T>(
+    recorded: RecordedRequest,
+    options: CallOptions,
+    work: (record: CallRecord) => Promise<T>,
+  ): Promise<T> {
+    const record = this.#begin(recorded, options)
+    try {
+      const result = await work(record)
+      record.end()
+      return result
+    } catch (error) {
+      record.end(error)
+      throw error
+    }
+  }
+
+  /** The messages of a read with its entry in the history, which is written when the last one was taken. */
+  async *#recordedRead<T>(
+    request: ReadRequest,
+    options: CallOptions,
+    messages: (record: CallRecord) => AsyncIterable<T>,
+  ): AsyncGenerator<T> {
+    const record = this.#begin({ action: 'read', request }, options)
+    record.count(0, 0)
+    try {
+      yield* messages(record)
+      record.end()
+    } catch (error) {
+      record.end(error)
+      throw error
+    } finally {
+      // The reader has stopped: by itself, or because its call was ended.
+      record.end(options.signal?.aborted === true ? options.signal.reason : undefined)
+    }
+  }
+
+  create(request: CreateRequest, options: CallOptions = {}): Promise<void> {
+    const work = async (): Promise<void> => this.#backend(request.backend).create(request, options)
+    return this.#recorded({ action: 'create', request }, options, work)
   }
 
   /** Opens a write; frames go in one after the other, each is stored whole or not at all. */
   async openWrite(request: WriteRequest, options: CallOptions = {}): Promise<EngineWriteSession> {
-    return new EngineWriteSession(await this.#backend(request.backend).openWrite(request, options))
+    const record = this.#begin({ action: 'write', request }, options)
+    try {
+      return new EngineWriteSession(await this.#backend(request.backend).openWrite(request, options), record)
+    } catch (error) {
+      record.end(error)
+      throw error
+    }
   }
 
   /** Writes frames and resolves when all of them are durable. */
@@ -182,17 +244,36 @@ export class Engine implements EngineApi {
   }
 
   /** Frames with buffers of their own, in order; the next is read while this one is used. */
-  async *read(request: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame> {
-    const { kernels } = this.#parts
+  read(request: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame> {
+    return this.#recordedRead(request, options, (record) => this.#frames(request, options, record))
+  }
+
+  async *#frames(request: ReadRequest, options: CallOptions, record: CallRecord): AsyncGenerator<Frame> {
     for await (const { frame } of this.#backend(request.backend).read(request, 'columns', options)) {
-      if (frame !== null) yield takeFrame(kernels, frame)
+      if (frame === null) continue
+      const own = takeFrame(this.#parts.kernels, frame)
+      record.count(own.length, frameByteLength(own))
+      yield own
     }
   }
 
-  async *readEncoded(request: ReadRequest, format: ReadFormat, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
+  readEncoded(request: ReadRequest, format: ReadFormat, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
+    return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
+  }
+
+  async *#encoded(
+    request: ReadRequest,
+    format: ReadFormat,
+    options: CallOptions,
+    record: CallRecord,
+  ): AsyncGenerator<Uint8Array> {
     const backend = this.#backend(request.backend)
     if (format === 'wire') {
-      for await (const { bytes } of backend.read(request, 'wire', options)) if (bytes !== null) yield bytes
+      for await (const { rowCount, bytes } of backend.read(request, 'wire', options)) {
+        if (bytes === null) continue
+        record.count(rowCount, bytes.byteLength)
+        yield bytes
+      }
       return
     }
     let index = 0
@@ -200,7 +281,10 @@ export class Engine implements EngineApi {
     for await (const message of backend.read(request, 'columns', { ...options, describe: format === 'arrow' })) {
       columns = message.columns ?? columns
       const { frame } = message
-      if (frame !== null) yield await this.#format({ kind: 'frame.format', frame, format, index: index++, columns })
+      if (frame === null) continue
+      const bytes = await this.#format({ kind: 'frame.format', frame, format, index: index++, columns })
+      record.count(message.rowCount, bytes.byteLength)
+      yield bytes
     }
     const end = await this.#format({ kind: 'frame.format', frame: null, format, index, columns })
     if (end.length > 0) yield end
@@ -212,25 +296,33 @@ export class Engine implements EngineApi {
     return done.result
   }
 
-  async delete(request: DeleteRequest, options: CallOptions = {}): Promise<void> {
-    await this.#backend(request.backend).delete(request, options)
+  delete(request: DeleteRequest, options: CallOptions = {}): Promise<void> {
+    const work = async (): Promise<void> => this.#backend(request.backend).delete(request, options)
+    return this.#recorded({ action: 'delete', request }, options, work)
   }
 
   /** The frame a command answers with, or null. */
-  async execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
-    const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'columns' })
-    if (answer === null || answer instanceof Frame) return answer
-    assert(!(answer instanceof Uint8Array), 'an answer of columns is no wire bytes')
-    return new Frame({
-      columns: answer.columns.map(({ name, dtype, values }) => sliceColumn(name, [...values], dtype)),
+  execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
+    return this.#recorded({ action: 'execute', request }, options, async (record) => {
+      const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'columns' })
+      assert(!(answer instanceof Uint8Array), 'an answer of columns is no wire bytes')
+      if (answer === null) return null
+      const frame = answer instanceof Frame ? answer : new Frame({ columns: answer.columns.map(plainColumn) })
+      record.count(frame.length, frameByteLength(frame))
+      return frame
     })
   }
 
-  async executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
-    const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'wire' })
-    if (answer === null || answer instanceof Uint8Array) return answer
-    assert(!(answer instanceof Frame), 'a frame for the wire is encoded by the backend')
-    return this.#encode(answer)
+  executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
+    return this.#recorded({ action: 'execute', request }, options, async (record) => {
+      const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'wire' })
+      assert(!(answer instanceof Frame), 'a frame for the wire is encoded by the backend')
+      if (answer === null) return null
+      const bytes = answer instanceof Uint8Array ? answer : await this.#encode(answer)
+      record.byteLength = bytes.byteLength
+      if (!(answer instanceof Uint8Array)) record.rowCount = answer.columns[0]?.values.length ?? 0
+      return bytes
+    })
   }
 
   async #encode(plain: PlainFrame): Promise<Uint8Array> {
@@ -244,12 +336,26 @@ export class Engine implements EngineApi {
     }
   }
 
-  // biome-ignore lint/correctness/useYield: the history comes with its own backend; until then every call is an error
-  async *historyEncoded(_request: HistoryRequest): AsyncGenerator<Uint8Array> {
-    throw new FramesError(
-      'NOT_IN_THIS_VERSION',
-      'history server was not initialized properly: the history is not available in this version',
-    )
+  /** Which requests there were, in the order in which they ended: frames of up to 1000 rows. */
+  async *history(request: HistoryRequest = {}, options: CallOptions = {}): AsyncGenerator<Frame> {
+    for await (const { frame } of this.#readHistory(request, 'columns', options)) {
+      if (frame !== null) yield takeFrame(this.#parts.kernels, frame)
+    }
+  }
+
+  async *historyEncoded(request: HistoryRequest, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
+    for await (const { bytes } of this.#readHistory(request, 'wire', options)) if (bytes !== null) yield bytes
+  }
+
+  #readHistory(request: HistoryRequest, format: 'wire' | 'columns', options: CallOptions) {
+    if (this.#closed !== null) throw new FramesError('SHUTTING_DOWN', 'the engine is closed')
+    if (this.#history === null) throw new FramesError('HISTORY_OFF', 'history server was not initialized properly')
+    return this.#history.read(request, this.#nameOf(request.backend ?? ''), format, options.signal)
+  }
+
+  recordRefused(recorded: RecordedRequest, told: { caller: Caller; error: unknown; durationMs: number }): void {
+    const backend = this.#nameOf(recorded.request.backend)
+    this.#history?.addRefused(recorded, backend, told)
   }
 
   statistics(): EngineStatistics {
@@ -265,6 +371,7 @@ export class Engine implements EngineApi {
   async #close(): Promise<void> {
     try {
       for (const backend of this.#backends.values()) await backend.close()
+      await this.#history?.close()
     } finally {
       await this.#pool.close()
       await this.#store.close()
@@ -275,32 +382,60 @@ export class Engine implements EngineApi {
 /** A write at work; see WriteSession. */
 export class EngineWriteSession implements WriteSession {
   readonly #session: BackendWriteSession
+  readonly #record: CallRecord
+  #failure: unknown
 
-  constructor(session: BackendWriteSession) {
+  constructor(session: BackendWriteSession, record: CallRecord) {
     this.#session = session
+    this.#record = record
   }
 
   /** Takes one frame, which must not change before this resolves: then the next may be given. */
   add(frame: Frame): Promise<void> {
-    return this.#session.addFrame(frame)
+    this.#record.count(0, frameByteLength(frame))
+    return this.#noting(this.#session.addFrame(frame))
   }
 
   addWire(frame: Uint8Array): Promise<void> {
-    return this.#session.addWire(frame)
+    this.#record.count(0, frame.byteLength)
+    return this.#noting(this.#session.addWire(frame))
   }
 
-  finish(): Promise<WriteResult> {
-    return this.#session.finish()
+  /** What went wrong first is what the history says when the write is given up. */
+  async #noting(adding: Promise<void>): Promise<void> {
+    try {
+      await adding
+    } catch (error) {
+      this.#failure ??= error
+      throw error
+    }
+  }
+
+  async finish(): Promise<WriteResult> {
+    try {
+      const result = await this.#session.finish()
+      this.#record.rowCount = result.rowCount
+      this.#record.end()
+      return result
+    } catch (error) {
+      this.#record.end(error)
+      throw error
+    }
   }
 
   abort(): void {
     this.#session.abort()
+    this.#record.end(this.#failure ?? new FramesError('CANCELLED', 'the write was given up'))
   }
 }
 
 /** Opens an engine over a data folder, or in memory. Throws STORE_IN_USE when another process has the folder. */
 export function openEngine(options: EngineOptions = {}): Promise<Engine> {
   return Engine.open(options)
+}
+
+function plainColumn({ name, dtype, values }: PlainColumn): Column {
+  return sliceColumn(name, [...values], dtype)
 }
 
 async function shrink(store: LmdbStore): Promise<void> {

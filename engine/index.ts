@@ -4,6 +4,7 @@ export { fromArrowTable, toArrowTable } from './codec/arrow.js'
 export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/message-stream.js'
 export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSession } from './engine.js'
 export { Engine, openEngine } from './engine.js'
+export type { HistoryOptions } from './history/history.js'
 export type { ErrorCode, ErrorKind } from './errors.js'
 export { errorCodes, FramesError } from './errors.js'
 export {
@@ -23,13 +24,16 @@ export type { FrameParts, Row } from './frame/frame.js'
 export { Frame, frameFromMap, frameFromRows, validateFrame } from './frame/frame.js'
 export { rowsOf } from './frame/rows.js'
 export { messageByteLengthMax } from './limits.js'
+export { parseDurationMs } from './time.js'
 export type {
+  Caller,
   CreateRequest,
   DeleteRequest,
   ExecuteRequest,
   HistoryRequest,
   IfExists,
   ReadRequest,
+  RecordedRequest,
   SchemaField,
   Session,
   TableRequest,

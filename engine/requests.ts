@@ -116,6 +116,25 @@ export interface HistoryRequest {
   readonly maxDuration?: bigint
 }
 
+/** A request of one of the verbs that the history records. */
+export type RecordedRequest =
+  | { readonly action: 'read'; readonly request: ReadRequest }
+  | { readonly action: 'write'; readonly request: WriteRequest }
+  | { readonly action: 'create'; readonly request: CreateRequest }
+  | { readonly action: 'delete'; readonly request: DeleteRequest }
+  | { readonly action: 'execute'; readonly request: ExecuteRequest }
+
+/** Who asks, where that is not the program that embeds the engine: what the history says of a call beside its request. */
+export interface Caller {
+  /** `grpc` or `http`. */
+  readonly protocol: string
+  readonly address: string
+  /** Finds the call in the log. */
+  readonly requestId: string
+  /** Passwords and tokens that came with the call: masked wherever they turn up in its entry, and never kept. */
+  readonly secrets: readonly string[]
+}
+
 /** What a write has stored: frames taken and rows in them; kv: how many of those a condition or the save mode refused. */
 export interface WriteCounts {
   readonly frameCount: number

@@ -1,5 +1,5 @@
 // One request at work: its number, the signal that ends it, what it moved, and its line in the log.
-import { FramesError } from '../engine/index.js'
+import { FramesError, type Caller, type RecordedRequest } from '../engine/index.js'
 import type { Log } from './log.js'
 import { publicError } from './wire/errors.js'
 
@@ -16,6 +16,20 @@ export interface CallFacts {
   byteLength: number
 }
 
+/** Where a call comes from. */
+export interface Origin {
+  readonly protocol: 'grpc' | 'http'
+  readonly address: string
+}
+
+/** What the history is told of a call that no engine saw. */
+export interface RefusedCall {
+  readonly recorded: RecordedRequest
+  readonly caller: Caller
+  readonly error: FramesError
+  readonly durationMs: number
+}
+
 export class Call {
   readonly number: number
   readonly verb: Verb
@@ -23,6 +37,13 @@ export class Call {
   /** HTTP's Authorization header; null over gRPC, which has none. */
   readonly authorization: string | null
   readonly log: Log
+  /** Who asks. Passwords and tokens are added as they are found; the log masks them too. */
+  readonly caller: Caller & { readonly secrets: string[] }
+  /** What is asked, as far as it is known. */
+  asked: RecordedRequest | null = null
+  /** The engine has it: from here on the engine records how it ends. */
+  isHandedOn = false
+  readonly #onRefused: (refused: RefusedCall) => void
   readonly #abort = new AbortController()
   readonly #startMs = performance.now()
   readonly #onEnd: () => void
@@ -33,12 +54,17 @@ export class Call {
     readonly verb: Verb
     readonly authorization: string | null
     readonly log: Log
+    readonly origin: Origin
     readonly onEnd: () => void
+    /** A call of a verb that the history records has failed before the engine had it. */
+    readonly onRefused: (refused: RefusedCall) => void
   }) {
     this.number = options.number
     this.verb = options.verb
     this.authorization = options.authorization
     this.log = options.log
+    this.caller = { ...options.origin, requestId: String(options.number), secrets: [] }
+    this.#onRefused = options.onRefused
     this.#onEnd = options.onEnd
   }
 
@@ -76,6 +102,10 @@ export class Call {
   /** Ends the call with an error, and gives the error back as the caller may see it. */
   fail(error: unknown): FramesError {
     const shown = this.explain(error)
+    if (!this.#hasEnded && !this.isHandedOn && isRecorded(this.verb)) {
+      const recorded = this.asked ?? emptyRequest(this.verb)
+      this.#onRefused({ recorded, caller: this.caller, error: shown, durationMs: performance.now() - this.#startMs })
+    }
     const isOurs = shown.kind === 'internal' || shown.kind === 'data-loss'
     this.#finish(shown.code, isOurs ? 'error' : 'info', shown.message)
     return shown
@@ -85,7 +115,31 @@ export class Call {
     if (this.#hasEnded) return
     this.#hasEnded = true
     const durationMs = Math.round((performance.now() - this.#startMs) * 1000) / 1000
-    this.log[level]({ id: this.number, verb: this.verb, ...this.facts, durationMs, outcome, error }, 'call')
+    const facts = { id: this.number, verb: this.verb, ...this.facts, durationMs, outcome, error }
+    this.log[level](withoutSecrets(facts, this.caller.secrets), 'call')
     this.#onEnd()
   }
+}
+
+type RecordedVerb = RecordedRequest['action']
+
+function isRecorded(verb: Verb): verb is RecordedVerb {
+  return verb === 'read' || verb === 'write' || verb === 'create' || verb === 'delete' || verb === 'execute'
+}
+
+function emptyRequest(action: RecordedVerb): RecordedRequest {
+  return { action, request: { backend: '', table: '', command: '' } } as RecordedRequest
+}
+
+/** Shorter secrets are parts of all sorts of texts. */
+const secretLengthMin = 4
+
+/** The facts of a log line with each secret in their texts masked. */
+function withoutSecrets(facts: Readonly<Record<string, unknown>>, secrets: readonly string[]): Record<string, unknown> {
+  const known = secrets.filter((secret) => secret.length >= secretLengthMin)
+  if (known.length === 0) return facts
+  const mask = (text: string): string => known.reduce((left, secret) => left.replaceAll(secret, '*****'), text)
+  return Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [name, typeof value === 'string' ? mask(value) : value]),
+  )
 }

@@ -2,6 +2,7 @@
 // "not set" for every value with a default.
 import { join } from 'node:path'
 import { parse } from 'yaml'
+import { FramesError, parseDurationMs } from '../engine/index.js'
 
 export type BackendType = 'kv' | 'stream' | 'csv' | 'tsdb'
 
@@ -197,6 +198,16 @@ function readBackends(entries: readonly unknown[], workers: number, updateWorker
 
 function isBackendType(type: string): type is BackendType {
   return type === 'kv' || type === 'stream' || type === 'csv' || type === 'tsdb'
+}
+
+/** How long entries of the history are kept: so many spans of time. Throws ConfigError. */
+export function historyRetentionMs({ historyFileDurationSpans, historyFileNum }: Config): number {
+  try {
+    return parseDurationMs(historyFileDurationSpans) * historyFileNum
+  } catch (error) {
+    if (!(error instanceof FramesError)) throw error
+    throw new ConfigError(`bad configuration: historyFileDurationSpans: ${error.what}`)
+  }
 }
 
 /** The folder of a csv backend's files. */

@@ -29,7 +29,7 @@ import {
   WriteResposeSchema,
 } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
-import type { Call, Verb } from './call.js'
+import type { Call, Origin, Verb } from './call.js'
 import { decodeInto, MessageBuffers, messagePrefixByteLength } from './grpc-messages.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
@@ -141,8 +141,8 @@ function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits, in
       const frame = await verbs.execute(request, call)
       return encode(ExecResponseSchema, { frame: frame === null ? [] : [frame] })
     }),
-    Version: (_call: UnaryCall, respond: Respond) => {
-      verbs.begin('version').end()
+    Version: (call: UnaryCall, respond: Respond) => {
+      verbs.begin('version', originOf(call)).end()
       respond(null, encode(VersionResponseSchema, { version: verbs.config.version }))
     },
     Read: serverStream(verbs, 'read', limits, readForm, (request, call) => verbs.read(request, 'wire', call)),
@@ -302,10 +302,15 @@ function skippedTrailer(skippedCount: number | undefined): Metadata {
 interface Endable {
   on(event: 'cancelled', listener: () => void): unknown
   getDeadline(): Date | number
+  getPeer(): string
+}
+
+function originOf(rpc: Endable): Origin {
+  return { protocol: 'grpc', address: rpc.getPeer() }
 }
 
 function beginCall(verbs: Verbs, verb: Verb, rpc: Endable): Call {
-  const call = verbs.begin(verb)
+  const call = verbs.begin(verb, originOf(rpc))
   rpc.on('cancelled', () => {
     const isLate = Number(rpc.getDeadline()) <= Date.now()
     call.abort(

@@ -12,7 +12,7 @@ import {
 } from '../engine/index.js'
 import { FrameSchema } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
-import type { Call, Verb } from './call.js'
+import type { Call, Origin, Verb } from './call.js'
 import { shownConfig } from './config.js'
 import { BodyReceipt, bodyChunks, discardBody, readBody } from './http-body.js'
 import type { ServerLimits } from './limits.js'
@@ -163,7 +163,9 @@ class Routes {
   #calls(verb: Verb, serve: (exchange: Exchange) => Promise<void>): Route {
     return {
       answer: async (request, response) => {
-        const call = this.#verbs.begin(verb, request.headers.authorization ?? null)
+        const { remoteAddress, remotePort } = request.socket
+        const origin: Origin = { protocol: 'http', address: `${remoteAddress}:${remotePort}` }
+        const call = this.#verbs.begin(verb, origin, request.headers.authorization ?? null)
         // 'close' follows every response; before the call has ended it means that the client is gone.
         response.on('close', () => call.abort(new FramesError('CANCELLED', 'the client closed the connection')))
         try {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { type EngineApi, FramesError, openEngine } from '../engine/index.js'
 import { AddressError, parseAddress } from './address.js'
-import { type Config, ConfigError, csvRootOf, readConfig } from './config.js'
+import { type Config, ConfigError, csvRootOf, historyRetentionMs, readConfig } from './config.js'
 import { FlagError, type Flags, parseFlags, usage } from './flags.js'
 import { type Log, openLog } from './log.js'
 import { StartError, startServer } from './start.js'
@@ -72,6 +72,7 @@ async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi
         ...(backend.type === 'csv' ? { rootDir: csvRootOf(backend, config.dataDir) } : {}),
         ...(backend.type === 'tsdb' && 'ttl' in backend.options ? { ttl: String(backend.options['ttl']) } : {}),
       })),
+      history: config.disableHistory ? false : { retentionMs: historyRetentionMs(config) },
       report: (message, error) => log.error({ err: error ?? undefined }, message),
     })
   } catch (error) {

@@ -1,5 +1,6 @@
 // What both transports share: the verbs, with the checks and the error texts of the layer above the backends.
 import {
+  type CallOptions,
   type CreateRequest,
   type DeleteRequest,
   type EngineApi,
@@ -8,13 +9,14 @@ import {
   type HistoryRequest,
   type ReadFormat,
   type ReadRequest,
+  type RecordedRequest,
   type TableRequest,
   type WriteRequest,
   type WriteResult,
   type WriteSession,
 } from '../engine/index.js'
 import { AuthorizationIgnored, completeSession, readAuthorization, withoutSecrets } from './auth.js'
-import { Call, type Verb } from './call.js'
+import { Call, type Origin, type Verb } from './call.js'
 import type { Config } from './config.js'
 import type { Log } from './log.js'
 import type { WriteHead } from './wire/requests.js'
@@ -44,12 +46,14 @@ export class Verbs {
   }
 
   /** Starts a call. Whoever starts it ends it, with `end` or `fail`. */
-  begin(verb: Verb, authorization: string | null = null): Call {
+  begin(verb: Verb, origin: Origin, authorization: string | null = null): Call {
     const call = new Call({
       number: ++this.#callNumber,
       verb,
       authorization,
       log: this.#log,
+      origin,
+      onRefused: ({ recorded, ...told }) => this.#engine.recordRefused(recorded, told),
       onEnd: () => {
         this.#calls.delete(call)
         if (this.#calls.size === 0) this.#onIdle?.()
@@ -74,18 +78,18 @@ export class Verbs {
   }
 
   async create(request: CreateRequest, call: Call): Promise<void> {
-    const admitted = this.#admitTable(request, call)
+    const admitted = this.#admitTable({ action: 'create', request }, call)
     try {
-      await this.#engine.create(admitted, { signal: call.signal })
+      await this.#engine.create(admitted, handedOn(call))
     } catch (error) {
       throw call.explain(error, 'error creating table')
     }
   }
 
   async delete(request: DeleteRequest, call: Call): Promise<void> {
-    const admitted = this.#admitTable(request, call)
+    const admitted = this.#admitTable({ action: 'delete', request }, call)
     try {
-      await this.#engine.delete(admitted, { signal: call.signal })
+      await this.#engine.delete(admitted, handedOn(call))
     } catch (error) {
       throw call.explain(error, "can't delete")
     }
@@ -93,9 +97,9 @@ export class Verbs {
 
   /** Wire bytes of the frame a command answers with, or null. */
   async execute(request: ExecuteRequest, call: Call): Promise<Uint8Array | null> {
-    const admitted = this.#admitTable(request, call)
+    const admitted = this.#admitTable({ action: 'execute', request }, call)
     try {
-      const frame = await this.#engine.executeEncoded(admitted, { signal: call.signal })
+      const frame = await this.#engine.executeEncoded(admitted, handedOn(call))
       if (frame !== null) call.count(frame)
       return frame
     } catch (error) {
@@ -108,12 +112,12 @@ export class Verbs {
     const backend = this.#backendNamed(request.backend)
     const limit = request.limit ?? (this.config.limit > 0 ? BigInt(this.config.limit) : undefined)
     const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
+    call.asked = { action: 'read', request: admitted }
     if (backend === null) {
       throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${JSON.stringify(request.backend)}`)
     }
-    const options = { signal: call.signal }
     const open = () =>
-      this.#engine.readEncoded(limit === undefined ? admitted : { ...admitted, limit }, format, options)
+      this.#engine.readEncoded(limit === undefined ? admitted : { ...admitted, limit }, format, handedOn(call))
     yield* relayed(open, call, "can't query", 'error during iteration')
   }
 
@@ -135,9 +139,10 @@ export class Verbs {
   async write(head: WriteHead, frames: AsyncIterable<Uint8Array>, call: Call): Promise<WriteResult> {
     const { saveMode } = head.request
     if (saveMode !== undefined && !saveModes.has(saveMode)) {
+      call.asked = { action: 'write', request: this.#withSession(head.request, call) }
       throw new FramesError('UNKNOWN_SAVE_MODE', `no save mode named '${saveMode}'`)
     }
-    const request = this.#admitTable(head.request, call)
+    const request = this.#admitTable({ action: 'write', request: head.request }, call)
     const session = await this.#openWrite(request, head.initialFrame, call)
     try {
       await this.#addFrames(session, frames, saveMode === 'overwriteTable', call)
@@ -154,7 +159,7 @@ export class Verbs {
   async #openWrite(request: WriteRequest, initialFrame: Uint8Array | null, call: Call): Promise<WriteSession> {
     let session: WriteSession | null = null
     try {
-      session = await this.#engine.openWrite(request, { signal: call.signal })
+      session = await this.#engine.openWrite(request, handedOn(call))
       if (initialFrame !== null) {
         call.count(initialFrame)
         await session.addWire(initialFrame)
@@ -215,9 +220,10 @@ export class Verbs {
   }
 
   /** Checks that a request names a table and a backend that is served, and completes its session. */
-  #admitTable<Request extends TableRequest>(request: Request, call: Call): Request {
+  #admitTable<Recorded extends RecordedRequest>({ action, request }: Recorded, call: Call): Recorded['request'] {
     const backend = this.#backendNamed(request.backend)
     const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
+    call.asked = { action, request: admitted } as RecordedRequest
     if (request.backend === '' || request.table === '') throw new FramesError('MISSING_PARAMETER', 'missing parameters')
     if (backend === null) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${request.backend}`)
     return admitted
@@ -235,11 +241,21 @@ export class Verbs {
       this.#log.warn({ id: call.number, reason: header.reason }, 'Authorization header ignored')
     }
     const override = header instanceof AuthorizationIgnored ? {} : header
-    const session = withoutSecrets(completeSession({ ...request.session, ...override }, this.config))
+    const complete = completeSession({ ...request.session, ...override }, this.config)
+    // What came with the request counts too where the header has replaced it.
+    const secrets = [complete.password, complete.token, request.session?.password, request.session?.token]
+    call.caller.secrets.push(...secrets.filter((secret): secret is string => secret !== undefined && secret !== ''))
+    const session = withoutSecrets(complete)
     const { backend, table } = request
     Object.assign(call.facts, { backend, table, container: session.container, user: session.user })
     return { ...request, session }
   }
+}
+
+/** Options of the engine's calls. From here on it is the engine that records how the call ends. */
+function handedOn(call: Call): CallOptions {
+  call.isHandedOn = true
+  return { signal: call.signal, caller: call.caller }
 }
 
 /**

@@ -7,6 +7,7 @@ import type {
   ExecuteRequest,
   HistoryRequest,
   ReadRequest,
+  RecordedRequest,
   WriteRequest,
 } from '../dist/engine/requests.js'
 
@@ -22,6 +23,8 @@ export const defectTable = 'defect'
 
 export class FakeEngine implements EngineApi {
   readonly asked: Asked[] = []
+  /** What failed before it was asked. */
+  readonly refused: { recorded: RecordedRequest; error: unknown }[] = []
   /** Copies of the frames that writes have brought. */
   readonly frames: Buffer[] = []
   /** What a read or history answers; the number of messages taken from it so far. */
@@ -85,6 +88,10 @@ export class FakeEngine implements EngineApi {
   async *historyEncoded(request: HistoryRequest, options?: { signal?: AbortSignal }) {
     await this.#take('history', request, options?.signal)
     yield* this.#messages()
+  }
+
+  recordRefused(recorded: RecordedRequest, { error }: { error: unknown }): void {
+    this.refused.push({ recorded, error })
   }
 
   async *#messages(): AsyncGenerator<Uint8Array, void, undefined> {

@@ -7,6 +7,7 @@ import { streamHandlers } from '../backends/stream/jobs.js'
 import { tsdbHandlers } from '../backends/tsdb/jobs.js'
 import { blockHandlers } from '../blocks/verify.js'
 import { frameHandlers } from '../codec/jobs.js'
+import { historyHandlers } from '../history/jobs.js'
 import type { JobHandler } from './context.js'
 import { diagnosticHandlers } from './diagnostics.js'
 
@@ -22,6 +23,7 @@ const handlers: HandlerTable = {
   ...kvReadHandlers,
   ...csvHandlers,
   ...streamHandlers,
+  ...historyHandlers,
 }
 
 /** The handlers by kind; those that test the pool itself only when `diagnostics` is set. */

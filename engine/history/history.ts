@@ -1,0 +1,377 @@
+// The history: which requests there were, who made them, and how they ended. Kept in the store as a table of its own.
+//
+// A request leaves its entry in memory and goes on. Twice a second what has gathered becomes one block and one commit; small
+// blocks are put together as they add up, old ones dropped by age and size. Who is killed loses what gathered since.
+import type { BackendParts, ReadMessage } from '../backends/backend.js'
+import { newPartition, type TableName } from '../blocks/catalog.js'
+import { chooseMerge, type Run } from '../blocks/compaction.js'
+import type { LiveBlock } from '../blocks/live-block.js'
+import type { PreparedBlock } from '../blocks/merge-rule.js'
+import { BlockTable } from '../blocks/table.js'
+import { FramesError } from '../errors.js'
+import { MiB } from '../limits.js'
+import type { JobResult } from '../pool/pool.js'
+import type { Caller, HistoryRequest, RecordedRequest } from '../requests.js'
+import { dayMs, minuteMs, secondMs } from '../time.js'
+import { additionalData, Mask } from './entry.js'
+import { historyFilter } from './filter.js'
+import type { AppendEntriesJob, HistoryPlace, MergeHistoryJob, ReadHistoryJob, ReadHistoryResult } from './jobs.js'
+import { PendingEntries } from './pending.js'
+import { decodeExtent, inSequence } from './stored.js'
+
+export interface HistoryOptions {
+  /** Entries that started longer ago are dropped; 7 days by default. */
+  readonly retentionMs?: number
+  /** Oldest entries are dropped while the history takes more bytes in the store; 256 MiB by default. */
+  readonly retentionByteLength?: number
+}
+
+const retentionMsDefault = 7 * dayMs
+const retentionByteLengthDefault = 256 * MiB
+/** What a killed process loses at most, beside a commit under way. */
+const flushIntervalMs = secondMs / 2
+/** One commit at most; what is above it begins another. */
+const batchCountMax = 8192
+const batchTextLengthMax = 4 * MiB
+/** Entries that wait for a store that is slow or broken; further ones are left out, and that is reported. */
+const pendingCountMax = 65_536
+const pendingTextLengthMax = 32 * MiB
+/** A failed commit is tried again after this time. */
+const retryMs = secondMs
+const retentionIntervalMs = minuteMs
+/** Blocks from here on are left as they are. */
+const fullRowCountMin = 32 * 1024
+const fullTextByteLengthMin = 8 * MiB
+const mergedRowCountMax = 128 * 1024
+const mergedTextByteLengthMax = 16 * MiB
+const jobScratchByteLength = 8 * MiB
+const tableName: TableName = { container: '', backend: 'history', path: 'history' }
+const shownName = 'the history'
+
+/** A request at work; its entry is written when it ends. */
+export class CallRecord {
+  rowCount: number | null = null
+  byteLength: number | null = null
+  #hasEnded = false
+
+  constructor(readonly onEnd: (record: CallRecord, error: unknown) => void) {}
+
+  /** Counts rows and bytes that came in or went out. */
+  count(rowCount: number, byteLength: number): void {
+    this.rowCount = (this.rowCount ?? 0) + rowCount
+    this.byteLength = (this.byteLength ?? 0) + byteLength
+  }
+
+  /** Ends it, once; `error` is undefined for a request that ended well. */
+  end(error?: unknown): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    this.onEnd(this, error)
+  }
+}
+
+export class History {
+  readonly #parts: BackendParts
+  readonly #retentionMs: number
+  readonly #retentionByteLength: number
+  /** The last one takes entries. */
+  #batches: PendingEntries[] = [new PendingEntries()]
+  #droppedCount = 0
+  #timer: NodeJS.Timeout | null = null
+  /** What works on the table, one thing at a time; never rejects. */
+  #work: Promise<void> = Promise.resolve()
+  #table: BlockTable | null = null
+  #retainedMs = Number.NEGATIVE_INFINITY
+  #isFailing = false
+  #isClosed = false
+
+  constructor(parts: BackendParts, options: HistoryOptions = {}) {
+    this.#parts = parts
+    this.#retentionMs = options.retentionMs ?? retentionMsDefault
+    this.#retentionByteLength = options.retentionByteLength ?? retentionByteLengthDefault
+  }
+
+  /** A request begins; backendName: of the configuration. */
+  begin(recorded: RecordedRequest, backendName: string, caller: Caller | undefined): CallRecord {
+    const startMs = this.#parts.nowMs()
+    const beganMs = performance.now()
+    return new CallRecord((record, error) => {
+      this.#add(recorded, { backendName, caller, record, error, startMs, durationMs: performance.now() - beganMs })
+    })
+  }
+
+  /** A request that failed before a backend saw it. */
+  addRefused(
+    recorded: RecordedRequest,
+    backendName: string,
+    told: { caller: Caller; error: unknown; durationMs: number },
+  ): void {
+    const record = new CallRecord(() => undefined)
+    const startMs = this.#parts.nowMs() - told.durationMs
+    this.#add(recorded, { backendName, record, startMs, ...told })
+  }
+
+  #add(
+    recorded: RecordedRequest,
+    told: {
+      readonly backendName: string
+      readonly caller: Caller | undefined
+      readonly record: CallRecord
+      readonly error: unknown
+      readonly startMs: number
+      readonly durationMs: number
+    },
+  ): void {
+    const { caller, record, error } = told
+    const { action, request } = recorded
+    const mask = Mask.of(request.session, caller)
+    if (this.#isClosed) return
+    const batch = this.#openBatch()
+    if (batch === null) {
+      if (this.#droppedCount++ === 0) this.#parts.report('the history is full: requests are left out of it', null)
+      return
+    }
+    batch.add({
+      action,
+      userName: mask.name(request.session?.user ?? ''),
+      backendName: mask.name(told.backendName),
+      tableName: mask.name(request.table),
+      container: mask.name(request.session?.container ?? ''),
+      startMs: Math.floor(told.startMs),
+      durationNs: told.durationMs * 1e6,
+      data: additionalData(recorded, mask),
+      error: error === undefined ? null : mask.text(errorText(error)),
+      rowCount: record.rowCount,
+      byteLength: record.byteLength,
+      protocol: caller?.protocol ?? null,
+      clientAddress: caller?.address ?? null,
+      requestId: caller?.requestId ?? null,
+    })
+    this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
+  }
+
+  /** The batch that takes the next entry; null: too many wait. */
+  #openBatch(): PendingEntries | null {
+    const last = this.#batches[this.#batches.length - 1]!
+    if (last.count < batchCountMax && last.textLength < batchTextLengthMax) return last
+    let count = 0
+    let textLength = 0
+    for (const batch of this.#batches) {
+      count += batch.count
+      textLength += batch.textLength
+    }
+    if (count >= pendingCountMax || textLength >= pendingTextLengthMax) return null
+    const next = new PendingEntries()
+    this.#batches.push(next)
+    void this.flush()
+    return next
+  }
+
+  /** Resolves when all entries of now are durable, or their commit has failed; that is reported, and tried again. */
+  flush(): Promise<void> {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    this.#work = this.#work.then(() => this.#flush())
+    return this.#work
+  }
+
+  async #flush(): Promise<void> {
+    try {
+      while (this.#batches[0]!.count > 0) {
+        const batch = this.#batches[0]!
+        // From here on entries go into the next one.
+        if (this.#batches.length === 1) this.#batches.push(new PendingEntries())
+        await this.#append(batch)
+        this.#batches.shift()
+      }
+      if (this.#table !== null) {
+        await this.#mergeSmall(this.#table)
+        await this.#retain(this.#table)
+      }
+      if (this.#droppedCount > 0) this.#parts.report(`${this.#droppedCount} requests are missing in the history`, null)
+      this.#droppedCount = 0
+      this.#isFailing = false
+    } catch (error) {
+      // Once, and not each second, while the store refuses.
+      if (!this.#isFailing) this.#parts.report('writing the history failed; it is tried again', error)
+      this.#isFailing = true
+      if (!this.#isClosed) this.#timer ??= setTimeout(() => void this.flush(), retryMs)
+    }
+  }
+
+  async #open(): Promise<BlockTable> {
+    if (this.#table !== null) return this.#table
+    const { catalog, store, memory, pool, report, kernels } = this.#parts
+    const tableParts = { store, memory, pool, report, bytes: kernels.u8 }
+    let partition = await catalog.find(tableName)
+    if (partition === null) {
+      partition = newPartition()
+      await BlockTable.create(tableParts, partition, new TextEncoder().encode(JSON.stringify({ version: 1 })))
+      await catalog.add(tableName, partition)
+    }
+    this.#table = await BlockTable.open(tableParts, partition, shownName)
+    return this.#table
+  }
+
+  async #append(batch: PendingEntries): Promise<void> {
+    const table = await this.#open()
+    const job: AppendEntriesJob = {
+      kind: 'history.append',
+      entries: batch.columns(),
+      firstSequence: nextSequence(table.blocks),
+    }
+    const done = await this.#parts.pool.runToEnd<PreparedBlock>(job, {
+      scratchByteLength: 2 * MiB + 8 * batch.textLength + 256 * batch.count,
+    })
+    await this.#commit(table, done, [])
+  }
+
+  async #commit(table: BlockTable, done: JobResult<PreparedBlock>, dropped: readonly LiveBlock[]): Promise<void> {
+    try {
+      await table.commitRows(await table.stageRows([done.result]), { dropped })
+    } finally {
+      done.release()
+    }
+  }
+
+  /** Puts small neighbours together, so that a read opens few blocks. */
+  async #mergeSmall(table: BlockTable): Promise<void> {
+    for (;;) {
+      const blocks = smallTail(inSequence(table.blocks))
+      const choice = chooseMerge(blocks.map(runOf))
+      if (choice === null) return
+      const inputs = bounded(blocks.slice(choice.start, choice.end))
+      if (inputs.length < 2) return
+      const sources = await table.sources(inputs)
+      const job: MergeHistoryJob = { kind: 'history.merge', ...this.#place(table), sources }
+      const done = await this.#parts.pool.runToEnd<PreparedBlock>(job, { scratchByteLength: 2 * jobScratchByteLength })
+      await this.#commit(table, done, inputs)
+    }
+  }
+
+  /** Drops blocks whose entries are all too old, and the oldest while there are too many bytes. */
+  async #retain(table: BlockTable): Promise<void> {
+    const nowMs = this.#parts.nowMs()
+    if (nowMs - this.#retainedMs < retentionIntervalMs) return
+    const blocks = inSequence(table.blocks)
+    let byteLength = blocks.reduce((sum, block) => sum + block.byteLength, 0)
+    const dropped: LiveBlock[] = []
+    for (const block of blocks) {
+      const isOld = block.extent !== null && decodeExtent(block.extent).startMsMax < nowMs - this.#retentionMs
+      // The newest stays: it says which sequence number is next.
+      if ((!isOld && byteLength <= this.#retentionByteLength) || block === blocks[blocks.length - 1]) continue
+      dropped.push(block)
+      byteLength -= block.byteLength
+    }
+    if (dropped.length > 0) await table.commitRows(await table.stageRows([]), { dropped })
+    this.#retainedMs = nowMs
+  }
+
+  #place(table: BlockTable): HistoryPlace {
+    return { partition: table.partition, tableName: shownName, access: this.#parts.store.workerAccess }
+  }
+
+  /** Entries in the order in which their requests ended, up to 1000 in each frame. */
+  async *read(
+    request: HistoryRequest,
+    backendName: string,
+    format: 'wire' | 'columns',
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<ReadMessage> {
+    const nowMs = Math.floor(this.#parts.nowMs())
+    const asked = historyFilter(request, backendName, nowMs)
+    const oldestMs = nowMs - this.#retentionMs
+    const filter = { ...asked, startMsMin: Math.max(asked.startMsMin, oldestMs) }
+    await this.flush()
+    const table = this.#table
+    if (table === null) return
+    const snapshot = table.acquire()
+    try {
+      const wanted = inSequence(snapshot.blocks).filter(({ extent }) => {
+        if (extent === null) return true
+        const { startMsMin, startMsMax } = decodeExtent(extent)
+        return startMsMax >= filter.startMsMin && startMsMin <= filter.startMsMax
+      })
+      if (wanted.length === 0) return
+      const sources = await table.sources(wanted)
+      let position: ReadHistoryJob['position'] | null = { source: 0, page: 0, row: 0 }
+      while (position !== null) {
+        const job: ReadHistoryJob = { kind: 'history.read', ...this.#place(table), sources, filter, position, format }
+        const done: JobResult<ReadHistoryResult> = await this.#parts.pool.runToEnd<ReadHistoryResult>(job, {
+          scratchByteLength: jobScratchByteLength,
+          ...(signal === undefined ? {} : { signal }),
+        })
+        try {
+          const { message } = done.result
+          position = done.result.next
+          if (message === null) continue
+          const { rowCount, bytes, frame } = message
+          const { u8 } = this.#parts.kernels
+          const own = bytes === null ? null : u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+          yield { rowCount, bytes: own, frame }
+        } finally {
+          done.release()
+        }
+      }
+    } finally {
+      snapshot.release()
+    }
+  }
+
+  /** Writes what has gathered, and closes the table. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.flush()
+    await this.#table?.close()
+    this.#table = null
+  }
+}
+
+function errorText(error: unknown): string {
+  if (error instanceof FramesError) return error.what
+  // What is none of these is a defect of ours, whose text is for the log alone.
+  return 'internal error'
+}
+
+function nextSequence(blocks: readonly LiveBlock[]): number {
+  let next = 1
+  for (const { extent, rowCount } of blocks) {
+    if (extent !== null) next = Math.max(next, decodeExtent(extent).firstSequence + rowCount)
+  }
+  return next
+}
+
+/** The blocks behind the last full one that follow each other without a gap. */
+function smallTail(blocks: readonly LiveBlock[]): LiveBlock[] {
+  const isFull = ({ extent, rowCount }: LiveBlock): boolean =>
+    extent === null || rowCount >= fullRowCountMin || decodeExtent(extent).textByteLength >= fullTextByteLengthMin
+  let start = blocks.length
+  while (start > 0 && !isFull(blocks[start - 1]!)) {
+    const next = blocks[start]
+    if (next !== undefined) {
+      const before = blocks[start - 1]!
+      const end = decodeExtent(before.extent!).firstSequence + before.rowCount
+      if (end !== decodeExtent(next.extent!).firstSequence) break
+    }
+    start--
+  }
+  return blocks.slice(start)
+}
+
+/** As many blocks from the first on as one job can merge. */
+function bounded(blocks: readonly LiveBlock[]): LiveBlock[] {
+  let rowCount = 0
+  let textByteLength = 0
+  const taken: LiveBlock[] = []
+  for (const block of blocks) {
+    rowCount += block.rowCount
+    textByteLength += decodeExtent(block.extent!).textByteLength
+    if (taken.length > 0 && (rowCount > mergedRowCountMax || textByteLength > mergedTextByteLengthMax)) break
+    taken.push(block)
+  }
+  return taken
+}
+
+function runOf(block: LiveBlock, index: number): Run {
+  return { start: index, end: index + 1, rowCount: block.rowCount, deadRowCount: 0, byteLength: block.byteLength }
+}

@@ -1,0 +1,379 @@
+// The worker half of the history: entries become blocks, small blocks become large ones, and blocks become frames.
+import { BlockBuilder, PageEncoder } from '../blocks/builder.js'
+import type { PreparedBlock } from '../blocks/merge-rule.js'
+import { BlockIo, BlockReader, type BlockSource, type DecodedPage } from '../blocks/reader.js'
+import { encodedFrameBound, encodeFrame } from '../codec/wire.js'
+import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
+import type { Kernels } from '../kernels/kernels.js'
+import { pageRowCountMax } from '../limits.js'
+import { Scratch } from '../memory/scratch.js'
+import type { Slice } from '../memory/slice.js'
+import { type JobHandler, throwIfCancelled } from '../pool/context.js'
+import type { Job } from '../pool/job.js'
+import type { WorkerAccess, WorkerReader } from '../stores/store.js'
+import type { HistoryFilter } from './filter.js'
+import { type EntryColumns, textColumns } from './pending.js'
+import { decodeExtent, encodeExtent, numberColumns, storedColumns } from './stored.js'
+
+/** Where the blocks of the history stand. */
+export interface HistoryPlace {
+  readonly partition: string
+  readonly tableName: string
+  readonly access: WorkerAccess
+}
+
+/** Writes entries as one block. */
+export interface AppendEntriesJob extends Job {
+  readonly kind: 'history.append'
+  readonly entries: EntryColumns
+  readonly firstSequence: number
+}
+
+/** Writes neighbouring blocks as one. */
+export interface MergeHistoryJob extends Job, HistoryPlace {
+  readonly kind: 'history.merge'
+  readonly sources: readonly BlockSource[]
+}
+
+/** Looks for the entries that a filter asks for, from a place on. */
+export interface ReadHistoryJob extends Job, HistoryPlace {
+  readonly kind: 'history.read'
+  readonly sources: readonly BlockSource[]
+  readonly filter: HistoryFilter
+  readonly position: HistoryPosition
+  readonly format: 'wire' | 'columns'
+}
+
+export interface HistoryPosition {
+  readonly source: number
+  readonly page: number
+  readonly row: number
+}
+
+export interface ReadHistoryResult {
+  /** One frame; null where none of the rows that were looked at is asked for. */
+  readonly message: {
+    readonly rowCount: number
+    readonly bytes: Slice | null
+    readonly frame: FrameSlice | null
+  } | null
+  readonly next: HistoryPosition | null
+}
+
+/** Rows of one frame. */
+const frameRowCountMax = 1000
+/** Pages that one job looks through. */
+const pageCountMax = 64
+const encoder = new TextEncoder()
+
+/** A column in scratch, as frames and blocks take it. */
+interface LaidColumn {
+  readonly valuesPtr: number
+  /** 0: no cell is missing. */
+  readonly validityPtr: number
+  readonly bytesPtr: number
+  readonly byteLength: number
+}
+
+const noCells: LaidColumn = { valuesPtr: 0, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+
+/** Marks of the rows that are present; 0 when all are. */
+function layValidity({ u8 }: Kernels, scratch: Scratch, count: number, isPresent: (row: number) => boolean): number {
+  const byteLength = Math.ceil(count / 8)
+  const ptr = scratch.allocate(byteLength)
+  u8.fill(0, ptr, ptr + byteLength)
+  let presentCount = 0
+  for (let row = 0; row < count; row++) {
+    if (!isPresent(row)) continue
+    u8[ptr + (row >> 3)]! |= 1 << (row & 7)
+    presentCount++
+  }
+  return presentCount === count ? 0 : ptr
+}
+
+function layIntegers(kernels: Kernels, scratch: Scratch, values: readonly (bigint | null)[]): LaidColumn {
+  const valuesPtr = scratch.allocate(8 * values.length)
+  const first = valuesPtr >> 3
+  for (let row = 0; row < values.length; row++) kernels.i64[first + row] = values[row] ?? 0n
+  const validityPtr = layValidity(kernels, scratch, values.length, (row) => values[row] !== null)
+  return { ...noCells, valuesPtr, validityPtr }
+}
+
+function layTexts(kernels: Kernels, scratch: Scratch, texts: readonly (string | null)[]): LaidColumn {
+  // Names come again and again.
+  const encoded = new Map<string, Uint8Array>()
+  const pieces: (Uint8Array | null)[] = []
+  let byteLength = 0
+  for (const text of texts) {
+    if (text === null) {
+      pieces.push(null)
+      continue
+    }
+    let bytes = encoded.get(text)
+    if (bytes === undefined) encoded.set(text, (bytes = encoder.encode(text)))
+    pieces.push(bytes)
+    byteLength += bytes.length
+  }
+  const valuesPtr = scratch.allocate(4 * (texts.length + 1))
+  const bytesPtr = scratch.allocate(byteLength)
+  const first = valuesPtr >> 2
+  let end = 0
+  kernels.u32[first] = 0
+  for (let row = 0; row < pieces.length; row++) {
+    const bytes = pieces[row]!
+    if (bytes !== null) {
+      kernels.u8.set(bytes, bytesPtr + end)
+      end += bytes.length
+    }
+    kernels.u32[first + row + 1] = end
+  }
+  const validityPtr = layValidity(kernels, scratch, texts.length, (row) => texts[row] !== null)
+  return { valuesPtr, validityPtr, bytesPtr, byteLength }
+}
+
+// ---- Writing ----
+
+function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockBuilder {
+  const pageStarts: number[] = []
+  for (let row = 0; row < rowCount; row += pageRowCountMax) pageStarts.push(row)
+  pageStarts.push(rowCount)
+  return new BlockBuilder(new PageEncoder(kernels, scratch, pageRowCountMax), Uint32Array.from(pageStarts))
+}
+
+const nsPerMs = 1_000_000n
+
+const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) => {
+  const { entries, firstSequence } = job
+  // Pages stay at the front; the values of a column are needed only until they are encoded.
+  const scratch = new Scratch(job.scratch)
+  const temporary = scratch.back()
+  const builder = builderOf(kernels, scratch, entries.count)
+  const numbers = [entries.startMs, entries.durationNs, entries.rowCount, entries.byteLength]
+  for (const [i, { name, dtype }] of numberColumns.entries()) {
+    const mark = temporary.mark()
+    const factor = name === 'startTime' ? nsPerMs : 1n
+    const values = Array.from(numbers[i]!, (value) => (Number.isNaN(value) ? null : BigInt(Math.floor(value)) * factor))
+    builder.addColumn(name, { dtype, ...layIntegers(kernels, temporary, values) }, 0)
+    temporary.release(mark)
+  }
+  let textByteLength = 0
+  for (const [i, name] of textColumns.entries()) {
+    const mark = temporary.mark()
+    const column = layTexts(kernels, temporary, entries.texts[i]!)
+    textByteLength += column.byteLength
+    builder.addColumn(name, { dtype: 'string', ...column }, 0)
+    temporary.release(mark)
+  }
+  const startMsMin = entries.startMs.reduce((a, b) => Math.min(a, b), Infinity)
+  const startMsMax = entries.startMs.reduce((a, b) => Math.max(a, b), -Infinity)
+  return builder.finish(new Uint8Array(0), encodeExtent({ firstSequence, textByteLength, startMsMin, startMsMax }))
+}
+
+const merge: JobHandler<MergeHistoryJob, PreparedBlock> = (job, context) => {
+  const { kernels } = context
+  const { call, u8, u32 } = kernels
+  const [cache, output, temporary] = new Scratch(job.scratch).split([0.25, 0.35, 0.4]) as [Scratch, Scratch, Scratch]
+  const store: WorkerReader | null = job.access === null ? null : context.reader(job.access)
+  const io = new BlockIo(kernels, cache, store, job.partition, job.tableName)
+  const readers = job.sources.map((source, number) => new BlockReader(io, source, number))
+  const extents = job.sources.map(({ extent }) => decodeExtent(extent!))
+  const rowCount = job.sources.reduce((sum, source) => sum + source.rowCount, 0)
+  const textByteLength = extents.reduce((sum, extent) => sum + extent.textByteLength, 0)
+  const builder = builderOf(kernels, output, rowCount)
+  for (const { name, dtype } of storedColumns) {
+    throwIfCancelled(job, context)
+    const mark = temporary.mark()
+    const isText = dtype === 'string'
+    const valuesPtr = temporary.allocate(isText ? 4 * (rowCount + 1) : 8 * rowCount)
+    const validityPtr = temporary.allocate(Math.ceil(rowCount / 8) + 8)
+    const bytesPtr = isText ? temporary.allocate(textByteLength) : 0
+    call.fillBits(validityPtr, rowCount, 0)
+    if (isText) u32[valuesPtr >> 2] = 0
+    let row = 0
+    let textEnd = 0
+    for (const reader of readers) {
+      const column = reader.column(name, dtype)
+      const { pageStarts, pageCount } = reader.layout
+      for (let page = 0; page < pageCount; page++) {
+        io.cache.beginEpoch()
+        const count = pageStarts[page + 1]! - pageStarts[page]!
+        const cells = column === undefined ? null : reader.page(column, page)
+        if (cells === null) {
+          if (isText) u32.fill(textEnd, (valuesPtr >> 2) + row, (valuesPtr >> 2) + row + count + 1)
+          else u8.fill(0, valuesPtr + 8 * row, valuesPtr + 8 * (row + count))
+        } else {
+          if (cells.validityPtr === 0) call.setBitRange(validityPtr, row, row + count, 1)
+          else call.copyBits(cells.validityPtr, 0, validityPtr, row, count)
+          if (isText) {
+            const target = valuesPtr + 4 * row
+            textEnd = call.copyStrings(cells.valuesPtr, cells.bytesPtr, 0, count, target, textEnd, bytesPtr)
+          } else u8.copyWithin(valuesPtr + 8 * row, cells.valuesPtr, cells.valuesPtr + 8 * count)
+        }
+        row += count
+      }
+    }
+    builder.addColumn(name, { dtype, valuesPtr, validityPtr, bytesPtr }, 0)
+    temporary.release(mark)
+  }
+  const { firstSequence } = extents[0]!
+  const startMsMin = Math.min(...extents.map((extent) => extent.startMsMin))
+  const startMsMax = Math.max(...extents.map((extent) => extent.startMsMax))
+  return builder.finish(new Uint8Array(0), encodeExtent({ firstSequence, textByteLength, startMsMin, startMsMax }))
+}
+
+// ---- Reading ----
+
+/** An entry as it is answered with. */
+interface FoundEntry {
+  readonly numbers: readonly (bigint | null)[]
+  readonly texts: readonly (string | null)[]
+}
+
+const read: JobHandler<ReadHistoryJob, ReadHistoryResult> = (job, context) => {
+  const { kernels } = context
+  const [cache, output] = new Scratch(job.scratch).split([0.5, 0.5]) as [Scratch, Scratch]
+  const store: WorkerReader | null = job.access === null ? null : context.reader(job.access)
+  const io = new BlockIo(kernels, cache, store, job.partition, job.tableName)
+  const found: FoundEntry[] = []
+  let { source, page, row } = job.position
+  let pageCount = 0
+  let next: HistoryPosition | null = null
+  for (; source < job.sources.length && next === null; source++, page = 0) {
+    const reader = new BlockReader(io, job.sources[source]!, source)
+    const { pageStarts } = reader.layout
+    for (; page < reader.layout.pageCount && next === null; page++, row = 0) {
+      if (pageCount++ === pageCountMax) {
+        next = { source, page, row }
+        break
+      }
+      throwIfCancelled(job, context)
+      io.cache.beginEpoch()
+      const entries = new EntriesPage(kernels, reader, page)
+      const rowCount = pageStarts[page + 1]! - pageStarts[page]!
+      for (; row < rowCount; row++) {
+        if (!entries.fits(row, job.filter)) continue
+        if (found.length === frameRowCountMax) {
+          next = { source, page, row }
+          break
+        }
+        found.push(entries.at(row))
+      }
+    }
+  }
+  if (found.length === 0) return { message: null, next }
+  const frame = frameOf(kernels, output, found)
+  const { rowCount } = frame
+  if (job.format === 'columns') return { message: { rowCount, bytes: null, frame }, next }
+  const bound = encodedFrameBound(frame)
+  const byteOffset = output.allocate(bound)
+  const byteLength = encodeFrame(kernels, frame, byteOffset, bound)
+  return { message: { rowCount, bytes: { byteOffset, byteLength }, frame: null }, next }
+}
+
+/** One page of a block, all columns of it decoded. */
+class EntriesPage {
+  readonly #numbers: readonly (DecodedPage | null)[]
+  readonly #texts: readonly (DecodedPage | null)[]
+
+  constructor(
+    readonly kernels: Kernels,
+    reader: BlockReader,
+    page: number,
+  ) {
+    const decoded = storedColumns.map(({ name, dtype }) => {
+      const column = reader.column(name, dtype)
+      return column === undefined ? null : reader.page(column, page)
+    })
+    this.#numbers = decoded.slice(0, numberColumns.length)
+    this.#texts = decoded.slice(numberColumns.length)
+  }
+
+  fits(row: number, filter: HistoryFilter): boolean {
+    const startNs = this.#number(0, row) ?? 0n
+    if (startNs < BigInt(filter.startMsMin) * nsPerMs || startNs > BigInt(filter.startMsMax) * nsPerMs) return false
+    const durationMs = Number((this.#number(1, row) ?? 0n) / nsPerMs)
+    if (durationMs < filter.durationMsMin) return false
+    if (filter.durationMsMax !== 0 && durationMs > filter.durationMsMax) return false
+    for (const [i, name] of filterColumns) if (filter[name] !== '' && this.#text(i, row) !== filter[name]) return false
+    return true
+  }
+
+  at(row: number): FoundEntry {
+    return {
+      numbers: numberColumns.map((_, i) => this.#number(i, row)),
+      texts: textColumns.map((_, i) => this.#text(i, row)),
+    }
+  }
+
+  #number(index: number, row: number): bigint | null {
+    const page = this.#numbers[index]
+    if (page == null || !this.#isPresent(page, row)) return null
+    return this.kernels.i64[(page.valuesPtr >> 3) + row]!
+  }
+
+  #text(index: number, row: number): string | null {
+    const page = this.#texts[index]
+    if (page == null || !this.#isPresent(page, row)) return null
+    const { u8, u32 } = this.kernels
+    const offset = (page.valuesPtr >> 2) + row
+    return Buffer.from(u8.slice(page.bytesPtr + u32[offset]!, page.bytesPtr + u32[offset + 1]!)).toString()
+  }
+
+  #isPresent({ validityPtr }: DecodedPage, row: number): boolean {
+    return validityPtr === 0 || ((this.kernels.u8[validityPtr + (row >> 3)]! >> (row & 7)) & 1) === 1
+  }
+}
+
+const filterColumns = textColumns.flatMap((name, i) =>
+  name === 'backendName' || name === 'tableName' || name === 'userName' || name === 'action' || name === 'container'
+    ? [[i, name] as const]
+    : [],
+)
+
+/** Where each text column stands among the texts of an entry. */
+const textPlace = Object.fromEntries(textColumns.map((name, i) => [name, i])) as Readonly<
+  Record<(typeof textColumns)[number], number>
+>
+
+/** The columns that clients know, then what was set of the requests, then ours: those that some row has. */
+function frameOf(kernels: Kernels, scratch: Scratch, entries: readonly FoundEntry[]): FrameSlice {
+  const rowCount = entries.length
+  const columns: ColumnSlice[] = []
+  const add = (name: string, dtype: 'string' | 'int64' | 'time', cells: LaidColumn): void => {
+    columns.push({ name, dtype, kind: 'slice', rowCount, ...cells })
+  }
+  const texts = (place: number): (string | null)[] => entries.map((entry) => entry.texts[place]!)
+  const names = (place: number): string[] => texts(place).map((text) => text ?? '')
+  const numbers = (index: number): (bigint | null)[] => entries.map((entry) => entry.numbers[index]!)
+  const addText = (name: string, cells: readonly (string | null)[]): void => {
+    if (cells.some((cell) => cell !== null)) add(name, 'string', layTexts(kernels, scratch, cells))
+  }
+  const addInteger = (name: string, cells: readonly (bigint | null)[]): void => {
+    if (cells.some((cell) => cell !== null)) add(name, 'int64', layIntegers(kernels, scratch, cells))
+  }
+  add('UserName', 'string', layTexts(kernels, scratch, names(textPlace.userName)))
+  add('BackendName', 'string', layTexts(kernels, scratch, names(textPlace.backendName)))
+  add('TableName', 'string', layTexts(kernels, scratch, names(textPlace.tableName)))
+  const durations = numbers(1).map((durationNs) => (durationNs ?? 0n) / nsPerMs)
+  add('ActionDuration', 'int64', layIntegers(kernels, scratch, durations))
+  add('StartTime', 'time', layIntegers(kernels, scratch, numbers(0)))
+  add('ActionType', 'string', layTexts(kernels, scratch, names(textPlace.action)))
+  add('Container', 'string', layTexts(kernels, scratch, names(textPlace.container)))
+  const data = texts(textPlace.data).map((text) => (text === null ? {} : (JSON.parse(text) as Record<string, string>)))
+  const keys = new Set(data.flatMap((one) => Object.keys(one)))
+  for (const key of keys)
+    addText(
+      key,
+      data.map((one) => (Object.hasOwn(one, key) ? one[key]! : null)),
+    )
+  addInteger('rows', numbers(2))
+  addInteger('bytes', numbers(3))
+  addText('error', texts(textPlace.error))
+  addText('protocol', texts(textPlace.protocol))
+  addText('clientAddress', texts(textPlace.clientAddress))
+  addText('requestId', texts(textPlace.requestId))
+  const index: ColumnSlice = { name: 'id', dtype: 'null', kind: 'label', rowCount, ...noCells }
+  return { rowCount, columns, indices: [index], labels: [] }
+}
+
+export const historyHandlers = { 'history.append': append, 'history.merge': merge, 'history.read': read }

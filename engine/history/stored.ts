@@ -1,0 +1,46 @@
+// How entries stand in blocks: one column for each of their fields, rows in the order in which the requests ended.
+import type { Extent, LiveBlock } from '../blocks/live-block.js'
+import type { DType } from '../frame/dtype.js'
+import { textColumns } from './pending.js'
+
+export interface StoredColumn {
+  readonly name: string
+  readonly dtype: DType
+}
+
+/** startTime: ns since 1970; durationNs; rowCount and byteLength are missing where they are not known. */
+export const numberColumns = [
+  { name: 'startTime', dtype: 'time' },
+  { name: 'durationNs', dtype: 'int64' },
+  { name: 'rowCount', dtype: 'int64' },
+  { name: 'byteLength', dtype: 'int64' },
+] as const satisfies readonly StoredColumn[]
+
+export const storedColumns: readonly StoredColumn[] = [
+  ...numberColumns,
+  ...textColumns.map((name) => ({ name, dtype: 'string' as const })),
+]
+
+/** What is known of a block without reading it. Sequence numbers count the entries of a history, from 1. */
+export interface HistoryExtent {
+  readonly firstSequence: number
+  /** Bytes of text of its rows. */
+  readonly textByteLength: number
+  readonly startMsMin: number
+  readonly startMsMax: number
+}
+
+export function encodeExtent({ firstSequence, textByteLength, startMsMin, startMsMax }: HistoryExtent): Extent {
+  return [firstSequence, textByteLength, startMsMin, startMsMax]
+}
+
+export function decodeExtent(extent: Extent): HistoryExtent {
+  const [firstSequence, textByteLength, startMsMin, startMsMax] = extent as [number, number, number, number]
+  return { firstSequence, textByteLength, startMsMin, startMsMax }
+}
+
+/** Blocks in the order of their entries; those that nothing is known of come first. */
+export function inSequence(blocks: readonly LiveBlock[]): LiveBlock[] {
+  const firstOf = ({ extent }: LiveBlock): number => (extent === null ? -1 : decodeExtent(extent).firstSequence)
+  return [...blocks].sort((a, b) => firstOf(a) - firstOf(b))
+}
