@@ -44,6 +44,8 @@ export class Mask {
   }
 
   static of(session: Session | undefined, caller: Caller | undefined): Mask {
+    const hasOwn = session?.password !== undefined || session?.token !== undefined
+    if (!hasOwn && (caller === undefined || caller.secrets.length === 0)) return nothingToMask
     return new Mask([session?.password, session?.token, ...(caller?.secrets ?? [])])
   }
 
@@ -66,6 +68,8 @@ export class Mask {
     return result.length <= textLengthMax ? result : `${result.slice(0, textLengthMax)}…`
   }
 }
+
+const nothingToMask = new Mask([])
 
 /** What was set of a request, by the names that the history has for it; null for nothing. */
 export function additionalData(recorded: RecordedRequest, mask: Mask): string | null {

@@ -64,7 +64,6 @@ export interface ReadHistoryResult {
 const frameRowCountMax = 1000
 /** Pages that one job looks through. */
 const pageCountMax = 64
-const encoder = new TextEncoder()
 
 /** A column in scratch, as frames and blocks take it. */
 interface LaidColumn {
@@ -77,58 +76,56 @@ interface LaidColumn {
 
 const noCells: LaidColumn = { valuesPtr: 0, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
 
-/** Marks of the rows that are present; 0 when all are. */
-function layValidity({ u8 }: Kernels, scratch: Scratch, count: number, isPresent: (row: number) => boolean): number {
+/** Room for a bitmap, all 0. */
+function layBits({ u8 }: Kernels, scratch: Scratch, count: number): number {
   const byteLength = Math.ceil(count / 8)
   const ptr = scratch.allocate(byteLength)
   u8.fill(0, ptr, ptr + byteLength)
-  let presentCount = 0
-  for (let row = 0; row < count; row++) {
-    if (!isPresent(row)) continue
-    u8[ptr + (row >> 3)]! |= 1 << (row & 7)
-    presentCount++
-  }
-  return presentCount === count ? 0 : ptr
+  return ptr
 }
 
 function layIntegers(kernels: Kernels, scratch: Scratch, values: readonly (bigint | null)[]): LaidColumn {
+  const { u8, i64 } = kernels
   const valuesPtr = scratch.allocate(8 * values.length)
+  const validityPtr = layBits(kernels, scratch, values.length)
   const first = valuesPtr >> 3
-  for (let row = 0; row < values.length; row++) kernels.i64[first + row] = values[row] ?? 0n
-  const validityPtr = layValidity(kernels, scratch, values.length, (row) => values[row] !== null)
-  return { ...noCells, valuesPtr, validityPtr }
+  let presentCount = 0
+  for (let row = 0; row < values.length; row++) {
+    const value = values[row]!
+    i64[first + row] = value ?? 0n
+    if (value === null) continue
+    u8[validityPtr + (row >> 3)]! |= 1 << (row & 7)
+    presentCount++
+  }
+  return { ...noCells, valuesPtr, validityPtr: presentCount === values.length ? 0 : validityPtr }
 }
 
+/** UTF-8 takes three bytes for a unit of a string at most. */
+const byteLengthOfUnitMax = 3
+
 function layTexts(kernels: Kernels, scratch: Scratch, texts: readonly (string | null)[]): LaidColumn {
-  // Names come again and again.
-  const encoded = new Map<string, Uint8Array>()
-  const pieces: (Uint8Array | null)[] = []
-  let byteLength = 0
-  for (const text of texts) {
-    if (text === null) {
-      pieces.push(null)
-      continue
-    }
-    let bytes = encoded.get(text)
-    if (bytes === undefined) encoded.set(text, (bytes = encoder.encode(text)))
-    pieces.push(bytes)
-    byteLength += bytes.length
-  }
+  const { u8, u32 } = kernels
+  // Written where they belong, without an array for each.
+  const memory = Buffer.from(u8.buffer)
+  let lengthMax = 0
+  for (const text of texts) lengthMax += text === null ? 0 : text.length
   const valuesPtr = scratch.allocate(4 * (texts.length + 1))
-  const bytesPtr = scratch.allocate(byteLength)
+  const validityPtr = layBits(kernels, scratch, texts.length)
+  const bytesPtr = scratch.allocate(byteLengthOfUnitMax * lengthMax)
   const first = valuesPtr >> 2
-  let end = 0
-  kernels.u32[first] = 0
-  for (let row = 0; row < pieces.length; row++) {
-    const bytes = pieces[row]!
-    if (bytes !== null) {
-      kernels.u8.set(bytes, bytesPtr + end)
-      end += bytes.length
+  let byteLength = 0
+  let presentCount = 0
+  u32[first] = 0
+  for (let row = 0; row < texts.length; row++) {
+    const text = texts[row]!
+    if (text !== null) {
+      if (text !== '') byteLength += memory.write(text, bytesPtr + byteLength)
+      u8[validityPtr + (row >> 3)]! |= 1 << (row & 7)
+      presentCount++
     }
-    kernels.u32[first + row + 1] = end
+    u32[first + row + 1] = byteLength
   }
-  const validityPtr = layValidity(kernels, scratch, texts.length, (row) => texts[row] !== null)
-  return { valuesPtr, validityPtr, bytesPtr, byteLength }
+  return { valuesPtr, validityPtr: presentCount === texts.length ? 0 : validityPtr, bytesPtr, byteLength }
 }
 
 // ---- Writing ----
@@ -142,6 +139,26 @@ function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockB
 
 const nsPerMs = 1_000_000n
 
+/** Whole numbers, or (isMs) whole milliseconds as nanoseconds; NaN is a missing cell. */
+function layNumbers(kernels: Kernels, scratch: Scratch, values: Float64Array, isMs: boolean): LaidColumn {
+  const { u8, i64 } = kernels
+  const valuesPtr = scratch.allocate(8 * values.length)
+  const validityPtr = layBits(kernels, scratch, values.length)
+  const first = valuesPtr >> 3
+  let presentCount = 0
+  for (let row = 0; row < values.length; row++) {
+    const value = values[row]!
+    if (Number.isNaN(value)) {
+      i64[first + row] = 0n
+      continue
+    }
+    i64[first + row] = isMs ? BigInt(value) * nsPerMs : BigInt(Math.floor(value))
+    u8[validityPtr + (row >> 3)]! |= 1 << (row & 7)
+    presentCount++
+  }
+  return { ...noCells, valuesPtr, validityPtr: presentCount === values.length ? 0 : validityPtr }
+}
+
 const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) => {
   const { entries, firstSequence } = job
   // Pages stay at the front; the values of a column are needed only until they are encoded.
@@ -151,9 +168,7 @@ const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) =
   const numbers = [entries.startMs, entries.durationNs, entries.rowCount, entries.byteLength]
   for (const [i, { name, dtype }] of numberColumns.entries()) {
     const mark = temporary.mark()
-    const factor = name === 'startTime' ? nsPerMs : 1n
-    const values = Array.from(numbers[i]!, (value) => (Number.isNaN(value) ? null : BigInt(Math.floor(value)) * factor))
-    builder.addColumn(name, { dtype, ...layIntegers(kernels, temporary, values) }, 0)
+    builder.addColumn(name, { dtype, ...layNumbers(kernels, temporary, numbers[i]!, name === 'startTime') }, 0)
     temporary.release(mark)
   }
   let textByteLength = 0
