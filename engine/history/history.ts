@@ -199,18 +199,27 @@ export class History {
     }
   }
 
-  async #open(): Promise<BlockTable> {
+  /** The table that was written before, or null. */
+  async #find(): Promise<BlockTable | null> {
     if (this.#table !== null) return this.#table
-    const { catalog, store, memory, pool, report, kernels } = this.#parts
-    const tableParts = { store, memory, pool, report, bytes: kernels.u8 }
-    let partition = await catalog.find(tableName)
-    if (partition === null) {
-      partition = newPartition()
-      await BlockTable.create(tableParts, partition, new TextEncoder().encode(JSON.stringify({ version: 1 })))
-      await catalog.add(tableName, partition)
-    }
-    this.#table = await BlockTable.open(tableParts, partition, shownName)
+    const partition = await this.#parts.catalog.find(tableName)
+    if (partition !== null) this.#table = await BlockTable.open(this.#tableParts(), partition, shownName)
     return this.#table
+  }
+
+  async #open(): Promise<BlockTable> {
+    const found = await this.#find()
+    if (found !== null) return found
+    const partition = newPartition()
+    await BlockTable.create(this.#tableParts(), partition, new TextEncoder().encode(JSON.stringify({ version: 1 })))
+    await this.#parts.catalog.add(tableName, partition)
+    this.#table = await BlockTable.open(this.#tableParts(), partition, shownName)
+    return this.#table
+  }
+
+  #tableParts() {
+    const { store, memory, pool, report, kernels } = this.#parts
+    return { store, memory, pool, report, bytes: kernels.u8 }
   }
 
   async #append(batch: PendingEntries): Promise<void> {
@@ -282,8 +291,13 @@ export class History {
     const asked = historyFilter(request, backendName, nowMs)
     const oldestMs = nowMs - this.#retentionMs
     const filter = { ...asked, startMsMin: Math.max(asked.startMsMin, oldestMs) }
-    await this.flush()
-    const table = this.#table
+    const found = this.flush().then(() => this.#find())
+    // Nobody else opens the table meanwhile; a failure is this caller's.
+    this.#work = found.then(
+      () => undefined,
+      () => undefined,
+    )
+    const table = await found
     if (table === null) return
     const snapshot = table.acquire()
     try {
