@@ -24,7 +24,6 @@ export type { FrameParts, Row } from './frame/frame.js'
 export { Frame, frameFromMap, frameFromRows, validateFrame } from './frame/frame.js'
 export { rowsOf } from './frame/rows.js'
 export { messageByteLengthMax } from './limits.js'
-export { parseDurationMs } from './time.js'
 export type {
   Caller,
   CreateRequest,

@@ -219,8 +219,3 @@ def test_a_delete_is_checked_before_anything_goes(table, part, text):
     with table.refuses('delete', text):
         table.delete(**part)
     assert len(table.read()) == 1
-
-
-def test_the_history_says_that_it_does_not_exist_yet(client):
-    with pytest.raises(Exception, match=NOT_YET):
-        client.history()
