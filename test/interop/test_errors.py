@@ -7,7 +7,6 @@ from v3io_frames import frames_pb2 as pb
 
 from tables import INVALID_ARGUMENT, T, at, code_of, iso, rows, samples, text_of, times
 
-NOT_YET = 'not available in this version'
 BAD_NAME = "should conform to '^[a-zA-Z_:]([a-zA-Z0-9_:])*$'"
 BAD_LABEL = "should conform to '^[a-zA-Z_]([a-zA-Z0-9_])*$'"
 
