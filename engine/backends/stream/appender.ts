@@ -42,8 +42,8 @@ interface State {
   readonly arrivalNs: bigint
 }
 
-/** Bytes and inputs of one job: enough to make a commit worth its sync, few enough that nobody waits long. */
-const batchByteLength = 8 * MiB
+/** Bytes and inputs of one job: enough to make a commit worth its sync, few enough that it goes out as one batch. */
+const batchByteLength = 3 * MiB
 const batchTicketCount = 512
 /** Commits that may be on their way to the disk while the next job runs. */
 const commitCountMax = 4
