@@ -13,7 +13,7 @@ import { itemMergeRule } from '../dist/engine/backends/kv/merge-jobs.js'
 import { Turn } from '../dist/engine/backends/turn.js'
 import { Catalog, newPartition } from '../dist/engine/blocks/catalog.js'
 import type { Kill } from '../dist/engine/blocks/dead-rows.js'
-import { deadKeys, keyKinds, killsKeys } from '../dist/engine/blocks/keys.js'
+import { dataKey, deadKeys, keyKinds, killsKeys } from '../dist/engine/blocks/keys.js'
 import { BlockIo, type BlockSource } from '../dist/engine/blocks/reader.js'
 import type { Snapshot } from '../dist/engine/blocks/snapshot.js'
 import { BlockTable } from '../dist/engine/blocks/table.js'
@@ -705,5 +705,27 @@ test('dead rows that are damaged in one copy are mended; in both, the blocks tha
   expect(await outcome(numbered(10, 1n, 'third'))).toBe('found')
   await expect(bench.table.compact()).rejects.toMatchObject({ code: 'DATA_DAMAGED' })
   expect(await outcome(other)).toBe('found')
+  await bench.close()
+})
+
+test('verifying a block finds a changed byte in its attachments as in its pages', { timeout: 600_000 }, async () => {
+  const bench = await Bench.open('memory')
+  await bench.change(numbered(10_000, 1n), [])
+  const [block] = bench.table.blocks
+  expect(await bench.table.verify(block!)).toEqual([])
+  const found = new Set<string>()
+  for (let segment = 0; segment < block!.segmentCount; segment++) {
+    const key = dataKey(block!.id, segment)
+    const [value] = await bench.store.read(partition, [key])
+    for (const share of [0.1, 0.3, 0.5, 0.7, 0.9]) {
+      const changed = value!.slice()
+      changed[Math.floor(share * changed.length)]! ^= 16
+      await bench.store.commit({ partition, puts: [{ key, value: changed }] })
+      for (const damage of await bench.table.verify(block!)) found.add(/attachment \d|page/.exec(damage)?.[0] ?? damage)
+    }
+    await bench.store.commit({ partition, puts: [{ key, value: value! }] })
+  }
+  expect([...found].sort()).toEqual(expect.arrayContaining(['attachment 0', 'page']))
+  expect(await bench.table.verify(block!)).toEqual([])
   await bench.close()
 })
