@@ -58,6 +58,50 @@ describe('updates of one item by many writers', () => {
     expect((await itemsOf(engine, request))[0]).toMatchObject({ n: 500n })
   })
 
+  test('single-item updates that wait together have each its own result', async () => {
+    const engine = await open(null)
+    const ids = Array.from({ length: 40 }, (_, i) => `k${i}`)
+    const values = ids.map((_, i) => BigInt(i % 4))
+    await engine.write({ ...request, saveMode: 'createNewItemsOnly' }, frameOf({ n: values }, { id: ids }))
+    const results = async (condition: string) => {
+      // Each key twice: the second update of a key sees what the first one did.
+      const keys = [...ids, ...ids]
+      const args = (key: string) => ({ key, condition, expression: 'q = 12 / (n - 3); n = n + 1' })
+      const calls = keys.map((key) => engine.execute({ ...request, command: 'update', args: args(key) }))
+      return (await Promise.allSettled(calls)).map((result) =>
+        result.status === 'fulfilled' ? '' : result.reason.what,
+      )
+    }
+    const expected = (i: number, time: number): string => {
+      const n = Number(values[i]!) + time
+      if (n < 1) return `failed to update item 'k${i}': the condition is false`
+      return n === 3 || values[i] === 3n ? `failed to update item 'k${i}': division by zero` : ''
+    }
+    // 0: skipped both times; 1: 1 → 2 → 3; 2: 2 → 3, then division by zero; 3: division by zero both times.
+    const both = ids.map((_, i) => [expected(i, 0), values[i] === 0n ? expected(i, 0) : expected(i, 1)])
+    expect(await results('n >= 1')).toEqual([...both.map(([first]) => first), ...both.map(([, second]) => second)])
+    expect((await itemsOf(engine, request)).map(({ n }) => n).sort()).toEqual(
+      ids.map((_, i) => [0n, 3n, 3n, 3n][i % 4]).sort(),
+    )
+  })
+
+  test('a table that is deleted under its writers is made anew, and nothing hangs', async () => {
+    const engine = await open(newFolder())
+    const write = async (key: string): Promise<void> => {
+      const session = await engine.openWrite({ ...request, saveMode: 'updateItem' })
+      for (let i = 0; i < 20; i++) await session.add(frameOf({ n: [BigInt(i)] }, { id: [key] }))
+      await session.finish()
+    }
+    const remove = async (): Promise<void> => {
+      for (let i = 0; i < 5; i++) await engine.delete({ ...request, ifMissing: 'ignore' })
+    }
+    await Promise.all([write('a'), write('b'), remove()])
+    await write('c')
+    const items = await itemsOf(engine, request)
+    expect(items.filter(({ id }) => id === 'c')).toEqual([{ id: 'c', n: 19n }])
+    for (const { id, n } of items) expect([id, n]).toEqual([id, 19n])
+  })
+
   test('of many that compare and set, one wins each round', async () => {
     const engine = await open(null)
     await engine.write({ ...request, saveMode: 'createNewItemsOnly' }, frameOf({ v: [0n] }, { id: ['lock'] }))
