@@ -60,7 +60,10 @@ export function tierOf(rowCount: number): number {
   return tier
 }
 
-/** Neighbours of mixed sizes are merged when there are this many, though no tier has enough by itself. */
+/**
+ * Neighbours of mixed sizes are merged when there are this many, though no tier has enough by itself, but no large run for
+ * the sake of a few rows: the others must hold an eighth as many as the largest, or be as many as one merge takes.
+ */
 const mixedRunsPerMerge = 32
 /** Runs of one merge at most: its jobs hold pages of each. */
 const mergedRunCountMax = 64
@@ -84,14 +87,21 @@ export function chooseMerge(
       let rowCount = 0
       let byteLength = 0
       let ofTierCount = 0
+      let largestRowCount = 0
       while (end < runs.length && tiers[end]! <= tier && end - start < mergedRunCountMax) {
-        rowCount += runs[end]!.rowCount
-        byteLength += runs[end]!.byteLength
-        if (!isMergeable({ rowCount, byteLength }, bounds)) break
+        const { rowCount: ownRowCount, byteLength: ownByteLength } = runs[end]!
+        const merged = { rowCount: rowCount + ownRowCount, byteLength: byteLength + ownByteLength }
+        if (!isMergeable(merged, bounds)) break
+        rowCount = merged.rowCount
+        byteLength = merged.byteLength
         if (tiers[end] === tier) ofTierCount++
+        largestRowCount = Math.max(largestRowCount, ownRowCount)
         end++
       }
-      if (ofTierCount >= wanted || end - start >= mixedRunsPerMerge) return { start, end }
+      const runCount = end - start
+      const isBalanced = runsPerMerge * (rowCount - largestRowCount) >= largestRowCount
+      if (ofTierCount >= wanted || runCount >= (isBalanced ? mixedRunsPerMerge : mergedRunCountMax))
+        return { start, end }
       start = end > start ? end : start + 1
     }
   }

@@ -1,0 +1,48 @@
+// Which neighbouring runs are merged next.
+import { expect, test } from 'vitest'
+import { chooseMerge, type Run } from '../dist/engine/blocks/compaction.js'
+
+/** Runs of these many rows, one block each. */
+function runsOfRows(rowCounts: readonly number[]): Run[] {
+  return rowCounts.map((rowCount, i) => ({
+    start: i,
+    end: i + 1,
+    rowCount,
+    deadRowCount: 0,
+    byteLength: 10 * rowCount,
+  }))
+}
+
+const repeated = (rowCount: number, count: number): number[] => new Array<number>(count).fill(rowCount)
+
+test('eight runs of a tier make one of the next; of the smallest it takes 32', () => {
+  expect(chooseMerge(runsOfRows(repeated(1000, 7)))).toBe(null)
+  expect(chooseMerge(runsOfRows(repeated(1000, 8)))).toEqual({ start: 0, end: 8 })
+  expect(chooseMerge(runsOfRows(repeated(10, 31)))).toBe(null)
+  expect(chooseMerge(runsOfRows(repeated(10, 32)))).toEqual({ start: 0, end: 32 })
+})
+
+test('a large run is not written anew for the sake of many small ones beside it', () => {
+  const small = [...repeated(2000, 7), ...repeated(10, 30)]
+  expect(chooseMerge(runsOfRows([3_000_000, ...small]))).toEqual({ start: 1, end: 38 })
+  expect(
+    chooseMerge(runsOfRows([3_000_000, ...repeated(16_000, 7), ...repeated(2000, 7), ...repeated(10, 31)])),
+  ).toEqual({ start: 8, end: 46 })
+  expect(chooseMerge(runsOfRows([3_000_000, ...repeated(60, 31)]))).toBe(null)
+})
+
+test('mixed sizes are merged when they are many, and the largest is not most of it', () => {
+  const pairs = Array.from({ length: 16 }, () => [3000, 10]).flat()
+  expect(chooseMerge(runsOfRows(pairs))).not.toBe(null)
+})
+
+test('however the sizes lie, fewer than 64 neighbours stay', () => {
+  const far = Array.from({ length: 64 }, (_, i) => (i % 9 === 0 ? 50_000_000 / (i + 1) : 1 + i))
+  expect(chooseMerge(runsOfRows(far))).not.toBe(null)
+})
+
+test('no run is made that is larger than the bounds say', () => {
+  const bounds = { rowCountMax: 10_000, byteLengthMax: Number.POSITIVE_INFINITY }
+  expect(chooseMerge(runsOfRows(repeated(4000, 8)), bounds)).toBe(null)
+  expect(chooseMerge(runsOfRows([20_000, ...repeated(1000, 8)]), bounds)).toEqual({ start: 1, end: 9 })
+})
