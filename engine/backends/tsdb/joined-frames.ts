@@ -2,7 +2,7 @@
 // block and one commit instead of many. A later frame's rows stand behind an earlier one's, so the newest still wins.
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
-import { blockByteLengthMax, blockRowCountMax } from '../../limits.js'
+import { blockByteLengthMax, blockRowCountMax, tableColumnCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { type OpenFrame, type OpenMetric, spread } from './append.js'
 import type { Grouping } from './grouping.js'
@@ -18,6 +18,8 @@ export interface KnownFrame {
 export function canJoin(frames: readonly KnownFrame[], { frame }: KnownFrame): boolean {
   const first = frames[0]!.frame
   if (frame.metrics.length !== first.metrics.length) return false
+  // Each column of each frame is some objects in the worker's heap.
+  if ((frames.length + 1) * first.metrics.length > tableColumnCountMax) return false
   let rowCount = frame.rowCount
   for (const part of frames) rowCount += part.frame.rowCount
   if (rowCount > blockRowCountMax) return false
