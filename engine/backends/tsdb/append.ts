@@ -536,7 +536,7 @@ export function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, 
     valuesPtr = scratch.allocate(4 * (rowCount + 1))
     const bytesPtr = scratch.allocate(byteLength)
     call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
-    return { ...column, kind: 'slice', valuesPtr, bytesPtr, byteLength }
+    return { ...column, kind: 'slice', rowCount, valuesPtr, bytesPtr, byteLength }
   }
   if (dtype === 'bool') {
     valuesPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
@@ -546,7 +546,7 @@ export function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, 
     if (dtype === 'float64') call.fillFloat64(valuesPtr, rowCount, f64[column.valuesPtr >> 3]!)
     else call.fillInt64(valuesPtr, rowCount, i64[column.valuesPtr >> 3]!)
   }
-  return { ...column, kind: 'slice', valuesPtr }
+  return { ...column, kind: 'slice', rowCount, valuesPtr }
 }
 
 /** The column in row order, one cell for each distinct row: the newest (or oldest) that is there. */
