@@ -224,6 +224,6 @@ test('infer says why it cannot tell, and takes a key that fits when it is named'
   expect(() => inferOf(twins, 'n')).toThrow('n is not one of the optional key columns')
   expect(() => inferOf({})).toThrow('because no column matches the primary-key attribute')
   expect(() => inferOf({ a: { v: 1n }, b: { v: 'x' } })).toThrow(
-    "type 'string' of value 'x' doesn't match type 'int' of value '1' for column 'v'.",
+    "type 'int' of value '1' doesn't match type 'string' of value 'x' for column 'v'.",
   )
 })

@@ -88,6 +88,9 @@ test('a column that neither the schema nor any item has is an error that names t
   const table = await example()
   const reading = table.read({ columns: ['n1', 'zip', 'zap'] })
   await expect(reading).rejects.toThrow("error during iteration: column 'zip' doesn't exist")
+  const empty = await tableOf({ k: 'string', n: 'long' }, 'k')
+  expect(await empty.read({ columns: ['n'] })).toEqual([])
+  await expect(empty.read({ columns: ['zip'] })).rejects.toThrow("column 'zip' doesn't exist")
 })
 
 test('system attributes and the name can be read and filtered, in their own order behind the others', async () => {
@@ -135,7 +138,7 @@ test('a filter uses attributes that are not read, and one that nothing passes gi
 test('a table without a schema asks for infer', async () => {
   const table = await tableOf({}, '')
   await expect(table.read()).rejects.toThrow(
-    'Failed to find a schema for table "/x/table"; use the `execute` \'infer\' command to infer the schema and generate a schema file.',
+    'Failed to find a schema for table "/x/table/"; use the `execute` \'infer\' command to infer the schema and generate a schema file.',
   )
 })
 

@@ -464,6 +464,32 @@ describe('conditions', () => {
 })
 
 describe('update expressions', () => {
+  test('a placeholder without a column or index in the frame is an error, also where no row would come to it', async () => {
+    const table = newTable()
+    await write(table, frameOf({ n: [1n] }, { id: ['a'] }))
+    const text = 'the frame has no column or index for the placeholder {m}'
+    for (const keys of [['a'], []]) {
+      const frame = frameOf({ n: keys.map(() => 2n), s: keys.map(() => null) }, { id: keys })
+      const condition = await failureOf(write(table, frame, { saveMode: 'updateItem', condition: '1==1 OR {m} == 1' }))
+      expect(condition).toEqual({ code: 'INVALID_ARGUMENT', what: `invalid condition expression: ${text}` })
+      const update = await failureOf(write(table, frame, { saveMode: 'updateItem', expression: 'n = {n} + {m}' }))
+      expect(update).toEqual({ code: 'INVALID_ARGUMENT', what: `invalid update expression: ${text}` })
+      // An index, and a column of nulls, are there.
+      await write(table, frame, { saveMode: 'updateItem', condition: "{id} == 'zz' OR {s} == 1" })
+    }
+    expect(await itemsOf(engine, table)).toEqual([{ id: 'a', n: 1n }])
+  })
+
+  test('without an index every frame counts its rows from the start', async () => {
+    const table = newTable()
+    await write(table, frameOf({ n: [0n, 0n] }, {}))
+    const session = await engine.openWrite({ ...table, saveMode: 'updateItem', expression: 'n = n + {d}' })
+    // More than stand in line at once: some frames come when earlier ones are stored.
+    for (let i = 0; i < 40; i++) await session.add(frameOf({ d: [1n, 10n] }, {}))
+    await session.finish()
+    expect((await itemsOf(engine, table)).map(({ n }) => n)).toEqual([40n, 400n])
+  })
+
   test('are applied instead of the row: no column is stored, no schema is made', async () => {
     const table = newTable()
     await write(table, frameOf({ n1: [1n, 5n], n2: [2n, 6n] }, { id: ['a', 'b'] }))
@@ -711,6 +737,9 @@ describe('execute update', () => {
     const table = newTable()
     await update(table, { key: 'a', expression: 'n = 1' })
     expect((await failureOf(itemsOf(engine, table))).what).toContain('Failed to find a schema for table')
+    // The table as the caller wrote it.
+    const slashed = { ...table, table: `${table.table}/` }
+    expect((await failureOf(itemsOf(engine, slashed))).what).toContain(`/${slashed.table}"`)
     await engine.delete(table)
     expect((await failureOf(engine.delete(table))).code).toBe('TABLE_NOT_FOUND')
   })

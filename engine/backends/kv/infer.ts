@@ -114,7 +114,7 @@ function commonType(known: Candidate, type: FieldType, attribute: string, value:
   const [before, after] = [known.value, value].map((shown) => shortened(valueText(shown, 'allowed')))
   throw new FramesError(
     'INVALID_ARGUMENT',
-    `type '${typeNames[type]}' of value '${after}' doesn't match type '${typeNames[known.type]}' of value '${before}' for column '${attribute}'.`,
+    `type '${typeNames[known.type]}' of value '${before}' doesn't match type '${typeNames[type]}' of value '${after}' for column '${attribute}'.`,
   )
 }
 

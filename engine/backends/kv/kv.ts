@@ -11,7 +11,7 @@ import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessa
 import { tableNameOf } from '../table-name.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import type { KillJob } from './jobs.js'
-import { readItems } from './read.js'
+import { missingSchema, readItems } from './read.js'
 import { executeRead, readCommands } from './read-commands.js'
 import { createSchema, encodeSchema } from './schema.js'
 import type { SaveMode, WriteRule } from './settle.js'
@@ -120,7 +120,7 @@ export class Kv implements Backend {
     const { place, release } = await this.#places.take(name)
     try {
       const table = await place.current()
-      if (table === null || table.schema.key === '') throw noSchema(name)
+      if (table === null || table.schema.key === '') throw missingSchema(name, request.table)
       yield* readItems(this.#parts, table, request, format, options)
     } finally {
       release()
@@ -161,7 +161,7 @@ export class Kv implements Backend {
     const { name, folder } = await this.#folderOf(whole)
     return this.#inPlace(name, async (place) => {
       const table = await place.current()
-      if (table === null) throw noSchema(whole)
+      if (table === null) throw missingSchema(whole, request.table)
       if (command === 'compact') {
         await this.#killExpired(place, table)
         await table.blocks.compact()
@@ -347,11 +347,4 @@ function textArgument(value: Value | readonly Value[] | undefined): string {
 /** Rows that are not dead. */
 function livingCount(blocks: readonly LiveBlock[]): number {
   return blocks.reduce((sum, { rowCount, dead }) => sum + rowCount - (dead?.count ?? 0), 0)
-}
-
-function noSchema({ container, path }: TableName): FramesError {
-  return new FramesError(
-    'TABLE_NOT_FOUND',
-    `Failed to find a schema for table "/${container}/${path}"; use the \`execute\` 'infer' command to infer the schema and generate a schema file.`,
-  )
 }

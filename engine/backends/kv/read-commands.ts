@@ -64,7 +64,7 @@ export async function executeRead(
     await infer(parts, table, textArgument(args, 'key'), options)
     return null
   }
-  if (table.schema.key === '') throw missingSchema(table.name.container, request.table)
+  if (table.schema.key === '') throw missingSchema(table.name, request.table)
   switch (command) {
     case 'get':
       return queueOf(parts, table).get(folder, namesOf(args), listArgument(args, 'columns'), options)

@@ -1,4 +1,5 @@
 // A read at work, main-thread half: a plan, then jobs over parts of the table whose messages leave in order.
+import type { TableName } from '../../blocks/catalog.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { appendMarker } from '../../codec/labels.js'
@@ -14,6 +15,8 @@ import type { ItemKey } from './item-keys.js'
 import { encodeMarker, parseMarker } from './marker.js'
 import type { Conditions } from './match.js'
 import type { PlanJob, PlanResult, ScanJob } from './read-jobs.js'
+import type { TableContents } from './read-shape.js'
+import { readShape } from './read-shape.js'
 import type { ScanPosition, ScanResult } from './scan.js'
 import { keyRanges, type ScanUnit } from './scan-units.js'
 import type { KvTable } from './table.js'
@@ -22,16 +25,17 @@ export const scanScratchByteLength = 16 * MiB
 export const planScratchByteLength = 8 * MiB
 /** Parts of a parallel read have this many rows at first; more where little of them matches. */
 const partRowCountMin = 131_072
+const noContents: TableContents = { attributes: [], isKeyText: false, isSortingKeyText: false }
 /** Beyond this number of segments nobody divides a table. */
 const totalSegmentsMax = 65_536
 const nsPerMs = 1_000_000n
 
-/** The error of a read of what has no schema; `table` as the client wrote it. */
-export function missingSchema(container: string, table: string): FramesError {
-  const path = table.startsWith('/') ? table.slice(1) : table
+/** The error of a read of what has no schema; `requested`: the table as the client wrote it. */
+export function missingSchema({ container, path }: TableName, requested: string): FramesError {
+  const shown = requested.endsWith('/') ? `${path}/` : path
   return new FramesError(
     'TABLE_NOT_FOUND',
-    `Failed to find a schema for table "/${container}/${path}"; ` +
+    `Failed to find a schema for table "/${container}/${shown}"; ` +
       "use the `execute` 'infer' command to infer the schema and generate a schema file.",
   )
 }
@@ -49,7 +53,7 @@ export async function* readItems(
 ): AsyncGenerator<ReadMessage> {
   refuseReadParameters(request, 'kv')
   const { schema } = table
-  if (schema.key === '') throw missingSchema(table.name.container, request.table)
+  if (schema.key === '') throw missingSchema(table.name, request.table)
   const filterText = request.filter ?? ''
   const filter = filterText === '' ? null : parseFilter(filterText)
   const limit = request.limit !== undefined && request.limit > 0n ? Number(request.limit) : null
@@ -73,7 +77,11 @@ export async function* readItems(
 
   const snapshot = table.blocks.acquire()
   try {
-    if (snapshot.blocks.length === 0) return
+    if (snapshot.blocks.length === 0) {
+      // For its errors: a column that nobody has is one without items, too.
+      readShape(schema, noContents, { columns: request.columns ?? [], resetIndex: false })
+      return
+    }
     const common = {
       partition: table.blocks.partition,
       tableName: table.blocks.name,

@@ -17,7 +17,7 @@ import { FramesError, shortened, toErrorMessage } from '../../errors.js'
 import type { RowSource } from '../../expression/evaluate.js'
 import { evaluateFilter, evaluateUpdate } from '../../expression/evaluate.js'
 import type { Expression, UpdateAction } from '../../expression/tree.js'
-import { collectAttributes } from '../../expression/tree.js'
+import { collectAttributes, collectPlaceholders, expressionsOf } from '../../expression/tree.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
@@ -206,9 +206,10 @@ function prepareWrites(
     try {
       const before = rowCounts.get(session) ?? 0
       // Where an expression is applied, every frame counts its rows from the start.
-      const rowStart = write.rowStart + BigInt(rule.actions === null ? before : 0)
+      const rowStart = rule.actions === null ? write.rowStart + BigInt(before) : 0n
       const rules: FrameRules = { partitionKeys: rule.partitionKeys, storesRows: rule.actions === null }
       const rows = prepareRows(kernels, work, write.input, rules, schema, rowStart)
+      checkPlaceholders(rule, rows.placeholders)
       rowCounts.set(session, before + rows.rowCount)
       if (rows.schema.key !== '') schema = mergeSchema(schema, rows.schema)
       open.push({ number, session, rule, rows, sessions: null, rowsPlace: null })
@@ -220,6 +221,22 @@ function prepareWrites(
     }
   }
   return { writes: open, schema }
+}
+
+/** A placeholder that the frame has no column or index for is a misspelt name, not a missing cell. */
+function checkPlaceholders({ condition, actions }: WriteRule, columns: readonly ColumnSlice[]): void {
+  const known = new Set(columns.map(({ name }) => name))
+  const check = (what: 'condition' | 'update', trees: readonly Expression[]): void => {
+    const named = new Set<string>()
+    for (const tree of trees) collectPlaceholders(tree, named)
+    for (const name of named) {
+      if (known.has(name)) continue
+      const detail = `the frame has no column or index for the placeholder {${shortened(name)}}`
+      throw new FramesError('INVALID_ARGUMENT', `invalid ${what} expression: ${detail}`)
+    }
+  }
+  if (condition !== null) check('condition', [condition])
+  if (actions !== null) check('update', actions.flatMap(expressionsOf))
 }
 
 const abandoned: SettledWrite = { rowCount: 0, skippedCount: 0, error: null, isAbandoned: true }
