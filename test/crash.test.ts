@@ -49,6 +49,7 @@ async function withEngine(dataDir: string, body: (engine: Engine) => Promise<voi
     dataDir,
     memoryByteLength: 256 * 2 ** 20,
     workerCount: 2,
+    history: false,
     report: (message, error) => problems.push(error instanceof Error ? `${message}: ${error.stack}` : message),
   })
   try {

@@ -58,6 +58,7 @@ async function open(dataDir: string): Promise<OpenedEngine> {
     dataDir,
     memoryByteLength: 256 * 2 ** 20,
     workerCount: 1,
+    history: false,
     report: (message, error) => reports.push(error instanceof Error ? `${message}: ${error.message}` : message),
   })
   return { engine, reports }

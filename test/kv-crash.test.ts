@@ -50,6 +50,7 @@ async function withEngine<T>(dataDir: string, body: (engine: Engine) => Promise<
     dataDir,
     memoryByteLength: 256 * 2 ** 20,
     workerCount: 2,
+    history: false,
     report: (message, error) => problems.push(error instanceof Error ? `${message}: ${error.stack}` : message),
   })
   try {

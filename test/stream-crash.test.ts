@@ -66,7 +66,7 @@ test(`${killCount} kills while records are written and merged: every acknowledge
       if (word === 'committed') committed.set(Number(numbers[0]), Number(numbers[1]))
     }
   }
-  const engine = await openEngine({ dataDir, memoryByteLength: 256 * 2 ** 20, workerCount: 2 })
+  const engine = await openEngine({ dataDir, memoryByteLength: 256 * 2 ** 20, workerCount: 2, history: false })
   try {
     compare(await wholeFrames(engine, writerCount))
     await engine.execute({ ...stream, command: 'compact' })

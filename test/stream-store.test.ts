@@ -20,6 +20,7 @@ async function withEngine<T>(dataDir: string, body: (engine: Engine, reports: st
     dataDir,
     memoryByteLength: 256 * 2 ** 20,
     workerCount: 1,
+    history: false,
     report: (message, error) => reports.push(error instanceof Error ? `${message}: ${error.message}` : message),
   })
   try {

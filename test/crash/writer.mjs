@@ -11,6 +11,7 @@ const engine = await openEngine({
   dataDir,
   memoryByteLength: 256 * 2 ** 20,
   workerCount: 2,
+  history: false,
   report: (message, error) => say(`report ${message} ${error instanceof Error ? error.stack : ''}`),
 })
 
