@@ -257,7 +257,7 @@ function call(tree: Expression & { kind: 'call' }, row: ModelRow): Scalar {
     case 'find': {
       const [text, part] = [at(0), at(1)]
       if (typeof text !== 'string' || typeof part !== 'string') return none()
-      return text.includes(part) ? BigInt([...text.split(part)[0]!].length) : -1n
+      return text.includes(part) ? BigInt([...(text.split(part)[0] ?? '')].length) : -1n
     }
     case 'str': {
       const value = at(0)

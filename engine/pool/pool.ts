@@ -494,7 +494,9 @@ class WorkerPool implements Pool {
     this.#jobRetryCount++
     // At least twice as much, so that few rounds are needed; but no more than comes free, if that suffices: frames that
     // wait for jobs like this one may hold the rest.
-    const doubled = Math.min(2 * request.scratchByteLength, retryShareOfArenas * this.#memory.arenas.slice.byteLength)
+    const { byteLength } = this.#memory.arenas.slice
+    const most = needBytes <= retryShareOfArenas * byteLength ? retryShareOfArenas * byteLength : byteLength
+    const doubled = Math.min(2 * request.scratchByteLength, most)
     request.scratchByteLength = Math.max(needBytes, doubled)
     // It had its turn. Only a job that holds memory already, or is the next to get some, stays before it.
     const isFirstServed = this.#memoryWait !== null || (this.#queue[0]?.scratch.byteLength ?? 0) > 0
