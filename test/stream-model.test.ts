@@ -124,6 +124,7 @@ test('what is acknowledged is there once and in order, what failed is not, whate
   timeout: 600_000,
 }, async () => {
   const random = new SeededRandom(seed)
+  let failureCount = 0
   for (const shardingKey of [undefined, 'key']) {
     const bench = new Bench()
     let shardCount = 3
@@ -134,7 +135,6 @@ test('what is acknowledged is there once and in order, what failed is not, whate
     })
     const acked = new Set<string>()
     let n = 0
-    let failureCount = 0
     for (let step = 0; step < 16 * roundCount; step++) {
       bench.nowMs += random.integer(-5000, 10_000)
       if (random.chance(0.5))
@@ -201,8 +201,8 @@ test('what is acknowledged is there once and in order, what failed is not, whate
       expect(new Set(merged)).toEqual(acked)
     }
     await bench.streams.close()
-    expect(failureCount).toBeGreaterThan(0)
   }
+  expect(failureCount).toBeGreaterThan(0)
 })
 
 test('after retention and restarts sequences go on without a gap, and arrival times forward', async () => {
