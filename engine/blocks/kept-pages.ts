@@ -3,8 +3,8 @@
 //
 //   │ … newest │ next ──►  oldest …                    │     a ring: what is kept next takes the place of the oldest
 //
-// As long as there is room pages are kept decoded; from then on as they are stored, which is a fraction of the size, and
-// already checked.
+// As long as there is room pages are kept decoded, those of 64-bit cells compact (kernels/compact-pages.ts); from then on as
+// they are stored, which is a fraction of the size, and already checked.
 import type { Slice } from '../memory/slice.js'
 import type { WorkerContext } from '../pool/context.js'
 import type { JobPlace } from '../pool/job.js'

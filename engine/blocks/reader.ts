@@ -81,6 +81,8 @@ export function forgetBlock(id: bigint): void {
 export class BlockIo {
   readonly cache: PageCache
   readonly densePtr: number
+  /** Where a page is made compact before its length is known; 0 where none is kept. */
+  readonly compactPtr: number
   /** Decoded pages by cache key, so that a hit costs one look-up. */
   readonly decoded = new Map<number, DecodedPage | null>()
   /** Attachments, by cache key, whose checksums this job has found right. */
@@ -97,6 +99,7 @@ export class BlockIo {
   ) {
     this.cache = new PageCache(scratch, kept)
     this.densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
+    this.compactPtr = kept === null ? 0 : scratch.allocate(kernels.call.compactPageByteLengthMax(pageRowCountMax))
   }
 
   damaged(id: bigint, what: string): FramesError {
@@ -107,6 +110,8 @@ export class BlockIo {
 // Cache keys: reader number, then what it is. 2^13 readers × 2^15 columns × 2^17 pages, and segments above them.
 const keysPerColumn = 2 ** 17
 const keysPerReader = 2 ** 33
+/** A page is kept decoded, as it is stored (key + 1) or compact (key + 2). */
+const keptForms = 3
 
 export class BlockReader {
   readonly #parsed: ParsedBlock
@@ -288,7 +293,7 @@ export class BlockReader {
       return result
     }
     const own = this.#parsed.kept
-    const keptKey = 2 * (column.index * keysPerColumn + page)
+    const keptKey = keptForms * (column.index * keysPerColumn + page)
     const keptPtr = kept.find(own, keptKey)
     if (keptPtr !== 0) return this.#placeOf(column, table, page, keptPtr)
     let stored = kept.find(own, keptKey + 1)
@@ -312,6 +317,40 @@ export class BlockReader {
       if (isKept) kept.discard(own, keptKey)
       throw error
     }
+  }
+
+  /**
+   * A page of 64-bit cells as scatterCompact reads it, until the cache's next epoch: it takes a fraction of the room of a
+   * decoded one, so that far more of a table is kept. 0 where it is not kept so: then `page` has it. Throws DATA_DAMAGED.
+   */
+  compactPage(column: ColumnEntry, page: number): number {
+    const { cache, compactPtr, decoded, kept, kernels } = this.io
+    if (kept === null || this.source.packed !== null) return 0
+    const own = this.#parsed.kept
+    const pageNumber = column.index * keysPerColumn + page
+    const keptKey = keptForms * pageNumber + 2
+    const found = kept.find(own, keptKey)
+    if (found !== 0 || kept.isFull) return found
+    const key = this.#firstKey + pageNumber
+    // Decoded by this job already, and then there was no room for it.
+    if (cache.find(key) !== 0) return 0
+    const table = this.table(column)
+    if (table.presentCounts[page] === 0) return 0
+    const stored = this.#storedPage(column, table, page)
+    const whole = this.#decode(column, table, page, stored, (byteLength) => cache.insert(key, byteLength))
+    decoded.set(key, whole)
+    const { call, u8 } = kernels
+    const { pageStarts } = this.layout
+    const validityByteLength = table.validityByteLengths[page]!
+    const digitCount =
+      column.dtype === 'float64'
+        ? call.decimalPlacesOfPage(stored + validityByteLength, table.byteLengths[page]! - validityByteLength)
+        : -1
+    const rowCount = pageStarts[page + 1]! - pageStarts[page]!
+    const byteLength = call.compactPage(whole.valuesPtr, whole.validityPtr, rowCount, digitCount, compactPtr)
+    const ptr = kept.insert(own, keptKey, byteLength)
+    if (ptr !== 0) u8.copyWithin(ptr, compactPtr, compactPtr + byteLength)
+    return ptr
   }
 
   /** Where the bytes of a page stand, checked. */

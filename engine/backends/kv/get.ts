@@ -79,8 +79,8 @@ export function getItems(
     }
     temporary.release(foundMark)
   })
-  const gather = (name: string, dtype: DType): ColumnSlice =>
-    reader.gather(name, dtype, sourcesPtr, rowsPtr, count, temporary)
+  const grouped = reader.groupRows(sourcesPtr, rowsPtr, count, temporary)
+  const gather = (name: string, dtype: DType): ColumnSlice => reader.gatherRows(name, dtype, grouped, temporary)
   const isExpired = expiredTest(kernels, input.expiredNs, () => gather(mtimeColumn, 'time'))
 
   const placesPtr = temporary.allocate(4 * count)

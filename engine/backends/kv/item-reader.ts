@@ -423,6 +423,7 @@ export class ItemReader {
     const { count, rowsPtr, placesPtr } = rows
     const bitmapByteLength = Math.ceil(count / 64) * 8
     const isString = dtype === 'string'
+    const is64Bit = !isString && dtype !== 'bool'
     const validityPtr = scratch.allocate(bitmapByteLength)
     u8.fill(0, validityPtr, validityPtr + bitmapByteLength)
     const valuesByteLength = isString ? 4 * (count + 1) : dtype === 'bool' ? bitmapByteLength : 8 * count
@@ -447,12 +448,17 @@ export class ItemReader {
       if (reader === null || entry === undefined) continue
       cache.beginEpoch()
       const page = u32[stretch + 1]!
-      const decoded = reader.page(entry, page)
-      if (decoded === null) continue
       const start = u32[stretch + 2]!
       const places = placesPtr + 4 * start
       const placeCount = u32[stretch + 3]! - start
       const rowOffset = reader.layout.pageStarts[page]!
+      const compactPtr = is64Bit ? reader.compactPage(entry, page) : 0
+      if (compactPtr !== 0) {
+        presentCount += call.scatterCompact(compactPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr, validityPtr)
+        continue
+      }
+      const decoded = reader.page(entry, page)
+      if (decoded === null) continue
       presentCount += call.scatterBits(decoded.validityPtr, places, placeCount, rowsPtr, rowOffset, validityPtr)
       if (isString) {
         const byteLength = call.scatteredTextsByteLength(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset)

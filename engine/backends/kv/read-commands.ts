@@ -34,6 +34,8 @@ const getScratchByteLength = 8 * MiB
 const aggregateScratchByteLength = 8 * MiB
 /** Names of one job: what waits behind it is the next one's. */
 const namesOfJobMax = 4096
+/** As few names as these are not shared out among the workers: what a job costs beside its names is as much. */
+const namesOfJobMin = 64
 /** Rows of a part of an aggregate: a job of some ms. */
 const partRowCountMax = 2 * 1024 * 1024
 const partRowCountMin = 131_072
@@ -218,12 +220,16 @@ class GetQueue {
 
   #start(key: string, group: WaitingGroup): void {
     const { workerCount } = this.parts.pool.statistics()
+    // All in one job would keep one worker busy, and all callers would come again at the same time.
+    const waitingNameCount = group.waiting.reduce((sum, { names }) => sum + names.length, 0)
+    const share = Math.ceil(waitingNameCount / Math.max(1, workerCount - group.runningCount))
+    const nameCountMax = Math.min(namesOfJobMax, Math.max(namesOfJobMin, share))
     while (group.waiting.length > 0 && group.runningCount < Math.max(1, workerCount)) {
       let count = 0
       let nameCount = 0
       while (count < group.waiting.length) {
         nameCount += group.waiting[count]!.names.length
-        if (count > 0 && nameCount > namesOfJobMax) break
+        if (count > 0 && nameCount > nameCountMax) break
         count++
       }
       const callers = group.waiting.splice(0, count)
