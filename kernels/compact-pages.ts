@@ -58,7 +58,7 @@ export function compactPage(
     high = 0
   }
   const byteWidth = (71 - <i32>clz(<u64>high - <u64>low)) >> 3
-  const validityByteLength = validityPtr === 0 ? 0 : (<usize>((rowCount + 63) >> 6)) << 3
+  const validityByteLength = validityPtr === 0 ? <usize>0 : (<usize>((rowCount + 63) >> 6)) << 3
   store<i64>(targetPtr, low)
   store<f64>(targetPtr, power, 8)
   store<u32>(targetPtr, <u32>byteWidth, 16)
@@ -93,7 +93,7 @@ export function scatterCompact(
   const power = load<f64>(pagePtr, 8)
   const byteWidth = load<u32>(pagePtr, 16)
   const validityByteLength = <usize>load<u32>(pagePtr, 20)
-  const validityPtr = validityByteLength === 0 ? 0 : pagePtr + HEADER_BYTE_LENGTH
+  const validityPtr = validityByteLength === 0 ? <usize>0 : pagePtr + HEADER_BYTE_LENGTH
   const valuesPtr = pagePtr + HEADER_BYTE_LENGTH + validityByteLength
   const mask = maskOfWidth((<i32>byteWidth) << 3)
   let presentCount = 0

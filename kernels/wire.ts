@@ -272,7 +272,7 @@ export function wireScanColumn(columnPtr: usize, columnEnd: usize, statusPtr: us
       textByteLength += byteLength
       pos += 2 + byteLength
       const distance = pos - anchor
-      if (vainByteLength <= VAIN_MAX * (pos - columnPtr) && beginsAlike(pos, anchor, columnEnd)) {
+      if (vainByteLength <= VAIN_MAX * <u32>(pos - columnPtr) && beginsAlike(pos, anchor, columnEnd)) {
         const equalByteLength = <usize>countEqualBytes(pos, anchor, <u32>(columnEnd - pos))
         const repeats = equalByteLength / distance
         if (repeats === 0 || equalByteLength < REPEAT_BYTES_MIN) {
@@ -661,7 +661,7 @@ export function wireDecodeStrings(
     const start = pos
     const isAlike =
       row !== anchorRow &&
-      vainByteLength <= VAIN_MAX * (pos - columnPtr) &&
+      vainByteLength <= VAIN_MAX * <u32>(pos - columnPtr) &&
       validityPtr === 0 &&
       beginsAlike(pos, anchor, columnEnd)
     if (isAlike) {
