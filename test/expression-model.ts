@@ -132,6 +132,13 @@ function elementsOf(value: Scalar): Elements {
 function encode({ values, isFloat }: Elements): Uint8Array {
   const header = new Uint8Array(Uint32Array.of(11223344, 1, 8 * values.length, isFloat ? 261 : 259).buffer)
   const body = isFloat ? Float64Array.from(values, Number) : BigInt64Array.from(values, BigInt)
+  // Every NaN has the same bytes.
+  if (isFloat) {
+    const bits = new BigUint64Array(body.buffer)
+    values.forEach((value, i) => {
+      if (Number.isNaN(value)) bits[i] = 0x7ff8_0000_0000_0000n
+    })
+  }
   return new Uint8Array([...header, ...new Uint8Array(body.buffer)])
 }
 

@@ -64,7 +64,12 @@ function elementAt(array: NumericArray, index: number): bigint | number {
 function setElement(array: NumericArray, index: number, value: bigint | number): void {
   const at = headerByteLength + 8 * index
   if (typeof value === 'bigint' && !array.isFloat) array.view.setBigInt64(at, value, true)
-  else array.view.setFloat64(at, Number(value), true)
+  else {
+    // One NaN for all: the sign that arithmetic leaves in it differs between machines, and arrays are compared by bytes.
+    const element = Number(value)
+    if (Number.isNaN(element)) array.view.setBigUint64(at, 0x7ff8_0000_0000_0000n, true)
+    else array.view.setFloat64(at, element, true)
+  }
 }
 
 function noArray(name: string, value: Scalar): Failure {
