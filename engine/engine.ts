@@ -121,7 +121,7 @@ export class Engine implements EngineApi {
     const pool = openPool({
       memory,
       ...(options.workerCount === undefined ? {} : { workerCount: options.workerCount }),
-      ...(lmdb === null ? {} : { readerModule: new URL('./stores/lmdb-reader.js', import.meta.url) }),
+      ...(lmdb === null ? {} : { readerModule: new URL('../threads/lmdb-reader.js', import.meta.url) }),
       onEvent: (event) => report(`worker pool: ${JSON.stringify(event)}`, null),
     })
     const catalog = new Catalog(store)

@@ -64,7 +64,7 @@ class Bench {
     const pool = openPool({
       memory,
       workerCount: 2,
-      ...(faults === null ? { readerModule: new URL('../dist/engine/stores/lmdb-reader.js', import.meta.url) } : {}),
+      ...(faults === null ? { readerModule: new URL('../dist/threads/lmdb-reader.js', import.meta.url) } : {}),
     })
     this.#parts = {
       store,

@@ -62,7 +62,7 @@ class Bench {
     this.#pool = openPool({
       memory,
       workerCount: 2,
-      ...(faults === null ? { readerModule: new URL('../dist/engine/stores/lmdb-reader.js', import.meta.url) } : {}),
+      ...(faults === null ? { readerModule: new URL('../dist/threads/lmdb-reader.js', import.meta.url) } : {}),
     })
   }
 
