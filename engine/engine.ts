@@ -138,12 +138,20 @@ export class Engine implements EngineApi {
       report,
     }
     const backends = new Map<string, Backend>()
+    // Tables of these types are the same under every name of their type: only one may have them open.
+    let kv: Kv | null = null
+    let streams: Streams | null = null
     for (const { type, name, rootDir, ttl } of wanted) {
       if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts, ttl === undefined ? {} : { ttl }))
-      else if (type === 'kv') backends.set(name ?? type, new Kv(parts))
       else if (type === 'csv') {
         backends.set(name ?? type, new Csv(parts, rootDir ?? (dataDir === null ? null : join(dataDir, 'csv'))))
-      } else backends.set(name ?? type, new Streams(parts))
+      } else if (type === 'kv') {
+        kv ??= new Kv(parts)
+        backends.set(name ?? type, kv)
+      } else {
+        streams ??= new Streams(parts)
+        backends.set(name ?? type, streams)
+      }
     }
     try {
       await catalog.eraseOrphans()
@@ -370,7 +378,7 @@ export class Engine implements EngineApi {
 
   async #close(): Promise<void> {
     try {
-      for (const backend of this.#backends.values()) await backend.close()
+      for (const backend of new Set(this.#backends.values())) await backend.close()
       await this.#history?.close()
     } finally {
       await this.#pool.close()

@@ -1,6 +1,6 @@
 // Tables that keep their samples for a time only; the clock is the test's.
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
-import { isDue, Retention } from '../dist/engine/backends/tsdb/retention.js'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { isDue } from '../dist/engine/backends/tsdb/retention.js'
 import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
 import { type CreateRequest, type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
 
@@ -100,40 +100,6 @@ test.for([
   ['-5d', 'is negative'],
 ] as const)('ttl %s is refused', async ([ttl, text]) => {
   await expect(newTable('tsdb', ttl)).rejects.toThrow(text)
-})
-
-test('all tables are visited every ten minutes, and one that fails keeps nobody else from it', async () => {
-  vi.useFakeTimers()
-  try {
-    const visited: string[] = []
-    const problems: string[] = []
-    const catalog = {
-      async *names(backend: string) {
-        for (const path of ['a', 'b', 'c']) yield { container: '', backend, path }
-      },
-    }
-    const retention = new Retention(
-      catalog,
-      'tsdb',
-      async ({ path }) => {
-        visited.push(path)
-        if (path === 'b') throw new Error('no')
-      },
-      (message) => problems.push(message),
-    )
-    await vi.advanceTimersByTimeAsync(9 * 60_000)
-    expect(visited).toEqual([])
-    await vi.advanceTimersByTimeAsync(60_000)
-    expect(visited).toEqual(['a', 'b', 'c'])
-    expect(problems).toEqual(["deleting expired samples of table 'b' failed"])
-    await vi.advanceTimersByTimeAsync(10 * 60_000)
-    expect(visited).toHaveLength(6)
-    await retention.stop()
-    await vi.advanceTimersByTimeAsync(60 * 60_000)
-    expect(visited).toHaveLength(6)
-  } finally {
-    vi.useRealTimers()
-  }
 })
 
 test('a table is worth a delete when a sixteenth of its time to live has passed', () => {

@@ -47,6 +47,11 @@ export class OpenTables<Table extends OpenTable> {
 
   /** The open table, and how to give it back (once). Throws TABLE_NOT_FOUND. */
   async take(name: TableName): Promise<{ readonly table: Table; readonly release: () => void }> {
+    const { entry } = await this.#take(name)
+    return { table: entry.table, release: () => void entry.userCount-- }
+  }
+
+  async #take(name: TableName): Promise<{ opening: Promise<Entry<Table>>; entry: Entry<Table> }> {
     const key = keyOf(name)
     for (;;) {
       let opening = this.#open.get(key)
@@ -65,8 +70,22 @@ export class OpenTables<Table extends OpenTable> {
       this.#open.delete(key)
       this.#open.set(key, opening)
       this.#closeIdle()
-      return { table: entry.table, release: () => void entry.userCount-- }
+      return { opening, entry }
     }
+  }
+
+  /** Does something with a table. One that was not open before is closed again, unless somebody else has taken it. */
+  async visit(name: TableName, work: (table: Table) => Promise<void>): Promise<void> {
+    const key = keyOf(name)
+    const wasOpen = this.#open.has(key)
+    const { opening, entry } = await this.#take(name)
+    try {
+      await work(entry.table)
+    } finally {
+      entry.userCount--
+      if (!wasOpen) this.#closeUnused(key, opening, entry)
+    }
+    await this.#closing.get(key)
   }
 
   async #load(name: TableName): Promise<Entry<Table>> {
@@ -79,19 +98,22 @@ export class OpenTables<Table extends OpenTable> {
     if (this.#open.size <= openTableCountMax) return
     for (const [key, opening] of this.#open) {
       opening.then(
-        ({ table, userCount }) => {
-          if (this.#open.size <= openTableCountMax) return
-          if (userCount > 0 || this.#open.get(key) !== opening) return
-          this.#open.delete(key)
-          const closing = table
-            .close()
-            .catch((error: unknown) => this.#options.report(`closing table '${shownName(table.name)}' failed`, error))
-            .finally(() => this.#closing.delete(key))
-          this.#closing.set(key, closing)
+        (entry) => {
+          if (this.#open.size > openTableCountMax) this.#closeUnused(key, opening, entry)
         },
         () => undefined,
       )
     }
+  }
+
+  #closeUnused(key: string, opening: Promise<Entry<Table>>, { table, userCount }: Entry<Table>): void {
+    if (userCount > 0 || this.#open.get(key) !== opening) return
+    this.#open.delete(key)
+    const closing = table
+      .close()
+      .catch((error: unknown) => this.#options.report(`closing table '${shownName(table.name)}' failed`, error))
+      .finally(() => this.#closing.delete(key))
+    this.#closing.set(key, closing)
   }
 
   /**

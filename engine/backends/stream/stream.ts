@@ -14,6 +14,7 @@ import type {
 } from '../../requests.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
 import { OpenTables } from '../open-tables.js'
+import { Rounds } from '../rounds.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { tableNameOf } from '../table-name.js'
 import { commandOf } from './commands.js'
@@ -28,6 +29,7 @@ const backendName = 'stream'
 export class Streams implements Backend {
   readonly #parts: BackendParts
   readonly #tables: OpenTables<StreamTable>
+  readonly #rounds: Rounds
 
   constructor(parts: BackendParts) {
     this.#parts = parts
@@ -42,6 +44,9 @@ export class Streams implements Backend {
         return StreamTable.open(parts, name, partition)
       },
     })
+    // Open streams look after themselves, and more often.
+    const visit = (name: TableName): Promise<void> => this.#tables.visit(name, (table) => table.retention.run())
+    this.#rounds = new Rounds({ catalog, backend: backendName, visit, report })
   }
 
   async create(request: CreateRequest): Promise<void> {
@@ -109,8 +114,9 @@ export class Streams implements Backend {
     return tableNameOf(request, backendName, this.#parts.defaultContainer)
   }
 
-  close(): Promise<void> {
-    return this.#tables.close()
+  async close(): Promise<void> {
+    await this.#rounds.stop()
+    await this.#tables.close()
   }
 }
 

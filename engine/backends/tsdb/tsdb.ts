@@ -17,6 +17,7 @@ import type {
 } from '../../requests.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
 import { parseDurationMs } from '../../time.js'
+import { Rounds } from '../rounds.js'
 import { Turn } from '../turn.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { executeCommand, parseCommand } from './commands.js'
@@ -27,7 +28,7 @@ import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
 import { clampRange, planRead, type ReadPlan, type ReadSource, readSource } from './plan.js'
 import { readSets } from './read.js'
-import { expiryMs, isDue, Retention } from './retention.js'
+import { expiryMs, isDue } from './retention.js'
 import type { TsdbSchema } from './schema.js'
 import { createSchema, decodeSchema, encodeSchema } from './schema.js'
 import type { Selection } from './select.js'
@@ -71,30 +72,19 @@ export class Tsdb implements Backend {
   })
 
   readonly #defaultTtlMs: number
-  readonly #retention: Retention
+  readonly #rounds: Rounds
 
   /** `ttl`: how long tables keep their samples that are made without one; a duration, '' for ever. */
   constructor(parts: BackendParts, { ttl = '' }: { readonly ttl?: string } = {}) {
     this.#parts = parts
     this.#defaultTtlMs = parseDurationMs(ttl)
-    this.#retention = new Retention(
-      parts.catalog,
-      backendName,
-      (name) => this.#visit(name),
-      (message, error) => parts.report(message, error),
-    )
+    const { catalog, report } = parts
+    this.#rounds = new Rounds({ catalog, backend: backendName, visit: (name) => this.#visit(name), report })
   }
 
   /** Erases what has expired of a table, when it is worth it. */
   async #visit(name: TableName): Promise<void> {
-    let table: OpenTable
-    try {
-      table = await this.#take(name)
-    } catch (error) {
-      // Deleted meanwhile.
-      if (error instanceof FramesError && error.code === 'TABLE_NOT_FOUND') return
-      throw error
-    }
+    const table = await this.#take(name)
     try {
       const nowMs = this.#parts.nowMs()
       const oldestMs = timeMinMs(table.blocks.blocks)
@@ -238,7 +228,7 @@ export class Tsdb implements Backend {
   }
 
   async close(): Promise<void> {
-    await this.#retention.stop()
+    await this.#rounds.stop()
     const tables = await Promise.allSettled(this.#open.values())
     this.#open.clear()
     for (const result of tables) if (result.status === 'fulfilled') await closeTable(result.value)
