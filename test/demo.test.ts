@@ -2,7 +2,8 @@
 import { expect, test } from 'vitest'
 import { Frame, frameFromRows } from '../dist/client/index.js'
 import { dayOf, hasSameRows, isNear, monthOf, nextMonth, summarize } from '../dist/server/demo/answers.js'
-import { msPerDay, readDataSets } from '../dist/server/demo/data-files.js'
+import { hasSameRecords } from '../dist/server/demo/records.js'
+import { msPerDay, readDataSets, readQuakes } from '../dist/server/demo/data-files.js'
 import { plotLines } from '../dist/server/demo/plot.js'
 import { milliseconds, thousands } from '../dist/server/demo/terminal.js'
 
@@ -14,6 +15,38 @@ test('the files are read whole, their times as UTC', () => {
   expect(weather.frame.indices[0].stringAt(0)).toBe('2010-01-01T01:00:00Z')
   expect(stocks.frame.indices[0].stringAt(1)).toBe('2000-02-01T00:00:00Z')
   expect(index.frame.column('volume').intAt(0)).toBe(931_800_000n)
+})
+
+test('earthquakes are read in order of time, and cut by day', () => {
+  const { frame, dayStarts } = readQuakes()
+  expect(frame.length).toBe(1707)
+  expect(frame.indices[0].stringAt(0)).toBe('2018-01-31T01:49:59.65Z')
+  expect(dayStarts[0]).toBe(0)
+  expect(dayStarts.at(-1)).toBe(1707)
+  const times = Array.from(frame.indices[0].times(), (timeNs) => Number(timeNs / 1_000_000n))
+  for (let row = 1; row < times.length; row++) expect(times[row]).toBeGreaterThanOrEqual(times[row - 1])
+  const days = dayStarts.slice(0, -1).map((row) => dayOf(times[row]))
+  expect(days).toEqual([...new Set(times.map(dayOf))])
+  // Numbers that nobody reported stay missing.
+  expect(
+    frame
+      .column('felt')
+      .values()
+      .filter((felt) => felt === null),
+  ).toHaveLength(1580)
+})
+
+test('records may come in any order, but those of one network in their own', () => {
+  const records = (...rows: readonly (readonly [net: string, mag: number])[]) =>
+    frameFromRows(
+      rows.map(([net, mag]) => ({ time: new Date(0), net, mag })),
+      ['time'],
+    )
+  const expected = records(['us', 1], ['ci', 2], ['us', 3])
+  expect(hasSameRecords(expected, [records(['ci', 2]), records(['us', 1], ['us', 3])])).toBe(true)
+  expect(hasSameRecords(expected, [records(['ci', 2]), records(['us', 3], ['us', 1])])).toBe(false)
+  expect(hasSameRecords(expected, [records(['ci', 2]), records(['us', 1])])).toBe(false)
+  expect(hasSameRecords(expected, [records(['ci', 2]), records(['us', 1], ['us', 3], ['us', 3])])).toBe(false)
 })
 
 test('answers are compared cell by cell, in any order of frames', () => {

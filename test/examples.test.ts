@@ -1,6 +1,8 @@
 // The examples of docs/examples print what they say: they are run as a reader would run them.
 import { execFile } from 'node:child_process'
-import { resolve } from 'node:path'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { openEngine } from '../dist/engine/index.js'
@@ -27,27 +29,48 @@ test('embedded.mjs writes, reads and aggregates without a server', async () => {
   ])
 })
 
-test('client.mjs does the same over gRPC and HTTP', async () => {
+/** Runs `body` for both addresses of a server. */
+async function overBoth(body: (address: string) => Promise<void>): Promise<void> {
   const loopback = { host: '127.0.0.1', port: 0 }
+  const dataDir = mkdtempSync(join(tmpdir(), 'framesd-examples-'))
   const server = await startServer({
-    engine: await openEngine({ memoryByteLength: 128 * 2 ** 20, workerCount: 1 }),
+    engine: await openEngine({ dataDir, memoryByteLength: 128 * 2 ** 20, workerCount: 1 }),
     config: readConfig(null),
     log: openLog('error'),
     httpAddress: loopback,
     grpcAddress: loopback,
   })
   try {
-    for (const address of [`grpc://127.0.0.1:${server.grpcPort}`, `http://127.0.0.1:${server.httpPort}`]) {
-      const lines = await printed('client.mjs', address)
-      expect(lines.slice(0, 4)).toEqual([
-        'wrote 3 rows in 2 frames',
-        'hall: 19.25 °C, 0 people',
-        'kitchen: 21.5 °C, 2 people',
-        'kitchen: 22 °C, 3 people',
-      ])
-      expect(lines.slice(4)).toEqual([expect.stringMatching(/^TABLE_EXISTS: .*Delete the table first/)])
-    }
+    for (const address of [`grpc://127.0.0.1:${server.grpcPort}`, `http://127.0.0.1:${server.httpPort}`])
+      await body(address)
   } finally {
     await server.stop()
+    rmSync(dataDir, { recursive: true })
   }
+}
+
+test('client.mjs does the same over gRPC and HTTP', async () => {
+  await overBoth(async (address) => {
+    const lines = await printed('client.mjs', address)
+    expect(lines.slice(0, 4)).toEqual([
+      'wrote 3 rows in 2 frames',
+      'hall: 19.25 °C, 0 people',
+      'kitchen: 21.5 °C, 2 people',
+      'kitchen: 22 °C, 3 people',
+    ])
+    expect(lines.slice(4)).toEqual([expect.stringMatching(/^TABLE_EXISTS: .*Delete the table first/)])
+  })
+})
+
+test('backends.mjs shows items, records, files and the history over gRPC and HTTP', async () => {
+  await overBoth(async (address) => {
+    expect(await printed('backends.mjs', address)).toEqual([
+      'bo: 41, 1 visit',
+      'ann clicked 3 times',
+      'bo clicked 5 times',
+      'ages 33 41',
+      'write people.csv: 2 rows',
+      'read people.csv: 2 rows',
+    ])
+  })
 })

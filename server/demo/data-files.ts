@@ -150,6 +150,61 @@ export function readItems(): { movies: Movies; airports: Airports } {
   return { movies, airports }
 }
 
+/** Earthquakes of a week, in the order in which they happened. */
+export interface Quakes {
+  readonly table: string
+  readonly frame: Frame
+  /** The first row of each day (UTC), then the row count. */
+  readonly dayStarts: readonly number[]
+}
+
+interface QuakeFeature {
+  readonly id: string
+  readonly properties: {
+    readonly mag: number
+    readonly place: string
+    readonly time: number
+    readonly net: string
+    readonly felt: number | null
+    readonly tsunami: number
+  }
+  readonly geometry: { readonly coordinates: readonly [longitude: number, latitude: number, depthKm: number] }
+}
+
+export function readQuakes(): Quakes {
+  const { features } = JSON.parse(readFile('earthquakes.json')) as { readonly features: readonly QuakeFeature[] }
+  const quakes = [...features].sort((a, b) => a.properties.time - b.properties.time)
+  const texts = (name: string, textOf: (quake: QuakeFeature) => string) =>
+    sliceColumn(name, quakes.map(textOf), 'string')
+  const numbers = (name: string, numberOf: (quake: QuakeFeature) => number) =>
+    sliceColumn(name, quakes.map(numberOf), 'float64')
+  const dayOf = ({ properties }: QuakeFeature): number => Math.floor(properties.time / msPerDay)
+  const timesNs = BigInt64Array.from(quakes, ({ properties }) => BigInt(properties.time) * 1_000_000n)
+  const felt = quakes.map(({ properties }) => (properties.felt === null ? null : BigInt(properties.felt)))
+  const tsunami = quakes.map(({ properties }) => properties.tsunami === 1)
+  return {
+    table: 'earthquakes',
+    frame: new Frame({
+      columns: [
+        texts('id', ({ id }) => id),
+        texts('net', ({ properties }) => properties.net),
+        texts('place', ({ properties }) => properties.place),
+        numbers('mag', ({ properties }) => properties.mag),
+        numbers('longitude', ({ geometry }) => geometry.coordinates[0]),
+        numbers('latitude', ({ geometry }) => geometry.coordinates[1]),
+        numbers('depth', ({ geometry }) => geometry.coordinates[2]),
+        sliceColumn('felt', felt, 'int64'),
+        sliceColumn('tsunami', tsunami, 'bool'),
+      ],
+      indices: [sliceColumn('time', timesNs, 'time')],
+    }),
+    dayStarts: [
+      ...Array.from(quakes.keys()).filter((row) => row === 0 || dayOf(quakes[row]) !== dayOf(quakes[row - 1])),
+      quakes.length,
+    ],
+  }
+}
+
 interface CsvFile {
   readonly name: string
   column(name: string): string[]

@@ -8,6 +8,7 @@ import { dayOf, hasSameRows, isNear, monthOf, nextMonth, summarize, timesMs } fr
 import { type DataSet, msPerDay, readDataSets } from './data-files.js'
 import { tourItems } from './items.js'
 import { plotLines } from './plot.js'
+import { tourRecords } from './records.js'
 import { isPortFree, type ServerProcess, ServerRefused, startServerProcess } from './server-process.js'
 import { milliseconds, Terminal, thousands } from './terminal.js'
 
@@ -264,6 +265,7 @@ function showConnections({ httpPort, grpcPort }: ServerProcess): void {
   terminal.line(`client = v3io_frames.Client('grpc://127.0.0.1:${grpcPort}', container='${container}')`)
   terminal.line("print(client.read('tsdb', 'sp500', columns=['close'], start='2020-01-01T00:00:00Z'))")
   terminal.line("print(client.read('tsdb', 'stocks', aggregators='avg', step='365d', start='0', multi_index=True))")
+  terminal.line("print(client.read('stream', 'earthquakes', seek='earliest', columns=['time', 'mag', 'place']))")
   terminal.line()
   terminal.lines([
     terminal.dim(`over HTTP: 'http://127.0.0.1:${httpPort}'`),
@@ -300,12 +302,14 @@ async function main(args: readonly string[]): Promise<void> {
       terminal.dim(`data in ${dataDir}`),
     ])
     const client = connect(`grpc://127.0.0.1:${server.grpcPort}`, { session: { container } })
+    const follower = connect(`http://127.0.0.1:${server.httpPort}`, { session: { container } })
     try {
-      const ended = await Promise.race([tour(client, dataSets).then(() => null), end])
+      const ended = await Promise.race([tour(client, follower, dataSets).then(() => null), end])
       if (ended === 'asked') return
       if (ended === 'server ended') throw new Error('the server has ended')
     } finally {
       client.close()
+      follower.close()
     }
     showConnections(server)
     terminal.line()
@@ -319,7 +323,7 @@ async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-async function tour(client: Client, dataSets: ReturnType<typeof readDataSets>): Promise<void> {
+async function tour(client: Client, follower: Client, dataSets: ReturnType<typeof readDataSets>): Promise<void> {
   const { weather, index, stocks } = dataSets
   await load(client, [weather, index, stocks])
   await showRaw(client, weather)
@@ -327,6 +331,7 @@ async function tour(client: Client, dataSets: ReturnType<typeof readDataSets>): 
   await showMonths(client, stocks, index)
   await showIndex(client, index)
   await tourItems(client, { terminal, check, timed })
+  await tourRecords(client, follower, { terminal, check, timed })
 }
 
 main(process.argv.slice(2)).then(
