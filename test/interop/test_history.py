@@ -89,3 +89,26 @@ def test_users_are_named_and_secrets_are_not(address, client, name):
     assert got['UserName'].tolist() == ['ann', 'ann']
     assert got['filter'][1] == "a == '*****'"
     assert not got.astype(str).map(lambda text: 'a-password-of-ann' in text).any().any()
+
+
+def test_calls_of_every_backend_are_there_with_what_was_set(client, missing):
+    name = missing.name
+    client.create('stream', name, shards=2, retention_hours=5)
+    client.execute('stream', name, 'put', args={'data': '{"i":1}', 'partition_key': 'k'})
+    client.read('stream', name, seek='seq', sequence=1, shard_id='0', max_rows_in_msg=7)
+    client.write('nosql', name, pd.DataFrame({'a': [1]}, index=pd.Index(['x'], name='k')), condition='a > 1')
+    client.create('tsdb', name, rate='1/s')
+    client.delete('tsdb', name, start='0', end='now')
+    with pytest.raises(v3f.Error):
+        client.execute('nowhere', name, 'x')
+    got = client.history(table=name)
+    assert got['BackendName'].tolist() == ['stream', 'stream', 'stream', 'kv', 'tsdb', 'tsdb', 'nowhere']
+    assert got['ActionType'].tolist() == ['create', 'execute', 'read', 'write', 'create', 'delete', 'execute']
+    assert (got['shards'][0], got['retentionHours'][0]) == ('2', '5')
+    assert (got['args_data'][1], got['args_partition_key'][1]) == ('sval:"{\\"i\\":1}"', 'sval:"k"')
+    assert (got['seek'][2], got['sequence'][2], got['shardID'][2], got['messageLimit'][2]) == ('seq', '1', '0', '7')
+    assert (got['condition'][3], got['saveMode'][3]) == ('a > 1', 'createNewItemsOnly')
+    assert got['rate'][4] == '1/s'
+    assert (got['start'][5], got['end'][5]) == ('0', 'now')
+    assert 'unknown backend' in got['error'][6]
+    assert len(client.history(table=name, backend='nosql')) == len(client.history(table=name, backend='kv')) == 1

@@ -1,13 +1,18 @@
 """Streams: records in and out through the published client, over both protocols."""
 
 import itertools
+import json
+import pathlib
 import re
+import struct
+import threading
 import time
 
 import pandas as pd
 import pytest
 import requests
 import v3io_frames as v3f
+from v3io_frames import frames_pb2 as pb
 
 from tables import NOT_FOUND, T, Table, at, code_of, text_of, times
 
@@ -244,3 +249,127 @@ def test_following_over_http(stream):
         rest = answer.raw.read()
     assert b'stream_time' in rest
     assert time.monotonic() - start >= 2
+
+
+def test_numbers_and_texts_of_json_keep_their_values(stream):
+    stream.put('{"big":9223372036854775807,"bigger":9223372036854775808,"t":"2018-01-01T00:00:00Z","z":null}')
+    stream.put('{"big":-9223372036854775808}')
+    df = stream.read()
+    assert df['big'].tolist() == [2**63 - 1, -(2**63)]
+    assert df['bigger'].dtype == 'float64' and df['bigger'][1] == 2.0**63
+    assert cells(df, 't') == ['2018-01-01T00:00:00Z', None]
+    assert 'z' not in df.columns
+
+
+def test_floats_that_json_has_not_are_exact(stream):
+    stream.write(pd.DataFrame({'f': [float('inf'), float('-inf'), 5e-324, -0.0]}))
+    assert [str(value) for value in stream.read()['f']] == ['inf', '-inf', '5e-324', '-0.0']
+
+
+def test_unnamed_and_repeated_names(stream):
+    index = pd.MultiIndex.from_tuples([(1, 2)], names=[None, 'second'])
+    stream.write(pd.DataFrame({'x': [1]}, index=index))
+    frame = stream.raw()[0].raw_frame
+    assert [column.name for column in frame.columns] == ['idx', 'second', 'x', 'stream_time']
+    with stream.refuses('write', 'row iteration error: duplicate name in columns and indices - "x"'):
+        stream.write(pd.DataFrame({'x': [1]}, index=pd.Index([2], name='x')))
+    assert len(stream.read()) == 1
+
+
+def test_write_parameters_of_other_backends_are_refused(stream):
+    df = pd.DataFrame({'i': [1]})
+    for kw in ({'expression': 'i = 1'}, {'condition': 'i > 1'}, {'save_mode': 'updateItem'}):
+        with stream.refuses('write', 'cannot be used as an argument to a WriteRequest to stream backend'):
+            stream.write(df, **kw)
+    assert stream.read().empty
+
+
+def test_deletes_take_no_range(stream):
+    for kw in ({'start': '0'}, {'end': 'now'}, {'metrics': ['i']}):
+        with stream.refuses('delete', 'cannot be used as an argument to a DeleteRequest to stream backend'):
+            stream.delete(**kw)
+    stream.delete(filter='i > 1')
+    with stream.refuses('delete', 'no stream at'):
+        stream.delete()
+
+
+def test_shards_are_added_and_keys_keep_their_order(absent):
+    absent.create(shards=2)
+    keys = [f'key-{i % 20}' for i in range(200)]
+    for i, key in enumerate(keys[:100]):
+        absent.put(json.dumps({'k': key, 'i': i}), partition_key=key)
+    absent.command('add_shards', shards=5)
+    for i, key in enumerate(keys[100:]):
+        absent.put(json.dumps({'k': key, 'i': 100 + i}), partition_key=key)
+    assert absent.command('describe')['shard_id'].tolist() == [0, 1, 2, 3, 4]
+    df = absent.client.read('stream', absent.name, seek='earliest')
+    assert sorted(df['i']) == list(range(200))
+    for _, own in df.groupby('k'):
+        assert own['i'].is_monotonic_increasing
+
+
+QUAKES = pathlib.Path(__file__).parents[2] / 'node_modules/vega-datasets/data/earthquakes.json'
+
+
+def quakes():
+    """A week of earthquakes, in the order in which they happened."""
+    features = sorted(json.loads(QUAKES.read_text())['features'], key=lambda quake: quake['properties']['time'])
+    properties = [quake['properties'] for quake in features]
+    df = pd.DataFrame(
+        {
+            'id': [quake['id'] for quake in features],
+            'net': [one['net'] for one in properties],
+            'mag': [float(one['mag']) for one in properties],
+            'place': [one['place'] for one in properties],
+            'felt': [one['felt'] for one in properties],
+        }
+    )
+    df.index = pd.DatetimeIndex([one['time'] * 1_000_000 for one in properties], tz='UTC', name='time').as_unit('ns')
+    return df
+
+
+def follow(address, body, wanted, found):
+    """Collects the values of the column `id` as frames come, until there are enough."""
+    with requests.post(address + '/read', json=body, stream=True) as answer:
+        while len(found) < wanted:
+            head = answer.raw.read(8)
+            if len(head) < 8:
+                return
+            frame = pb.Frame.FromString(answer.raw.read(struct.unpack('<q', head)[0]))
+            found += next(column for column in frame.columns if column.name == 'id').strings
+
+
+def test_earthquakes_are_written_followed_and_read_by_time(absent, protocol, client, other_client):
+    df = quakes()
+    absent.create(shards=4)
+    http = other_client if protocol == 'grpc' else client
+    body = {
+        'session': {'container': client.session.container},
+        'backend': 'stream',
+        'table': absent.name,
+        'seek': 'earliest',
+        'follow': 20,
+    }
+    followed = []
+    follower = threading.Thread(target=follow, args=(http.address, body, len(df), followed))
+    follower.start()
+    parts = [part for _, part in df.groupby(df.index.floor('D'))]
+    for part in parts[:-1]:
+        absent.write(part)
+    # Reads by time begin at whole seconds.
+    time.sleep(1 - time.time() % 1)
+    start = pd.Timestamp.now('UTC').floor('s')
+    absent.write(parts[-1])
+    follower.join(30)
+    assert sorted(followed) == sorted(df['id'])
+
+    last = absent.client.read('stream', absent.name, seek='time', start=start.isoformat())
+    assert sorted(last['id']) == sorted(parts[-1]['id'])
+    assert (last['stream_time'] >= start).all()
+    back = absent.client.read('stream', absent.name, seek='earliest').set_index('id').loc[df['id']]
+    assert back['mag'].tolist() == df['mag'].tolist()
+    assert back['place'].tolist() == df['place'].tolist()
+    assert cells(back, 'felt') == cells(df, 'felt')
+    assert back['time'].tolist() == df.index.tolist()
+    strong = absent.client.read('stream', absent.name, seek='earliest', filter='mag >= 5.5')
+    assert sorted(strong['id']) == sorted(df['id'][df['mag'] >= 5.5])
