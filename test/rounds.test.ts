@@ -1,16 +1,18 @@
 // Rounds over the tables of a backend, and what they do for streams that nobody opens; the clocks are the test's.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, afterEach, expect, test, vi } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
+import { InputGate } from '../dist/engine/backends/input-gate.js'
 import { Rounds } from '../dist/engine/backends/rounds.js'
+import { Streams } from '../dist/engine/backends/stream/stream.js'
+import { Catalog } from '../dist/engine/blocks/catalog.js'
 import { FramesError } from '../dist/engine/errors.js'
-import { type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+import { Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+import { kernelHeapBase, loadKernels } from '../dist/engine/kernels/kernels.js'
+import { createSharedMemory } from '../dist/engine/memory/shared-memory.js'
+import { openPool } from '../dist/engine/pool/pool.js'
+import { openMemoryStore } from '../dist/engine/stores/memory.js'
 
 const minuteMs = 60_000
 const hourMs = 60 * minuteMs
-const root = mkdtempSync(join(tmpdir(), 'framesd-rounds-'))
-afterAll(() => rmSync(root, { recursive: true, force: true }))
 afterEach(() => vi.useRealTimers())
 
 const catalog = {
@@ -72,40 +74,61 @@ test('a round rests nine times as long as a visit took, and ends when it is stop
 
 const stream = { backend: 'stream', table: 'left-alone' }
 
-async function withEngine<T>(nowMs: number, body: (engine: Engine) => Promise<T>): Promise<T> {
-  const engine = await openEngine({
-    dataDir: root,
-    memoryByteLength: 192 * 2 ** 20,
-    workerCount: 1,
-    history: false,
-    nowMs: () => nowMs,
-  })
-  try {
-    return await body(engine)
-  } finally {
-    await engine.close()
+/** A catalog that counts how often all its tables were gone through. */
+class CountingCatalog extends Catalog {
+  roundCount = 0
+
+  override async *names(backend: string) {
+    yield* super.names(backend)
+    this.roundCount++
   }
 }
 
-async function firstSequence(engine: Engine): Promise<unknown> {
-  return (await engine.execute({ ...stream, command: 'describe' }))!.column('first_sequence').at(0)
-}
-
 test('records expire in a stream that nobody has opened since the start', async () => {
+  const memory = createSharedMemory({ heapBase: kernelHeapBase(), byteLength: 192 << 20 })
+  const pool = openPool({ memory, workerCount: 1 })
+  const store = openMemoryStore()
+  const catalog = new CountingCatalog(store)
+  const open = (nowMs: number): Streams =>
+    new Streams({
+      store,
+      catalog,
+      memory,
+      kernels: loadKernels(memory.memory),
+      pool,
+      inputs: new InputGate(memory.arenas),
+      defaultContainer: 'users',
+      shrinkStore: async () => undefined,
+      nowMs: () => nowMs,
+      report: (message, error) => {
+        throw new Error(message, { cause: error })
+      },
+    })
   const startMs = Date.UTC(2024, 5, 1)
-  await withEngine(startMs, async (engine) => {
-    await engine.create({ ...stream, retentionHours: 2n })
-    await engine.write(stream, new Frame({ columns: [sliceColumn('i', Float64Array.from({ length: 500 }))] }))
-  })
+  const before = open(startMs)
+  await before.create({ ...stream, retentionHours: 2n })
+  const session = await before.openWrite(stream, {})
+  await session.addFrame(new Frame({ columns: [sliceColumn('i', Float64Array.from({ length: 500 }))] }))
+  await session.finish()
+  await before.close()
+
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-  await withEngine(startMs + 3 * hourMs, async () => {
-    await vi.advanceTimersByTimeAsync(minuteMs + 10)
-  })
+  const later = open(startMs + 3 * hourMs)
+  const step = () => new Promise((resolve) => setImmediate(resolve))
+  await vi.advanceTimersByTimeAsync(minuteMs)
+  while (catalog.roundCount === 0) {
+    await step()
+    await vi.advanceTimersByTimeAsync(10)
+  }
   vi.useRealTimers()
+  await later.close()
+
   // With the clock of the beginning, opening the stream drops nothing.
-  await withEngine(startMs, async (engine) => {
-    expect(await firstSequence(engine)).toBe(501n)
-  })
+  const again = open(startMs)
+  const described = (await again.execute({ ...stream, command: 'describe' }))!
+  expect(described.columns.find(({ name }) => name === 'first_sequence')!.values).toEqual([501n])
+  await again.close()
+  await pool.close()
 })
 
 test('two names of one type serve the same streams', async () => {
