@@ -17,6 +17,7 @@ export interface InputColumn {
   readonly name: string
   readonly dtype: DType
   /** See ColumnSlice. */
+  readonly kind: ColumnSlice['kind']
   readonly validityPtr: number
   /** string: bytes of all cells (a label's: of its one value); else 0. */
   readonly textByteLength: number
@@ -42,6 +43,7 @@ function openWire(kernels: Kernels, scratch: Scratch, message: Slice): InputFram
   const open = (column: WireColumn, validityPtr: number): InputColumn => ({
     name: column.name,
     dtype: column.dtype,
+    kind: column.kind,
     validityPtr,
     textByteLength: column.textByteLength,
     decode: () => decodeColumn(kernels, column, validityPtr, scratch),
@@ -58,6 +60,7 @@ function openColumns(frame: FrameSlice): InputFrame {
   const open = (column: ColumnSlice): InputColumn => ({
     name: column.name,
     dtype: column.dtype,
+    kind: column.kind,
     validityPtr: column.validityPtr,
     textByteLength: column.byteLength,
     decode: () => column,
@@ -65,30 +68,43 @@ function openColumns(frame: FrameSlice): InputFrame {
   return { ...frame, columns: frame.columns.map(open), indices: frame.indices.map(open) }
 }
 
-/** A column that is one value for all rows, as rows. Throws FRAME_TOO_LARGE. */
-export function spreadLabel(kernels: Kernels, scratch: Scratch, column: ColumnSlice): ColumnSlice {
+/**
+ * A column that is one value for all rows, as rows; `rowCount` of them, where that is not as many as the sender counts.
+ * Throws FRAME_TOO_LARGE.
+ */
+export function spreadLabel(
+  kernels: Kernels,
+  scratch: Scratch,
+  column: ColumnSlice,
+  rowCount = column.rowCount,
+): ColumnSlice {
   if (column.kind === 'slice') return column
-  const { call, u8, u32, i64, f64 } = kernels
-  const { dtype, rowCount } = column
-  let valuesPtr: number
-  if (dtype === 'string') {
-    const indexesPtr = scratch.allocate(4 * rowCount)
-    u32.fill(0, indexesPtr >> 2, (indexesPtr >> 2) + rowCount)
-    const byteLength = call.gatheredStringsByteLength(column.valuesPtr, indexesPtr, rowCount)
-    if (byteLength < 0)
-      throw new FramesError('FRAME_TOO_LARGE', `column '${column.name}' repeats a long text ${rowCount} times`)
-    valuesPtr = scratch.allocate(4 * (rowCount + 1))
-    const bytesPtr = scratch.allocate(byteLength)
-    call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
-    return { ...column, kind: 'slice', valuesPtr, bytesPtr, byteLength }
-  }
+  const { call, u8, u32, i64 } = kernels
+  const { dtype, valuesPtr: onePtr } = column
+  if (dtype === 'null') return { ...column, kind: 'slice', rowCount }
   if (dtype === 'bool') {
-    valuesPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
-    call.fillBits(valuesPtr, rowCount, u8[column.valuesPtr]! & 1)
-  } else {
-    valuesPtr = scratch.allocate(8 * rowCount)
-    if (dtype === 'float64') call.fillFloat64(valuesPtr, rowCount, f64[column.valuesPtr >> 3]!)
-    else call.fillInt64(valuesPtr, rowCount, i64[column.valuesPtr >> 3]!)
+    const valuesPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
+    call.fillBits(valuesPtr, rowCount, u8[onePtr]! & 1)
+    return { ...column, kind: 'slice', rowCount, valuesPtr }
   }
-  return { ...column, kind: 'slice', valuesPtr }
+  if (dtype !== 'string') {
+    const valuesPtr = scratch.allocate(8 * rowCount)
+    // A float by its bits.
+    call.fillInt64(valuesPtr, rowCount, i64[onePtr >> 3]!)
+    return { ...column, kind: 'slice', rowCount, valuesPtr }
+  }
+  const textByteLength = u32[(onePtr >> 2) + 1]! - u32[onePtr >> 2]!
+  const byteLength = textByteLength * rowCount
+  if (byteLength >= 2 ** 31) {
+    const what = `column '${column.name}' repeats ${textByteLength} bytes in ${rowCount} rows`
+    throw new FramesError('FRAME_TOO_LARGE', what)
+  }
+  const valuesPtr = scratch.allocate(4 * (rowCount + 1))
+  const bytesPtr = scratch.allocate(byteLength)
+  const mark = scratch.mark()
+  const indexesPtr = scratch.allocate(4 * rowCount)
+  u32.fill(0, indexesPtr >> 2, (indexesPtr >> 2) + rowCount)
+  call.gatherStrings(onePtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
+  scratch.release(mark)
+  return { ...column, kind: 'slice', rowCount, valuesPtr, bytesPtr, byteLength }
 }

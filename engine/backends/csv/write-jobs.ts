@@ -1,22 +1,17 @@
 // Writing files, worker half: a frame's columns become records, and go to the file piece by piece.
 import { writeSync } from 'node:fs'
-import { decodeColumn, decodeNulls, scanFrame } from '../../codec/wire.js'
 import { FramesError, shortened } from '../../errors.js'
-import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
+import type { ColumnSlice } from '../../frame/column-slice.js'
 import { dtypeNumbers } from '../../frame/dtype.js'
 import { floatText } from '../../frame/value-text.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { MiB } from '../../limits.js'
 import { Scratch, ScratchFull } from '../../memory/scratch.js'
-import type { Slice } from '../../memory/slice.js'
 import { type JobHandler, throwIfCancelled } from '../../pool/context.js'
 import type { Job } from '../../pool/job.js'
+import { type FrameInput, openInput } from '../frame-input.js'
 import { fileError } from './file-error.js'
 import { recordText } from './record-text.js'
-
-export type FrameInput =
-  | { readonly format: 'wire'; readonly message: Slice }
-  | { readonly format: 'columns'; readonly frame: FrameSlice }
 
 /** Writes a frame's rows at a place of a file. Sent again, it writes the same bytes at the same place. */
 export interface WriteTextJob extends Job {
@@ -78,21 +73,14 @@ function openFrame(
   input: FrameInput,
   scratch: Scratch,
 ): { rowCount: number; columns: readonly NamedColumn[] } {
-  if (input.format === 'columns') {
-    const { rowCount, columns, indices } = input.frame
-    return {
-      rowCount,
-      columns: [...namedIndices(indices), ...columns.map((column) => ({ name: column.name, column }))],
-    }
+  const { rowCount, indices, columns } = openInput(kernels, scratch, input)
+  return {
+    rowCount,
+    columns: [
+      ...namedIndices(indices.map((index) => index.decode())),
+      ...columns.map(({ name, decode }) => ({ name, column: decode() })),
+    ],
   }
-  const frame = scanFrame(kernels, input.message, scratch)
-  const validities = decodeNulls(kernels, frame, scratch)
-  const indices = frame.indices.map((index) => decodeColumn(kernels, index, 0, scratch))
-  const columns = frame.columns.map((wire, i) => {
-    const column = decodeColumn(kernels, wire, validities[i]!, scratch)
-    return { name: column.name, column }
-  })
-  return { rowCount: frame.rowCount, columns: [...namedIndices(indices), ...columns] }
 }
 
 /** An index without values only tells the number of rows. */

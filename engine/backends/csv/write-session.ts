@@ -5,13 +5,15 @@ import { frameByteLength, layFrame } from '../../codec/columns.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import { MiB } from '../../limits.js'
+import { copyBytes } from '../../memory/copy.js'
 import type { Slice } from '../../memory/slice.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { fileError } from './file-error.js'
 import type { Place } from './folder.js'
 import { removeFile } from './folder.js'
-import type { FrameInput, WriteTextJob, WriteTextResult } from './write-jobs.js'
+import type { FrameInput } from '../frame-input.js'
+import type { WriteTextJob, WriteTextResult } from './write-jobs.js'
 
 export interface CsvWriteOptions {
   readonly table: string
@@ -53,7 +55,7 @@ export class CsvWriteSession implements BackendWriteSession {
 
   addWire(frame: Uint8Array): Promise<void> {
     return this.#add(frame.byteLength, (slice) => {
-      this.#parts.kernels.u8.set(frame, slice.byteOffset)
+      copyBytes(frame, this.#parts.kernels.u8, slice.byteOffset)
       return { format: 'wire', message: { byteOffset: slice.byteOffset, byteLength: frame.byteLength } }
     })
   }

@@ -8,6 +8,7 @@ import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { blockByteLengthMax, blockCellCountMax, blockRowCountMax, KiB, kvPageRowCountMax, MiB } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
+import { spreadLabel } from '../frame-input.js'
 import type { Slice } from '../../memory/slice.js'
 import { ctimeColumn, mtimeColumn, nameColumn } from './item-columns.js'
 import { encodeItemExtent, keyNumbers } from './item-extent.js'
@@ -48,12 +49,12 @@ const decoder = new TextDecoder()
 /** Writes items as blocks. The blocks stand in `output`; `work` is for what is needed meanwhile, and given back. */
 export function writeItems(kernels: Kernels, output: Scratch, work: Scratch, items: ItemRows): PreparedBlock[] {
   const mark = work.mark()
-  const names = spread(kernels, work, items.names)
+  const names = spreadLabel(kernels, work, items.names)
   const columns: { name: string; column: ColumnSlice }[] = [
     { name: nameColumn, column: names },
-    { name: mtimeColumn, column: spread(kernels, work, items.mtimes) },
-    { name: ctimeColumn, column: spread(kernels, work, items.ctimes) },
-    ...items.attributes.map((column) => ({ name: column.name, column: spread(kernels, work, column) })),
+    { name: mtimeColumn, column: spreadLabel(kernels, work, items.mtimes) },
+    { name: ctimeColumn, column: spreadLabel(kernels, work, items.ctimes) },
+    ...items.attributes.map((column) => ({ name: column.name, column: spreadLabel(kernels, work, column) })),
   ]
   const stringColumns = columns.flatMap(({ column }) => (column.dtype === 'string' ? [column] : []))
   const pageEncoder = new PageEncoder(kernels, work, kvPageRowCountMax)
@@ -79,30 +80,6 @@ export function writeItems(kernels: Kernels, output: Scratch, work: Scratch, ite
 
 function builderColumn({ dtype, valuesPtr, validityPtr, bytesPtr }: ColumnSlice): BuilderColumn {
   return { dtype, valuesPtr, validityPtr, bytesPtr }
-}
-
-/** A column with one value a row. */
-function spread(kernels: Kernels, work: Scratch, column: ColumnSlice): ColumnSlice {
-  if (column.kind === 'slice') return column
-  const { call, u8, u32 } = kernels
-  const { rowCount, dtype } = column
-  if (dtype === 'bool') {
-    const valuesPtr = work.allocate(Math.ceil(rowCount / 8) + 8)
-    call.fillBits(valuesPtr, rowCount, u8[column.valuesPtr]! & 1)
-    return { ...column, kind: 'slice', valuesPtr }
-  }
-  const indexesPtr = work.allocate(4 * rowCount)
-  u32.fill(0, indexesPtr >> 2, (indexesPtr >> 2) + rowCount)
-  if (dtype !== 'string') {
-    const valuesPtr = work.allocate(8 * rowCount)
-    call.gather64(column.valuesPtr, indexesPtr, rowCount, valuesPtr)
-    return { ...column, kind: 'slice', valuesPtr }
-  }
-  const valuesPtr = work.allocate(4 * (rowCount + 1))
-  const byteLength = call.gatheredStringsByteLength(column.valuesPtr, indexesPtr, rowCount)
-  const bytesPtr = work.allocate(byteLength)
-  call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
-  return { ...column, kind: 'slice', valuesPtr, bytesPtr, byteLength }
 }
 
 /** Bytes of text of rows [rowStart, rowEnd). */

@@ -1,21 +1,15 @@
 // A frame on its way into a table, in a worker: validated whole, decoded, its item names and partition folders made.
-import { decodeColumn, decodeNulls, scanFrame } from '../../codec/wire.js'
 import { FramesError, shortened } from '../../errors.js'
-import type { ColumnSlice, FrameLabel, FrameSlice } from '../../frame/column-slice.js'
+import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { cellByteLengthMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
-import type { Slice } from '../../memory/slice.js'
+import { type FrameInput, type InputFrame, openInput, spreadLabel } from '../frame-input.js'
 import type { RowFolders } from './folders.js'
 import { partitionFolders } from './folders.js'
 import { attributeNameProblem, checkNames, joinedNames, nameColumn } from './names.js'
 import type { FrameSchema, KvField } from './schema.js'
 import { defaultKeyName, defaultSortingKeyName, dtypeOfValue, typeOfDType } from './schema.js'
-
-/** Where a frame stands: as pb.Frame bytes, or as columns that the caller laid out. */
-export type FrameInput =
-  | { readonly format: 'wire'; readonly message: Slice }
-  | { readonly format: 'columns'; readonly frame: FrameSlice }
 
 /** What the frames of one write have in common. */
 export interface FrameRules {
@@ -55,13 +49,13 @@ export function prepareRows(
   stored: StoredKeys,
   rowStart: bigint,
 ): PreparedRows {
-  const frame = input.format === 'wire' ? parseWire(kernels, scratch, input.message) : parseColumns(input.frame)
+  const frame = openInput(kernels, scratch, input)
   const { rowCount, labels } = frame
   checkShape(frame, rules.partitionKeys)
 
-  const columns = frame.columns.map((column) => asSlice(kernels, scratch, column.decode()))
+  const columns = frame.columns.map((column) => spreadLabel(kernels, scratch, column.decode()))
   for (const column of columns) checkCells(kernels, column)
-  const indices = frame.indices.map((index) => asSlice(kernels, scratch, index.decode()))
+  const indices = frame.indices.map((index) => spreadLabel(kernels, scratch, index.decode()))
   const byName = new Map(columns.map((column) => [column.name, column]))
 
   const [first, second] = indices
@@ -105,42 +99,8 @@ export function prepareRows(
   return { ...prepared, folders, attributes: [...attributes.values()], schema }
 }
 
-interface ParsedColumn {
-  readonly name: string
-  readonly decode: () => ColumnSlice
-}
-
-interface ParsedFrame {
-  readonly rowCount: number
-  readonly columns: readonly ParsedColumn[]
-  readonly indices: readonly ParsedColumn[]
-  readonly labels: readonly FrameLabel[]
-}
-
-function parseWire(kernels: Kernels, scratch: Scratch, message: Slice): ParsedFrame {
-  const { rowCount, labels, ...frame } = scanFrame(kernels, message, scratch)
-  const validity = decodeNulls(kernels, { rowCount, labels, ...frame }, scratch)
-  return {
-    rowCount,
-    labels,
-    columns: frame.columns.map((column, i) => ({
-      name: column.name,
-      decode: () => decodeColumn(kernels, column, validity[i] ?? 0, scratch),
-    })),
-    indices: frame.indices.map((index) => ({
-      name: index.name,
-      decode: () => decodeColumn(kernels, index, 0, scratch),
-    })),
-  }
-}
-
-function parseColumns({ rowCount, labels, columns, indices }: FrameSlice): ParsedFrame {
-  const parse = (column: ColumnSlice): ParsedColumn => ({ name: column.name, decode: () => column })
-  return { rowCount, labels, columns: columns.map(parse), indices: indices.map(parse) }
-}
-
 /** What can be seen without looking at a cell; in the order in which callers expect to be told. */
-function checkShape({ columns, indices, labels }: ParsedFrame, partitionKeys: readonly string[]): void {
+function checkShape({ columns, indices, labels }: InputFrame, partitionKeys: readonly string[]): void {
   if (columns.length === 0) throw invalid('empty frame')
   if (indices.length > 2) throw invalid('can only write up to two indices')
   const names = new Set<string>()
@@ -220,7 +180,7 @@ function labelColumn(kernels: Kernels, scratch: Scratch, { name, value }: FrameL
     u32[valuesPtr >> 2] = 0
     u32[(valuesPtr >> 2) + 1] = text.length
     const place = { validityPtr: 0, valuesPtr, bytesPtr, byteLength: text.length }
-    return asSlice(kernels, scratch, { name, dtype, kind: 'label', rowCount, ...place })
+    return spreadLabel(kernels, scratch, { name, dtype, kind: 'label', rowCount, ...place })
   }
   if (typeof value === 'boolean') {
     const byteLength = Math.ceil(rowCount / 8)
@@ -232,38 +192,6 @@ function labelColumn(kernels: Kernels, scratch: Scratch, { name, value }: FrameL
   if (typeof value === 'number') call.fillFloat64(valuesPtr, rowCount, value)
   else call.fillInt64(valuesPtr, rowCount, typeof value === 'bigint' ? value : value.timeNs)
   return { name, dtype, kind: 'slice', rowCount, valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
-}
-
-/** A column with a value for each row, where one value stands for all of them. */
-function asSlice(kernels: Kernels, scratch: Scratch, column: ColumnSlice): ColumnSlice {
-  if (column.kind === 'slice' || column.dtype === 'null') return { ...column, kind: 'slice' }
-  const { call, u8, u32 } = kernels
-  const { dtype, rowCount, valuesPtr: onePtr, bytesPtr: textPtr } = column
-  if (dtype === 'bool') {
-    const byteLength = Math.ceil(rowCount / 8)
-    const valuesPtr = scratch.allocate(byteLength)
-    u8.fill(u8[onePtr]! & 1 ? 255 : 0, valuesPtr, valuesPtr + byteLength)
-    return { ...column, kind: 'slice', valuesPtr }
-  }
-  if (dtype !== 'string') {
-    const valuesPtr = scratch.allocate(8 * rowCount)
-    call.fillInt64(valuesPtr, rowCount, kernels.i64[onePtr >> 3]!)
-    return { ...column, kind: 'slice', valuesPtr }
-  }
-  const textByteLength = u32[(onePtr >> 2) + 1]!
-  const byteLength = textByteLength * rowCount
-  if (byteLength >= 2 ** 31) {
-    const what = `column '${column.name}' repeats ${textByteLength} bytes in ${rowCount} rows`
-    throw new FramesError('FRAME_TOO_LARGE', what)
-  }
-  const valuesPtr = scratch.allocate(4 * (rowCount + 1))
-  const bytesPtr = scratch.allocate(byteLength)
-  const mark = scratch.mark()
-  const zerosPtr = scratch.allocate(4 * rowCount)
-  u32.fill(0, zerosPtr >> 2, (zerosPtr >> 2) + rowCount)
-  call.gatherStrings(onePtr, textPtr, zerosPtr, rowCount, valuesPtr, bytesPtr)
-  scratch.release(mark)
-  return { ...column, kind: 'slice', valuesPtr, bytesPtr, byteLength }
 }
 
 function invalid(what: string): FramesError {

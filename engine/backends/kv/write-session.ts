@@ -3,10 +3,11 @@ import { frameByteLength, layFrame } from '../../codec/columns.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import { MiB } from '../../limits.js'
+import { copyBytes } from '../../memory/copy.js'
 import type { Slice } from '../../memory/slice.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
-import type { FrameInput } from './prepare.js'
+import type { FrameInput } from '../frame-input.js'
 import type { WriteRule } from './settle.js'
 import type { TablePlace } from './table.js'
 import type { WriteGroup } from './writes.js'
@@ -46,7 +47,7 @@ export class KvWriteSession implements BackendWriteSession {
 
   addWire(frame: Uint8Array): Promise<void> {
     return this.#add(frame.byteLength, (slice) => {
-      this.#parts.kernels.u8.set(frame, slice.byteOffset)
+      copyBytes(frame, this.#parts.kernels.u8, slice.byteOffset)
       return { format: 'wire', message: { byteOffset: slice.byteOffset, byteLength: frame.byteLength } }
     })
   }

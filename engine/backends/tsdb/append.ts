@@ -2,17 +2,14 @@
 // decode, order, compress. Everything is validated before anything is stored.
 import { PageEncoder } from '../../blocks/builder.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
-import { decodeColumn, decodeNulls, scanFrame } from '../../codec/wire.js'
-import type { WireColumn } from '../../codec/wire.js'
 import { FramesError } from '../../errors.js'
-import type { ColumnSlice, FrameLabel, FrameSlice } from '../../frame/column-slice.js'
-import type { DType } from '../../frame/dtype.js'
+import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
 import { dtypeNumbers } from '../../frame/dtype.js'
 import { valueText } from '../../frame/value-text.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { pageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
-import type { Slice } from '../../memory/slice.js'
+import { type FrameInput, type InputFrame, openInput, spreadLabel } from '../frame-input.js'
 import type { Directory } from './directory.js'
 import type { Grouping } from './grouping.js'
 import { groupRows, labelSources } from './grouping.js'
@@ -20,11 +17,6 @@ import { RunWriter } from './run-writer.js'
 import { validateLabelName, validateMetricName } from './schema.js'
 import type { MetricType, Signature } from './signature.js'
 import { conflicts, isMetricType, typeBits } from './signature.js'
-
-/** Where a frame stands: as pb.Frame bytes, or as columns that the caller laid out. */
-export type FrameInput =
-  | { readonly format: 'wire'; readonly message: Slice }
-  | { readonly format: 'columns'; readonly frame: FrameSlice }
 
 /** Sample times are years 1970 to 2400. */
 export const timeMsMax = 13_569_465_600_000
@@ -54,7 +46,7 @@ export interface OpenMetric {
 
 /** Validates a frame and decodes its index. Null for a frame without rows. Throws FramesError. */
 export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput): OpenFrame | null {
-  const parsed = input.format === 'wire' ? parseWire(kernels, scratch, input.message) : parseColumns(input.frame)
+  const parsed = openInput(kernels, scratch, input)
   const { columns, indices, labels } = parsed
   if (parsed.rowCount === 0) return null
   // A message of 60 bytes can say 16 Mi times the same: two of them tell as much.
@@ -104,63 +96,11 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
 }
 
 /** Whether nothing in the frame tells its rows apart. */
-function areRowsAlike({ columns, indices }: ParsedFrame): boolean {
+function areRowsAlike({ columns, indices }: InputFrame): boolean {
   return [...columns, ...indices].every(({ kind, dtype, validityPtr }) => {
     if (dtype === 'null') return true
     return kind === 'label' && validityPtr === 0
   })
-}
-
-interface ParsedColumn {
-  readonly name: string
-  readonly dtype: DType
-  readonly kind: ColumnSlice['kind']
-  readonly validityPtr: number
-  readonly textByteLength: number
-  readonly decode: () => ColumnSlice
-}
-
-interface ParsedFrame {
-  readonly rowCount: number
-  readonly columns: readonly ParsedColumn[]
-  readonly indices: readonly ParsedColumn[]
-  readonly labels: readonly FrameLabel[]
-}
-
-function parseWire(kernels: Kernels, scratch: Scratch, message: Slice): ParsedFrame {
-  const frame = scanFrame(kernels, message, scratch)
-  const validity = decodeNulls(kernels, frame, scratch)
-  const parse = (column: WireColumn, validityPtr: number): ParsedColumn => ({
-    name: column.name,
-    dtype: column.dtype,
-    kind: column.kind,
-    validityPtr,
-    textByteLength: column.textByteLength,
-    decode: () => decodeColumn(kernels, column, validityPtr, scratch),
-  })
-  return {
-    rowCount: frame.rowCount,
-    columns: frame.columns.map((column, i) => parse(column, validity[i] ?? 0)),
-    indices: frame.indices.map((index) => parse(index, 0)),
-    labels: frame.labels,
-  }
-}
-
-function parseColumns(frame: FrameSlice): ParsedFrame {
-  const parse = (column: ColumnSlice): ParsedColumn => ({
-    name: column.name,
-    dtype: column.dtype,
-    kind: column.kind,
-    validityPtr: column.validityPtr,
-    textByteLength: column.byteLength,
-    decode: () => column,
-  })
-  return {
-    rowCount: frame.rowCount,
-    columns: frame.columns.map(parse),
-    indices: frame.indices.map(parse),
-    labels: frame.labels,
-  }
 }
 
 /** The label `__name__` names the metric of a frame that has one value column. */
@@ -511,7 +451,7 @@ export function encodeFrameRows(
   for (const metric of frame.metrics) {
     if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')
     const mark = work.mark()
-    const column = spread(kernels, work, metric.decode(), frame.rowCount)
+    const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
     writer.addColumn(
       metric.name,
       permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins),
@@ -519,34 +459,6 @@ export function encodeFrameRows(
     work.release(mark)
   }
   return writer.finish(options.partitionIntervalMs)
-}
-
-/** A column that is one value for all rows, as rows. */
-export function spread(kernels: Kernels, scratch: Scratch, column: ColumnSlice, rowCount: number): ColumnSlice {
-  if (column.kind === 'slice') return column
-  const { call, u8, u32, i64, f64 } = kernels
-  const { dtype } = column
-  let valuesPtr: number
-  if (dtype === 'string') {
-    const indexesPtr = scratch.allocate(4 * rowCount)
-    u32.fill(0, indexesPtr >> 2, (indexesPtr >> 2) + rowCount)
-    const byteLength = call.gatheredStringsByteLength(column.valuesPtr, indexesPtr, rowCount)
-    if (byteLength < 0)
-      throw new FramesError('FRAME_TOO_LARGE', `column '${column.name}' repeats a long text ${rowCount} times`)
-    valuesPtr = scratch.allocate(4 * (rowCount + 1))
-    const bytesPtr = scratch.allocate(byteLength)
-    call.gatherStrings(column.valuesPtr, column.bytesPtr, indexesPtr, rowCount, valuesPtr, bytesPtr)
-    return { ...column, kind: 'slice', rowCount, valuesPtr, bytesPtr, byteLength }
-  }
-  if (dtype === 'bool') {
-    valuesPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
-    call.fillBits(valuesPtr, rowCount, u8[column.valuesPtr]! & 1)
-  } else {
-    valuesPtr = scratch.allocate(8 * rowCount)
-    if (dtype === 'float64') call.fillFloat64(valuesPtr, rowCount, f64[column.valuesPtr >> 3]!)
-    else call.fillInt64(valuesPtr, rowCount, i64[column.valuesPtr >> 3]!)
-  }
-  return { ...column, kind: 'slice', rowCount, valuesPtr }
 }
 
 /** The column in row order, one cell for each distinct row: the newest (or oldest) that is there. */

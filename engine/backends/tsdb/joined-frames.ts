@@ -4,7 +4,8 @@ import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { blockByteLengthMax, blockRowCountMax, tableColumnCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
-import { type OpenFrame, type OpenMetric, spread } from './append.js'
+import { spreadLabel } from '../frame-input.js'
+import type { OpenFrame, OpenMetric } from './append.js'
 import type { Grouping } from './grouping.js'
 
 /** A frame whose label sets are all known. */
@@ -142,7 +143,7 @@ function joinValues(
   let row = 0
   for (const { frame } of parts) {
     const mark = scratch.mark()
-    const column = spread(kernels, scratch, frame.metrics[index]!.decode(), frame.rowCount)
+    const column = spreadLabel(kernels, scratch, frame.metrics[index]!.decode(), frame.rowCount)
     if (isBool) call.copyBits(column.valuesPtr, 0, valuesPtr, row, frame.rowCount)
     else call.copyBytes(column.valuesPtr, 8 * frame.rowCount, valuesPtr + 8 * row)
     scratch.release(mark)
@@ -160,7 +161,9 @@ function joinStrings(
   joined: JoinedColumn,
 ): ColumnSlice {
   const { call, u32 } = kernels
-  const columns = parts.map(({ frame }) => spread(kernels, scratch, frame.metrics[index]!.decode(), frame.rowCount))
+  const columns = parts.map(({ frame }) =>
+    spreadLabel(kernels, scratch, frame.metrics[index]!.decode(), frame.rowCount),
+  )
   const byteLengths = columns.map(({ valuesPtr, rowCount }) => u32[(valuesPtr >> 2) + rowCount]!)
   const byteLength = byteLengths.reduce((sum, length) => sum + length, 0)
   const valuesPtr = scratch.allocate(4 * (joined.rowCount + 1))

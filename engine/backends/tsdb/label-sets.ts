@@ -1,7 +1,8 @@
 // The label sets of one table, on the main thread: who may look at them, and how new ones come in. The sets themselves
 // stand in the shared memory (kernels/labels.ts); only jobs read and write them there.
 import { assert } from '../../assert.js'
-import { BlockTable } from '../../blocks/table.js'
+import { setsEntries } from '../../blocks/sets-entries.js'
+import type { BlockTable } from '../../blocks/table.js'
 import { FramesError } from '../../errors.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Region } from '../../memory/region.js'
@@ -324,7 +325,7 @@ export class LabelSets {
       throw error
     }
     const age = ++this.#registrationCount
-    const entries = result.payloads.flatMap((payload) => BlockTable.setsEntries(sets.nextEntry++, payload))
+    const entries = result.payloads.flatMap((payload) => setsEntries(sets.nextEntry++, payload))
     // Submitted here, before the turn ends: what later writers commit stands behind it in the table's queue.
     this.#stored = this.#blocks
       .commitSets(entries, {

@@ -1,0 +1,287 @@
+// Which runs of a table are merged, and when: in the background, and when asked.
+import { FramesError } from '../errors.js'
+import type { MergeBounds } from './compaction.js'
+import { chooseMerge, chooseRewrite, defaultMergeBounds, isMergeable, runsOf } from './compaction.js'
+import { goneMark, liveKeysOf } from './entries.js'
+import type { LiveBlock } from './live-block.js'
+import type { LiveSet } from './live-set.js'
+import type { MergeRule, RuleJob } from './merge-rule.js'
+import { MergeWork, type RewriteChoice } from './merge-work.js'
+import type { BlockSource } from './reader.js'
+import { verifyBlock } from './sources.js'
+import type { Staging } from './staging.js'
+import type { TableContext } from './table-context.js'
+
+/** With fewer runs than this, a merge waits for idle workers, and looks again this much later. */
+const patientRunCountMax = 64
+const mergePatienceMs = 20
+/** Writers wait while there are more runs than this: look-ups and merges stay bounded. */
+const runCountMax = 256
+/** After a failed merge (disk full, worker lost) the next one waits this long. */
+const mergeRetryMs = 1000
+
+export class Merges {
+  readonly #context: TableContext
+  readonly #live: LiveSet
+  readonly #work: MergeWork
+  #bounds: MergeBounds = defaultMergeBounds
+  /** The merge under way; it never rejects. */
+  #merging: Promise<void> | null = null
+  #mergeRetry: NodeJS.Timeout | null = null
+  /** Set while a merge waits for idle workers. */
+  #mergeLater: NodeJS.Timeout | null = null
+  /** Blocks that could not be read, and what is wrong with them: barriers for later merges. */
+  readonly #unreadable: Map<bigint, string>
+  /** Blocks that a merge under way reads. */
+  #merged: ReadonlySet<bigint> = new Set()
+
+  /** unreadable: blocks that are known to be damaged, and what is wrong with them. */
+  constructor(context: TableContext, live: LiveSet, staging: Staging, unreadable: ReadonlyMap<bigint, string>) {
+    this.#context = context
+    this.#live = live
+    this.#work = new MergeWork(context, live, staging)
+    this.#unreadable = new Map(unreadable)
+  }
+
+  /** Bytes that merges wrote. */
+  get writtenByteLength(): number {
+    return this.#work.writtenByteLength
+  }
+
+  /** Whether merges end in the backend's turn. */
+  get waitForTurn(): boolean {
+    return this.#work.rule?.settle !== undefined
+  }
+
+  /** Whether a merge under way reads a block. */
+  isMerging(blockId: bigint): boolean {
+    return this.#merged.has(blockId)
+  }
+
+  /** From now on runs within these bounds are merged in the background, by this rule. */
+  start(rule: MergeRule, bounds: MergeBounds): void {
+    this.#work.rule = rule
+    this.#bounds = bounds
+    this.schedule()
+  }
+
+  /** Resolves when no merge is under way; none is to start any more. */
+  async close(): Promise<void> {
+    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
+    this.#work.giveUpTurn()
+    while (this.#merging !== null) await this.#merging
+  }
+
+  /**
+   * Merges the runs of now into one (of bounded size). Damaged blocks and what only they keep apart are left as they are;
+   * throws DATA_DAMAGED in the end when there are any.
+   */
+  async compact(): Promise<void> {
+    const { version } = this.#live.snapshot
+    await this.exclusively(async () => {
+      let from = 0
+      for (;;) {
+        // Later commits are left to others, or a steady writer would keep this going for ever.
+        const runs = runsOf(this.#live.snapshot.blocks).filter(
+          (run) => this.#live.snapshot.blocks[run.start]!.lastCommit <= version,
+        )
+        let start = from
+        let end = start
+        for (; start < runs.length; start = Math.max(end, start + 1)) {
+          let rowCount = 0
+          let byteLength = 0
+          for (end = start; end < runs.length && !this.#isBarrier(runs[end]!); end++) {
+            rowCount += runs[end]!.rowCount
+            byteLength += runs[end]!.byteLength
+            if (!isMergeable({ rowCount, byteLength }, this.#bounds)) break
+          }
+          if (end - start > 1 || (end > start && runs[start]!.deadRowCount > 0)) break
+        }
+        if (start >= runs.length) break
+        const isMerged = await this.#merge(runs[start]!.start, runs[end - 1]!.end)
+        // One run stands now where `start` was; a failed merge has found barriers among its runs.
+        if (isMerged) from = start + 1
+      }
+      const damages = this.#live.snapshot.blocks.flatMap((block) => this.#unreadable.get(block.id) ?? [])
+      if (damages.length > 0) throw new FramesError('DATA_DAMAGED', damages.join('; '))
+    })
+  }
+
+  /** Turns the packed commits at the end of the list into one run. Throws DATA_DAMAGED. */
+  async flush(): Promise<void> {
+    await this.exclusively(async () => {
+      for (;;) {
+        const { blocks } = this.#live.snapshot
+        let start = blocks.length
+        while (start > 0 && blocks[start - 1]!.isPacked && !this.#unreadable.has(blocks[start - 1]!.id)) start--
+        if (blocks.length - start < 2 || (await this.#merge(start, blocks.length))) return
+      }
+    })
+  }
+
+  /** See BlockTable.rewrite. */
+  async rewrite(
+    choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
+    step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
+  ): Promise<void> {
+    await this.exclusively(() => this.#work.rewrite(choose, step))
+  }
+
+  /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
+  async exclusively(work: () => Promise<void>): Promise<void> {
+    while (this.#merging !== null) await this.#merging
+    this.#live.assertUsable()
+    const working = work()
+    this.#startWork(working)
+    await working
+  }
+
+  /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
+  async waitForRuns(): Promise<void> {
+    while (this.#merging !== null && this.#mergeableRunCount() > runCountMax) await this.#merging
+  }
+
+  /** Begins a merge if one is due. */
+  schedule(): void {
+    if (this.#live.isEnding || this.#work.rule === null || this.#merging !== null || this.#mergeRetry !== null) return
+    const { blocks } = this.#live.snapshot
+    const outlived = blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
+    let work: () => Promise<unknown>
+    if (outlived.length > 0) work = () => this.#dropBlocks(outlived)
+    else {
+      const choice = this.#chooseMerge() ?? chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id))
+      if (choice === null || this.#isPostponed()) return
+      work = () => this.#merge(choice.start, choice.end)
+    }
+    this.#startWork(
+      work().catch((error: unknown) => {
+        // Rows died while they were merged: it is begun again.
+        const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+        if (!this.#live.isEnding && !isOutdated)
+          this.#context.report(`merging runs of table '${this.#context.name}' failed`, error)
+      }),
+    )
+  }
+
+  /** Takes blocks without a living row out of the table. */
+  async #dropBlocks(blocks: readonly LiveBlock[]): Promise<void> {
+    const removed = new Set(blocks.map(({ id }) => id))
+    try {
+      await this.#live.alone(() =>
+        this.#live.commit(
+          () => ({
+            puts: blocks.map(goneMark),
+            deletes: blocks.flatMap(liveKeysOf),
+            makesRoom: true,
+            added: [],
+            removed,
+          }),
+          [],
+        ),
+      )
+    } catch (error) {
+      this.#backOff()
+      throw error
+    }
+  }
+
+  /** Merges leave the workers to requests until they are idle, or until too many runs have gathered. */
+  #isPostponed(): boolean {
+    const { runningCount, queueCount } = this.#context.pool.statistics()
+    const runs = runsOf(this.#live.snapshot.blocks)
+    if (runningCount + queueCount === 0 || this.#mergeableRunCount() >= patientRunCountMax) return false
+    // Nor for ever where half of what is stored is dead.
+    if (runs.reduce((sum, { rowCount, deadRowCount }) => sum + deadRowCount - rowCount, 0) >= 0) return false
+    this.#mergeLater ??= setTimeout(() => {
+      this.#mergeLater = null
+      this.schedule()
+    }, mergePatienceMs).unref()
+    return true
+  }
+
+  #startWork(work: Promise<unknown>): void {
+    const merging = work.then(
+      () => undefined,
+      () => undefined,
+    )
+    this.#merging = merging
+    void merging.then(() => {
+      this.#merging = null
+      this.schedule()
+    })
+  }
+
+  #isBarrier(run: { start: number; end: number }): boolean {
+    if (this.#unreadable.size === 0) return false
+    return this.#live.snapshot.blocks.slice(run.start, run.end).some((block) => this.#unreadable.has(block.id))
+  }
+
+  /** Block indexes [start, end) of the current snapshot to merge, or null. */
+  #chooseMerge(): { start: number; end: number } | null {
+    const runs = runsOf(this.#live.snapshot.blocks)
+    let from = 0
+    for (let i = 0; i <= runs.length; i++) {
+      if (i < runs.length && !this.#isBarrier(runs[i]!)) continue
+      const stretch = runs.slice(from, i)
+      const choice = chooseMerge(stretch, this.#bounds)
+      if (choice !== null) return { start: stretch[choice.start]!.start, end: stretch[choice.end - 1]!.end }
+      from = i + 1
+    }
+    return null
+  }
+
+  /** Runs that later merges may take. */
+  #mergeableRunCount(): number {
+    let count = 0
+    for (const run of runsOf(this.#live.snapshot.blocks)) if (isMergeable(run, this.#bounds)) count++
+    return count
+  }
+
+  /**
+   * Merges the blocks [start, end) of the current snapshot into one run. False when one of them is damaged: it is
+   * reported and a barrier from then on.
+   */
+  async #merge(start: number, end: number): Promise<boolean> {
+    const snapshot = this.#live.snapshot.acquire()
+    const inputs = snapshot.blocks.slice(start, end)
+    this.#merged = new Set(inputs.map(({ id }) => id))
+    try {
+      await this.#work.merge(inputs)
+      return true
+    } catch (error) {
+      if (error instanceof FramesError && error.code === 'DATA_DAMAGED') {
+        await this.#findDamage(inputs, error.what)
+        return false
+      }
+      this.#backOff()
+      throw error
+    } finally {
+      this.#merged = new Set()
+      snapshot.release()
+    }
+  }
+
+  /** Finds out which blocks of a failed merge are damaged; they are barriers from now on. */
+  async #findDamage(blocks: readonly LiveBlock[], what: string): Promise<void> {
+    let isFound = false
+    for (const block of blocks) {
+      const damages = await verifyBlock(this.#context, block)
+      if (damages.length === 0) continue
+      isFound = true
+      this.#unreadable.set(block.id, damages.join('; '))
+      for (const damage of damages) this.#context.report(damage, null)
+    }
+    if (isFound) return
+    for (const block of blocks) this.#unreadable.set(block.id, what)
+    this.#context.report(what, null)
+  }
+
+  #backOff(): void {
+    if (this.#live.isEnding) return
+    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
+    this.#mergeRetry = setTimeout(() => {
+      this.#mergeRetry = null
+      this.schedule()
+    }, mergeRetryMs).unref()
+  }
+}
