@@ -5,7 +5,7 @@ import {
   connect as connectHttp2,
   type OutgoingHttpHeaders,
 } from 'node:http2'
-import { connect as connectSocket, type NetConnectOpts } from 'node:net'
+import { connect as connectSocket } from 'node:net'
 import { RpcError, status } from './rpc-status.js'
 
 const MiB = 1024 * 1024
@@ -78,7 +78,7 @@ export class Link {
 export class RpcConnection {
   /** What the calls' headers name. */
   readonly authority: string
-  readonly #address: NetConnectOpts
+  readonly #address: SocketAddress
   readonly #links = new Set<Link>()
   #link: Link | null = null
   #opening: Promise<Link> | null = null
@@ -87,16 +87,20 @@ export class RpcConnection {
   /** `host:port`, `[::1]:port`, `host`, or `unix:path`. */
   constructor(address: string) {
     this.#address = socketAddress(address)
-    this.authority = 'path' in this.#address ? 'localhost' : address
+    this.authority = authorityOf(this.#address)
   }
 
   /** The connection, if it stands; else it is made. Rejects with RpcError. */
   link(): Link | Promise<Link> {
     if (this.#isClosed) throw closedError()
     if (this.#link?.isUsable) return this.#link
-    this.#opening ??= this.#open().finally(() => {
-      this.#opening = null
-    })
+    this.#opening ??= this.#open()
+      .catch((error: unknown) => {
+        throw error instanceof RpcError ? error : unreachable(reasonOf(error), error)
+      })
+      .finally(() => {
+        this.#opening = null
+      })
     return this.#opening
   }
 
@@ -108,7 +112,7 @@ export class RpcConnection {
 
   #open(): Promise<Link> {
     return new Promise((resolve, reject) => {
-      const session = connectHttp2(`http://${this.authority}`, {
+      const session = connectHttp2('http://localhost', {
         createConnection: () =>
           connectSocket({ ...this.#address, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs }),
         settings: {
@@ -155,10 +159,17 @@ function reasonOf(error: unknown): string {
   return 'code' in error ? String(error.code) : error.name
 }
 
-function socketAddress(address: string): NetConnectOpts {
+type SocketAddress = { readonly path: string } | { readonly host: string; readonly port: number }
+
+function socketAddress(address: string): SocketAddress {
   if (address.startsWith('unix:')) return { path: address.slice('unix:'.length).replace(/^\/\/(?=\/)/, '') }
-  const [, bracketed, host, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(address) ?? []
+  const [, bracketed, name, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(address) ?? []
   // An IPv6 address without brackets has no place for a port.
-  if (port === undefined) return { host: bracketed ?? host ?? address, port: defaultPort }
-  return { host: bracketed ?? host, port: Number(port) }
+  return { host: bracketed ?? name ?? address, port: port === undefined ? defaultPort : Number(port) }
+}
+
+function authorityOf(address: SocketAddress): string {
+  if ('path' in address) return 'localhost'
+  const { host, port } = address
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }
