@@ -1,6 +1,6 @@
 // What a client of framesd offers, whichever transport it uses: the engine's verbs, with frames as typed columns, or
 // (...Wire) as the bytes of a pb.Frame.
-import type { CallOptions, WriteResult } from '../engine/engine-api.js'
+import type { CallOptions as EngineCallOptions, WriteResult } from '../engine/engine-api.js'
 import { type ErrorCode, type ErrorKind, errorCodes, FramesError, fromErrorMessage } from '../engine/errors.js'
 import { Frame } from '../engine/frame/frame.js'
 import type {
@@ -19,6 +19,18 @@ export interface ClientOptions {
   readonly session?: Session
   /** Bytes of one message, both ways; the server's default is 128 MiB. */
   readonly messageByteLengthMax?: number
+}
+
+export interface CallOptions extends EngineCallOptions {
+  /** The call fails with DEADLINE_EXCEEDED after so long, here and in the server. */
+  readonly timeoutMs?: number
+}
+
+/** What ends a call early: its signal, its deadline, or nothing. */
+export function signalOf(options: CallOptions | undefined): AbortSignal | undefined {
+  if (options?.timeoutMs === undefined) return options?.signal
+  const late = AbortSignal.timeout(Math.max(0, options.timeoutMs))
+  return options.signal === undefined ? late : AbortSignal.any([options.signal, late])
 }
 
 /** Frames of a write as wire bytes, made as fast as they are asked for. */
@@ -104,9 +116,11 @@ export function remoteError(message: string, code: unknown, kind: ErrorKind): Fr
   return error
 }
 
-/** The error of a call whose signal was aborted: its reason, if that is one of ours. */
-export function abortError(signal: AbortSignal): FramesError {
-  return signal.reason instanceof FramesError
-    ? signal.reason
-    : new FramesError('CANCELLED', 'the call was cancelled', { cause: signal.reason })
+/** The error of a call whose signal was aborted: its reason, if that is one of ours or a deadline. */
+export function abortError({ reason }: AbortSignal): FramesError {
+  if (reason instanceof FramesError) return reason
+  if (reason instanceof DOMException && reason.name === 'TimeoutError') {
+    return new FramesError('DEADLINE_EXCEEDED', 'the deadline of the call has passed', { cause: reason })
+  }
+  return new FramesError('CANCELLED', 'the call was cancelled', { cause: reason })
 }

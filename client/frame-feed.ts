@@ -2,21 +2,24 @@
 import type { FrameSource } from './client.js'
 
 export class FrameFeed {
-  readonly #ended: Promise<never>
   readonly #send: (message: Buffer) => Promise<void>
   #sending: Promise<void> = Promise.resolve()
+  #failure: { readonly error: unknown } | null = null
+  /** Who waits here, one at a time. */
+  #reject: ((error: unknown) => void) | null = null
 
   /** `reply` is the answer to the whole write; if it fails early, so does everything here. */
   constructor(reply: Promise<unknown>, send: (message: Buffer) => Promise<void>) {
-    this.#ended = new Promise((_resolve, reject) => reply.catch(reject))
-    // Nobody may be waiting when it fails; whoever sends next is told.
-    this.#ended.catch(() => {})
     this.#send = send
+    reply.catch((error: unknown) => {
+      this.#failure = { error }
+      this.#reject?.(error)
+    })
   }
 
   /** Takes a message; resolves when the one before it has left. */
   async send(message: Buffer): Promise<void> {
-    await Promise.race([this.#sending, this.#ended])
+    await this.#unlessFailed(this.#sending)
     this.#sending = this.#send(message)
     // It is awaited with the next message; until then its failure waits here.
     this.#sending.catch(() => {})
@@ -27,7 +30,7 @@ export class FrameFeed {
     const source = asAsync(frames)[Symbol.asyncIterator]()
     try {
       for (;;) {
-        const next = await Promise.race([source.next(), this.#ended])
+        const next = await this.#unlessFailed(source.next())
         if (next.done === true) break
         await this.send(form(next.value))
       }
@@ -36,7 +39,16 @@ export class FrameFeed {
       source.return?.().catch(() => {})
       throw error
     }
-    await Promise.race([this.#sending, this.#ended])
+    await this.#unlessFailed(this.#sending)
+  }
+
+  /** Not a race of promises: each would stay with the reply until the end, and a write may have millions of frames. */
+  #unlessFailed<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#failure !== null) reject(this.#failure.error)
+      this.#reject = reject
+      promise.then(resolve, reject)
+    })
   }
 }
 

@@ -1,16 +1,8 @@
-// The client over gRPC. Messages that hold frames pass as bytes.
+// The client over gRPC. Messages that hold frames pass as bytes. Calls are made on HTTP/2 streams directly: with grpc-js a
+// message was copied into new memory once more on its way out, and half of a load's time went into the collection of that.
 import { type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf'
-import {
-  type ClientReadableStream,
-  type ClientWritableStream,
-  credentials,
-  Metadata,
-  Client as RpcClient,
-  type ServiceError,
-  type StatusObject,
-  status,
-} from '@grpc/grpc-js'
-import type { CallOptions, WriteResult } from '../engine/engine-api.js'
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2'
+import type { WriteResult } from '../engine/engine-api.js'
 import { type ErrorKind, FramesError } from '../engine/errors.js'
 import { messageByteLengthMax } from '../engine/limits.js'
 import { copyBytes } from '../engine/memory/copy.js'
@@ -32,14 +24,26 @@ import {
   VersionResponseSchema,
   WriteResposeSchema,
 } from '../proto/gen/frames_pb.js'
-import { abortError, Client, type ClientOptions, type FrameSource, remoteError } from './client.js'
+import {
+  abortError,
+  type CallOptions,
+  Client,
+  type ClientOptions,
+  type FrameSource,
+  remoteError,
+  signalOf,
+} from './client.js'
 import { FrameFeed } from './frame-feed.js'
+import { messagePrefixByteLength, writePrefix } from './message-reader.js'
 import { RequestMessages } from './requests.js'
+import { RpcCall } from './rpc-call.js'
+import { RpcConnection } from './rpc-connection.js'
+import { RpcError, status, timeoutHeader } from './rpc-status.js'
 
-/** grpc-js leaves receive windows at 64 KiB; at 8 MiB large reads arrive twice as fast. */
-const windowByteLength = 8 * 1024 * 1024
 /** Buffers of messages that have left, kept for those to come. */
 const keptByteLengthMax = 32 * 1024 * 1024
+/** Times a call is sent again that no server has looked at. */
+const resendCountMax = 2
 
 const kinds: Readonly<Record<number, ErrorKind>> = {
   [status.INVALID_ARGUMENT]: 'invalid',
@@ -57,32 +61,39 @@ const kinds: Readonly<Record<number, ErrorKind>> = {
 }
 
 const errorCodeKey = 'framesd-error'
-const servicePath = '/pb.Frames/'
-const identity = (bytes: Buffer): Buffer => bytes
+const methods = ['Read', 'Write', 'Create', 'Delete', 'Exec', 'History', 'Version'] as const
+type Method = (typeof methods)[number]
 
 /** Connects on the first call, and again when the connection is lost. */
-export function connectGrpc(host: string, options: ClientOptions): Client {
-  const byteLengthMax = options.messageByteLengthMax ?? messageByteLengthMax
-  const rpc = new RpcClient(host, credentials.createInsecure(), {
-    'grpc.max_receive_message_length': byteLengthMax,
-    'grpc.max_send_message_length': byteLengthMax,
-    'grpc-node.flow_control_window': windowByteLength,
-    // A call sent again by itself would write its frames twice.
-    'grpc.enable_retries': 0,
-    'grpc.use_local_subchannel_pool': 1,
-  })
-  return new GrpcClient(rpc, new RequestMessages(options.session ?? {}))
+export function connectGrpc(address: string, options: ClientOptions): Client {
+  return new GrpcClient(new RpcConnection(address), options)
 }
 
 class GrpcClient extends Client {
-  readonly #rpc: RpcClient
+  readonly #connection: RpcConnection
   readonly #messages: RequestMessages
+  readonly #messageByteLengthMax: number
   readonly #writeRequests = new WriteRequests()
+  readonly #headers: Readonly<Record<Method, OutgoingHttpHeaders>>
 
-  constructor(rpc: RpcClient, messages: RequestMessages) {
+  constructor(connection: RpcConnection, options: ClientOptions) {
     super()
-    this.#rpc = rpc
-    this.#messages = messages
+    this.#connection = connection
+    this.#messages = new RequestMessages(options.session ?? {})
+    this.#messageByteLengthMax = options.messageByteLengthMax ?? messageByteLengthMax
+    const headersOf = (method: Method): [Method, OutgoingHttpHeaders] => [
+      method,
+      {
+        ':method': 'POST',
+        ':scheme': 'http',
+        ':path': `/pb.Frames/${method}`,
+        ':authority': connection.authority,
+        te: 'trailers',
+        'content-type': 'application/grpc',
+        'user-agent': 'framesd-client',
+      },
+    ]
+    this.#headers = Object.fromEntries(methods.map(headersOf)) as Record<Method, OutgoingHttpHeaders>
   }
 
   async create(request: CreateRequest, options?: CallOptions): Promise<void> {
@@ -100,7 +111,7 @@ class GrpcClient extends Client {
   }
 
   async version(options?: CallOptions): Promise<string> {
-    return fromBinary(VersionResponseSchema, await this.#unary('Version', Buffer.alloc(0), options)).version
+    return fromBinary(VersionResponseSchema, await this.#unary('Version', prefixed(Buffer.alloc(0)), options)).version
   }
 
   readWire(request: ReadRequest, options?: CallOptions): AsyncIterable<Uint8Array> {
@@ -115,111 +126,130 @@ class GrpcClient extends Client {
   }
 
   async writeWire(request: WriteRequest, frames: FrameSource, options?: CallOptions): Promise<WriteResult> {
-    const signal = options?.signal
-    if (signal?.aborted) throw abortError(signal)
     const head = encode(WriteRequestSchema, {
       $typeName: 'framesd.envelope.WriteRequest',
       request: this.#messages.write(request),
       frame: [],
     })
-    const { sink, reply } = this.#openWrite()
-    const stop = onAbort(signal, () => giveUp(sink))
-    try {
+    return this.#called('Write', options, async (call) => {
+      const reply = call.answer()
       const feed = new FrameFeed(reply, async (message) => {
-        await sent(sink, message)
+        await call.send(message)
         if (message !== head) this.#writeRequests.giveBack(message)
       })
       await feed.send(head)
       await feed.sendAll(frames, (frame) => this.#writeRequests.make(frame))
-      sink.end()
-      return await reply
-    } catch (error) {
-      giveUp(sink)
-      throw signal?.aborted ? abortError(signal) : error
-    } finally {
-      stop()
-    }
+      call.end()
+      const { message, trailers } = await reply
+      return writeResult(message, trailers)
+    })
   }
 
   close(): void {
-    this.#rpc.close()
+    this.#connection.close()
   }
 
-  #unary(method: string, request: Buffer, options?: CallOptions): Promise<Buffer> {
-    const signal = options?.signal
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(abortError(signal))
-        return
-      }
-      const call = this.#rpc.makeUnaryRequest(servicePath + method, identity, identity, request, (error, reply) => {
-        stop()
-        if (error !== null) reject(signal?.aborted ? abortError(signal) : errorOf(error))
-        else resolve(reply ?? Buffer.alloc(0))
+  async #unary(method: Method, request: Buffer, options?: CallOptions): Promise<Buffer> {
+    for (let resendCount = 0; ; resendCount++) {
+      const reply = await this.#called(method, options, async (call) => {
+        call.request(request)
+        try {
+          return (await call.answer()).message
+        } catch (error) {
+          if (!mayResend(error, resendCount)) throw error
+          return null
+        }
       })
-      const stop = onAbort(signal, () => call.cancel())
-    })
-  }
-
-  async *#stream(method: string, request: Buffer, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
-    const signal = options?.signal
-    if (signal?.aborted) throw abortError(signal)
-    const call: ClientReadableStream<Buffer> = this.#rpc.makeServerStreamRequest(
-      servicePath + method,
-      identity,
-      identity,
-      request,
-    )
-    const stop = onAbort(signal, () => call.cancel())
-    // The loop below throws errors on. This one is for what grpc-js reports after the loop has been left.
-    call.on('error', () => {})
-    try {
-      for await (const frame of call) yield frame
-    } catch (error) {
-      throw signal?.aborted ? abortError(signal) : errorOf(error)
-    } finally {
-      stop()
-      call.cancel()
+      if (reply !== null) return reply
     }
   }
 
-  #openWrite(): { sink: ClientWritableStream<Buffer>; reply: Promise<WriteResult> } {
-    const { promise: reply, resolve, reject } = deferred<WriteResult>()
-    let message: Buffer | undefined
-    const sink = this.#rpc.makeClientStreamRequest(`${servicePath}Write`, identity, identity, (error, value) => {
-      if (error !== null) reject(errorOf(error))
-      else message = value
-    })
-    // The trailing metadata come after the reply. Errors of the stream are those of the reply.
-    sink.on('error', () => {})
-    sink.on('status', (ended: StatusObject) => {
-      if (message !== undefined) resolve(writeResult(message, ended.metadata))
-    })
-    return { sink, reply }
+  async *#stream(method: Method, request: Buffer, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    const signal = signalOf(options)
+    try {
+      for (let resendCount = 0; ; resendCount++) {
+        const { call, leave } = await this.#open(method, options, signal)
+        try {
+          call.request(request)
+          yield* call.messages()
+          return
+        } catch (error) {
+          if (!mayResend(error, resendCount)) throw error
+        } finally {
+          leave()
+        }
+      }
+    } catch (error) {
+      throw callError(error, signal)
+    }
+  }
+
+  /** A call from start to end. */
+  async #called<T>(method: Method, options: CallOptions | undefined, work: (call: RpcCall) => Promise<T>): Promise<T> {
+    const signal = signalOf(options)
+    try {
+      const { call, leave } = await this.#open(method, options, signal)
+      try {
+        return await work(call)
+      } finally {
+        leave()
+      }
+    } catch (error) {
+      throw callError(error, signal)
+    }
+  }
+
+  /** A call that ends with its signal; `leave` ends it too, and must be called. */
+  async #open(
+    method: Method,
+    options: CallOptions | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly call: RpcCall; readonly leave: () => void }> {
+    signal?.throwIfAborted()
+    const link = this.#connection.link()
+    const ready = link instanceof Promise ? await unlessAborted(link, signal) : link
+    const timeoutMs = options?.timeoutMs
+    const headers = this.#headers[method]
+    const stream = ready.open(
+      timeoutMs === undefined ? headers : { ...headers, 'grpc-timeout': timeoutHeader(timeoutMs) },
+    )
+    const call = new RpcCall(ready, stream, this.#messageByteLengthMax)
+    const cancel = () => call.cancel(new RpcError(status.CANCELLED, 'the call was cancelled'))
+    signal?.addEventListener('abort', cancel, { once: true })
+    return {
+      call,
+      leave() {
+        signal?.removeEventListener('abort', cancel)
+        cancel()
+      },
+    }
   }
 }
 
-function writeResult(reply: Buffer, trailer: Metadata): WriteResult {
+function mayResend(error: unknown, resendCount: number): boolean {
+  return error instanceof RpcError && error.isUnprocessed && resendCount < resendCountMax
+}
+
+/** Rejects as soon as the signal is aborted, whatever becomes of the promise. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise
+  let onAbort = () => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+function writeResult(reply: Buffer, trailers: IncomingHttpHeaders): WriteResult {
   const { frames, rows } = fromBinary(WriteResposeSchema, reply)
-  const [skipped] = trailer.get('num_skipped')
+  const skipped = trailers['num_skipped']
   const counts = { frameCount: Number(frames), rowCount: Number(rows) }
   return skipped === undefined ? counts : { ...counts, skippedCount: Number(skipped) }
-}
-
-/** Resolves when HTTP/2's flow control has let the message go. */
-function sent(sink: ClientWritableStream<Buffer>, message: Buffer): Promise<void> {
-  return new Promise((resolve, reject) => {
-    sink.write(message, (error?: Error | null) => (error ? reject(errorOf(error)) : resolve()))
-  })
-}
-
-/**
- * Ends a write that is not whole. grpc-js ends the stream before it resets it, which to a server looks like the end of a
- * whole write; an empty message in front of that end says that it is none.
- */
-function giveUp(sink: ClientWritableStream<Buffer>): void {
-  if (!sink.writableEnded) sink.write(Buffer.alloc(0))
-  sink.cancel()
 }
 
 /**
@@ -230,17 +260,18 @@ class WriteRequests {
   readonly #free: Buffer[] = []
   #freeByteLength = 0
 
-  /** Give it back when it has left. */
+  /** With the prefix of gRPC. Give it back when it has left. */
   make(frame: Uint8Array): Buffer {
     const lengthBytes: number[] = []
     let rest = frame.byteLength
     for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) lengthBytes.push((rest % 0x80) | 0x80)
     lengthBytes.push(rest)
-    const headByteLength = 1 + lengthBytes.length
+    const headByteLength = messagePrefixByteLength + 1 + lengthBytes.length
     const byteLength = headByteLength + frame.byteLength
     const message = this.#take(byteLength).subarray(0, byteLength)
-    message[0] = (WriteRequestSchema.field.frame.number << 3) | lengthDelimited
-    message.set(lengthBytes, 1)
+    writePrefix(message, byteLength - messagePrefixByteLength)
+    message[messagePrefixByteLength] = (WriteRequestSchema.field.frame.number << 3) | lengthDelimited
+    message.set(lengthBytes, messagePrefixByteLength + 1)
     copyBytes(frame, message, headByteLength)
     return message
   }
@@ -264,36 +295,22 @@ class WriteRequests {
 /** The wire type of bytes and messages. */
 const lengthDelimited = 2
 
+/** A message with its prefix. */
 function encode<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): Buffer {
-  return asBuffer(toBinary(schema, message))
+  return prefixed(toBinary(schema, message))
 }
 
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+function prefixed(bytes: Uint8Array): Buffer {
+  const message = Buffer.allocUnsafe(messagePrefixByteLength + bytes.byteLength)
+  writePrefix(message, bytes.byteLength)
+  message.set(bytes, messagePrefixByteLength)
+  return message
 }
 
-/** Calls back when the signal is aborted; the function it returns stops that. */
-function onAbort(signal: AbortSignal | undefined, abort: () => void): () => void {
-  signal?.addEventListener('abort', abort, { once: true })
-  return () => signal?.removeEventListener('abort', abort)
-}
-
-function deferred<T>() {
-  let resolve: (value: T) => void = () => {}
-  let reject: (error: unknown) => void = () => {}
-  const promise = new Promise<T>((onResolve, onReject) => {
-    resolve = onResolve
-    reject = onReject
-  })
-  return { promise, resolve, reject }
-}
-
-function errorOf(error: unknown): FramesError {
-  if (!isServiceError(error)) return remoteError(String(error), null, 'internal')
-  const [code] = error.metadata instanceof Metadata ? error.metadata.get(errorCodeKey) : []
-  return remoteError(error.details || error.message, code, kinds[error.code] ?? 'internal')
-}
-
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && 'code' in error && 'details' in error
+/** The error of a call as its caller gets it. */
+function callError(error: unknown, signal: AbortSignal | undefined): unknown {
+  if (signal?.aborted) return abortError(signal)
+  // An error of the source of a write is its caller's own.
+  if (!(error instanceof RpcError)) return error
+  return remoteError(error.message, error.trailers[errorCodeKey], kinds[error.status] ?? 'internal')
 }

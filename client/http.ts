@@ -4,7 +4,7 @@ import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request a
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
 import { fromBinary, toBinary } from '@bufbuild/protobuf'
 import { frameMessage, splitMessages } from '../engine/codec/message-stream.js'
-import type { CallOptions, WriteResult } from '../engine/engine-api.js'
+import type { WriteResult } from '../engine/engine-api.js'
 import { type ErrorKind, FramesError } from '../engine/errors.js'
 import { messageByteLengthMax } from '../engine/limits.js'
 import type {
@@ -24,7 +24,15 @@ import {
   HistoryRequestSchema,
   ReadRequestSchema,
 } from '../proto/gen/frames_pb.js'
-import { abortError, Client, type ClientOptions, type FrameSource, remoteError } from './client.js'
+import {
+  abortError,
+  type CallOptions,
+  Client,
+  type ClientOptions,
+  type FrameSource,
+  remoteError,
+  signalOf,
+} from './client.js'
 import { FrameFeed } from './frame-feed.js'
 import { jsonOf } from './json.js'
 import { RequestMessages } from './requests.js'
@@ -91,7 +99,7 @@ class HttpClient extends Client {
   }
 
   async writeWire(request: WriteRequest, frames: FrameSource, options?: CallOptions): Promise<WriteResult> {
-    const signal = options?.signal
+    const signal = signalOf(options)
     const call = this.#open('/write', signal)
     const reply = answerOf(call, signal).then(textOf).then(writeResult)
     const feed = new FrameFeed(reply, (message) => sent(call, message))
@@ -111,7 +119,7 @@ class HttpClient extends Client {
   }
 
   async #callText(path: string, json: string, options?: CallOptions): Promise<string> {
-    const signal = options?.signal
+    const signal = signalOf(options)
     const call = this.#open(path, signal)
     call.setHeader('Content-Type', 'application/json')
     call.end(json)
@@ -123,7 +131,7 @@ class HttpClient extends Client {
   }
 
   async *#callFrames(path: string, json: string, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
-    const signal = options?.signal
+    const signal = signalOf(options)
     const call = this.#open(path, signal)
     call.setHeader('Content-Type', 'application/json')
     call.end(json)

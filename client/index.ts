@@ -3,8 +3,8 @@ import type { Client, ClientOptions } from './client.js'
 import { connectGrpc } from './grpc.js'
 import { connectHttp } from './http.js'
 
-export type { Client, ClientOptions, FrameSource } from './client.js'
-export type { CallOptions, WriteResult } from '../engine/engine-api.js'
+export type { CallOptions, Client, ClientOptions, FrameSource } from './client.js'
+export type { WriteResult } from '../engine/engine-api.js'
 export { type ErrorCode, type ErrorKind, FramesError } from '../engine/errors.js'
 export {
   columnOfCells,

@@ -118,9 +118,9 @@ export class FakeEngine implements EngineApi {
 }
 
 /** Resolves when the condition holds; fails the test after five seconds. */
-export async function eventually(what: string, condition: () => boolean): Promise<void> {
+export async function eventually(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const endMs = Date.now() + 5000
-  while (!condition()) {
+  while (!(await condition())) {
     if (Date.now() > endMs) throw new Error(`${what}: not within five seconds`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }

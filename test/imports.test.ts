@@ -116,7 +116,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
       'engine/memory/',
       'proto/gen/',
     ],
-    ['@bufbuild/protobuf', '@grpc/grpc-js'],
+    ['@bufbuild/protobuf'],
   ],
   ['proto/gen/', [], ['@bufbuild/protobuf']],
 ]
