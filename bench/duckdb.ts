@@ -88,6 +88,11 @@ export class DuckDb {
     return { columns: reader.getColumnsJS() }
   }
 
+  async rows(sql: string): Promise<readonly (readonly unknown[])[]> {
+    const reader = await this.#connection.runAndReadAll(sql)
+    return reader.getRowsJS()
+  }
+
   /** Runs a query and fetches its answer as DuckDB holds it: nothing is turned into JavaScript values. */
   async fetch(sql: string): Promise<void> {
     const result = await this.#connection.run(sql)

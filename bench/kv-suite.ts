@@ -12,7 +12,7 @@ import { peakMemory } from './memory.js'
 import { peopleFrames, peopleSql } from './people.js'
 import { startEchoProcess, startServerProcess } from './processes.js'
 import { Redis, redisCommand, redisVersion, type RedisSync } from './redis.js'
-import { atLeast, atMost, type Result } from './results.js'
+import { atLeast, atMost, type Found, type Result, type Settings } from './results.js'
 import { randomOf, zipfian } from './zipf.js'
 
 export interface KvOptions {
@@ -24,12 +24,8 @@ export interface KvOptions {
   /** Counted runs, after one that is not. */
   readonly runCount: number
   readonly folder: string
+  readonly found: Found
   readonly say: (text: string) => void
-}
-
-export interface KvReport {
-  readonly results: readonly Result[]
-  readonly settings: Readonly<Record<string, string | number>>
 }
 
 const backend = 'kv'
@@ -42,7 +38,7 @@ const keysPerBatch = 100
 const fieldCount = 10
 const fieldByteLength = 100
 
-export async function runKv(options: KvOptions): Promise<KvReport> {
+export async function runKv(options: KvOptions): Promise<Settings> {
   const suite = await KvSuite.open(options)
   try {
     return await suite.run()
@@ -55,7 +51,6 @@ class KvSuite {
   readonly #options: KvOptions
   readonly #duckDb: DuckDb
   readonly #redisVersion = redisVersion()
-  readonly #results: Result[] = []
   #engine: Engine
 
   private constructor(options: KvOptions, engine: Engine, duckDb: DuckDb) {
@@ -74,7 +69,7 @@ class KvSuite {
     this.#duckDb.close()
   }
 
-  async run(): Promise<KvReport> {
+  async run(): Promise<Settings> {
     const { flightCount, peopleCount, recordCount, operationCount, runCount } = this.#options
     await this.#loads()
     await this.#scans()
@@ -82,14 +77,11 @@ class KvSuite {
     await this.#ycsb()
     await this.#server()
     return {
-      results: this.#results,
-      settings: {
-        'kv loads': `${flightCount} flights in frames of ${itemsPerFrame}, five attributes, createNewItemsOnly, ${writeCount} writes in flight`,
-        'kv scans': `${flightCount} flights and ${peopleCount} people, after compaction`,
-        'kv points': `${operationCount} operations a run, Zipfian keys (0.99), ${runCount} runs after one to warm up`,
-        YCSB: `${recordCount} records of ${fieldCount} fields of ${fieldByteLength} bytes, ${callCount} calls in flight`,
-        Redis: this.#redisVersion ?? 'not installed',
-      },
+      'kv loads': `${flightCount} flights in frames of ${itemsPerFrame}, five attributes, createNewItemsOnly, ${writeCount} writes in flight`,
+      'kv scans': `${flightCount} flights and ${peopleCount} people, after compaction`,
+      'kv points': `${operationCount} operations a run, Zipfian keys (0.99), ${runCount} runs after one to warm up`,
+      YCSB: `${recordCount} records of ${fieldCount} fields of ${fieldByteLength} bytes, ${callCount} calls in flight`,
+      Redis: this.#redisVersion ?? 'not installed',
     }
   }
 
@@ -106,7 +98,7 @@ class KvSuite {
   ): number {
     const value = median(runs)
     const { target = null, beside = '', checksum = '' } = extra
-    this.#results.push({ group, name, value, unit, runs, target, beside, checksum })
+    this.#options.found({ group, name, value, unit, runs, target, beside, checksum })
     return value
   }
 

@@ -8,6 +8,7 @@ const groupTitles: Readonly<Record<Result['group'], string>> = {
   size: 'On disk',
   memory: 'Memory of the server',
   query: 'Reading',
+  tsbs: 'The ten queries of TSBS',
   'kv load': 'Key-value tables: loading',
   'kv scan': 'Key-value tables: filter scans',
   'kv point': 'Key-value tables: points',
@@ -35,6 +36,12 @@ const heads = ['', 'median', 'runs', 'target', 'beside', 'answer'] as const
 function cellsOf(result: Result): string[] {
   const { name, value, unit, beside, checksum } = result
   return [name, `${valueText(value)} ${unit}`, rangeText(result), targetText(result), beside, checksum]
+}
+
+/** One result for who watches a run. */
+export function resultLine(result: Result): string {
+  const [name, ...cells] = cellsOf(result)
+  return `${groupTitles[result.group]} | ${name}: ${cells.filter((cell) => cell !== '').join(' | ')}`
 }
 
 function groupsOf(report: Report): [title: string, rows: string[][]][] {
@@ -122,7 +129,9 @@ function escaped(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
 }
 
-/** Bars from a common zero, one chart below the other; DuckDB in another color. */
+const otherSystems = ['DuckDB', 'ClickHouse', 'VictoriaMetrics', 'Redis', 'NATS']
+
+/** Bars from a common zero, one chart below the other; other systems in another color. */
 export function svgText(report: Report): string {
   const parts: string[] = []
   let y = 10
@@ -133,7 +142,7 @@ export function svgText(report: Report): string {
     y += 30
     for (const { name, value, unit } of results) {
       const width = Math.max(1, (chartWidth * value) / max)
-      const color = colors[name.includes('DuckDB') ? 1 : 0]
+      const color = colors[otherSystems.some((system) => name.includes(system)) ? 1 : 0]
       parts.push(
         `<text x="${labelWidth}" y="${y + 15}" text-anchor="end">${escaped(name)}</text>`,
         `<rect x="${labelWidth + 10}" y="${y}" width="${width.toFixed(1)}" height="${barHeight - 4}" fill="${color}"/>`,
@@ -146,12 +155,14 @@ export function svgText(report: Report): string {
   const of = (group: Result['group']) => report.results.filter((result) => result.group === group)
   chart('Loading: more is better', of('load'))
   chart('On disk: less is better', of('size'))
-  const questions = new Set(of('query').map(({ name }) => name.split(': ')[0]))
-  for (const question of questions) {
-    chart(
-      `${question}: less is better`,
-      of('query').filter(({ name }) => name.startsWith(`${question}: `)),
-    )
+  for (const group of ['query', 'tsbs'] as const) {
+    const questions = new Set(of(group).map(({ name }) => name.split(': ')[0]))
+    for (const question of questions) {
+      chart(
+        `${question}: less is better`,
+        of(group).filter(({ name }) => name.startsWith(`${question}: `)),
+      )
+    }
   }
   chart('Key-value tables, loading: more is better', of('kv load'))
   chart('Key-value tables, points: more is better', of('kv point'))

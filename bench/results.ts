@@ -9,6 +9,7 @@ export interface Result {
     | 'size'
     | 'memory'
     | 'query'
+    | 'tsbs'
     | 'kernel'
     | 'kv load'
     | 'kv scan'
@@ -28,12 +29,17 @@ export interface Result {
   readonly checksum: string
 }
 
+/** How numbers came about: sizes, runs, writes in flight, versions. */
+export type Settings = Readonly<Record<string, string | number>>
+
+/** Takes each result as soon as it is known: a run that is ended early has lost nothing. */
+export type Found = (...results: readonly Result[]) => void
+
 export interface Report {
   readonly startedAt: string
   readonly machine: Machine
   readonly limits: MachineLimits
-  /** How the numbers came about: sizes, runs, writes in flight, versions. */
-  readonly settings: Readonly<Record<string, string | number>>
+  readonly settings: Settings
   readonly results: readonly Result[]
   readonly kernels: readonly BenchRow[]
 }

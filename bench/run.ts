@@ -1,7 +1,7 @@
 // npm run bench: runs everything, prints a table, writes bench/results/latest.{json,md,svg}.
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { terminalText, writeReport } from './report.js'
+import { resultLine, terminalText, writeReport } from './report.js'
 import { type PartName, partNames, runSuite } from './suite.js'
 
 const usage = `npm run bench -- [options]
@@ -49,9 +49,15 @@ else {
     callWarmUpCount: small ? 1 : 4000,
     queryWarmUpCount: small ? 1 : 50,
     queryRunCount: small ? 3 : 100,
+    tsbsDrawCount: small ? 2 : 20,
+    tsbsWarmUpCount: small ? 1 : 60,
+    tsbsRunCount: small ? 2 : 150,
     memoryLoadCount: small ? 2 : 10,
     kernelSeconds: small ? 1 : 40,
     isSmall: small,
+    found: (...results) => {
+      for (const result of results) process.stdout.write(`${resultLine(result)}\n`)
+    },
     say: (text) => process.stderr.write(`… ${text}\n`),
   })
   process.stdout.write(`\n${terminalText(report)}`)

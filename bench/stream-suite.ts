@@ -11,7 +11,7 @@ import { elapsedMs, median } from './clock.js'
 import { Nats, natsVersion } from './nats.js'
 import { type ServerProcess, startServerProcess } from './processes.js'
 import { Redis, redisCommand, redisVersion } from './redis.js'
-import { atLeast, type Result } from './results.js'
+import { atLeast, type Found, type Settings } from './results.js'
 import { randomOf } from './zipf.js'
 
 export interface StreamOptions {
@@ -19,12 +19,8 @@ export interface StreamOptions {
   readonly recordCount: number
   readonly runCount: number
   readonly folder: string
+  readonly found: Found
   readonly say: (text: string) => void
-}
-
-export interface StreamReport {
-  readonly results: readonly Result[]
-  readonly settings: Readonly<Record<string, string | number>>
 }
 
 const backend = 'stream'
@@ -37,7 +33,7 @@ const writeCount = 4
 /** Batches of a peer that are on their way at once. */
 const peerBatchCount = 4
 
-export async function runStreams(options: StreamOptions): Promise<StreamReport> {
+export async function runStreams(options: StreamOptions): Promise<Settings> {
   const suite = new StreamSuite(options)
   return suite.run()
 }
@@ -47,7 +43,6 @@ class StreamSuite {
   readonly #batches: readonly (readonly string[])[]
   readonly #frames: readonly Frame[]
   readonly #messages: readonly Uint8Array[]
-  readonly #results: Result[] = []
   #tableCount = 0
 
   constructor(options: StreamOptions) {
@@ -63,7 +58,7 @@ class StreamSuite {
     this.#messages = this.#frames.map(messageOf)
   }
 
-  async run(): Promise<StreamReport> {
+  async run(): Promise<Settings> {
     const { folder, say, recordCount } = this.#options
     const [redis, nats] = [redisVersion(), natsVersion()]
     say('streams, embedded')
@@ -85,12 +80,9 @@ class StreamSuite {
     for (const name of ['streams', 'streams-served', 'redis-streams', 'nats'])
       rmSync(join(folder, name), { recursive: true, force: true })
     return {
-      results: this.#results,
-      settings: {
-        'stream records': recordCount,
-        'Redis Streams': redis === null ? 'not installed' : `${redis}, appendfsync everysec`,
-        'NATS JetStream': nats ?? 'not installed',
-      },
+      'stream records': recordCount,
+      'Redis Streams': redis === null ? 'not installed' : `${redis}, appendfsync everysec`,
+      'NATS JetStream': nats ?? 'not installed',
     }
   }
 
@@ -215,7 +207,7 @@ class StreamSuite {
 
   #add(name: string, runs: readonly number[], least: number | null): void {
     const value = median(runs)
-    this.#results.push({
+    this.#options.found({
       group: 'stream',
       name,
       value,

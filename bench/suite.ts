@@ -1,11 +1,12 @@
 // The whole bench over one workload: the engine of this process, the server in another one with a client in a third, and
 // DuckDB, in turns, so that whatever else the machine does meets all of them.
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Client, connect } from '../client/index.js'
 import { type Engine, type Frame, openEngine } from '../engine/index.js'
 import { elapsedMs, median, percentile99 } from './clock.js'
+import { folderByteLength } from './disk.js'
 import { DuckDb } from './duckdb.js'
 import { benchKernels, kernelResults } from './kernels.js'
 import { framesOf, type Layout, layouts } from './layouts.js'
@@ -23,12 +24,13 @@ import {
   queriesOf,
   totalsRequest,
 } from './queries.js'
-import { atLeast, atMost, type Report, type Result } from './results.js'
+import { atLeast, atMost, type Found, type Report, type Result } from './results.js'
 import type { BenchRow } from './rows.js'
 import { runStreams } from './stream-suite.js'
+import { runTsbs } from './tsbs-suite.js'
 import { drawWorkload, type Workload, type WorkloadSize } from './tsbs.js'
 
-export const partNames = ['kernels', 'load', 'query', 'size', 'memory', 'kv', 'stream'] as const
+export const partNames = ['kernels', 'load', 'query', 'tsbs', 'size', 'memory', 'kv', 'stream'] as const
 export type PartName = (typeof partNames)[number]
 
 export interface SuiteOptions extends WorkloadSize {
@@ -41,9 +43,14 @@ export interface SuiteOptions extends WorkloadSize {
   /** Runs of a query that are not counted, then those that are. */
   readonly queryWarmUpCount: number
   readonly queryRunCount: number
+  readonly tsbsDrawCount: number
+  readonly tsbsWarmUpCount: number
+  readonly tsbsRunCount: number
   readonly memoryLoadCount: number
   readonly kernelSeconds: number
   readonly isSmall: boolean
+  /** Told of each result as soon as it is known. */
+  readonly found: Found
   /** Told what is being done. */
   readonly say: (text: string) => void
 }
@@ -56,47 +63,71 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
     const limits = measureLimits(folder)
     const kernels: BenchRow[] = []
     const results: Result[] = []
+    const found: Found = (...some) => {
+      // Targets are set for the whole size.
+      const judged = options.isSmall ? some.map((result) => ({ ...result, target: null })) : some
+      results.push(...judged)
+      options.found(...judged)
+    }
     if (options.parts.has('kernels')) {
       options.say('kernels')
       kernels.push(...(await benchKernels({ seconds: options.kernelSeconds, isSmall: options.isSmall })))
+      found(...kernelResults(kernels))
     }
     const settings: Record<string, string | number> = {}
+    if (options.parts.has('tsbs')) {
+      for (const [index, size] of tsbsSizes(options).entries()) {
+        const tsbsFolder = join(folder, `tsbs-${index}`)
+        const { tsbsDrawCount: drawCount, tsbsWarmUpCount: warmUpCount, tsbsRunCount: runCount, say } = options
+        const part = index === 0 ? 1 : 3
+        const counts = {
+          drawCount,
+          warmUpCount: Math.ceil(warmUpCount / part),
+          runCount: Math.ceil(runCount / part),
+        }
+        Object.assign(settings, await runTsbs({ ...size, ...counts, folder: tsbsFolder, found, say }))
+        rmSync(tsbsFolder, { recursive: true })
+      }
+    }
     if (['load', 'query', 'size', 'memory'].some((part) => options.parts.has(part as PartName))) {
-      const suite = await Suite.open(options, folder, limits)
+      const suite = await Suite.open({ ...options, found }, folder, limits)
       try {
-        results.push(...(await suite.run()))
+        await suite.run()
         Object.assign(settings, suite.settings())
       } finally {
         await suite.close()
       }
     }
     if (options.parts.has('kv')) {
-      const kv = await runKv({
+      const settingsOfKv = await runKv({
         ...kvSizes(options.isSmall),
         runCount: Math.min(3, options.runCount),
         folder,
+        found,
         say: options.say,
       })
-      results.push(...kv.results)
-      Object.assign(settings, kv.settings)
+      Object.assign(settings, settingsOfKv)
     }
     if (options.parts.has('stream')) {
-      const streams = await runStreams({
+      const settingsOfStreams = await runStreams({
         recordCount: options.isSmall ? 20_000 : 2_000_000,
         runCount: Math.min(3, options.runCount),
         folder,
+        found,
         say: options.say,
       })
-      results.push(...streams.results)
-      Object.assign(settings, streams.settings)
+      Object.assign(settings, settingsOfStreams)
     }
-    if (kernels.length > 0) results.push(...kernelResults(kernels))
-    // Targets are set for the whole size.
-    const judged = options.isSmall ? results.map((result) => ({ ...result, target: null })) : results
-    return { startedAt, machine: describeMachine(), limits, settings, results: judged, kernels }
+    return { startedAt, machine: describeMachine(), limits, settings, results, kernels }
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** The given one, and where that is the usual one, many hosts for a shorter time. */
+function tsbsSizes({ hostCount, hours }: WorkloadSize): readonly WorkloadSize[] {
+  const given = { hostCount, hours }
+  return hostCount === 100 && hours === 12 ? [given, { hostCount: 1000, hours: 6 }] : [given]
 }
 
 function kvSizes(isSmall: boolean): Pick<KvOptions, 'flightCount' | 'peopleCount' | 'recordCount' | 'operationCount'> {
@@ -181,19 +212,17 @@ class Suite {
     }
   }
 
-  async run(): Promise<Result[]> {
+  async run(): Promise<void> {
     const { parts } = this.#options
-    const results: Result[] = []
-    if (parts.has('load')) results.push(...(await this.#loads()))
-    if (parts.has('query')) results.push(...(await this.#queries()))
-    if (parts.has('size')) results.push(...(await this.#sizes()))
-    if (parts.has('memory')) results.push(...(await this.#memory()))
-    return results
+    if (parts.has('load')) await this.#loads()
+    if (parts.has('query')) await this.#queries()
+    if (parts.has('size')) await this.#sizes()
+    if (parts.has('memory')) await this.#memory()
   }
 
   // ---- loading ----
 
-  async #loads(): Promise<Result[]> {
+  async #loads(): Promise<void> {
     const { warmUpCount, runCount, say } = this.#options
     const times = { embedded: { host: [], span: [] }, grpc: { host: [], span: [] } } as Record<
       'embedded' | 'grpc',
@@ -225,13 +254,13 @@ class Suite {
     }
     const twice = (value: number) => atLeast(value, 2 * duckDbRate, `2 x DuckDB (${(2 * duckDbRate).toFixed(1)})`)
     const once = (value: number) => atLeast(value, duckDbRate, `DuckDB (${duckDbRate.toFixed(1)})`)
-    return [
+    this.#options.found(
       result('embedded, frames by host', times.embedded.host, twice),
       result('embedded, frames by span', times.embedded.span, twice),
       result('gRPC, frames by host', times.grpc.host, once),
       result('gRPC, frames by span', times.grpc.span, once),
       result('DuckDB appender', duckDbMs, () => null),
-    ]
+    )
   }
 
   #newTable(layout: Layout): string {
@@ -261,7 +290,7 @@ class Suite {
 
   // ---- reading ----
 
-  async #queries(): Promise<Result[]> {
+  async #queries(): Promise<void> {
     const table = 'cpu_query'
     await this.#engine.create({ backend, table, rate })
     await loadEmbedded(this.#engine, table, this.#frames.host)
@@ -271,14 +300,12 @@ class Suite {
     await this.#client.executeWire({ backend, table, command: 'compact' })
     await this.#duckDb.create()
     await this.#duckDb.load(this.#workload)
-    const results: Result[] = []
     await this.#warmUp(table)
     const roundTripMs = median(await this.#timesOf(() => this.#client.version()))
     for (const [index, query] of queriesOf(this.#workload).entries()) {
       this.#options.say(`query: ${query.name}`)
-      results.push(...(await this.#query(query, table, queryTargetsMs[index], roundTripMs)))
+      await this.#query(query, table, queryTargetsMs[index], roundTripMs)
     }
-    return results
   }
 
   /** A server, a client and an engine that have answered before: the cheapest query, again and again. */
@@ -292,7 +319,7 @@ class Suite {
     }
   }
 
-  async #query(query: Query, table: string, targetMs: number | null, roundTripMs: number): Promise<Result[]> {
+  async #query(query: Query, table: string, targetMs: number | null, roundTripMs: number): Promise<void> {
     const request = { backend, table, ...query.request }
     const overGrpc = () => collect(this.#client.readWire(request))
     const embedded = () => collect(this.#engine.readEncoded(request, 'wire'))
@@ -322,12 +349,12 @@ class Suite {
     const embeddedMs = await this.#timesOf(embedded)
     const duckDbMs = await this.#timesOf(() => this.#duckDb.fetch(query.sql))
     const target = targetMs === null ? null : atMost(median(grpcMs), targetMs, `${targetMs.toFixed(1)} ms`)
-    return [
+    this.#options.found(
       result('gRPC', grpcMs, target, `, empty call ${roundTripMs.toFixed(2)} ms`),
       result('gRPC and decoded', decodedMs, null, ''),
       result('embedded', embeddedMs, null, ''),
       result('DuckDB', duckDbMs, null, ', in process'),
-    ]
+    )
   }
 
   async #timesOf(work: () => Promise<unknown>): Promise<number[]> {
@@ -341,9 +368,9 @@ class Suite {
   // ---- size ----
 
   /** A data folder that holds this workload and nothing else, compacted and closed. */
-  async #sizes(): Promise<Result[]> {
+  async #sizes(): Promise<void> {
     const { sampleCount, checksum } = this.#workload
-    const runs: Result[] = []
+    const { found } = this.#options
     for (const layout of layouts) {
       this.#options.say(`size: frames by ${layout}`)
       const dataDir = join(this.#folder, `size-${layout}`)
@@ -357,33 +384,32 @@ class Suite {
       const beside = `raw values 8 B, this folder ${folderByteLength(dataDir)} B`
       const name = `bytes per sample, frames by ${layout}`
       const target = atMost(value, 0.6, '0.6 B')
-      runs.push({ group: 'size', name, value, unit: 'B', runs: [value], target, beside, checksum })
+      found({ group: 'size', name, value, unit: 'B', runs: [value], target, beside, checksum })
     }
     await this.#duckDb.create()
     await this.#duckDb.load(this.#workload)
     const value = this.#duckDb.byteLength() / sampleCount
     const name = 'bytes per sample, DuckDB'
-    runs.push({ group: 'size', name, value, unit: 'B', runs: [value], target: null, beside: '', checksum })
-    return runs
+    found({ group: 'size', name, value, unit: 'B', runs: [value], target: null, beside: '', checksum })
   }
 
   // ---- memory ----
 
-  async #memory(): Promise<Result[]> {
+  async #memory(): Promise<void> {
     const peaks: number[] = []
     for (let load = 0; load < this.#options.memoryLoadCount; load++) {
       this.#options.say(`memory: load ${load + 1} of ${this.#options.memoryLoadCount}`)
       const table = this.#newTable('host')
       await this.#client.create({ backend, table, rate })
       const peak = await peakMemory(this.#server.pid, () => this.#loader.load({ table, layout: 'host' }))
-      if (peak === null) return []
+      if (peak === null) return
       peaks.push(peak / 1e6)
     }
     const value = Math.max(...peaks)
     const half = Math.ceil(peaks.length / 2)
     const growth = Math.max(...peaks.slice(half)) / Math.max(...peaks.slice(0, half))
     const base = { group: 'memory', checksum: this.#workload.checksum } as const
-    return [
+    this.#options.found(
       {
         ...base,
         name: `peak during ${peaks.length} loads over gRPC`,
@@ -402,7 +428,7 @@ class Suite {
         target: atMost(growth, 1.1, '1.10'),
         beside: 'flat is 1',
       },
-    ]
+    )
   }
 }
 
@@ -413,15 +439,4 @@ async function collect(messages: AsyncIterable<Uint8Array>): Promise<Uint8Array[
   const all: Uint8Array[] = []
   for await (const message of messages) all.push(message)
   return all
-}
-
-/** What the files of a folder take: their length, or what is allocated if that is more. */
-function folderByteLength(folder: string): number {
-  let byteLength = 0
-  for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
-    if (!entry.isFile()) continue
-    const { size, blocks } = statSync(join(entry.parentPath, entry.name))
-    byteLength += Math.max(size, blocks * 512)
-  }
-  return byteLength
 }

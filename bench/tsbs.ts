@@ -74,7 +74,7 @@ const teams = ['SF', 'NYC', 'LON', 'CHI']
 const environments = ['production', 'staging', 'test']
 
 /** Fractions in [0, 1) (mulberry32, Tommy Ettinger 2017), the same on every machine. */
-function fractions(seed: number): () => number {
+export function fractions(seed: number): () => number {
   let state = seed >>> 0
   return () => {
     state = (state + 0x6d2b79f5) >>> 0

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { benchKernels, kernelResults } from '../dist/bench/kernels.js'
 import { markdownText, svgText, terminalText, writeReport } from '../dist/bench/report.js'
-import type { Report } from '../dist/bench/results.js'
+import type { Report, Result } from '../dist/bench/results.js'
 import { runSuite } from '../dist/bench/suite.js'
 import { drawWorkload, metricNames, tagNames } from '../dist/bench/tsbs.js'
 
@@ -29,21 +29,28 @@ test('all benches of kernels run, and those that have a target are among them', 
 })
 
 test('the small bench loads, checks, reads and reports: framesd answers as DuckDB does', async () => {
+  const told: Result[] = []
   const report: Report = await runSuite({
     hostCount: 4,
     hours: 1,
-    parts: new Set(['load', 'query', 'size', 'memory'] as const),
+    parts: new Set(['load', 'query', 'tsbs', 'size', 'memory'] as const),
     warmUpCount: 0,
     runCount: 1,
     callWarmUpCount: 1,
     queryWarmUpCount: 0,
     queryRunCount: 2,
+    tsbsDrawCount: 2,
+    tsbsWarmUpCount: 0,
+    tsbsRunCount: 2,
     memoryLoadCount: 2,
     kernelSeconds: 0,
     isSmall: true,
+    found: (...results) => told.push(...results),
     say: () => {},
   })
   expect(new Set(report.results.map(({ group }) => group))).toContain('query')
+  expect(told).toEqual(report.results)
+  expect(new Set(told.filter(({ group }) => group === 'tsbs').map(({ name }) => name.split(',')[0])).size).toBe(10)
   for (const result of report.results) expect(result.value, result.name).toBeGreaterThan(0)
   expect(terminalText(report)).toContain('embedded, frames by host')
   expect(markdownText(report)).toContain('| gRPC, frames by span |')

@@ -232,6 +232,34 @@ describe('group_by', () => {
     expect(await read({ ...request, groupBy: 'host', columns: ['disk'] })).toHaveLength(1)
   })
 
+  test('time groups by bucket alone: all series are one frame without labels, unless they have a label of that name', async () => {
+    const table = await newTable()
+    await put(table, 'cpu', { os: 'linux' }, [
+      [T, 1],
+      [T + 1000, 2],
+      [T + minuteMs, 3],
+    ])
+    await put(table, 'cpu', { os: 'mac' }, [
+      [T + 2000, 5],
+      [T + 2 * minuteMs, 7],
+    ])
+    const request = { ...table, ...range(T, T + hourMs), aggregators: 'max,count', step: '1m' }
+    const rows = [
+      [T, 5, 3],
+      [T + minuteMs, 3, 1],
+      [T + 2 * minuteMs, 7, 1],
+    ]
+    const names = ['max(cpu)', 'count(cpu)']
+    expect(await read({ ...request, groupBy: 'time' })).toEqual([{ labels: {}, names, rows }])
+    const query = `select max(cpu), count(cpu) from '${table.table}' group by time order by time desc limit 2`
+    expect((await read({ ...request, query }))[0]!.rows).toEqual([rows[2], rows[1]])
+    expect(await read({ ...request, groupBy: 'time, os' })).toEqual(await read({ ...request, groupBy: 'os' }))
+    await put(table, 'cpu', { os: 'mac', time: 'winter' }, [[T, 9]])
+    const winter = await read({ ...request, groupBy: 'time', filter: "time == 'winter'" })
+    expect(winter.map(({ labels }) => labels)).toEqual([{ time: 'winter' }])
+    await expect(read({ ...request, groupBy: 'time' })).rejects.toThrow('no label named time found to group by')
+  })
+
   test('without a function it is refused', async () => {
     const table = await fourSeries()
     const text = 'group_by requires an aggregation function'

@@ -106,12 +106,17 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
   }
 }
 
-/** Puts the sets of each group beside each other; within a group they keep their order. */
+/**
+ * Puts the sets of each group beside each other; within a group they keep their order. `time` is no label but the bucket,
+ * which every row is grouped by anyway: `GROUP BY time` pools all sets. (Where sets have a label of that name, it is meant.)
+ */
 function groupSets(
   sets: Uint32Array<ArrayBuffer>,
-  groupBy: readonly string[],
+  names: readonly string[],
   labelsAt: (set: number) => readonly Label[],
 ): { sets: Uint32Array<ArrayBuffer>; groupStarts: Uint32Array<ArrayBuffer> } {
+  const isOfTime = (set: number) => labelsAt(set).some(([name]) => name === 'time')
+  const groupBy = names.includes('time') && !sets.some(isOfTime) ? names.filter((name) => name !== 'time') : names
   if (groupBy.length === 0)
     return { sets, groupStarts: Uint32Array.of(...(sets.length === 0 ? [0] : [0, sets.length])) }
   const groups = new Map<string, number[]>()
