@@ -119,6 +119,9 @@ export class RpcCall {
       this.#messages.length = 0
       this.#fail(error)
     }
+    // Both sides have said all: the stream closes by itself. A server that sees many resets takes them for an attack
+    // (nghttp2: a thousand, then 33 a second) and ends the connection.
+    if (this.#hasEnded && this.#trailers !== null && this.#stream.writableEnded) return
     if (!this.#stream.closed) this.#stream.close(constants.NGHTTP2_CANCEL)
     // A paused stream would never come to its end.
     this.#stream.resume()

@@ -149,6 +149,22 @@ describe('a call of gRPC', () => {
     }
   })
 
+  test('that ends well ends without a reset: a server takes many of them for an attack', async () => {
+    const resetCodes = new Map<number | undefined, number>()
+    serve = (stream) => {
+      stream.once('close', () => resetCodes.set(stream.rstCode, (resetCodes.get(stream.rstCode) ?? 0) + 1))
+      stream.resume()
+      stream.once('end', () => answer(stream, [versionAnswer]))
+    }
+    for (let call = 0; call < 1500; call++) {
+      if (call % 2 === 0) await client.version()
+      else await collect(client.readWire(table))
+    }
+    await eventually('all streams have closed', () => [...resetCodes.values()].reduce((sum, n) => sum + n, 0) === 1500)
+    expect([...resetCodes.keys()]).toEqual([constants.NGHTTP2_NO_ERROR])
+    expect(sessionCount).toBe(1)
+  })
+
   test('keeps its messages: a later one does not change those before it', async () => {
     const messages = Array.from({ length: 40 }, (_, i) => Buffer.alloc(70_000, i))
     serve = (stream) =>
