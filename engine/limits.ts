@@ -44,6 +44,9 @@ export const logCommitByteLengthMax = 256 * KiB
 /** Step points of a read that interpolates, and so may have a row at each: seven years of seconds. */
 export const stepPointCountMax = 256 * MiB
 
+/** Value columns of an answer: all functions of all metrics of the widest table. Each is a head in every message. */
+export const readColumnCountMax = 10 * tableColumnCountMax
+
 /** Rows of a LIMIT by time: their times are compared with each other. */
 export const orderedRowCountMax = 1_000_000
 

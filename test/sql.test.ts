@@ -95,6 +95,36 @@ describe('items', () => {
     expect(messageOf(() => parseQuery(`select ${text} from t`))).toContain(message)
   })
 
+  test.each([
+    ['cpu, first(cpu)', 'invalid aggragate type: first at position 13'],
+    ['max(avg(cpu))', 'could not parse expr at position 12'],
+    ['max(foo(cpu))', 'unknown/unsupported interpulation function foo at position 12'],
+    ['count()', 'unssoported number of parameters for function count at position 14'],
+    ["linear(cpu, '1x')", 'parsing "1x": invalid syntax at position 20'],
+    ['max(*) as m', 'cannot alias a wildcard at position 15'],
+    ['cpu, a as cpu', "column name 'cpu' appears more than once in select query at position 13"],
+    ['avg(cpu) as a, avg(cpu) as b', "function 'avg' for metric 'cpu' was requested multiple time at position 23"],
+    ['max(lin(cpu)), min(nan(cpu))', 'got linear and nan at position 23'],
+    ["max(lin(cpu,'1s')), min(lin(cpu,'2s'))", 'got 1000 and 2000 at position 28'],
+  ])('%s: the error says where', (text, message) => {
+    expect(messageOf(() => parseQuery(`select ${text} from t`))).toContain(message)
+  })
+
+  test.each([
+    ['select cpu from a, b', 'is not supported (got 2) at position 20'],
+    ['select cpu from a x join b', 'is not supported (got 2) at position 21'],
+    ['select cpu from (select cpu from t)', 'not a table in FROM field at position 17'],
+  ])('%s: the error says where', (text, message) => {
+    expect(messageOf(() => parseQuery(text))).toContain(message)
+  })
+
+  test('HAVING is any condition on functions, up to the clause behind it, and changes nothing', () => {
+    const query = parseQuery(
+      'select avg(cpu) from t group by os having count(cpu) > 1 and (sum(cpu) < 5) order by time;',
+    )
+    expect(query).toEqual(parseQuery('select avg(cpu) from t group by os order by time'))
+  })
+
   test('columns of one metric may leave the interpolator to another', () => {
     const { items } = parseQuery(
       "select max(prev_val(cpu, '1m')), min(cpu), avg(prev_val(cpu)), sum(linear(mem)) from t",
@@ -182,6 +212,9 @@ describe('clauses', () => {
     ['select cpu from t;;', "syntax error at position 19: expected the end of the query, found ';'"],
     ['select cpu from t where nosuch(a)', "syntax error at position 25: unknown function 'nosuch'"],
     ["select cpu from t where a = 'x", 'syntax error at position 29: the string has no end'],
+    ['select cpu from t having', 'syntax error at position 25: expected a condition, found the end'],
+    ['select cpu from t having (max(cpu) > 1', "syntax error at position 39: expected ')', found the end"],
+    ['select cpu from t having cpu > 1) limit 1', 'syntax error at position 33: expected the end of the condition'],
   ])('%s is refused', (text, message) => {
     expect(messageOf(() => parseQuery(text))).toContain(message)
   })

@@ -95,6 +95,11 @@ test('the default of a backend holds for tables that say nothing; 0 keeps sample
   expect(await sampleCount(none)).toBe(120)
 })
 
+test('an empty time to live is none: the default holds', () => {
+  const schema = { fields: [{ name: 'options', properties: { ttl: '' } }] }
+  expect(createSchema({ backend: 'tsdb', table: 't', rate: '1/s', schema }, dayMs).ttlMs).toBe(dayMs)
+})
+
 test.for([
   ['1w', 'invalid duration'],
   ['-5d', 'is negative'],

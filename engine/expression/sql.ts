@@ -105,16 +105,20 @@ class QueryParser {
     const lexer = this.#lexer
     expectSelect(lexer)
     lexer.takeKeyword('distinct')
-    const items = this.#parseList(() => this.#parseItem())
+    const positions: number[] = []
+    const items = this.#parseList(() => {
+      positions.push(lexer.current.position)
+      return this.#parseItem()
+    })
     const table = lexer.takeKeyword('from') ? this.#parseTable() : null
     const where = lexer.takeKeyword('where') ? this.#parseExpression() : null
     const groupBy = this.#takeWords('group', 'by') ? this.#parseList(() => this.#parseName('a label')) : []
-    if (lexer.takeKeyword('having')) this.#parseExpression()
+    if (lexer.takeKeyword('having')) this.#skipHaving()
     const orderBy = this.#takeWords('order', 'by') ? this.#parseList(() => this.#parseOrder()) : []
     const limit = lexer.takeKeyword('limit') ? this.#parseLimit() : null
     lexer.takeSymbol(';')
     if (!lexer.isEnd()) throw lexer.unexpected('the end of the query')
-    checkItems(items)
+    checkItems(items, positions)
     return { items, table, where, groupBy, orderBy, limit }
   }
 
@@ -134,13 +138,25 @@ class QueryParser {
     return new ExpressionParser(this.#lexer, sqlDialect).parseExpression()
   }
 
+  /** HAVING is a condition on functions, which expressions do not know: any text whose parentheses match. */
+  #skipHaving(): void {
+    const lexer = this.#lexer
+    const isAtEnd = () => lexer.isEnd() || lexer.isSymbol(';') || lexer.isKeyword('order') || lexer.isKeyword('limit')
+    if (isAtEnd()) throw lexer.unexpected('a condition')
+    for (let depth = 0; depth > 0 || !isAtEnd(); lexer.advance()) {
+      if (lexer.isSymbol('(')) depth++
+      else if (lexer.isSymbol(')')) depth--
+      if (depth < 0 || lexer.isEnd()) throw lexer.unexpected(depth < 0 ? 'the end of the condition' : "')'")
+    }
+  }
+
   #parseItem(): SqlItem {
     const lexer = this.#lexer
     const start = lexer.current
     if (lexer.takeSymbol('*')) return this.#named({ ...rawItem, metric: null })
     if (!this.#isName()) throw this.#unknownColumn(start)
     const name = this.#parseColumn()
-    const item = name !== null && lexer.takeSymbol('(') ? this.#parseCall(name) : { ...rawItem, metric: name }
+    const item = name !== null && lexer.takeSymbol('(') ? this.#parseCall(name, start) : { ...rawItem, metric: name }
     // An operator behind it makes it a calculation.
     if (lexer.current.kind === 'symbol' && !/^[,;)(]$/.test(lexer.current.text))
       throw this.#unknownColumn(lexer.current)
@@ -149,51 +165,55 @@ class QueryParser {
 
   #unknownColumn(token: Token): FramesError {
     if (token.kind === 'end' || token.kind === 'word') return this.#lexer.unexpected('a column')
-    return invalid(`unknown columns type - ${this.#lexer.describe(token)} at position ${token.position + 1}`)
+    return invalid(`unknown columns type - ${this.#lexer.describe(token)}`, token.position)
   }
 
   /** Reads `function "(" … ")"`, the opening parenthesis taken. */
-  #parseCall(name: string): SqlItem {
+  #parseCall(name: string, start: Token): SqlItem {
     const lexer = this.#lexer
-    if (isInterpolator(name)) return this.#parseInterpolation(name)
-    const aggregator = parseAggregator(name)
+    if (isInterpolator(name)) return this.#parseInterpolation(name, start)
+    const aggregator = atPosition(start, () => parseAggregator(name))
     let item: SqlItem = { ...rawItem, ...aggregator }
-    if (lexer.isSymbol(')')) throw wrongArgumentCount(name)
+    if (lexer.isSymbol(')')) throw wrongArgumentCount(name, lexer.current)
     if (!lexer.takeSymbol('*')) {
+      const argumentStart = lexer.current
       const argument = this.#parseColumn()
       if (argument !== null && lexer.takeSymbol('(')) {
-        if (!isInterpolator(argument)) throw notInterpolator(argument)
-        item = { ...this.#parseInterpolation(argument), ...aggregator }
+        if (!isInterpolator(argument)) throw notInterpolator(argument, argumentStart)
+        item = { ...this.#parseInterpolation(argument, argumentStart), ...aggregator }
       } else {
         item = { ...item, metric: argument }
       }
     }
-    if (lexer.isSymbol(',')) throw wrongArgumentCount(name)
+    if (lexer.isSymbol(',')) throw wrongArgumentCount(name, lexer.current)
     lexer.expectSymbol(')')
     return item
   }
 
-  #parseInterpolation(name: string): SqlItem {
+  #parseInterpolation(name: string, start: Token): SqlItem {
     const lexer = this.#lexer
-    const interpolator = parseInterpolator(name)
-    if (lexer.isSymbol(')')) throw wrongArgumentCount(name)
-    if (lexer.isSymbol('*')) throw invalid('could not parse expr')
+    const interpolator = atPosition(start, () => parseInterpolator(name))
+    if (lexer.isSymbol(')')) throw wrongArgumentCount(name, lexer.current)
+    const { position } = lexer.current
+    if (lexer.isSymbol('*')) throw invalid('could not parse expr', position)
     const metric = this.#parseColumn()
-    if (metric === null || lexer.isSymbol('(')) throw invalid('could not parse expr')
+    if (metric === null || lexer.isSymbol('(')) throw invalid('could not parse expr', position)
     let toleranceMs: number | null = null
     if (lexer.takeSymbol(',')) {
       if (lexer.current.kind !== 'string') throw lexer.unexpected('a duration in quotes')
-      toleranceMs = parseDurationMs(lexer.advance().text)
+      toleranceMs = atPosition(lexer.current, () => parseDurationMs(lexer.current.text))
+      lexer.advance()
     }
-    if (lexer.isSymbol(',')) throw wrongArgumentCount(name)
+    if (lexer.isSymbol(',')) throw wrongArgumentCount(name, lexer.current)
     lexer.expectSymbol(')')
     return { ...rawItem, metric, interpolator, toleranceMs }
   }
 
   /** Reads the alias, if there is one, and gives the item its name. */
   #named(item: SqlItem): SqlItem {
+    const { position } = this.#lexer.current
     const alias = this.#parseAlias()
-    if (alias !== null && item.metric === null) throw invalid('cannot alias a wildcard')
+    if (alias !== null && item.metric === null) throw invalid('cannot alias a wildcard', position)
     return { ...item, name: alias ?? defaultName(item) }
   }
 
@@ -235,15 +255,21 @@ class QueryParser {
     const lexer = this.#lexer
     let count = 0
     let table = ''
+    /** Where the second table stands. */
+    let { position } = lexer.current
     do {
-      if (lexer.isSymbol('(')) throw invalid('not a table in FROM field')
+      if (lexer.isSymbol('(')) throw invalid('not a table in FROM field', lexer.current.position)
+      if (count === 1) ({ position } = lexer.current)
       const name = lexer.current.kind === 'string' ? lexer.advance().text : this.#parseName('a table')
       if (count === 0) table = name
       count++
       if (lexer.takeKeyword('as') || this.#isName()) this.#parseName('an alias')
     } while (lexer.takeSymbol(','))
-    if (joinWords.includes(lexer.current.keyword)) count++
-    if (count > 1) throw invalid(`select from multiple tables is not supported (got ${count})`)
+    if (joinWords.includes(lexer.current.keyword)) {
+      if (count === 1) ({ position } = lexer.current)
+      count++
+    }
+    if (count > 1) throw invalid(`select from multiple tables is not supported (got ${count})`, position)
     return table
   }
 
@@ -278,26 +304,28 @@ function defaultName({ metric, function: aggregate }: SqlItem): string | null {
 }
 
 /** What no single item can say: names twice, a function twice on a metric, two ways to interpolate a metric. */
-function checkItems(items: readonly SqlItem[]): void {
+function checkItems(items: readonly SqlItem[], positions: readonly number[]): void {
   const names = new Set<string>()
   const functions = new Set<string>()
   const interpolators = new Map<string, Interpolator>()
   const tolerances = new Map<string, number>()
-  for (const { metric, name, function: aggregate, acrossSeries, interpolator, toleranceMs } of items) {
+  items.forEach(({ metric, name, function: aggregate, acrossSeries, interpolator, toleranceMs }, i) => {
+    const position = positions[i]!
     const shownName = name ?? (aggregate === null ? '*' : `${aggregate}(*)`)
     if (names.has(shownName)) {
-      throw invalid(`column name '${shortened(shownName)}' appears more than once in select query`)
+      throw invalid(`column name '${shortened(shownName)}' appears more than once in select query`, position)
     }
     names.add(shownName)
     const shownMetric = metric ?? '*'
     const shownFunction = aggregate === null ? '' : `function '${aggregate}${acrossSeries ? '_all' : ''}' for `
     const requested = `${shownFunction}metric '${shownMetric}'`
-    if (functions.has(requested)) throw invalid(`${shortened(requested)} was requested multiple time`)
+    if (functions.has(requested)) throw invalid(`${shortened(requested)} was requested multiple time`, position)
     functions.add(requested)
     const otherInterpolator = interpolators.get(shownMetric) ?? interpolator
     if (interpolator !== null && otherInterpolator !== interpolator) {
       throw invalid(
         `multiple interpolation for the same metric are not supported, got ${otherInterpolator} and ${interpolator}`,
+        position,
       )
     }
     if (interpolator !== null) interpolators.set(shownMetric, interpolator)
@@ -306,26 +334,36 @@ function checkItems(items: readonly SqlItem[]): void {
       throw invalid(
         'different interpolation tolerances for the same metric are not supported, ' +
           `got ${otherTolerance} and ${toleranceMs}`,
+        position,
       )
     }
     if (toleranceMs !== null) tolerances.set(shownMetric, toleranceMs)
-  }
+  })
 }
 
 /** `max(avg(cpu))` nests two aggregators; any other name is no interpolator. */
-function notInterpolator(name: string): FramesError {
+function notInterpolator(name: string, { position }: Token): FramesError {
   try {
     parseAggregator(name)
   } catch {
-    return invalid(`unknown/unsupported interpulation function ${shortened(name)}`)
+    return invalid(`unknown/unsupported interpulation function ${shortened(name)}`, position)
   }
-  return invalid('could not parse expr')
+  return invalid('could not parse expr', position)
 }
 
-function wrongArgumentCount(name: string): FramesError {
-  return invalid(`unssoported number of parameters for function ${shortened(name)}`)
+function wrongArgumentCount(name: string, { position }: Token): FramesError {
+  return invalid(`unssoported number of parameters for function ${shortened(name)}`, position)
 }
 
-function invalid(what: string): FramesError {
-  return new FramesError('INVALID_ARGUMENT', what)
+/** What is wrong with a name or a text is told with where it stands. */
+function atPosition<T>({ position }: Token, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    throw error instanceof FramesError ? invalid(error.what, position) : error
+  }
+}
+
+function invalid(what: string, position?: number): FramesError {
+  return new FramesError('INVALID_ARGUMENT', position === undefined ? what : `${what} at position ${position + 1}`)
 }

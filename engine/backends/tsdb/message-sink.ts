@@ -6,6 +6,7 @@ import { readMessageByteLength } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Labels } from './label-tail.js'
 import { labelColumns, labelTail } from './label-tail.js'
+import { aliasesOf, checkAliases } from './plan.js'
 import type { WantedColumns } from './pools.js'
 import { RowCollector } from './row-collector.js'
 import type { ScanInput, ScanMessage, ScanPosition, ScanSet } from './scan-input.js'
@@ -62,6 +63,7 @@ export class MessageSink {
   /** Where column i of a batch goes. */
   #batchNumbers: readonly number[] = []
   readonly #mark: number
+  readonly #aliases: ReadonlySet<string>
 
   constructor(
     readonly kernels: Kernels,
@@ -71,6 +73,7 @@ export class MessageSink {
     readonly input: ScanInput,
   ) {
     this.#mark = collected.mark()
+    this.#aliases = aliasesOf(input.plan)
   }
 
   /** Enough for one job. */
@@ -87,6 +90,12 @@ export class MessageSink {
     this.#set = set
     this.#wanted = wanted
     const { plan } = this.input
+    // Which labels there are is known here only, but for those of groups.
+    if (this.#aliases.size > 0 && plan.groupBy === null)
+      checkAliases(
+        this.#aliases,
+        this.input.labelsOf(set.set).map(([label]) => label),
+      )
     const types = wanted.columns.map(({ type }) => type).join()
     if (this.#collector === null || types !== this.#types) {
       this.collected.release(this.#mark)

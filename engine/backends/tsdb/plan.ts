@@ -5,7 +5,7 @@ import { parseFilter } from '../../expression/parse.js'
 import { printExpression } from '../../expression/print.js'
 import { parseQuery, type SqlQuery } from '../../expression/sql.js'
 import type { Expression } from '../../expression/tree.js'
-import { orderedRowCountMax, stepPointCountMax } from '../../limits.js'
+import { orderedRowCountMax, readColumnCountMax, stepPointCountMax } from '../../limits.js'
 import type { ReadRequest } from '../../requests.js'
 import { parseDurationMs, parseTimeMs } from '../../time.js'
 import type { TsdbExtent } from './directory.js'
@@ -102,6 +102,8 @@ export interface ReadPlan {
 }
 
 const defaultRangeMs = 3_600_000
+/** A window as long as all times that there are; longer ones are the same, and leave int64 as nanoseconds. */
+const lookbackMsMax = 9_223_372_036_853
 
 /** The bounds of a request; `end` defaults to now in whole seconds, `start` to an hour before `end`. Throws. */
 export function parseRange(request: Pick<ReadRequest, 'start' | 'end'>, nowMs: number): TimeRange {
@@ -146,8 +148,10 @@ function wantedByFields({ columns, aggregators }: ReadRequest, stepMs: number): 
       throw new FramesError('INVALID_ARGUMENT', `function '${shortened(name)}' was requested multiple time`)
   })
   const functions = names.map((name) => (name === '' ? null : parseAggregator(name)))
+  checkColumnCount(columns?.length ?? 0)
   const metrics = new Set((columns ?? []).flatMap(namesOf).filter((name) => name !== ''))
   const wanted = functions.length === 0 ? [null] : functions.map((aggregator) => aggregator?.function ?? null)
+  checkColumnCount(metrics.size * wanted.length)
   const itemsOf = (metric: string | null): PlanItem[] =>
     wanted.map((fn) => ({ metric, fn, name: metric === null ? null : defaultName(metric, fn) }))
   return {
@@ -183,6 +187,31 @@ function defaultName(metric: string, fn: OverTimeFunction | null): string {
   return fn === null ? metric : `${fn}(${metric})`
 }
 
+function doubledName(name: string): FramesError {
+  const what = `column name '${shortened(name)}' appears more than once in select query`
+  return new FramesError('INVALID_ARGUMENT', what)
+}
+
+/** Names that a query gives its columns and that are not theirs by default. */
+export function aliasesOf({ items }: Pick<ReadPlan, 'items'>): Set<string> {
+  const aliases = new Set<string>()
+  for (const { metric, fn, name } of items)
+    if (metric !== null && name !== null && name !== defaultName(metric, fn)) aliases.add(name)
+  return aliases
+}
+
+/** A frame's labels are columns, too, and its index is called `time`. Throws INVALID_ARGUMENT. */
+export function checkAliases(aliases: ReadonlySet<string>, others: Iterable<string>): void {
+  for (const name of others) if (aliases.has(name)) throw doubledName(name)
+}
+
+/** Throws INVALID_ARGUMENT. */
+function checkColumnCount(count: number): void {
+  if (count <= readColumnCountMax) return
+  const what = `an answer has at most ${readColumnCountMax} value columns`
+  throw new FramesError('INVALID_ARGUMENT', `${what}; ask for fewer metrics or functions at once`)
+}
+
 /** One value column of a frame. */
 export interface PlanColumn {
   readonly metric: string
@@ -193,17 +222,14 @@ export interface PlanColumn {
 /**
  * The value columns of a frame of a label set or group that has `metrics`, sorted by name: those that name their metric,
  * whether it is there or not, then every metric's that is not asked for by name.
- * Throws INVALID_ARGUMENT when two columns would have one name.
+ * Throws INVALID_ARGUMENT when two columns would have one name, or there are too many.
  */
 export function planColumns({ items }: Pick<ReadPlan, 'items'>, metrics: readonly string[]): PlanColumn[] {
   const columns: PlanColumn[] = []
   const taken = new Set<string>()
   const names = new Set<string>()
   const add = (column: PlanColumn): void => {
-    if (names.has(column.name)) {
-      const what = `column name '${shortened(column.name)}' appears more than once in select query`
-      throw new FramesError('INVALID_ARGUMENT', what)
-    }
+    if (names.has(column.name)) throw doubledName(column.name)
     names.add(column.name)
     columns.push(column)
   }
@@ -213,6 +239,7 @@ export function planColumns({ items }: Pick<ReadPlan, 'items'>, metrics: readonl
     add({ metric, fn, name: name ?? defaultName(metric, fn) })
   }
   const wildcards = items.filter(({ metric }) => metric === null)
+  checkColumnCount(columns.length + wildcards.length * metrics.length)
   for (const metric of wildcards.length === 0 ? [] : metrics) {
     for (const { fn } of wildcards) {
       const name = defaultName(metric, fn)
@@ -284,7 +311,7 @@ function groupLabels(request: ReadRequest, query: SqlQuery | null): string[] | n
 export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: number): ReadPlan {
   const { startMs, endMs } = parseRange(request, nowMs)
   const stepMs = parseDurationMs(request.step ?? '')
-  const windowMs = parseDurationMs(request.aggregationWindow ?? '')
+  const windowMs = Math.min(parseDurationMs(request.aggregationWindow ?? ''), lookbackMsMax)
   const wanted = asSelect(() => (query === null ? wantedByFields(request, stepMs) : wantedByQuery(query, stepMs)))
   const { mode, items } = wanted
   const functions = [...new Set(items.map(({ fn }) => fn))].filter((fn) => fn !== null)
@@ -294,6 +321,7 @@ export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: nu
     const what = 'group_by requires an aggregation function'
     throw new FramesError('INVALID_ARGUMENT', functions.length === 0 ? what : `${what} for every column`)
   }
+  checkAliases(aliasesOf(wanted), ['time', ...(groupBy ?? [])])
   const isOfSamples = mode === 'raw' || mode === 'downsample'
   return {
     ...wanted,

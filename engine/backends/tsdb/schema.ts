@@ -166,7 +166,8 @@ function timeToLive(request: CreateRequest): number | null {
   let ttlMs: number | null = null
   for (const field of request.schema?.fields ?? []) {
     const value = field.properties?.['ttl']
-    if (value === undefined) continue
+    // An empty text is the same as none, as for the other parameters.
+    if (value === undefined || value === '') continue
     if (typeof value !== 'string') throw invalidSchema(`property 'ttl' must be a duration such as '30d'`)
     let parsedMs: number
     try {
