@@ -246,7 +246,7 @@ export class DigestWriter {
       view.setUint32(at + 8, fields, true)
       view.setUint32(at + 12, digestCount, true)
       view.setUint32(at + 16, columns.length, true)
-      columns.forEach((number, i) => view.setUint32(at + grainByteLength + 4 * i, number, true))
+      for (const [i, number] of columns.entries()) view.setUint32(at + grainByteLength + 4 * i, number, true)
       at += grainByteLength + 8 * Math.ceil(columns.length / 2)
     }
     const pages = grains.flatMap(({ rowsPtr, firstsPtr, lastsPtr, digestCount }) => {

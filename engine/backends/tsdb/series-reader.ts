@@ -168,6 +168,11 @@ export class SeriesReader implements SampleReader {
     }
   }
 
+  /** The reader of one of the blocks that can be read, oldest first. */
+  readerAt(index: number): BlockReader {
+    return this.#cursors[index]!.reader
+  }
+
   /** All sets of all blocks, ascending. */
   sets(): Uint32Array {
     const damaged = this.#damaged[0]
