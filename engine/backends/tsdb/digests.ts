@@ -1,5 +1,5 @@
 // Digests: what a block knows of each stretch of time of each label set, so that a bucket that covers the stretch is answered
-// without its samples. They stand beside the rows, as attachments of the block; see docs/formats.md and decision 0050.
+// without its samples. They stand beside the rows, as attachments of the block; see docs/formats.md and decision 0055.
 import { pageScratchByteLength } from '../../blocks/builder.js'
 import type { BlockBuilder, BuilderColumn, PageEncoder } from '../../blocks/builder.js'
 import type { BlockReader } from '../../blocks/reader.js'
