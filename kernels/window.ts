@@ -835,6 +835,192 @@ export function accumulateLookbackLastTime(
   )
 }
 
+/**
+ * Cuts rows [rowStart, rowEnd) into stretches: runs of rows whose times lie between the same two multiples of grainNs.
+ * Returns how many there are, or -1 when they are more than `capacity`; then what was written has no meaning.
+ *
+ * times   i64 ns, 0 or more, ascending in the range
+ * rows    capacity × i64: the first row of each stretch
+ * firsts  capacity × i64: the time of that row
+ * lasts   capacity × i64: the time of the stretch's last row
+ */
+export function cutStretches(
+  timesPtr: usize,
+  rowStart: i32,
+  rowEnd: i32,
+  grainNs: i64,
+  rowsPtr: usize,
+  firstsPtr: usize,
+  lastsPtr: usize,
+  capacity: i32,
+): i32 {
+  if (grainNs <= 0) unreachable()
+  let count = 0
+  let length = 1
+  for (let row = rowStart; row < rowEnd; count++) {
+    if (count >= capacity) return -1
+    const timeNs = load<i64>(timesPtr + ((<usize>row) << 3))
+    const beginNs = timeNs - (timeNs % grainNs)
+    const endNs = beginNs > i64.MAX_VALUE - grainNs ? i64.MAX_VALUE : beginNs + grainNs
+    const end = endOfRun(timesPtr, row, rowEnd, endNs, length)
+    length = end - row
+    const at = (<usize>count) << 3
+    store<i64>(rowsPtr + at, row)
+    store<i64>(firstsPtr + at, timeNs)
+    store<i64>(lastsPtr + at, load<i64>(timesPtr + ((<usize>(end - 1)) << 3)))
+    row = end
+  }
+  return count
+}
+
+/** Adds each run of rows to a bucket of its own. */
+function accumulateRuns<T>(
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowsPtr: usize,
+  runCount: i32,
+  rowEnd: i32,
+  statePtr: usize,
+  which: i32,
+): void {
+  const stride = (<usize>runCount) << 3
+  for (let run = 0; run < runCount; run++) {
+    const at = (<usize>run) << 3
+    const end = run + 1 < runCount ? <i32>load<i64>(rowsPtr + at + 8) : rowEnd
+    for (let row = <i32>load<i64>(rowsPtr + at); row < end; row += PIECE_ROWS) {
+      const pieceEnd = min(row + PIECE_ROWS, end)
+      if (isFloat<T>() || sizeof<T>() === 8) {
+        addRun<T>(valuesPtr, validityPtr, row, pieceEnd, rowEnd, statePtr + at, stride, which)
+      } else {
+        addOther<T>(valuesPtr, validityPtr, row, pieceEnd, statePtr + at, stride, which)
+      }
+    }
+  }
+}
+
+/**
+ * Adds the rows of a float64 column to one bucket for each run of rows.
+ *
+ * rows    runCount × i64, ascending: where each run begins; it ends where the next one begins, the last one at rowEnd
+ * rowEnd  rows that the column has at least
+ * state   windowStateByteLength(runCount) bytes, initWindows was called; all else as accumulateWindowsFloat64
+ */
+export function accumulateRunsFloat64(
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowsPtr: usize,
+  runCount: i32,
+  rowEnd: i32,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateRuns<f64>(valuesPtr, validityPtr, rowsPtr, runCount, rowEnd, statePtr, which)
+}
+
+/** As accumulateRunsFloat64 for an int64 column; each value is rounded to float64 first. */
+export function accumulateRunsInt64(
+  valuesPtr: usize,
+  validityPtr: usize,
+  rowsPtr: usize,
+  runCount: i32,
+  rowEnd: i32,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateRuns<i64>(valuesPtr, validityPtr, rowsPtr, runCount, rowEnd, statePtr, which)
+}
+
+/** As accumulateRunsFloat64 for a bool column, whose values count as 1.0 and 0.0. */
+export function accumulateRunsBits(
+  bitsPtr: usize,
+  validityPtr: usize,
+  rowsPtr: usize,
+  runCount: i32,
+  rowEnd: i32,
+  statePtr: usize,
+  which: i32,
+): void {
+  accumulateRuns<Bit>(bitsPtr, validityPtr, rowsPtr, runCount, rowEnd, statePtr, which)
+}
+
+/** Whether a digest lies in [startNs, endNs) and in one bucket. Unsigned, as in accumulate. */
+function isUsable(firstNs: i64, lastNs: i64, startNs: i64, endNs: i64, bucketNs: i64, stepNs: i64): bool {
+  if (firstNs < startNs || lastNs >= endNs) return false
+  return <u64>(firstNs - bucketNs) / <u64>stepNs === <u64>(lastNs - bucketNs) / <u64>stepNs
+}
+
+/**
+ * The first of digests [from, to) that can be taken whole (wanted 1), or that cannot (wanted 0); `to` when there is none. A
+ * digest is taken whole when all its rows are in [startNs, endNs) and in one of the buckets that begin at bucketNs and are
+ * stepNs long; startNs is not before bucketNs.
+ *
+ * firsts, lasts  i64 ns: times of the first and the last row of each digest
+ */
+export function findDigest(
+  firstsPtr: usize,
+  lastsPtr: usize,
+  from: i32,
+  to: i32,
+  startNs: i64,
+  endNs: i64,
+  bucketNs: i64,
+  stepNs: i64,
+  wanted: i32,
+): i32 {
+  if (stepNs <= 0) unreachable()
+  for (let digest = from; digest < to; digest++) {
+    const at = (<usize>digest) << 3
+    const found = isUsable(load<i64>(firstsPtr + at), load<i64>(lastsPtr + at), startNs, endNs, bucketNs, stepNs)
+    if (found === (wanted !== 0)) return digest
+  }
+  return to
+}
+
+/**
+ * Adds digests to the buckets that hold them, as if their rows were added one by one, but for rounding of sums. Digests without
+ * a value are passed over, and those outside the buckets. What is not among `which` may be 0.
+ *
+ * firsts  digestCount × i64, ascending: a time in each digest
+ * counts, sums, mins, maxs, lasts, m2s  digestCount × f64 each; m2s need sums
+ * all else as accumulateWindowsFloat64
+ */
+export function combineDigests(
+  firstsPtr: usize,
+  countsPtr: usize,
+  sumsPtr: usize,
+  minsPtr: usize,
+  maxsPtr: usize,
+  lastsPtr: usize,
+  m2sPtr: usize,
+  digestCount: i32,
+  startNs: i64,
+  stepNs: i64,
+  bucketCount: i32,
+  statePtr: usize,
+  which: i32,
+): void {
+  if (stepNs <= 0) unreachable()
+  const stride = (<usize>bucketCount) << 3
+  for (let digest = 0; digest < digestCount; digest++) {
+    const at = (<usize>digest) << 3
+    const count = load<f64>(countsPtr + at)
+    const timeNs = load<i64>(firstsPtr + at)
+    if (!(count > 0) || timeNs < startNs) continue
+    const bucket = <u64>(timeNs - startNs) / <u64>stepNs
+    if (bucket >= <u64>max(bucketCount, 0)) return
+    const ptr = statePtr + ((<usize>bucket) << 3)
+    if (which & WHICH_VARIANCE) {
+      addMoments(ptr, stride, count, load<f64>(sumsPtr + at) / count, load<f64>(m2sPtr + at))
+    }
+    if (which & WHICH_EXTREMES) addExtremes(ptr, stride, load<f64>(minsPtr + at), load<f64>(maxsPtr + at))
+    if (which & (WHICH_SUM | WHICH_VARIANCE)) {
+      store<f64>(ptr + stride, load<f64>(ptr + stride) + load<f64>(sumsPtr + at))
+    }
+    if (which & WHICH_LAST) store<f64>(ptr + stride * 4, load<f64>(lastsPtr + at))
+    store<f64>(ptr, load<f64>(ptr) + count)
+  }
+}
+
 /** Adds one bucket with rows to another, all but the last value. */
 function combineBucket(from: usize, into: usize, stride: usize): void {
   const count = load<f64>(from)

@@ -116,6 +116,7 @@ class Bench {
         position,
         labels: view,
         partitionIntervalMs: schema.partitionIntervalMs,
+        asked: null,
         newestWins: true,
         erasure: null,
       }

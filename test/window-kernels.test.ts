@@ -547,3 +547,114 @@ test('a step of 0 or less is a mistake that stops the request', () => {
     expect(() => call.accumulateWindowsCount(timesPtr, 0, 1, 0n, stepNs, 1, statePtr)).toThrow(WebAssembly.RuntimeError)
   }
 })
+
+// ---- digests: what is known of a stretch of rows ---------------------------------------------------------------------
+
+/** The twin of cutting: rows whose times lie between the same two multiples of the grain. */
+function stretchesOf(timesNs: readonly bigint[], from: number, to: number, grainNs: bigint): number[][] {
+  const stretches: number[][] = []
+  for (let row = from; row < to; row++) {
+    const isFirst = row === from || timesNs[row]! / grainNs !== timesNs[row - 1]! / grainNs
+    if (isFirst) stretches.push([])
+    stretches.at(-1)!.push(row)
+  }
+  return stretches
+}
+
+for (const kernel of ['Float64', 'Int64', 'Bits'] as const) {
+  test(`digests of stretches of ${kernel} values, added to buckets that cover them, are as good as the rows`, () => {
+    for (const rowCount of rowCounts) {
+      const shifted = randomSeries(rowCount, valueMakers[kernel])
+      const first = shifted.timesNs[0] ?? 0n
+      const series = { ...shifted, timesNs: shifted.timesNs.map((timeNs) => timeNs - first + 5n) }
+      const { timesNs, values, validity } = series
+      const grainNs = BigInt(random.pick([1, 7, 100, 5000, 2 ** 40]))
+      const from = random.integer(0, Math.min(3, rowCount + 1))
+      const stretches = stretchesOf(timesNs, from, rowCount, grainNs)
+      const count = stretches.length
+      const timesPtr = columns.int64s(timesNs)
+      const [rowsPtr, firstsPtr, lastsPtr] = [0, 1, 2].map(() => columns.target(8 * count)) as [number, number, number]
+      const cut = (capacity: number): number =>
+        call.cutStretches(timesPtr, from, rowCount, grainNs, rowsPtr, firstsPtr, lastsPtr, capacity)
+      if (count > 0) expect(cut(count - 1)).toBe(-1)
+      expect(cut(count)).toBe(count)
+      expect(columns.readInt64s(rowsPtr, count)).toEqual(stretches.map((rows) => BigInt(rows[0]!)))
+      expect(columns.readInt64s(firstsPtr, count)).toEqual(stretches.map((rows) => timesNs[rows[0]!]!))
+      expect(columns.readInt64s(lastsPtr, count)).toEqual(stretches.map((rows) => timesNs[rows.at(-1)!]!))
+      const valuesPtr = {
+        Float64: () => columns.float64s(values),
+        Int64: () => columns.int64s(values.map(BigInt)),
+        Bits: () => columns.bits(values.map((value) => value === 1)),
+      }[kernel]()
+      const validityPtr = validity === null ? 0 : columns.bits(validity)
+      const state = newState(count)
+      call[`accumulateRuns${kernel}`](valuesPtr, validityPtr, rowsPtr, count, rowCount, state, allOfThem)
+      const array = (number: number): number => state + 8 * number * count
+      const windows = {
+        startNs: 0n,
+        stepNs: grainNs * BigInt(random.pick([1, 2, 10])),
+        bucketCount: random.pick([1, 5, 4000]),
+      }
+      const { startNs, stepNs, bucketCount } = windows
+      const into = newState(bucketCount)
+      call.combineDigests(
+        firstsPtr,
+        array(0),
+        array(1),
+        array(2),
+        array(3),
+        array(4),
+        array(6),
+        count,
+        startNs,
+        stepNs,
+        bucketCount,
+        into,
+        allOfThem,
+      )
+      const rest = {
+        timesNs: timesNs.slice(from),
+        values: values.slice(from),
+        validity: validity === null ? null : validity.slice(from),
+      }
+      const buckets = bucketsOf(windows, rest)
+      for (const aggregate of aggregates) {
+        const actual = finished(into, bucketCount, aggregate)
+        for (const [bucket, found] of buckets.entries()) expectAggregate(actual[bucket]!, found, aggregate)
+      }
+      columns.expectGuardsIntact()
+      columns.clear()
+    }
+  })
+}
+
+test('a digest is taken whole when all its rows are in the range and in one bucket', () => {
+  for (let round = 0; round < 200; round++) {
+    const count = random.integer(0, 30)
+    let at = BigInt(random.integer(0, 100))
+    const stretches = random.list(count, () => {
+      const first = at
+      const last = first + BigInt(random.integer(0, 20))
+      at = last + BigInt(random.integer(1, 10))
+      return { first, last }
+    })
+    const bucketNs = BigInt(random.integer(0, 50))
+    const stepNs = BigInt(random.pick([1, 10, 40, 500]))
+    const startNs = bucketNs + BigInt(random.integer(0, 100))
+    const endNs = startNs + BigInt(random.integer(0, 400))
+    const isUsable = stretches.map(
+      ({ first, last }) =>
+        first >= startNs && last < endNs && (first - bucketNs) / stepNs === (last - bucketNs) / stepNs,
+    )
+    const firstsPtr = columns.int64s(stretches.map(({ first }) => first))
+    const lastsPtr = columns.int64s(stretches.map(({ last }) => last))
+    for (const wanted of [0, 1]) {
+      for (let from = 0; from <= count; from++) {
+        const found = call.findDigest(firstsPtr, lastsPtr, from, count, startNs, endNs, bucketNs, stepNs, wanted)
+        const right = isUsable.indexOf(wanted === 1, from)
+        expect(found).toBe(right < 0 ? count : right)
+      }
+    }
+    columns.clear()
+  }
+})

@@ -68,7 +68,7 @@ export class PageEncoder {
   }
 
   /** Encodes rows [rowStart, rowStart + rowCount) of a column; the bytes stay in scratch, in the order of the calls. */
-  encode(column: BuilderColumn, rowStart: number, rowCount: number): Page {
+  encode(column: BuilderColumn, rowStart: number, rowCount: number, hasStatistics = true): Page {
     const { call } = this.kernels
     const { scratch } = this
     let presentCount = rowCount
@@ -161,7 +161,11 @@ export class PageEncoder {
     if (place !== ptr) call.copyBytes(ptr, byteLength, place)
     let statisticsPtr = 0
     const wanted = column.dtype === 'time' ? presentCount >= 256 : byteLength >= statisticsPageByteLengthMin
-    if (wanted && (column.dtype === 'int64' || column.dtype === 'time' || column.dtype === 'float64')) {
+    if (
+      hasStatistics &&
+      wanted &&
+      (column.dtype === 'int64' || column.dtype === 'time' || column.dtype === 'float64')
+    ) {
       statisticsPtr = scratch.allocate(pageStatisticsByteLength)
       if (column.dtype === 'float64') call.statisticsFloat64(sourcePtr, presentCount, statisticsPtr)
       else call.statisticsInt64(sourcePtr, presentCount, statisticsPtr)
@@ -211,13 +215,16 @@ export class BlockBuilder {
     return this.pageStarts.length - 1
   }
 
-  /** Adds a column whose row 0 is the block's row 0 shifted by `rowOffset` (blocks cut from one long column). */
-  addColumn(name: string, column: BuilderColumn, rowOffset: number): void {
+  /**
+   * Adds a column whose row 0 is the block's row 0 shifted by `rowOffset` (blocks cut from one long column). Without
+   * statistics where the backend knows more about its values.
+   */
+  addColumn(name: string, column: BuilderColumn, rowOffset: number, hasStatistics = true): void {
     const pages: Page[] = []
     let presentCount = 0
     for (let page = 0; page < this.pageCount; page++) {
       const start = this.pageStarts[page]!
-      const encoded = this.encoder.encode(column, rowOffset + start, this.pageStarts[page + 1]! - start)
+      const encoded = this.encoder.encode(column, rowOffset + start, this.pageStarts[page + 1]! - start, hasStatistics)
       presentCount += encoded.presentCount
       this.byteLength += encoded.byteLength
       pages.push(encoded)

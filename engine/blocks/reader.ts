@@ -1,5 +1,6 @@
 // Reads blocks inside a worker: headers and page tables are parsed once and kept, pages are decoded into scratch.
 import type { DType } from '../frame/dtype.js'
+import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import type { Kernels } from '../kernels/kernels.js'
 import { MiB, pageRowCountMax } from '../limits.js'
@@ -47,8 +48,9 @@ interface ParsedBlock {
   readonly tables: (PageTable | undefined)[]
   /** What the worker keeps of it between jobs. */
   readonly kept: KeptOfBlock
-  /** What the backend made of the directory. */
+  /** What the backend made of the directory, and what it noted of the attachments. */
   directory: unknown
+  notes: unknown
   /** Attachments whose checksums were found right. */
   readonly checked: Set<number>
   byteLength: number
@@ -96,10 +98,13 @@ export class BlockIo {
     readonly tableName: string,
     /** Where pages and attachments are kept between jobs; for look-ups, not for scans. */
     readonly kept: KeptPages | null = null,
+    /** Whether pages are kept, too, or only what is made of attachments. */
+    readonly keepsPages = kept !== null,
   ) {
     this.cache = new PageCache(scratch, kept)
     this.densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
-    this.compactPtr = kept === null ? 0 : scratch.allocate(kernels.call.compactPageByteLengthMax(pageRowCountMax))
+    this.compactPtr =
+      kept === null || !keepsPages ? 0 : scratch.allocate(kernels.call.compactPageByteLengthMax(pageRowCountMax))
   }
 
   damaged(id: bigint, what: string): FramesError {
@@ -112,6 +117,9 @@ const keysPerColumn = 2 ** 17
 const keysPerReader = 2 ** 33
 /** A page is kept decoded, as it is stored (key + 1) or compact (key + 2). */
 const keptForms = 3
+/** Things that are made of one attachment, and where their keys begin: behind those of all columns. */
+const derivedPartCountMax = 4
+const firstDerivedKey = 2 ** 32
 
 export class BlockReader {
   readonly #parsed: ParsedBlock
@@ -135,6 +143,7 @@ export class BlockReader {
         tables: [],
         kept: new Map(),
         directory: undefined,
+        notes: undefined,
         checked: new Set(),
         byteLength: source.headerByteLength,
       }
@@ -155,6 +164,12 @@ export class BlockReader {
   directory<T>(parse: (bytes: Uint8Array) => T): T {
     this.#parsed.directory ??= parse(this.layout.directory)
     return this.#parsed.directory as T
+  }
+
+  /** What the backend reads out of the attachments, once; small, for it stays in the worker's heap. */
+  noted<T>(read: () => T): T {
+    this.#parsed.notes ??= read()
+    return this.#parsed.notes as T
   }
 
   column(name: string, dtype: DType): ColumnEntry | undefined {
@@ -232,6 +247,32 @@ export class BlockReader {
     return ptr
   }
 
+  /**
+   * Pointer to byteLength bytes that `make` makes of an attachment, which is not kept itself. They are kept between jobs
+   * where there is room, and stay until the cache's next epoch. `part` tells apart what is made of one attachment.
+   * Throws DATA_DAMAGED.
+   */
+  derived(number: number, part: number, byteLength: number, make: (fromPtr: number, toPtr: number) => void): number {
+    const { cache, kept } = this.io
+    const entry = this.layout.attachments[number]
+    assert(entry !== undefined && part < derivedPartCountMax, 'something is made of what there is')
+    const key = derivedPartCountMax * number + part
+    const keptKey = -1 - keysPerColumn - key
+    const found = kept?.find(this.#parsed.kept, keptKey) || cache.find(this.#firstKey + firstDerivedKey + key)
+    if (found) return found
+    const fromPtr = this.#readAttachment(number, entry)
+    const keptPtr =
+      kept === null || this.source.packed !== null ? 0 : kept.insert(this.#parsed.kept, keptKey, byteLength)
+    const ptr = keptPtr !== 0 ? keptPtr : cache.insert(this.#firstKey + firstDerivedKey + key, byteLength)
+    try {
+      make(fromPtr, ptr)
+    } catch (error) {
+      if (keptPtr !== 0) kept?.discard(this.#parsed.kept, keptKey)
+      throw error
+    }
+    return ptr
+  }
+
   #readAttachment(number: number, entry: AttachmentEntry): number {
     const ptr = this.segment(entry.segment) + entry.offset
     const { checked } = this.#parsed
@@ -286,7 +327,7 @@ export class BlockReader {
     if (cache.find(key) !== 0) return decoded.get(key)!
     const table = this.table(column)
     if (table.presentCounts[page] === 0) return null
-    if (kept === null || this.source.packed !== null) {
+    if (kept === null || !this.io.keepsPages || this.source.packed !== null) {
       const ptr = this.#storedPage(column, table, page)
       const result = this.#decode(column, table, page, ptr, (byteLength) => cache.insert(key, byteLength))
       decoded.set(key, result)
@@ -325,7 +366,7 @@ export class BlockReader {
    */
   compactPage(column: ColumnEntry, page: number): number {
     const { cache, compactPtr, decoded, kept, kernels } = this.io
-    if (kept === null || this.source.packed !== null) return 0
+    if (kept === null || !this.io.keepsPages || this.source.packed !== null) return 0
     const own = this.#parsed.kept
     const pageNumber = column.index * keysPerColumn + page
     const keptKey = keptForms * pageNumber + 2

@@ -2,12 +2,13 @@
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { nsPerMs, toInt64, toNs } from './bounds.js'
+import { type DigestColumn, digestsFrom } from './digests.js'
 import type { ReadPlan } from './plan.js'
 import { functionNumbers, functionStates } from './plan.js'
 import { shiftBatch } from './message-sink.js'
 import type { Member, WantedColumns } from './pools.js'
 import type { Carry, ScanPosition } from './scan-input.js'
-import type { Batch, BatchColumn, SampleReader } from './series-reader.js'
+import type { Batch, BatchColumn, BucketGrid, SampleReader } from './series-reader.js'
 import { bitmapByteLength } from './series-reader.js'
 import type { MetricType } from './signature.js'
 import type { RowSink } from './units.js'
@@ -30,6 +31,9 @@ export class Aggregation {
   readonly #chunkBucketCount: number
   readonly #states: number[]
   readonly #needed: number
+  readonly #grid: BucketGrid
+  /** Of the pool at work. */
+  #setCount = 1
   readonly #stepNs: bigint
   readonly #startNs: bigint
   /** First bucket of the chunk under way; -1: none. */
@@ -94,6 +98,7 @@ export class Aggregation {
     this.#lastTimes = timed.map(() => scratch.allocate(8 * count))
     this.#stepNs = toNs(plan.stepMs)
     this.#startNs = toNs(plan.startMs)
+    this.#grid = { startNs: this.#startNs, stepNs: this.#stepNs, fields: this.#needed }
     this.#stepTimesPtr = plan.mode === 'across' ? scratch.allocate(8 * count) : 0
     // Last, for it takes more memory with each pool.
     const sampled = sampledMetrics(plan, wanted)
@@ -103,11 +108,25 @@ export class Aggregation {
   /** A new label set, or a new pool of so many; of the buckets, those that begin before toNs. */
   begin(carry: readonly Carry[], setCount: number, toNs: bigint | null = null): void {
     this.#first = -1
+    this.#setCount = setCount
     const end = toNs === null ? this.bucketCount : this.bucketAt(toNs + this.#stepNs - 1n)
     this.bucketEnd = Math.max(0, Math.min(this.bucketCount, end))
     const known = new Map(carry.map(([metric, value, timeMs]) => [metric, [value, timeMs]]))
     this.#carry = this.wanted.metrics.flatMap(({ name }) => known.get(name) ?? [Number.NaN, Number.NaN])
     this.#steps?.begin(setCount)
+  }
+
+  /**
+   * The buckets that samples go to, for readers that know more than samples; null: only samples will do, where buckets
+   * overlap, or where the time of the last sample counts, too.
+   */
+  get grid(): BucketGrid | null {
+    return this.#looksBack || this.#isTimed ? null : this.#grid
+  }
+
+  /** Whether the last value of a pool must be found among those of its members. */
+  get #isTimed(): boolean {
+    return this.#lastTimes.length > 0 && this.#setCount > 1
   }
 
   /** Whether the samples themselves go into the buckets. */
@@ -155,13 +174,44 @@ export class Aggregation {
     const last = i64[(batch.timesPtr >> 3) + batch.rowCount - 1]!
     const end =
       last < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(batch.timesPtr, row, batch.rowCount, chunkEndNs)
-    const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.wanted.metrics)
     const rowCount = end - row
+    if (batch.digests !== null) {
+      batch.digests.forEach((digests, i) => {
+        if (digests !== null)
+          this.#addDigests(digestsFrom(digests, row), batch.timesPtr + 8 * row, rowCount, chunkNs, this.#states[i]!)
+      })
+      return end
+    }
+    const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.wanted.metrics)
     this.wanted.metrics.forEach(({ type }, i) => {
       const cells = rows.columns[i]
       if (cells != null) this.#addWindows(type, rows.timesPtr, cells, rowCount, chunkNs, this.#states[i]!)
     })
     return end
+  }
+
+  #addDigests(
+    { countsPtr, sumsPtr, minsPtr, maxsPtr, lastsPtr, m2sPtr }: DigestColumn,
+    timesPtr: number,
+    digestCount: number,
+    chunkNs: bigint,
+    statePtr: number,
+  ): void {
+    this.#kernels.call.combineDigests(
+      timesPtr,
+      countsPtr,
+      sumsPtr,
+      minsPtr,
+      maxsPtr,
+      lastsPtr,
+      m2sPtr,
+      digestCount,
+      chunkNs,
+      this.#stepNs,
+      this.#chunkBucketCount,
+      statePtr,
+      this.#needed,
+    )
   }
 
   #addWindows(
@@ -279,6 +329,7 @@ export class Aggregation {
 
   /** A new member of the pool. */
   beginMember(): void {
+    if (!this.#isTimed) return
     const { call } = this.#kernels
     const count = this.#chunkBucketCount
     for (const statePtr of this.#memberStates) call.initWindows(statePtr, count)
@@ -301,13 +352,15 @@ export class Aggregation {
     if (rowCount > 0) {
       const lastAddedNs = i64[(timesPtr >> 3) + rowCount - 1]!
       if (lastAddedNs > this.#lastNs) this.#lastNs = lastAddedNs
-      const isTimed = this.#lastTimes.length > 0
+      const isTimed = this.#isTimed
       const into = isTimed ? this.#memberStates : this.#states
       const firstEndNs = toInt64(chunkNs + restOfMsNs)
       metrics.forEach(({ type }, i) => {
+        const state = states[i]!
+        const digests = batch.digests?.[i]
+        if (digests != null) this.#addDigests(digests, timesPtr, rowCount, chunkNs, into[state]!)
         const cells = batch.columns[i]
         if (cells == null) return
-        const state = states[i]!
         if (this.#looksBack) this.#addLookback(type, timesPtr, cells, rowCount, firstEndNs, into[state]!)
         else this.#addWindows(type, timesPtr, cells, rowCount, chunkNs, into[state]!)
         if (!isTimed) return
@@ -336,7 +389,7 @@ export class Aggregation {
 
   /** Pools what was added of a member; of values with one time, the later member's is the last. */
   endMember({ states }: Member): void {
-    if (this.#lastTimes.length === 0) return
+    if (!this.#isTimed) return
     const { call } = this.#kernels
     for (const state of states) {
       call.combineWindowsByTime(
@@ -393,7 +446,7 @@ export class Aggregation {
       }
       return { valuesPtr: targetPtr, validityPtr: 0, bytesPtr: 0 }
     })
-    const batch: Batch = { rowCount, timesPtr: this.#timesPtr, columns }
+    const batch: Batch = { rowCount, timesPtr: this.#timesPtr, columns, digests: null }
     const rest = sink.push(batch)
     const sentRows = rest === null ? rowCount : Number((rest.fromNs - chunkNs) / this.#stepNs)
     if (this.#plan.functions.includes('rate')) {

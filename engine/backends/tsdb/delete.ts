@@ -7,6 +7,7 @@ import type { DeleteRequest } from '../../requests.js'
 import { hourMs, parseTimeMs, secondMs } from '../../time.js'
 import type { BackendParts } from '../backend.js'
 import { toNs } from './bounds.js'
+import { askedDigests } from './digests.js'
 import { decodeExtent } from './directory.js'
 import type { Erasure } from './erase.js'
 import type { EraseJob } from './jobs.js'
@@ -83,6 +84,7 @@ export async function deleteSamples(
         position: position as EraseJob['position'],
         labels: view,
         partitionIntervalMs: schema.partitionIntervalMs,
+        asked: askedDigests(schema),
         newestWins: schema.duplicates !== 'first',
         erasure,
       }

@@ -1,6 +1,7 @@
 // The tsdb's jobs: their messages, and what a worker does with each.
 import { unpack, pack } from 'msgpackr'
 import type { MergeStep, PreparedBlock, RewriteStep } from '../../blocks/merge-rule.js'
+import { keptPagesOf } from '../../blocks/kept-pages.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, BlockReader } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
@@ -17,6 +18,7 @@ import type { WorkerAccess, WorkerReader } from '../../stores/store.js'
 import type { FrameInput } from '../frame-input.js'
 import type { OpenFrame, RowOrder } from './append.js'
 import { checkTypes, encodeFrameRows, frameKinds, knownSets, openFrame, setNumberOf } from './append.js'
+import type { DigestGrain } from './digests.js'
 import { describeSets } from './describe.js'
 import type { Erasure } from './erase.js'
 import { erasesAny } from './erase.js'
@@ -64,6 +66,8 @@ export interface IngestJob extends Job {
   readonly inputs: readonly FrameInput[]
   readonly labels: LabelView
   readonly partitionIntervalMs: number
+  /** Digests that the table was created with. */
+  readonly asked: DigestGrain | null
   readonly duplicates: DuplicatePolicy
   /** duplicates 'error': what is stored, to look for duplicates in. */
   readonly stored: {
@@ -192,6 +196,8 @@ export interface MergeJob extends TableJob {
   readonly sources: readonly BlockSource[]
   readonly position: MergePosition | null
   readonly partitionIntervalMs: number
+  /** Digests that the table was created with. */
+  readonly asked: DigestGrain | null
   readonly newestWins: boolean
   /** Samples that have expired; null: none. */
   readonly erasure: Erasure | null
@@ -251,6 +257,7 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   try {
     const blocks = encodeFrameRows(kernels, output, work, frame, setNumbersPtr, {
       partitionIntervalMs: job.partitionIntervalMs,
+      asked: job.asked,
       newestWins: job.duplicates !== 'first',
       check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
       isCancelled: () => context.isCancelled(job),
@@ -519,12 +526,27 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
     signatureOf: signatureReader(context, job.labels),
   })
 
+/** Whether the pages of a scan may be kept: one over much data would push out all that others come back for. */
+function fitsKept(
+  { sources, sets, labels, plan, kept }: SentJob<ScanJob>,
+  signatureAt: (set: number) => Signature,
+): boolean {
+  const first = sets[0]
+  if (first === undefined) return false
+  const rowCount = sources.reduce((sum, source) => sum + source.rowCount, 0)
+  const columnCount = plan.items.some(({ metric }) => metric === null) ? signatureAt(first).size : plan.items.length
+  const share = sets.length / Math.max(1, labels.setCount)
+  return 8 * rowCount * share * (columnCount + 1) <= kept.byteLength / 2
+}
+
 const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context
   const signatureAt = signatureReader(context, job.labels)
   const { sets, metricListOf, metricLists } = job
   const metricSets = metricLists.map((list) => new Set(list))
-  return scanSets(kernels, new Scratch(job.scratch), storeReader(context, job.access), {
+  const kept = keptPagesOf(context, job)
+  const parts = { store: storeReader(context, job.access), kept, keepsPages: fitsKept(job, signatureAt) }
+  return scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,
     setCount: sets.length,
     labelsId: job.labels.id,

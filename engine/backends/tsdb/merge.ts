@@ -8,6 +8,7 @@ import type { Kernels } from '../../kernels/kernels.js'
 import { blockCellCountMax, blockRowCountMax, MiB, pageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { WorkerReader } from '../../stores/store.js'
+import type { DigestGrain } from './digests.js'
 import { type Erasure, ErasingReader } from './erase.js'
 import { RowCollector } from './row-collector.js'
 import { RunWriter } from './run-writer.js'
@@ -36,6 +37,8 @@ export interface MergeInput {
   readonly tableName: string
   readonly signatureOf: (set: number) => Signature
   readonly partitionIntervalMs: number
+  /** Digests that the table was created with. */
+  readonly asked: DigestGrain | null
   readonly newestWins: boolean
   readonly isCancelled: () => boolean
   /** What is to be left out; null: nothing. */
@@ -132,7 +135,7 @@ export function mergeRuns(
   const writer = new RunWriter(
     encoder,
     { directory, timesPtr: collector.timesPtr },
-    { columnCount: columns.size, rowByteLength },
+    { columnCount: columns.size, rowByteLength, asked: input.asked },
   )
   for (const { number, wanted } of [...columns.values()].sort((a, b) => (a.wanted.name < b.wanted.name ? -1 : 1))) {
     const { valuesPtr, validityPtr, bytesPtr } = collector.column(number)

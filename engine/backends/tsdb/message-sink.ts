@@ -43,7 +43,7 @@ export function shiftBatch(
       bytesPtr: cells.bytesPtr,
     }
   })
-  return { rowCount, timesPtr: batch.timesPtr + 8 * row, columns }
+  return { rowCount, timesPtr: batch.timesPtr + 8 * row, columns, digests: null }
 }
 
 /** Collects rows of one label set after another and closes messages when they are large enough. */

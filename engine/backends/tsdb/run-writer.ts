@@ -3,6 +3,7 @@ import type { BuilderColumn, PageEncoder } from '../../blocks/builder.js'
 import { BlockBuilder } from '../../blocks/builder.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import { blockByteLengthMax, blockCellCountMax, blockRowCountMax, MiB, pageRowCountMax } from '../../limits.js'
+import { type DigestGrain, DigestWriter } from './digests.js'
 import type { Directory, TsdbExtent } from './directory.js'
 import { encodeDirectory, encodeExtent, floorMs, partitionRanges } from './directory.js'
 
@@ -11,6 +12,12 @@ export const timeColumnName = '#time'
 
 /** A label set with at least this many rows in a block begins a page of its own, so that its statistics are its own. */
 const ownPageRowCountMin = 1024
+
+export interface RunWriterOptions {
+  readonly columnCount: number
+  readonly rowByteLength: number
+  readonly asked: DigestGrain | null
+}
 
 /** Sorted rows: which sets, where each begins, and all their times. */
 export interface SortedRows {
@@ -22,18 +29,20 @@ interface BlockPlan {
   readonly rowStart: number
   readonly builder: BlockBuilder
   readonly directory: Directory
+  readonly digests: DigestWriter
 }
 
 /**
  * columnCount: value columns, for the cell limit. rowByteLength: bytes of a decoded row without nulls, for the byte
- * limits (long strings make shorter pages and blocks).
+ * limits (long strings make shorter pages and blocks). asked: digests that the table was created
+ * with; null: none.
  */
 export class RunWriter {
   readonly #plans: BlockPlan[] = []
   readonly #rows: SortedRows
   readonly #encoder: PageEncoder
 
-  constructor(encoder: PageEncoder, rows: SortedRows, options: { columnCount: number; rowByteLength: number }) {
+  constructor(encoder: PageEncoder, rows: SortedRows, options: RunWriterOptions) {
     this.#encoder = encoder
     this.#rows = rows
     const columnCount = options.columnCount + 1
@@ -53,20 +62,27 @@ export class RunWriter {
       const rowEnd = cutBlock(starts, sets.length, rowStart, blockRows)
       const directory = sliceDirectory(rows.directory, rowStart, rowEnd)
       const pageStarts = cutPages(directory, pageRows)
-      this.#plans.push({ rowStart, builder: new BlockBuilder(encoder, pageStarts), directory })
+      const digests = new DigestWriter(encoder, { directory, timesPtr: rows.timesPtr, rowStart }, options.asked)
+      this.#plans.push({ rowStart, builder: new BlockBuilder(encoder, pageStarts), directory, digests })
       rowStart = rowEnd
     }
-    this.addColumn(timeColumnName, { dtype: 'time', valuesPtr: rows.timesPtr, validityPtr: 0, bytesPtr: 0 })
+    const times: BuilderColumn = { dtype: 'time', valuesPtr: rows.timesPtr, validityPtr: 0, bytesPtr: 0 }
+    for (const { builder, rowStart } of this.#plans) builder.addColumn(timeColumnName, times, rowStart)
   }
 
   /** A column of all rows, in their order. */
   addColumn(name: string, column: BuilderColumn): void {
-    for (const { builder, rowStart } of this.#plans) builder.addColumn(name, column, rowStart)
+    for (const { builder, rowStart, digests } of this.#plans) {
+      const number = builder.columnCount
+      builder.addColumn(name, column, rowStart, !digests.hasDigests)
+      if (builder.columnCount > number) digests.add(number, column)
+    }
   }
 
   finish(partitionIntervalMs: number): PreparedBlock[] {
     const { kernels, scratch } = this.#encoder
-    return this.#plans.map(({ builder, rowStart, directory }) => {
+    return this.#plans.map(({ builder, rowStart, directory, digests }) => {
+      digests.finish(builder, rowStart)
       const starts = directory.starts.subarray(0, directory.sets.length)
       const extent = encodeExtent(this.#extent(directory, rowStart, partitionIntervalMs))
       return builder.finish(encodeDirectory(kernels, scratch, { sets: directory.sets, starts }), extent)

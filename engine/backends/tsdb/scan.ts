@@ -1,4 +1,5 @@
 // Reads label sets, in a worker, into finished messages.
+import type { KeptPages } from '../../blocks/kept-pages.js'
 import { BlockIo } from '../../blocks/reader.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
@@ -11,10 +12,16 @@ import type { ScanInput, ScanResult } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import { cancelled, Units } from './units.js'
 
-export function scanSets(kernels: Kernels, scratch: Scratch, store: WorkerReader | null, input: ScanInput): ScanResult {
+/** kept: what the worker keeps between jobs; keepsPages: pages of samples, too. */
+export function scanSets(
+  kernels: Kernels,
+  scratch: Scratch,
+  { store, kept, keepsPages }: { store: WorkerReader | null; kept: KeptPages | null; keepsPages: boolean },
+  input: ScanInput,
+): ScanResult {
   const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
   const [output, collected, states, cacheScratch, temporary] = parts as [Scratch, Scratch, Scratch, Scratch, Scratch]
-  const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName)
+  const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName, kept, keepsPages)
   const samples = new SeriesReader(io, temporary, input.sources, input.newestWins)
   const { rowCondition: condition } = input
   const reader = condition === null ? samples : new FilteredReader(samples, kernels, temporary, { ...input, condition })

@@ -5,8 +5,11 @@ import type { BlockIo, BlockSource } from '../../blocks/reader.js'
 import { BlockReader } from '../../blocks/reader.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { FramesError } from '../../errors.js'
+import { nsPerMs, toNs } from './bounds.js'
 import type { Directory, TsdbExtent } from './directory.js'
 import { decodeExtent, directoryOf, findSet } from './directory.js'
+import type { DigestColumn, StoredGrain } from './digests.js'
+import { digestColumn, digestPlaces, digestsFrom, grainsOf } from './digests.js'
 import { timeColumnName } from './run-writer.js'
 import type { MetricType } from './signature.js'
 
@@ -27,11 +30,39 @@ export interface BatchColumn {
   readonly bytesPtr: number
 }
 
-/** Some rows of the open label set, times strictly ascending. Valid until the next call of next(). */
+/**
+ * Some rows of the open label set, times strictly ascending. Valid until the next call of next().
+ *
+ * digests  null, or, of a reader that was given a grid, what is known of stretches of rows instead of the rows: rowCount
+ *          counts stretches, each with the time of its first row, and there are no columns. Null in it: no row has a cell.
+ */
 export interface Batch {
   readonly rowCount: number
   readonly timesPtr: number
   readonly columns: readonly (BatchColumn | null)[]
+  readonly digests: readonly (DigestColumn | null)[] | null
+}
+
+/** The buckets that samples go to: [startNs + i × stepNs, startNs + (i + 1) × stepNs); and what they keep, as digestFields. */
+export interface BucketGrid {
+  readonly startNs: bigint
+  readonly stepNs: bigint
+  readonly fields: number
+}
+
+/** Digests of one block that are taken in place of rows [rowFrom, rowTo). */
+interface DigestRun {
+  readonly rowFrom: number
+  readonly rowTo: number
+  readonly from: number
+  readonly to: number
+  readonly firstNs: bigint
+}
+
+/** The digests of a block that serve the open metrics. attachments: the block's column of each metric; -1: it has none. */
+interface ServingDigests {
+  readonly grain: StoredGrain
+  readonly columns: readonly number[]
 }
 
 /** Where one block stands in the open label set. */
@@ -39,6 +70,14 @@ interface Cursor {
   readonly reader: BlockReader
   readonly directory: Directory
   readonly timeColumn: ColumnEntry
+  /** Times of the block, all sets, in ms, both inclusive. */
+  readonly timeMinMs: number
+  readonly timeMaxMs: number
+  /** What serves the metrics and the grid that were last asked for; null: nothing. */
+  serving: ServingDigests | null
+  /** Runs of the open set that are not taken yet, from `run` on. */
+  runs: readonly DigestRun[]
+  run: number
   /** Rows of the set that are not loaded yet: [row, rowEnd). */
   row: number
   rowEnd: number
@@ -63,7 +102,8 @@ const beforeAllTimes = -(2n ** 63n)
 
 /** Reads one label set after another, in time order. */
 export interface SampleReader {
-  open(set: number, metrics: readonly WantedMetric[], startNs: bigint, endNs: bigint): boolean
+  /** With a grid, some batches may be of digests, where that makes no difference to the buckets but for rounding of sums. */
+  open(set: number, metrics: readonly WantedMetric[], startNs: bigint, endNs: bigint, grid?: BucketGrid | null): boolean
   next(): Batch | null
 }
 
@@ -76,6 +116,7 @@ export class SeriesReader implements SampleReader {
   #metrics: readonly WantedMetric[] = []
   #startNs = 0n
   #endNs = 0n
+  #grid: BucketGrid | null = null
   readonly #mark: number
 
   /**
@@ -106,10 +147,16 @@ export class SeriesReader implements SampleReader {
     const timeColumn = reader.column(timeColumnName, 'time')
     if (timeColumn === undefined) throw io.damaged(source.id, 'it has no times')
     const directory = directoryOf(reader)
+    const extent = source.extent === null ? null : decodeExtent(source.extent)
     return {
       reader,
       directory,
       timeColumn,
+      timeMinMs: extent?.timeMinMs ?? -Infinity,
+      timeMaxMs: extent?.timeMaxMs ?? Infinity,
+      serving: null,
+      runs: [],
+      run: 0,
       row: 0,
       rowEnd: 0,
       page: 0,
@@ -119,6 +166,11 @@ export class SeriesReader implements SampleReader {
       firstNs: 0n,
       lastNs: 0n,
     }
+  }
+
+  /** The reader of one of the blocks that can be read, oldest first. */
+  readerAt(index: number): BlockReader {
+    return this.#cursors[index]!.reader
   }
 
   /** All sets of all blocks, ascending. */
@@ -137,8 +189,11 @@ export class SeriesReader implements SampleReader {
     metrics: readonly WantedMetric[],
     startNs: bigint = beforeAllTimes,
     endNs: bigint = 2n ** 63n - 1n,
+    grid: BucketGrid | null = null,
   ): boolean {
+    const isServedAlike = metrics === this.#metrics && grid === this.#grid
     this.#metrics = metrics
+    this.#grid = grid
     this.#startNs = startNs
     this.#endNs = endNs
     this.#open = []
@@ -148,15 +203,78 @@ export class SeriesReader implements SampleReader {
     this.io.cache.beginEpoch()
     for (const cursor of this.#cursors) {
       const { directory, reader } = cursor
+      if (!isServedAlike) cursor.serving = grid === null ? null : this.#serving(cursor, grid)
       const index = findSet(directory, set)
       if (index < 0) continue
+      cursor.runs = []
+      cursor.run = 0
       cursor.row = directory.starts[index]!
       cursor.rowEnd = directory.starts[index + 1]!
       cursor.page = pageOf(reader.layout.pageStarts, cursor.row)
       cursor.piece = -1
       this.#open.push(cursor)
     }
+    if (grid !== null) for (const cursor of this.#open) this.#findRuns(cursor, grid)
     return this.#open.length > 0
+  }
+
+  /** The coarsest digests of a block that have all that the grid keeps, for all metrics, and may lie within its buckets. */
+  #serving({ reader }: Cursor, { stepNs, fields }: BucketGrid): ServingDigests | null {
+    let best: ServingDigests | null = null
+    for (const grain of grainsOf(reader)) {
+      if ((grain.fields & fields) !== fields || BigInt(grain.grainMs) * nsPerMs > stepNs) continue
+      if (best !== null && best.grain.grainMs >= grain.grainMs) continue
+      const columns = this.#metrics.map(({ name, storedTypes }) => {
+        const entries = storedTypes.map((type) => reader.column(name, type)).filter((entry) => entry !== undefined)
+        // Cells of several types in one block: which was the last one is not known.
+        if (entries.length > 1 || entries.some(({ index }) => !grain.attachments.has(index))) return null
+        return entries[0]?.index ?? -1
+      })
+      if (columns.every((column) => column !== null)) best = { grain, columns }
+    }
+    return best
+  }
+
+  /** Which digests of the open set are taken whole: those within a bucket and the range where no other block has rows. */
+  #findRuns(cursor: Cursor, { startNs: bucketNs, stepNs }: BucketGrid): void {
+    const { reader, serving } = cursor
+    if (serving === null) return
+    const { call, i64 } = this.io.kernels
+    const { digestCount } = serving.grain
+    const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain)
+    const rowAt = (digest: number): number =>
+      digest < digestCount ? Number(i64[(rowsPtr >> 3) + digest]!) : reader.layout.rowCount
+    const first = call.lowerBoundInt64(rowsPtr, 0, digestCount, BigInt(cursor.row))
+    const end = call.lowerBoundInt64(rowsPtr, first, digestCount, BigInt(cursor.rowEnd))
+    const from = call.lowerBoundInt64(lastsPtr, first, end, this.#startNs)
+    const to = call.lowerBoundInt64(firstsPtr, from, end, this.#endNs)
+    // What lies outside of the range need not be looked at.
+    cursor.row = rowAt(from)
+    cursor.rowEnd = rowAt(to)
+    cursor.page = pageOf(reader.layout.pageStarts, cursor.row)
+    const gaps = [{ from: to, to }]
+    for (const other of this.#open) {
+      if (other === cursor || other.timeMaxMs < cursor.timeMinMs || other.timeMinMs > cursor.timeMaxMs) continue
+      const gapFrom = call.lowerBoundInt64(lastsPtr, from, to, toNs(other.timeMinMs))
+      const gapTo = call.lowerBoundInt64(firstsPtr, from, to, toNs(other.timeMaxMs + 1))
+      gaps.push({ from: gapFrom, to: Math.max(gapFrom, gapTo) })
+    }
+    gaps.sort((a, b) => a.from - b.from)
+    const runs: DigestRun[] = []
+    const find = (at: number, gapFrom: number, wanted: number): number =>
+      call.findDigest(firstsPtr, lastsPtr, at, gapFrom, this.#startNs, this.#endNs, bucketNs, stepNs, wanted)
+    let at = from
+    for (const gap of gaps) {
+      while (at < gap.from) {
+        const begin = find(at, gap.from, 1)
+        if (begin === gap.from) break
+        at = find(begin, gap.from, 0)
+        const firstNs = i64[(firstsPtr >> 3) + begin]!
+        runs.push({ rowFrom: rowAt(begin), rowTo: rowAt(at), from: begin, to: at, firstNs })
+      }
+      at = Math.max(at, gap.to)
+    }
+    cursor.runs = runs
   }
 
   /** The next rows, or null at the end. Throws DATA_DAMAGED, ScratchFull. */
@@ -173,6 +291,10 @@ export class SeriesReader implements SampleReader {
         firstNs = lowerNs
       }
     }
+    if (first !== null && first.piece < 0) {
+      const run = runAt(first)
+      if (run !== null) return this.#digests(first, run)
+    }
     if (first === null || !this.#load(first))
       return this.#open.some((cursor) => cursor.piece >= 0 || cursor.row < cursor.rowEnd) ? this.next() : null
     // All rows up to the horizon are loaded: no block has an unloaded row at or before it.
@@ -181,7 +303,9 @@ export class SeriesReader implements SampleReader {
       if (cursor === first) continue
       const lowerNs = this.#lowerBound(cursor)
       if (lowerNs === null || lowerNs > horizonNs) continue
-      if (this.#load(cursor) && cursor.lastNs < horizonNs) horizonNs = cursor.lastNs
+      const run = cursor.piece < 0 ? runAt(cursor) : null
+      if (run !== null) horizonNs = run.firstNs - 1n
+      else if (this.#load(cursor) && cursor.lastNs < horizonNs) horizonNs = cursor.lastNs
     }
     const parts: Part[] = []
     let rowCount = 0
@@ -199,13 +323,30 @@ export class SeriesReader implements SampleReader {
         cursor.firstNs = this.io.kernels.i64[(timesPtr >> 3) + end]!
       }
     }
+    // What was loaded stands behind a run of digests: that comes first.
+    if (parts.length === 0) return this.next()
     return parts.length === 1 ? this.#direct(parts[0]!) : this.#merged(parts, rowCount)
+  }
+
+  #digests(cursor: Cursor, { rowTo, from, to }: DigestRun): Batch {
+    const { reader } = cursor
+    const { grain, columns } = cursor.serving!
+    cursor.run++
+    cursor.row = rowTo
+    if (rowTo < cursor.rowEnd) cursor.page = pageOf(reader.layout.pageStarts, rowTo)
+    const { firstsPtr } = digestPlaces(reader, grain)
+    const digests = columns.map((column): DigestColumn | null =>
+      column < 0 ? null : digestsFrom(digestColumn(reader, grain, column), from),
+    )
+    return { rowCount: to - from, timesPtr: firstsPtr + 8 * from, columns: [], digests }
   }
 
   /** A time that no unread row of the cursor is before; null at its end. */
   #lowerBound(cursor: Cursor): bigint | null {
     if (cursor.piece >= 0) return cursor.firstNs
     if (cursor.row >= cursor.rowEnd) return null
+    const run = runAt(cursor)
+    if (run !== null) return run.firstNs
     const { reader, timeColumn } = cursor
     const statistics = this.#ownStatistics(cursor)
     if (statistics >= 0) {
@@ -241,13 +382,14 @@ export class SeriesReader implements SampleReader {
     const { reader, timeColumn } = cursor
     const { pageStarts } = reader.layout
     const { statistics } = reader.table(timeColumn)
-    while (cursor.row < cursor.rowEnd) {
+    while (cursor.row < cursor.rowEnd && runAt(cursor) === null) {
       const own = this.#ownStatistics(cursor)
       const pageStart = pageStarts[cursor.page]!
-      const pieceEnd = Math.min(pageStarts[cursor.page + 1]!, cursor.rowEnd)
+      const pageEnd = pageStarts[cursor.page + 1]!
+      const pieceEnd = Math.min(pageEnd, cursor.rowEnd, cursor.runs[cursor.run]?.rowFrom ?? Infinity)
       if (own >= 0 && statistics.getBigInt64(own + 8, true) < this.#startNs) {
         cursor.row = pieceEnd
-        cursor.page++
+        if (pieceEnd === pageEnd) cursor.page++
         continue
       }
       cursor.piece = cursor.page
@@ -256,7 +398,7 @@ export class SeriesReader implements SampleReader {
       const timesPtr = this.#timesOf(cursor)
       const times = timesPtr >> 3
       cursor.row = pieceEnd
-      cursor.page++
+      if (pieceEnd === pageEnd) cursor.page++
       if (i64[times + from]! < this.#startNs) from = call.lowerBoundInt64(timesPtr, from, to, this.#startNs)
       if (i64[times + to - 1]! >= this.#endNs) {
         to = call.lowerBoundInt64(timesPtr, from, to, this.#endNs)
@@ -304,7 +446,7 @@ export class SeriesReader implements SampleReader {
       } else valuesPtr += from * (metric.type === 'string' ? 4 : 8)
       return { valuesPtr, validityPtr, bytesPtr: decoded.bytesPtr }
     })
-    return { rowCount, timesPtr: times.valuesPtr + 8 * from, columns }
+    return { rowCount, timesPtr: times.valuesPtr + 8 * from, columns, digests: null }
   }
 
   /** Rows of several blocks: sorted by time, one row a time, each cell the newest that is there. */
@@ -369,7 +511,7 @@ export class SeriesReader implements SampleReader {
       }
       return { valuesPtr, validityPtr: all.validityPtr === 0 ? 0 : validityPtr, bytesPtr }
     })
-    return { rowCount: distinctCount, timesPtr: distinctPtr, columns }
+    return { rowCount: distinctCount, timesPtr: distinctPtr, columns, digests: null }
   }
 
   /** One metric's cells of several parts, one behind the other, in the wanted type. Null when there is none. */
@@ -490,6 +632,12 @@ export class SeriesReader implements SampleReader {
 /** Bytes of a bitmap, with room for kernels that write whole words. */
 export function bitmapByteLength(rowCount: number): number {
   return ((rowCount + 63) >> 6) * 8 + 8
+}
+
+/** The run that begins at the cursor's next row, if one does. */
+function runAt({ runs, run, row }: Cursor): DigestRun | null {
+  const next = runs[run]
+  return next !== undefined && next.rowFrom === row ? next : null
 }
 
 /** The page that holds a row. */

@@ -22,6 +22,7 @@ import { Turn } from '../turn.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { executeCommand, parseCommand } from './commands.js'
 import { type DeletePlan, deleteSamples, erasureOf, expired, planDelete } from './delete.js'
+import { askedDigests } from './digests.js'
 import { decodeExtent } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
@@ -318,6 +319,7 @@ export class Tsdb implements Backend {
         position: position as MergePosition | null,
         labels: view,
         partitionIntervalMs: schema.partitionIntervalMs,
+        asked: askedDigests(schema),
         newestWins: schema.duplicates !== 'first',
         erasure: expiredMs === null ? null : erasureOf(expired(expiredMs)),
       }

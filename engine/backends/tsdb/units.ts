@@ -139,7 +139,8 @@ class SingleUnit implements Unit {
       toNs = toInt64(this.#startNs + ((toNs - this.#startNs + this.#stepNs - 1n) / this.#stepNs) * this.#stepNs)
     }
     if (toNs > this.#endNs) toNs = this.#endNs
-    return this.reader.open(this.first.set, this.wanted.metrics, fromNs, toNs)
+    const grid = this.plan.mode === 'over-time' ? this.aggregations.of(this.wanted).grid : null
+    return this.reader.open(this.first.set, this.wanted.metrics, fromNs, toNs, grid)
   }
 
   send(sink: RowSink): ScanPosition | null {
@@ -220,7 +221,7 @@ class PooledUnit implements Unit {
         if (isCancelled()) throw cancelled()
         const member = memberAt(index)
         if (member === null) continue
-        if (aggregation.takesSamples && reader.open(member.set, member.metrics, startNs, endNs)) {
+        if (aggregation.takesSamples && reader.open(member.set, member.metrics, startNs, endNs, aggregation.grid)) {
           aggregation.beginMember()
           let batch = reader.next()
           while (batch !== null && aggregation.addOfMember(member, batch)) batch = reader.next()

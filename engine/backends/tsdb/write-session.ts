@@ -9,6 +9,7 @@ import type { WriteCounts } from '../../requests.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import type { FrameInput } from '../frame-input.js'
+import { askedDigests } from './digests.js'
 import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
 import { duplicateCheckByteLength, MiB } from '../../limits.js'
 import type { OpenTable } from './tsdb.js'
@@ -236,6 +237,7 @@ export class TsdbWriteSession implements BackendWriteSession {
           inputs,
           labels: handle.view,
           partitionIntervalMs: schema.partitionIntervalMs,
+          asked: askedDigests(schema),
           duplicates: schema.duplicates,
           stored:
             snapshot === null
