@@ -32,6 +32,8 @@ export interface WriteSession {
    * (back-pressure). Rejects with a FramesError when this or an earlier frame failed.
    */
   addWire(frame: Uint8Array): Promise<void>
+  /** Resolves when the frames so far are stored (csv: written beside the table's file). Rejects as addWire does. */
+  stored(): Promise<void>
   /** Resolves when all frames are durable. */
   finish(): Promise<WriteResult>
   /** Gives up: frames not yet accepted are dropped. After `finish` it does nothing. */

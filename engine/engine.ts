@@ -409,6 +409,11 @@ export class EngineWriteSession implements WriteSession {
     return this.#noting(this.#session.addWire(frame))
   }
 
+  /** Resolves when the frames so far are stored. */
+  stored(): Promise<void> {
+    return this.#noting(this.#session.stored())
+  }
+
   /** What went wrong first is what the history says when the write is given up. */
   async #noting(adding: Promise<void>): Promise<void> {
     try {

@@ -38,7 +38,11 @@ export const errorCodes = {
   COLUMN_NOT_FOUND: { kind: 'not-found', fix: 'Use a name that the frame has' },
   VALUE_TYPE: { kind: 'invalid', fix: 'Give values of the type of the column' },
   // Tables
-  TABLE_NOT_FOUND: { kind: 'not-found', fix: 'Create the table first' },
+  TABLE_NOT_FOUND: {
+    kind: 'not-found',
+    fix: 'Check its name, or make it: with create, or in kv and csv by writing to it',
+  },
+  NOT_A_TABLE: { kind: 'precondition', fix: 'Name one of the tables below it' },
   TABLE_EXISTS: { kind: 'already-exists', fix: 'Delete the table first, or pass if_exists=IGNORE' },
   SHARD_NOT_FOUND: { kind: 'not-found', fix: "Use a shard that the command 'describe' lists" },
   RECORD_NOT_FOUND: { kind: 'not-found', fix: "Seek a record that the shard holds: the command 'describe' tells them" },

@@ -163,6 +163,8 @@ export class Verbs {
       if (initialFrame !== null) {
         call.count(initialFrame)
         await session.addWire(initialFrame)
+        // Its errors are those of opening the write.
+        await unlessAborted(session.stored(), call.signal)
       }
       return session
     } catch (error) {

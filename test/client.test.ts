@@ -186,7 +186,9 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
       const missing = { ...table, table: missingTable }
       const creating = await failure(client.create(missing))
       expect([creating.code, creating.kind]).toEqual(['TABLE_NOT_FOUND', 'not-found'])
-      expect(creating.message).toBe("error creating table: no table 'missing'. Create the table first.")
+      expect(creating.message).toBe(
+        "error creating table: no table 'missing'. Check its name, or make it: with create, or in kv and csv by writing to it.",
+      )
       const reading = await failure(collect(client.readWire(missing)))
       expect(reading.message).toMatch(/^can't query: no table 'missing'/)
       const writing = await failure(client.writeWire(missing, [frameOf(10)]))

@@ -34,6 +34,8 @@ export class FakeEngine implements EngineApi {
   commandFrame: Uint8Array | null = null
   /** Called for each frame of a write before it is taken. */
   onFrame: (frame: Uint8Array, index: number) => Promise<void> | void = () => {}
+  /** While the frames so far are stored. */
+  onStored: () => Promise<void> | void = () => {}
   result: WriteResult | null = null
   /** Called when a write finishes, before it is durable. */
   onFinish: () => Promise<void> | void = () => {}
@@ -67,6 +69,7 @@ export class FakeEngine implements EngineApi {
         frameCount++
         this.frames.push(copy)
       },
+      stored: async () => this.onStored(),
       finish: async () => {
         await this.onFinish()
         isOver = true

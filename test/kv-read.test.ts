@@ -1,4 +1,6 @@
 // Reads of kv tables: which rows, columns and indices a request gives.
+import { namesOfFilter } from '../dist/engine/backends/kv/name-lookup.js'
+import { parseFilter } from '../dist/engine/expression/parse.js'
 import { afterEach, expect, test } from 'vitest'
 import { FramesError } from '../dist/engine/errors.js'
 import { KvFixture, plainRows, schemaOf } from './kv-read-fixture.js'
@@ -255,6 +257,81 @@ test('sharding keys pick primary keys, and a range picks among their sorting key
     { name: 'a.b', cells: {} },
   ])
   expect(await plain.rows({ shardingKeys: ['a.b'] })).toEqual([{ k: 'a.b' }])
+})
+
+test('items of a key with dots are those of no other key, where both stand among the same names', async () => {
+  const table = await tableOf({ k: 'string', s: 'string' }, 'k', 's')
+  const keys: [key: string, sorting: string][] = [
+    ['a', 'b.c'],
+    ['a', 'x'],
+    ['a.b', 'd'],
+    ['a.b.c', 'x'],
+    ['ab', 'c'],
+  ]
+  await table.put(keys.map(([k, s]) => ({ name: `${k}.${s}`, cells: { k, s } })))
+  // Without the attribute an item belongs to any key that its name begins with; an assigned one says nothing of the name.
+  await table.put([
+    { name: 'a.b.y', cells: { s: 'y' } },
+    { name: 'a.z', cells: { k: 'assigned', s: 'z' } },
+  ])
+  const read = async (request: Parameters<KvFixture['rows']>[0]): Promise<unknown[]> =>
+    (await table.rows({ columns: ['__name'], ...request })).map((row) => row['__name'])
+  expect(await read({ shardingKeys: ['a'] })).toEqual(['a.b.c', 'a.b.y', 'a.x', 'a.z'])
+  expect(await read({ shardingKeys: ['a.b'] })).toEqual(['a.b.d', 'a.b.y'])
+  expect(await read({ shardingKeys: ['a', 'a.b.c'], filter: "s != 'z'" })).toEqual(['a.b.c', 'a.b.c.x', 'a.b.y', 'a.x'])
+  const times = await tableOf({ k: 'timestamp', s: 'long' }, 'k', 's')
+  const time = { timeNs: 1_500_000_000n }
+  await times.put([{ name: '1970-01-01T00:00:01.5Z.1', cells: { k: time, s: 1n } }])
+  expect(await times.rows({ columns: ['s'], shardingKeys: ['1970-01-01T00:00:01'] })).toEqual([])
+  expect(await times.rows({ columns: ['s'], shardingKeys: ['1970-01-01T00:00:01.5Z'] })).toEqual([{ s: 1n }])
+  const floats = await tableOf({ k: 'double', s: 'long' }, 'k', 's')
+  await floats.put([{ name: '1.5.1', cells: { k: 1.5, s: 1n } }])
+  expect(await floats.rows({ columns: ['s'], shardingKeys: ['1'] })).toEqual([])
+  expect(await floats.rows({ columns: ['s'], shardingKeys: ['1.5'] })).toEqual([{ s: 1n }])
+})
+
+test('a filter on __name finds what a scan finds', async () => {
+  const { table, names } = await manyItems()
+  const [one, two] = [names[17]!, names[4000]!]
+  for (const condition of [
+    `__name == '${one}'`,
+    `'${one}' == __name AND n >= 0`,
+    `__name IN ('${one}', '${two}', 'nobody', 5)`,
+    `__name == '${two}' OR starts(__name, 'item77')`,
+    `starts(__name, 'item1') AND __name IN ('${one}', 'item1', '${two}')`,
+    "__name == 'nobody'",
+    '__name == 5',
+    `__name == '${one}' OR n < 5`,
+    `NOT (__name == '${one}') AND n < 20`,
+  ]) {
+    const scanned = await table.rows({ columns: ['__name', 'n'], filter: `NOT (NOT (${condition}))` })
+    expect(await table.rows({ columns: ['__name', 'n'], filter: condition })).toEqual(scanned)
+    const [first, ...others] = scanned
+    if (first === undefined || others.length === 0) continue
+    const [limited] = await table.read({ columns: ['__name', 'n'], filter: condition, limit: 1n })
+    const marker = String(limited!.labels.get('next_marker'))
+    expect(await table.rows({ columns: ['__name', 'n'], filter: condition, marker })).toEqual(others)
+  }
+})
+
+test('a filter on __name says which names it can hold for', () => {
+  const names = (filter: string) =>
+    namesOfFilter(parseFilter(filter))?.map(({ low, high }) => (high === `${low}\0` ? low : [low, high])) ?? null
+  expect(names("__name == 'b'")).toEqual(['b'])
+  expect(names("__name IN ('b', 'a', 'b') AND n > 1")).toEqual(['a', 'b'])
+  expect(names("__name == 'b' OR starts(__name, 'a')")).toEqual([['a', 'b'], 'b'])
+  expect(names("starts(__name, '\ud7ff')")).toEqual([['\ud7ff', '\ue000']])
+  expect(names('__name == 5')).toEqual([])
+  for (const filter of [
+    "__name != 'b'",
+    "NOT __name == 'b'",
+    "__name == 'b' OR n == 1",
+    "starts(__name, '')",
+    '__name == s',
+  ])
+    expect(names(filter)).toBeNull()
+  const many = Array.from({ length: 300 }, (_, i) => `'${i}'`).join(', ')
+  expect(names(`__name IN (${many})`)).toBeNull()
 })
 
 /** Many items over several runs and folders that overlap. */

@@ -676,6 +676,39 @@ describe('delete', () => {
     expect(await itemsOf(engine, table)).toEqual([{ other: 1n, n1: 'other type' }])
   })
 
+  test('a folder of tables is no table: it is not missing, and it goes with the last of them', async () => {
+    const folder = newTable()
+    const below = { ...folder, table: `${folder.table}/below` }
+    await write(below, two)
+    for (let time = 0; time < 2; time++) {
+      const { code, what } = await failureOf(engine.delete(folder))
+      expect([code, what]).toEqual([
+        'NOT_A_TABLE',
+        `Failed to delete table object '${folder.table}/'.: it is a folder of tables, and no table itself`,
+      ])
+    }
+    await engine.delete({ ...folder, ifMissing: 'ignore' })
+    await engine.delete({ ...folder, filter: 'n1 == 1' })
+    expect(await namesOf(engine, below)).toEqual(['joe', 'mike'])
+    await engine.delete(below)
+    expect((await failureOf(engine.delete(folder))).code).toBe('TABLE_NOT_FOUND')
+  })
+
+  test('a partition folder is missing when nothing is left in it', async () => {
+    const table = newTable()
+    await write(table, frameOf({ city: ['LA', 'NY'], n: [1n, 2n] }, { id: ['a', 'b'] }), { partitionKeys: ['city'] })
+    const folder = { ...table, table: `${table.table}/city=LA` }
+    await engine.delete({ ...folder, filter: 'n == 2' })
+    await engine.delete(folder)
+    for (const filter of ['', 'n == 1']) {
+      const { code, what } = await failureOf(engine.delete({ ...folder, filter }))
+      expect(code).toBe('TABLE_NOT_FOUND')
+      expect(what.startsWith(`GetItems failed during recursive delete of '${folder.table}/'.: `)).toBe(true)
+      await engine.delete({ ...folder, filter, ifMissing: 'ignore' })
+    }
+    expect((await itemsOf(engine, table)).map(({ id }) => id)).toEqual(['b'])
+  })
+
   test('a filter that cannot be read is refused before anything is touched', async () => {
     const table = newTable()
     await write(table, two)

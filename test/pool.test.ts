@@ -131,7 +131,10 @@ describe('a job', () => {
     const place = open()
     const fail = (how: FailJob['how']) => errorOf(place.pool.run(failJob(how), { scratchByteLength: run }))
     const error = await fail('framesError')
-    expect([error.code, error.message]).toEqual(['TABLE_NOT_FOUND', 'no table of this name. Create the table first.'])
+    expect([error.code, error.message]).toEqual([
+      'TABLE_NOT_FOUND',
+      'no table of this name. Check its name, or make it: with create, or in kv and csv by writing to it.',
+    ])
     expect((await fail('promise')).code).toBe('TABLE_EXISTS')
     expect(place.events).toEqual([])
     await expectWhole(place)

@@ -589,6 +589,17 @@ describe('writes', () => {
     }
     const initial = await failure(write(golden('write_request_header_with_initial_data.bin')))
     expect(initial.details).toMatch(/^backend Write failed: column b has 2 rows/)
+    server.engine.onFrame = () => undefined
+    server.engine.onStored = () => {
+      throw new FramesError('INVALID_ARGUMENT', 'empty frame')
+    }
+    const stored = await failure(
+      write(golden('write_request_header_with_initial_data.bin'), golden('write_request_frame.bin')),
+    )
+    expect(stored.details).toMatch(/^backend Write failed: empty frame/)
+    server.engine.onFrame = () => {
+      throw new FramesError('FRAME_SHAPE', 'column b has 2 rows')
+    }
     const later = await failure(write(head(), frameMessage(3)))
     expect(later.details).toMatch(/^can't add frame: column b has 2 rows/)
 
@@ -597,7 +608,7 @@ describe('writes', () => {
     }
     const ending = await failure(write(head()))
     expect([ending.code, ending.details.startsWith("can't wait for completion: no space")]).toEqual([8, true])
-    expect(server.engine.abortCount).toBe(3)
+    expect(server.engine.abortCount).toBe(4)
   })
 
   test('a finish that takes longer than the configured timeout is an error', async () => {

@@ -67,6 +67,8 @@ export interface BackendWriteSession {
   addWire(frame: Uint8Array): Promise<void>
   /** Columns of this thread; as above. */
   addFrame(frame: Frame): Promise<void>
+  /** Resolves when the frames so far are stored. Throws what has failed. */
+  stored(): Promise<void>
   finish(): Promise<WriteCounts>
   abort(): void
 }

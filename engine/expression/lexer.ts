@@ -152,11 +152,8 @@ export class Lexer {
       }
     }
     this.#next = end
-    const number = token(kind, text.slice(position, end), position)
-    if (isWordStart(text.charCodeAt(end))) {
-      throw this.fail(`a number must not end in '${text[end]}'`, number)
-    }
-    return number
+    // A word may follow at once: `age==40AND w==1.5`.
+    return token(kind, text.slice(position, end), position)
   }
 
   #skipDigits(position: number): number {

@@ -1,18 +1,16 @@
 // One write at work: jobs put the records of its frames into a file of its own, which takes the table's place at the end.
 import { constants } from 'node:fs'
 import { copyFile, type FileHandle, open, rename } from 'node:fs/promises'
-import { frameByteLength, layFrame } from '../../codec/columns.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import { MiB } from '../../limits.js'
-import { copyBytes } from '../../memory/copy.js'
-import type { Slice } from '../../memory/slice.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { fileError } from './file-error.js'
 import type { Place } from './folder.js'
 import { removeFile } from './folder.js'
 import type { FrameInput } from '../frame-input.js'
+import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import type { WriteTextJob, WriteTextResult } from './write-jobs.js'
 
 export interface CsvWriteOptions {
@@ -36,6 +34,7 @@ const writeScratchByteLength = 4 * MiB
 
 export class CsvWriteSession implements BackendWriteSession {
   readonly #parts: BackendParts
+  readonly #intake: FrameIntake
   readonly #options: CsvWriteOptions
   #frameCount = 0
   #rowCount = 0
@@ -49,36 +48,21 @@ export class CsvWriteSession implements BackendWriteSession {
 
   constructor(parts: BackendParts, options: CsvWriteOptions) {
     this.#parts = parts
+    this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
     this.#options = options
     this.#names = options.appendTo?.names ?? null
   }
 
-  addWire(frame: Uint8Array): Promise<void> {
-    return this.#add(frame.byteLength, (slice) => {
-      copyBytes(frame, this.#parts.kernels.u8, slice.byteOffset)
-      return { format: 'wire', message: { byteOffset: slice.byteOffset, byteLength: frame.byteLength } }
-    })
+  async addWire(frame: Uint8Array): Promise<void> {
+    await this.#add(await this.#intake.takeWire(frame))
   }
 
-  addFrame(frame: Frame): Promise<void> {
-    return this.#add(frameByteLength(frame), (slice) => ({
-      format: 'columns',
-      frame: layFrame(this.#parts.kernels, frame, slice.byteOffset),
-    }))
+  async addFrame(frame: Frame): Promise<void> {
+    await this.#add(await this.#intake.takeFrame(frame))
   }
 
-  async #add(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<void> {
-    this.#throwFailure()
-    const input = await this.#parts.inputs.take(byteLength, this.#options.signal ?? undefined)
-    let frame: FrameInput
-    try {
-      this.#throwFailure()
-      frame = copyIn(input.slice)
-    } catch (error) {
-      input.release()
-      throw error
-    }
-    const work = this.#tail.then(() => this.#write(frame, byteLength)).finally(() => input.release())
+  async #add({ input, byteLength, release }: TakenFrame): Promise<void> {
+    const work = this.#tail.then(() => this.#write(input, byteLength)).finally(release)
     this.#tail = work.catch((error: unknown) => {
       this.#failure ??= error
     })
@@ -113,10 +97,14 @@ export class CsvWriteSession implements BackendWriteSession {
     this.#names = done.result.names
   }
 
+  async stored(): Promise<void> {
+    await this.#tail
+    this.#throwFailure()
+  }
+
   async finish(): Promise<WriteCounts> {
     try {
-      await this.#tail
-      this.#throwFailure()
+      await this.stored()
       const { table, place, temporary, appendTo, inTurn } = this.#options
       try {
         if (appendTo === null) await inTurn(() => this.#replace(temporary))

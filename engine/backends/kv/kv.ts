@@ -3,7 +3,7 @@ import type { TableName } from '../../blocks/catalog.js'
 import type { Kill } from '../../blocks/dead-rows.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { FramesError, shortened } from '../../errors.js'
-import { parseCondition, parseFilter, parseUpdate } from '../../expression/parse.js'
+import { conditionOf, filterOf, updateOf } from '../../expression/cache.js'
 import type { Value } from '../../frame/dtype.js'
 import { nameByteLengthMax } from '../../limits.js'
 import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, WriteRequest } from '../../requests.js'
@@ -78,8 +78,8 @@ export class Kv implements Backend {
     const { condition = '', expression = '', partitionKeys = [] } = request
     const rule: WriteRule = {
       saveMode,
-      condition: condition === '' ? null : parseCondition(condition, { template: true }),
-      actions: expression === '' ? null : parseUpdate(expression, { template: true }),
+      condition: condition === '' ? null : conditionOf(condition, { template: true }),
+      actions: expression === '' ? null : updateOf(expression, { template: true }),
       partitionKeys,
     }
     const ruleText = JSON.stringify([saveMode, condition, expression, partitionKeys])
@@ -131,18 +131,26 @@ export class Kv implements Backend {
     refuseDeleteParameters(request, backendName)
     const whole = tableNameOf(request, backendName, this.#parts.defaultContainer)
     const filterText = request.filter ?? ''
-    const filter = filterText === '' ? null : parseFilter(filterText)
+    const filter = filterText === '' ? null : filterOf(filterText)
     const { name, folder } = await this.#folderOf(whole)
     await this.#inPlace(name, (place) =>
       place.turn.run(async () => {
         const table = await place.current()
         if (table === null || (table.schema.key === '' && livingCount(table.blocks.blocks) === 0)) {
-          if (request.ifMissing === 'ignore' || (await this.#parts.catalog.hasBelow(whole))) return
-          const reason = missingTable(whole)
-          throw reason.prefixed(`GetItems failed during recursive delete of '${whole.path}/'.`)
+          if (request.ifMissing === 'ignore') return
+          if (!(await this.#parts.catalog.hasBelow(whole))) throw missingFolder(whole)
+          // Nothing matches in a folder of tables, and the folder stays as long as they do.
+          if (filter !== null) return
+          const text = `Failed to delete table object '${whole.path}/'.: it is a folder of tables, and no table itself`
+          throw new FramesError('NOT_A_TABLE', text)
         }
-        if (filter === null && folder === '') await place.remove()
-        else await this.#kill(table, { filter, folder: folder === '' ? null : folder, changedUntilNs: null })
+        if (folder !== '') {
+          const killed = { filter, folder, changedUntilNs: null }
+          if ((await this.#kill(table, killed)) > 0 || request.ifMissing === 'ignore') return
+          const hasItems = filter !== null && (await this.#hasItems(table, folder))
+          if (!hasItems) throw missingFolder(whole)
+        } else if (filter === null) await place.remove()
+        else await this.#kill(table, { filter, folder: null, changedUntilNs: null })
       }),
     )
   }
@@ -241,8 +249,8 @@ export class Kv implements Backend {
       throw new FramesError('FRAME_TOO_LARGE', `the key is longer than ${nameByteLengthMax} bytes`)
     const rule: WriteRule = {
       saveMode: 'updateItem',
-      condition: condition === '' ? null : parseCondition(condition, { template: false }),
-      actions: parseUpdate(expression, { template: false }),
+      condition: condition === '' ? null : conditionOf(condition, { template: false }),
+      actions: updateOf(expression, { template: false }),
       partitionKeys: [],
     }
     const ruleText = JSON.stringify([condition, expression])
@@ -258,17 +266,19 @@ export class Kv implements Backend {
 
   // ---- deleting -----------------------------------------------------------------------------------------------------
 
-  /** In the place's turn: the living rows that match die. A large delete is several commits. */
-  #kill(table: KvTable, what: Pick<KillJob, 'filter' | 'folder' | 'changedUntilNs'>): Promise<void> {
+  /** In the place's turn: the living rows that match die. A large delete is several commits. Returns how many they were. */
+  #kill(table: KvTable, what: Pick<KillJob, 'filter' | 'folder' | 'changedUntilNs'>): Promise<number> {
     const { blocks, turn } = table
     return turn.run(async () => {
       const snapshot = blocks.acquire()
       try {
         let kills: Kill[] = []
         let rowCount = 0
+        let total = 0
         const commit = async (): Promise<void> => {
           if (kills.length > 0) await blocks.commitRows(await blocks.stageRows([]), { kills })
           kills = []
+          total += rowCount
           rowCount = 0
         }
         for (let start = 0; start < snapshot.blocks.length; start += killBlockCountMax) {
@@ -283,10 +293,26 @@ export class Kv implements Backend {
           if (rowCount >= killRowCountMax) await commit()
         }
         await commit()
+        return total
       } finally {
         snapshot.release()
       }
     })
+  }
+
+  /** Whether anything lives in a partition folder. */
+  async #hasItems(table: KvTable, folder: string): Promise<boolean> {
+    const snapshot = table.blocks.acquire()
+    try {
+      for (let start = 0; start < snapshot.blocks.length; start += killBlockCountMax) {
+        const live = snapshot.blocks.slice(start, start + killBlockCountMax)
+        const found = await this.#findKills(table, live, { filter: null, folder, changedUntilNs: null })
+        if (found.some(({ rows }) => rows.length > 0)) return true
+      }
+      return false
+    } finally {
+      snapshot.release()
+    }
   }
 
   async #findKills(
@@ -331,6 +357,10 @@ export class Kv implements Backend {
       }
     }
   }
+}
+
+function missingFolder(name: TableName): FramesError {
+  return missingTable(name).prefixed(`GetItems failed during recursive delete of '${name.path}/'.`)
 }
 
 function saveModeOf({ saveMode = '' }: WriteRequest): SaveMode {

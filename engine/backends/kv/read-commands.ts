@@ -2,7 +2,7 @@
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { takeFrame } from '../../codec/columns.js'
 import { FramesError, shortened } from '../../errors.js'
-import { parseFilter } from '../../expression/parse.js'
+import { filterOf } from '../../expression/cache.js'
 import type { Value } from '../../frame/dtype.js'
 import type { PlainColumn, PlainFrame } from '../../frame/plain.js'
 import { floatText } from '../../frame/value-text.js'
@@ -341,7 +341,7 @@ async function aggregate(
     throw invalid(`aggregator '${names.find((name) => name !== 'count')}' needs an argument 'columns'`)
   const { schema } = table
   const filterText = textArgument(args, 'filter')
-  const filter = filterText === '' ? null : parseFilter(filterText)
+  const filter = filterText === '' ? null : filterOf(filterText)
   const expiredNs = expiryNs(schema.ttlMs, parts.nowMs())
   const { common, blocks, release } = await tableSources(parts, table)
   try {

@@ -18,6 +18,7 @@ import { compareKeys, compareTexts, foldersOf, type ItemKey, keyAfter } from './
 import { ItemCollector } from './item-collector.js'
 import type { Conditions } from './match.js'
 import { type ReadShape, readShape, shapeHeads, type TableContents } from './read-shape.js'
+import type { NameRange } from './name-lookup.js'
 import { type PlainSample, sampleItems } from './sample.js'
 import type { ScanPosition, ScanResult } from './scan.js'
 import { readersOf, scanItems } from './scan.js'
@@ -40,7 +41,9 @@ export interface PlanJob extends TableJob {
   /** Read for its folders only; null where folders say nothing. */
   readonly filter: Expression | null
   /** Names in each folder; null: all. */
-  readonly nameRanges: readonly { readonly low: string; readonly high: string }[] | null
+  readonly nameRanges: readonly NameRange[] | null
+  /** Names that the filter can hold for, in each folder; null: all. */
+  readonly lookedUp: readonly NameRange[] | null
   /** The read goes on behind this item. */
   readonly after: ItemKey | null
 }
@@ -100,6 +103,8 @@ export interface SampleJob extends TableJob {
 /** Rows of a unit: what a job can hold of overlapping runs before they are in order. */
 const unitRowCountMax = 65_536
 const unitRowCountMin = 1024
+/** More ranges of names than this, in all folders, cost more than a scan that skips pages. */
+const lookedUpRangeCountMax = 1024
 const unitByteLengthMax = 2 * 1024 * 1024
 
 export function storeReader(context: WorkerContext, access: WorkerAccess): WorkerReader | null {
@@ -111,7 +116,7 @@ const plan: JobHandler<PlanJob, PlanResult> = (job, context) => {
   const [cache, temporary] = scratch.split([0.6, 0.4]) as [Scratch, Scratch]
   const io = new BlockIo(context.kernels, cache, storeReader(context, job.access), job.partition, job.tableName)
   const readerOf = readersOf(io, job.sources)
-  const { schema, columns, resetIndex, filter, nameRanges, after } = job
+  const { schema, columns, resetIndex, filter, lookedUp, after } = job
   const contents = tableContents(job.sources.length, readerOf, schema, temporary)
   const shape = readShape(schema, contents, { columns, resetIndex })
   const isFolderExcluded = (folder: string): boolean => filter !== null && !canFolderMatch(filter, folder)
@@ -120,6 +125,8 @@ const plan: JobHandler<PlanJob, PlanResult> = (job, context) => {
   for (let source = 0; source < job.sources.length; source++) {
     for (const { folder } of foldersOf(readerOf(source))) (isFolderExcluded(folder) ? excluded : folders).add(folder)
   }
+  const areFew = lookedUp !== null && lookedUp.length * folders.size <= lookedUpRangeCountMax
+  const nameRanges = job.nameRanges ?? (areFew ? lookedUp : null)
   const low = after === null ? null : keyAfter(after)
   const ranges: KeyRange[] =
     nameRanges === null

@@ -4,7 +4,7 @@ import type { LiveBlock } from '../../blocks/live-block.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { appendMarker } from '../../codec/labels.js'
 import { FramesError, shortened } from '../../errors.js'
-import { parseFilter } from '../../expression/parse.js'
+import { filterOf } from '../../expression/cache.js'
 import type { FrameSlice } from '../../frame/column-slice.js'
 import { MiB } from '../../limits.js'
 import type { JobResult } from '../../pool/pool.js'
@@ -12,13 +12,14 @@ import type { ReadRequest } from '../../requests.js'
 import type { BackendParts, ReadMessage, ReadOptions } from '../backend.js'
 import { refuseReadParameters } from '../refused-parameters.js'
 import type { ItemKey } from './item-keys.js'
+import { keyRanges, namesOfFilter, withoutOtherKeys } from './name-lookup.js'
 import { encodeMarker, parseMarker } from './marker.js'
 import type { Conditions } from './match.js'
 import type { PlanJob, PlanResult, ScanJob } from './read-jobs.js'
 import type { TableContents } from './read-shape.js'
 import { readShape } from './read-shape.js'
 import type { ScanPosition, ScanResult } from './scan.js'
-import { keyRanges, type ScanUnit } from './scan-units.js'
+import type { ScanUnit } from './scan-units.js'
 import type { KvTable } from './table.js'
 
 export const scanScratchByteLength = 16 * MiB
@@ -55,7 +56,7 @@ export async function* readItems(
   const { schema } = table
   if (schema.key === '') throw missingSchema(table.name, request.table)
   const filterText = request.filter ?? ''
-  const filter = filterText === '' ? null : parseFilter(filterText)
+  const asked = filterText === '' ? null : filterOf(filterText)
   const limit = request.limit !== undefined && request.limit > 0n ? Number(request.limit) : null
   const messageRowCountMax = countOf('message_limit', request.messageLimit)
   if (request.limit !== undefined && request.limit < 0n) throw invalid(`limit is ${request.limit}`)
@@ -71,6 +72,7 @@ export async function* readItems(
           request.sortKeyRangeStart ?? '',
           request.sortKeyRangeEnd ?? '',
         )
+  const filter = shardingKeys.length === 0 ? asked : withoutOtherKeys(asked, shardingKeys, schema)
   const segments = segmentsOf(request)
   const expiredNs = expiryNs(schema.ttlMs, parts.nowMs())
   const signal = options.signal ?? null
@@ -96,6 +98,7 @@ export async function* readItems(
       resetIndex: request.resetIndex ?? false,
       filter: schema.foldersDrifted ? null : filter,
       nameRanges,
+      lookedUp: asked === null ? null : namesOfFilter(asked),
       after,
     }
     const planned = await parts.pool.runToEnd<PlanResult>(planJob, {

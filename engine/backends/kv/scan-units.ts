@@ -3,7 +3,7 @@
 //   sorted    its sources follow each other: rows come out in order as they stand
 //   unsorted  runs overlap: the rows that match are ordered by name before they leave
 import type { BlockReader } from '../../blocks/reader.js'
-import { BlockKeys, compareKeys, compareTexts, type ItemKey } from './item-keys.js'
+import { BlockKeys, compareKeys, type ItemKey } from './item-keys.js'
 
 /** Pages of one block. */
 export interface UnitSource {
@@ -180,36 +180,4 @@ export function splitUnit(unit: ScanUnit, readerOf: (source: number) => BlockRea
   const halves = [unitOf(blocks, unit.low, middle), unitOf(blocks, middle, unit.high)]
   const [first, second] = halves
   return first == null || second == null ? null : [first, second]
-}
-
-/**
- * The ranges of names of one folder in which the items of these primary keys stand.
- *
- * keys          texts of primary keys, as in item names
- * hasSorting    names are `key.sorting`; then [start, end) of the sorting texts, '' for open
- */
-export function keyRanges(
-  keys: readonly string[],
-  hasSorting: boolean,
-  start: string,
-  end: string,
-): { readonly low: string; readonly high: string }[] {
-  const ranges = [...new Set(keys)].sort(compareTexts).flatMap((key) => {
-    if (!hasSorting) return [{ low: key, high: `${key}\0` }]
-    // '/' is the byte behind '.', so [key., key/) are all names that go on with a sorting text.
-    const sorted = { low: `${key}.${start}`, high: end === '' ? `${key}/` : `${key}.${end}` }
-    const isBare = start === ''
-    return isBare ? [{ low: key, high: `${key}\0` }, sorted] : [sorted]
-  })
-  const sorted = ranges
-    .filter(({ low, high }) => compareTexts(low, high) < 0)
-    .sort((a, b) => compareTexts(a.low, b.low))
-  // `a` and `a.b` are both keys that a name `a.b.c` may have: no item twice.
-  const apart: { low: string; high: string }[] = []
-  for (const range of sorted) {
-    const before = apart[apart.length - 1]
-    if (before === undefined || compareTexts(before.high, range.low) <= 0) apart.push({ ...range })
-    else if (compareTexts(range.high, before.high) > 0) before.high = range.high
-  }
-  return apart
 }

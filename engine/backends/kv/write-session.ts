@@ -1,13 +1,10 @@
 // One write at work: frames come in one after the other and wait in the table's line; some of them may be there at once.
-import { frameByteLength, layFrame } from '../../codec/columns.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import { MiB } from '../../limits.js'
-import { copyBytes } from '../../memory/copy.js'
-import type { Slice } from '../../memory/slice.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
-import type { FrameInput } from '../frame-input.js'
+import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import type { WriteRule } from './settle.js'
 import type { TablePlace } from './table.js'
 import type { WriteGroup } from './writes.js'
@@ -29,7 +26,7 @@ const frameCountMax = 16
 const frameByteLengthMax = 16 * MiB
 
 export class KvWriteSession implements BackendWriteSession {
-  readonly #parts: BackendParts
+  readonly #intake: FrameIntake
   readonly #options: WriteOptions
   readonly #group: WriteGroup
   #frameCount = 0
@@ -39,38 +36,22 @@ export class KvWriteSession implements BackendWriteSession {
   #isReleased = false
 
   constructor(parts: BackendParts, options: WriteOptions) {
-    this.#parts = parts
+    this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
     this.#options = options
     const { rule, ruleText } = options
     this.#group = { rule, ruleText, rowCount: 0, failure: null }
   }
 
-  addWire(frame: Uint8Array): Promise<void> {
-    return this.#add(frame.byteLength, (slice) => {
-      copyBytes(frame, this.#parts.kernels.u8, slice.byteOffset)
-      return { format: 'wire', message: { byteOffset: slice.byteOffset, byteLength: frame.byteLength } }
-    })
+  async addWire(frame: Uint8Array): Promise<void> {
+    await this.#add(await this.#intake.takeWire(frame))
   }
 
-  addFrame(frame: Frame): Promise<void> {
-    return this.#add(frameByteLength(frame), (slice) => ({
-      format: 'columns',
-      frame: layFrame(this.#parts.kernels, frame, slice.byteOffset),
-    }))
+  async addFrame(frame: Frame): Promise<void> {
+    await this.#add(await this.#intake.takeFrame(frame))
   }
 
-  async #add(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<void> {
-    this.#throwFailure()
-    const input = await this.#parts.inputs.take(byteLength, this.#options.signal ?? undefined)
-    let frame: FrameInput
-    try {
-      this.#throwFailure()
-      frame = copyIn(input.slice)
-    } catch (error) {
-      input.release()
-      throw error
-    }
-    const write = { kind: 'frame', input: frame, rowStart: 0n } as const
+  async #add({ input, byteLength, release }: TakenFrame): Promise<void> {
+    const write = { kind: 'frame', input, rowStart: 0n } as const
     const work: Promise<void> = this.#options.place.writes
       .submit(this.#group, write, byteLength)
       .then(
@@ -82,7 +63,7 @@ export class KvWriteSession implements BackendWriteSession {
         () => undefined,
       )
       .finally(() => {
-        input.release()
+        release()
         this.#atWork.delete(work)
         this.#byteLengthAtWork -= byteLength
       })
@@ -97,11 +78,15 @@ export class KvWriteSession implements BackendWriteSession {
     if (this.#group.failure !== null) throw this.#group.failure
   }
 
+  async stored(): Promise<void> {
+    await this.#idle()
+    this.#throwFailure()
+  }
+
   async finish(): Promise<WriteCounts> {
     let isComplete = false
     try {
-      await this.#idle()
-      this.#throwFailure()
+      await this.stored()
       await this.#options.complete(this.#frameCount)
       isComplete = true
       return { frameCount: this.#frameCount, rowCount: this.#group.rowCount, skippedCount: this.#skippedCount }

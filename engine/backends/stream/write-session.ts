@@ -1,13 +1,10 @@
 // One write at work: frames wait in the stream's queue, and the sender goes on until enough of them do.
-import { frameByteLength, layFrame } from '../../codec/columns.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import { MiB } from '../../limits.js'
-import { copyBytes } from '../../memory/copy.js'
-import type { Slice } from '../../memory/slice.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
-import type { FrameInput } from '../frame-input.js'
+import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import { AppendSession } from './appender.js'
 import type { StreamTable } from './table.js'
 
@@ -16,9 +13,8 @@ const waitingByteLengthMax = 8 * MiB
 const waitingCountMax = 256
 
 export class StreamWriteSession implements BackendWriteSession {
-  readonly #parts: BackendParts
+  readonly #intake: FrameIntake
   readonly #table: StreamTable
-  readonly #signal: AbortSignal | null
   readonly #release: () => void
   readonly #session = new AppendSession()
   /** Settled in order. */
@@ -32,40 +28,23 @@ export class StreamWriteSession implements BackendWriteSession {
     parts: BackendParts,
     options: { readonly table: StreamTable; readonly signal: AbortSignal | null; readonly release: () => void },
   ) {
-    this.#parts = parts
+    this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
     this.#table = options.table
-    this.#signal = options.signal
     this.#release = options.release
   }
 
-  addWire(frame: Uint8Array): Promise<void> {
-    return this.#add(frame.byteLength, (slice) => {
-      copyBytes(frame, this.#parts.kernels.u8, slice.byteOffset)
-      return { format: 'wire', message: { byteOffset: slice.byteOffset, byteLength: frame.byteLength } }
-    })
+  async addWire(frame: Uint8Array): Promise<void> {
+    await this.#add(await this.#intake.takeWire(frame))
   }
 
-  addFrame(frame: Frame): Promise<void> {
-    return this.#add(frameByteLength(frame), (slice) => ({
-      format: 'columns',
-      frame: layFrame(this.#parts.kernels, frame, slice.byteOffset),
-    }))
+  async addFrame(frame: Frame): Promise<void> {
+    await this.#add(await this.#intake.takeFrame(frame))
   }
 
-  async #add(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<void> {
-    this.#throwFailure()
-    const input = await this.#parts.inputs.take(byteLength, this.#signal ?? undefined)
-    let frame: FrameInput
-    try {
-      this.#throwFailure()
-      frame = copyIn(input.slice)
-    } catch (error) {
-      input.release()
-      throw error
-    }
+  async #add({ input, byteLength, release }: TakenFrame): Promise<void> {
     this.#frameCount++
     const settled = this.#table.appender
-      .append(this.#session, frame, byteLength)
+      .append(this.#session, input, byteLength)
       .then(
         ({ rowCount }) => {
           this.#rowCount += rowCount
@@ -74,7 +53,7 @@ export class StreamWriteSession implements BackendWriteSession {
           this.#session.failure ??= error
         },
       )
-      .finally(() => input.release())
+      .finally(release)
     this.#waiting.push({ byteLength, settled })
     this.#waitingByteLength += byteLength
     while (
@@ -96,10 +75,14 @@ export class StreamWriteSession implements BackendWriteSession {
     for (const { settled } of this.#waiting.splice(0)) await settled
   }
 
+  async stored(): Promise<void> {
+    await this.#settled()
+    this.#throwFailure()
+  }
+
   async finish(): Promise<WriteCounts> {
     try {
-      await this.#settled()
-      this.#throwFailure()
+      await this.stored()
       return { frameCount: this.#frameCount, rowCount: this.#rowCount }
     } finally {
       this.#end()

@@ -1,15 +1,13 @@
 // One write at work: frames come in one after the other, are encoded by jobs and committed in order.
 import { FramesError } from '../../errors.js'
-import { frameByteLength, layFrame } from '../../codec/columns.js'
 import type { Frame } from '../../frame/frame.js'
-import { copyBytes } from '../../memory/copy.js'
-import type { Slice } from '../../memory/slice.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { WriteCounts } from '../../requests.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import type { FrameInput } from '../frame-input.js'
 import { askedDigests } from './digests.js'
+import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
 import { duplicateCheckByteLength, MiB } from '../../limits.js'
 import type { OpenTable } from './tsdb.js'
@@ -34,12 +32,6 @@ const ingestScratchByteLength = 3 * MiB
 const viewRetryCountMax = 100
 
 /** A frame in the shared memory. */
-interface Waiting {
-  readonly input: FrameInput
-  readonly byteLength: number
-  readonly release: () => void
-}
-
 /** Frames that one job has encoded. */
 interface Encoded {
   readonly frameCount: number
@@ -52,6 +44,7 @@ interface Encoded {
 
 export class TsdbWriteSession implements BackendWriteSession {
   readonly #parts: BackendParts
+  readonly #intake: FrameIntake
   readonly #options: WriteOptions
   readonly #table: OpenTable
   #frameCount = 0
@@ -66,7 +59,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   /** Frames that go into jobs by themselves, because they could not be encoded together. */
   #aloneCount = 0
   /** In order; those at work stand first. */
-  readonly #frames: Waiting[] = []
+  readonly #frames: TakenFrame[] = []
   #byteLength = 0
   /** Those who add frames and wait until there is room for more. */
   readonly #adders: (() => void)[] = []
@@ -79,36 +72,23 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   constructor(parts: BackendParts, options: WriteOptions) {
     this.#parts = parts
+    this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
     this.#options = options
     this.#table = options.table
   }
 
-  addWire(frame: Uint8Array): Promise<void> {
-    return this.#add(frame.byteLength, (slice) => {
-      copyBytes(frame, this.#parts.kernels.u8, slice.byteOffset)
-      return { format: 'wire', message: { byteOffset: slice.byteOffset, byteLength: frame.byteLength } }
-    })
+  async addWire(frame: Uint8Array): Promise<void> {
+    await this.#add(await this.#intake.takeWire(frame))
   }
 
-  addFrame(frame: Frame): Promise<void> {
-    return this.#add(frameByteLength(frame), (slice) => ({
-      format: 'columns',
-      frame: layFrame(this.#parts.kernels, frame, slice.byteOffset),
-    }))
+  async addFrame(frame: Frame): Promise<void> {
+    await this.#add(await this.#intake.takeFrame(frame))
   }
 
-  /** Resolves when the frame is copied and another one may come. */
-  async #add(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<void> {
-    this.#throwFailure()
-    const { slice, release } = await this.#parts.inputs.take(byteLength, this.#options.signal ?? undefined)
-    try {
-      this.#throwFailure()
-      this.#frames.push({ input: copyIn(slice), byteLength, release })
-    } catch (error) {
-      release()
-      throw error
-    }
-    this.#byteLength += byteLength
+  /** Resolves when another frame may come. */
+  async #add(frame: TakenFrame): Promise<void> {
+    this.#frames.push(frame)
+    this.#byteLength += frame.byteLength
     if (!this.#isWriting) this.#writing = this.#writeAll()
     while (!this.#hasRoom())
       await new Promise<void>((resolve) => {
@@ -201,7 +181,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   /** What the next job is given: frames of some MiB, one at least. */
-  #nextFrames(): Waiting[] {
+  #nextFrames(): TakenFrame[] {
     if (this.#isSerial || this.#aloneCount > 0) return this.#frames.slice(0, 1)
     let byteLength = 0
     let count = 0
@@ -214,7 +194,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   /** Null: they are to be tried one by one. */
-  async #encode(frames: readonly Waiting[]): Promise<Encoded | null> {
+  async #encode(frames: readonly TakenFrame[]): Promise<Encoded | null> {
     const { pool } = this.#parts
     const { signal } = this.#options
     const inputs = frames.map(({ input }) => input)
@@ -298,11 +278,15 @@ export class TsdbWriteSession implements BackendWriteSession {
     }
   }
 
+  async stored(): Promise<void> {
+    await this.#writing
+    await Promise.all(this.#commits)
+    this.#throwFailure()
+  }
+
   async finish(): Promise<WriteCounts> {
     try {
-      await this.#writing
-      await Promise.all(this.#commits)
-      this.#throwFailure()
+      await this.stored()
       return { frameCount: this.#frameCount, rowCount: this.#rowCount }
     } finally {
       this.#end()
