@@ -9,6 +9,7 @@ const groupTitles: Readonly<Record<Result['group'], string>> = {
   memory: 'Memory of the server',
   query: 'Reading',
   tsbs: 'The ten queries of TSBS',
+  'raw read': 'Reading raw samples over gRPC',
   'kv load': 'Key-value tables: loading',
   'kv scan': 'Key-value tables: filter scans',
   'kv point': 'Key-value tables: points',

@@ -10,6 +10,7 @@ export interface Result {
     | 'memory'
     | 'query'
     | 'tsbs'
+    | 'raw read'
     | 'kernel'
     | 'kv load'
     | 'kv scan'
