@@ -11,6 +11,7 @@ export interface Result {
     | 'query'
     | 'tsbs'
     | 'raw read'
+    | 'scale'
     | 'kernel'
     | 'kv load'
     | 'kv scan'

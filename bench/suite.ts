@@ -28,11 +28,23 @@ import {
 import { readRaw } from './raw-read.js'
 import { atLeast, atMost, type Found, type Report, type Result } from './results.js'
 import type { BenchRow } from './rows.js'
+import { runScale, type ScaleOptions } from './scale.js'
 import { runStreams } from './stream-suite.js'
 import { runTsbs } from './tsbs-suite.js'
 import { drawWorkload, metricNames, type Workload, type WorkloadSize } from './tsbs.js'
 
-export const partNames = ['kernels', 'load', 'query', 'tsbs', 'size', 'read', 'memory', 'kv', 'stream'] as const
+export const partNames = [
+  'kernels',
+  'load',
+  'query',
+  'tsbs',
+  'size',
+  'read',
+  'memory',
+  'kv',
+  'stream',
+  'scale',
+] as const
 export type PartName = (typeof partNames)[number]
 
 export interface SuiteOptions extends WorkloadSize {
@@ -126,6 +138,8 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       })
       Object.assign(settings, settingsOfStreams)
     }
+    if (options.parts.has('scale'))
+      Object.assign(settings, await runScale({ ...scaleSizes(options.isSmall), folder, found, say: options.say }))
     return { startedAt, machine: describeMachine(), limits, settings, results, kernels }
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -136,6 +150,12 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
 function tsbsSizes({ hostCount, hours }: WorkloadSize): readonly WorkloadSize[] {
   const given = { hostCount, hours }
   return hostCount === 100 && hours === 12 ? [given, { hostCount: 1000, hours: 6 }] : [given]
+}
+
+function scaleSizes(isSmall: boolean): Pick<ScaleOptions, 'manySeriesCount' | 'longSampleCount' | 'growth'> {
+  return isSmall
+    ? { manySeriesCount: 2000, longSampleCount: 1000, growth: [100_000, 200_000] }
+    : { manySeriesCount: 1_000_000, longSampleCount: 10_000_000, growth: [1e6, 3e6, 1e7, 3e7, 1e8] }
 }
 
 function kvSizes(isSmall: boolean): Pick<KvOptions, 'flightCount' | 'peopleCount' | 'recordCount' | 'operationCount'> {
