@@ -6,7 +6,7 @@ import { elapsedMs } from './clock.js'
 import { folderByteLength } from './disk.js'
 import { HttpPeer, isInstalled } from './http-peer.js'
 import { freePort } from './redis.js'
-import { metricNames, tagNames, type Workload } from './tsbs.js'
+import { metricNames, tagNames, type Workload, type WorkloadValues } from './tsbs.js'
 
 const program = 'clickhouse-server'
 
@@ -59,11 +59,11 @@ export class ClickHouse {
   }
 
   /** Fresh tables for a workload. */
-  async create(): Promise<void> {
+  async create(values: WorkloadValues = 'whole numbers'): Promise<void> {
     for (const table of ['cpu', 'tags']) await this.#run(`DROP TABLE IF EXISTS ${table}`)
     const tags = tagNames.map((name) => `${name} String`).join(', ')
     await this.#run(`CREATE TABLE tags (id UInt32, ${tags}) ENGINE = MergeTree ORDER BY id`)
-    const metrics = metricNames.map((name) => `${name} Int64`).join(', ')
+    const metrics = metricNames.map((name) => `${name} ${values === 'whole numbers' ? 'Int64' : 'Float64'}`).join(', ')
     await this.#run(`CREATE TABLE cpu (time DateTime, tags_id UInt32, ${metrics}) ENGINE = MergeTree
       PARTITION BY toYYYYMMDD(time) ORDER BY (tags_id, time)`)
   }
@@ -141,20 +141,23 @@ export function clickHouseBodies({ hosts, timesNs }: Workload): ClickHouseBodies
   const samples: Uint8Array[] = []
   for (let first = 0; first < hosts.length; first += hostsPerBody) {
     const some = hosts.slice(first, first + hostsPerBody)
-    const words = new Uint32Array((some.length * seconds.length * rowByteLength) / 4)
+    const buffer = new ArrayBuffer(some.length * seconds.length * rowByteLength)
+    const words = new Uint32Array(buffer)
+    const doubles = new Float64Array(buffer)
     let at = 0
     some.forEach(({ metrics }, i) => {
       seconds.forEach((second, row) => {
         words[at++] = second
         words[at++] = first + i
         for (const values of metrics) {
+          if (values instanceof Float64Array) doubles[at / 2] = values[row]
           // 0 to 100: the upper half of the word stays 0.
-          words[at] = Number(values[row])
+          else words[at] = Number(values[row])
           at += 2
         }
       })
     })
-    samples.push(new Uint8Array(words.buffer))
+    samples.push(new Uint8Array(buffer))
   }
   return { tags, samples }
 }

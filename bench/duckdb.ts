@@ -4,6 +4,7 @@
 import { existsSync, rmSync, statSync } from 'node:fs'
 import {
   BIGINT,
+  DOUBLE,
   type DuckDBConnection,
   DuckDBDataChunk,
   DuckDBInstance,
@@ -12,11 +13,14 @@ import {
   TIMESTAMP,
 } from '@duckdb/node-api'
 import { elapsedMs } from './clock.js'
-import { metricNames, tagNames, type Workload } from './tsbs.js'
+import { metricNames, tagNames, type Workload, type WorkloadValues } from './tsbs.js'
 
 /** Rows of a chunk: what DuckDB calls its vector size. */
 const chunkRowCount = 2048
-const columnTypes: readonly DuckDBType[] = [TIMESTAMP, INTEGER, ...metricNames.map(() => BIGINT)]
+
+function columnTypesOf(values: WorkloadValues): readonly DuckDBType[] {
+  return [TIMESTAMP, INTEGER, ...metricNames.map(() => (values === 'whole numbers' ? BIGINT : DOUBLE))]
+}
 
 export class DuckDb {
   readonly #path: string
@@ -40,12 +44,12 @@ export class DuckDb {
   }
 
   /** Fresh tables for a workload. */
-  async create(): Promise<void> {
+  async create(values: WorkloadValues = 'whole numbers'): Promise<void> {
     await this.#connection.run('DROP TABLE IF EXISTS cpu; DROP TABLE IF EXISTS tags; CHECKPOINT')
     await this.#connection.run(
       `CREATE TABLE tags (id INTEGER, ${tagNames.map((name) => `${name} VARCHAR`).join(', ')})`,
     )
-    const metrics = metricNames.map((name) => `${name} BIGINT`).join(', ')
+    const metrics = metricNames.map((name) => `${name} ${values === 'whole numbers' ? 'BIGINT' : 'DOUBLE'}`).join(', ')
     await this.#connection.run(`CREATE TABLE cpu (time TIMESTAMP, tags_id INTEGER, ${metrics})`)
   }
 
@@ -68,14 +72,14 @@ export class DuckDb {
     appender.closeSync()
   }
 
-  async #appendSamples({ hosts, timesNs }: Workload): Promise<void> {
+  async #appendSamples({ hosts, timesNs, values }: Workload): Promise<void> {
     const timesUs = timesNs.map((timeNs) => timeNs / 1000n)
     const appender = await this.#connection.createAppender('cpu')
-    const whole = new SampleChunk(chunkRowCount)
+    const whole = new SampleChunk(columnTypesOf(values), chunkRowCount)
     hosts.forEach(({ metrics }, id) => {
       for (let start = 0; start < timesUs.length; start += chunkRowCount) {
         const end = Math.min(start + chunkRowCount, timesUs.length)
-        const chunk = end - start === chunkRowCount ? whole : new SampleChunk(end - start)
+        const chunk = end - start === chunkRowCount ? whole : new SampleChunk(columnTypesOf(values), end - start)
         appender.appendDataChunk(chunk.fill(timesUs, id, metrics, start, end))
       }
     })
@@ -113,12 +117,14 @@ export class DuckDb {
   }
 }
 
+type ColumnArray = BigInt64Array | Float64Array | Int32Array
+
 /** A chunk whose columns are filled by copying typed arrays. */
 class SampleChunk {
   readonly #chunk: DuckDBDataChunk
-  readonly #arrays: readonly (BigInt64Array | Int32Array)[]
+  readonly #arrays: readonly ColumnArray[]
 
-  constructor(rowCount: number) {
+  constructor(columnTypes: readonly DuckDBType[], rowCount: number) {
     this.#chunk = DuckDBDataChunk.create(columnTypes, rowCount)
     this.#arrays = columnTypes.map((_, column) => valuesOf(this.#chunk.getColumnVector(column)))
   }
@@ -126,13 +132,16 @@ class SampleChunk {
   fill(
     timesUs: BigInt64Array,
     id: number,
-    metrics: readonly BigInt64Array[],
+    metrics: readonly (BigInt64Array | Float64Array)[],
     start: number,
     end: number,
   ): DuckDBDataChunk {
     this.#arrays.forEach((array, column) => {
+      const source = column === 0 ? timesUs : metrics[column - 2]
       if (array instanceof Int32Array) array.fill(id)
-      else array.set((column === 0 ? timesUs : metrics[column - 2]).subarray(start, end))
+      else if (array instanceof Float64Array && source instanceof Float64Array) array.set(source.subarray(start, end))
+      else if (array instanceof BigInt64Array && source instanceof BigInt64Array) array.set(source.subarray(start, end))
+      else throw new TypeError('a column of another type')
       this.#chunk.getColumnVector(column).flush()
     })
     return this.#chunk
@@ -140,8 +149,8 @@ class SampleChunk {
 }
 
 /** The array behind a vector. The package offers only setItem, value by value, which takes ten times as long. */
-function valuesOf(vector: object): BigInt64Array | Int32Array {
+function valuesOf(vector: object): ColumnArray {
   const items: unknown = 'items' in vector ? vector.items : null
-  if (items instanceof BigInt64Array || items instanceof Int32Array) return items
+  if (items instanceof BigInt64Array || items instanceof Float64Array || items instanceof Int32Array) return items
   throw new Error('this version of @duckdb/node-api keeps the values of a vector elsewhere')
 }

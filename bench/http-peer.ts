@@ -69,9 +69,10 @@ export class HttpPeer {
     await Promise.all(Array.from({ length: count }, sendSome))
   }
 
-  async stop(): Promise<void> {
+  /** SIGTERM lets it write down what it holds. */
+  async stop(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> {
     this.#agent.destroy()
-    this.#child.kill('SIGKILL')
+    this.#child.kill(signal)
     if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit')
   }
 }

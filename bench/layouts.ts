@@ -1,7 +1,7 @@
 // How the workload is cut into frames. Both layouts are plain typed arrays; what is timed starts from them.
 import { Column, Frame } from '../engine/index.js'
 import { wholeColumn } from './columns.js'
-import { metricNames, tagNames, type Workload } from './tsbs.js'
+import { metricNames, tagNames, type Workload, type WorkloadValues } from './tsbs.js'
 
 /**
  * host  one frame for each host and 12 hours (4320 rows), tags as the frame's labels: how a collector that keeps each
@@ -19,14 +19,15 @@ export function framesOf(workload: Workload, layout: Layout): Frame[] {
   return layout === 'host' ? framesByHost(workload) : framesBySpan(workload)
 }
 
-function framesByHost({ hosts, timesNs }: Workload): Frame[] {
+function framesByHost({ hosts, timesNs, values }: Workload): Frame[] {
+  const dtype = dtypeOf(values)
   const frames: Frame[] = []
   for (let start = 0; start < timesNs.length; start += hostFrameRowCountMax) {
     const end = Math.min(start + hostFrameRowCountMax, timesNs.length)
     for (const { tags, metrics } of hosts) {
       frames.push(
         new Frame({
-          columns: metricNames.map((name, metric) => wholeColumn(name, 'int64', metrics[metric].subarray(start, end))),
+          columns: metricNames.map((name, metric) => wholeColumn(name, dtype, metrics[metric].subarray(start, end))),
           indices: [wholeColumn('time', 'time', timesNs.subarray(start, end))],
           labels: tags,
         }),
@@ -36,32 +37,34 @@ function framesByHost({ hosts, timesNs }: Workload): Frame[] {
   return frames
 }
 
-function framesBySpan({ hosts, timesNs }: Workload): Frame[] {
+function framesBySpan({ hosts, timesNs, values }: Workload): Frame[] {
+  const dtype = dtypeOf(values)
   const stepCount = Math.max(1, Math.floor(spanFrameRowCountMax / hosts.length))
   const frames: Frame[] = []
   for (let start = 0; start < timesNs.length; start += stepCount) {
     const end = Math.min(start + stepCount, timesNs.length)
-    const byTime = (valueAt: (host: number, row: number) => bigint): BigInt64Array => {
-      const values = new BigInt64Array((end - start) * hosts.length)
+    const byTime = (arrayOf: (host: number) => BigInt64Array | Float64Array): BigInt64Array | Float64Array => {
+      const arrays = hosts.map((_, host) => arrayOf(host))
+      const all = arrays[0] instanceof Float64Array ? Float64Array : BigInt64Array
+      const interleaved = new all((end - start) * hosts.length)
       let at = 0
-      for (let row = start; row < end; row++)
-        for (let host = 0; host < hosts.length; host++) values[at++] = valueAt(host, row)
-      return values
+      for (let row = start; row < end; row++) for (const array of arrays) interleaved[at++] = array[row]
+      return interleaved
     }
     frames.push(
       new Frame({
         columns: metricNames.map((name, metric) =>
           wholeColumn(
             name,
-            'int64',
-            byTime((host, row) => hosts[host].metrics[metric][row]),
+            dtype,
+            byTime((host) => hosts[host].metrics[metric]),
           ),
         ),
         indices: [
           wholeColumn(
             'time',
             'time',
-            byTime((_, row) => timesNs[row]),
+            byTime(() => timesNs),
           ),
           ...tagNames.map((tag) => {
             const texts = hosts.map(({ tags }) => tags[tag])
@@ -72,6 +75,10 @@ function framesBySpan({ hosts, timesNs }: Workload): Frame[] {
     )
   }
   return frames
+}
+
+function dtypeOf(values: WorkloadValues): 'int64' | 'float64' {
+  return values === 'whole numbers' ? 'int64' : 'float64'
 }
 
 /** The texts one after the other, again and again. */

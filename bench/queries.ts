@@ -168,7 +168,7 @@ export function checkTotals(reader: FrameReader, messages: readonly Uint8Array[]
   }
   metricNames.forEach((name, metric) => {
     const { count, sum } = found[metric]
-    if (count === workload.rowCount && sum === Number(workload.sums[metric])) return
+    if (count === workload.rowCount && sum === workload.sums[metric]) return
     const wanted = `${workload.rowCount} values with sum ${workload.sums[metric]}`
     throw new Error(`${name}: ${count} values with sum ${sum} were read instead of ${wanted}`)
   })

@@ -9,6 +9,8 @@ const groupTitles: Readonly<Record<Result['group'], string>> = {
   memory: 'Memory of the server',
   query: 'Reading',
   tsbs: 'The ten queries of TSBS',
+  'raw read': 'Reading raw samples over gRPC',
+  scale: 'Scale',
   'kv load': 'Key-value tables: loading',
   'kv scan': 'Key-value tables: filter scans',
   'kv point': 'Key-value tables: points',

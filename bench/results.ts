@@ -10,6 +10,8 @@ export interface Result {
     | 'memory'
     | 'query'
     | 'tsbs'
+    | 'raw read'
+    | 'scale'
     | 'kernel'
     | 'kv load'
     | 'kv scan'

@@ -10,6 +10,7 @@ import { folderByteLength } from './disk.js'
 import { DuckDb } from './duckdb.js'
 import { benchKernels, kernelResults } from './kernels.js'
 import { framesOf, type Layout, layouts } from './layouts.js'
+import { LoadPeers } from './load-peers.js'
 import { backend, loadEmbedded, rate, writeCount } from './load-embedded.js'
 import { type KvOptions, runKv } from './kv-suite.js'
 import { describeMachine, type MachineLimits, measureLimits } from './machine.js'
@@ -24,13 +25,26 @@ import {
   queriesOf,
   totalsRequest,
 } from './queries.js'
+import { readRaw } from './raw-read.js'
 import { atLeast, atMost, type Found, type Report, type Result } from './results.js'
 import type { BenchRow } from './rows.js'
+import { runScale, type ScaleOptions } from './scale.js'
 import { runStreams } from './stream-suite.js'
 import { runTsbs } from './tsbs-suite.js'
-import { drawWorkload, type Workload, type WorkloadSize } from './tsbs.js'
+import { drawWorkload, metricNames, type Workload, type WorkloadSize } from './tsbs.js'
 
-export const partNames = ['kernels', 'load', 'query', 'tsbs', 'size', 'memory', 'kv', 'stream'] as const
+export const partNames = [
+  'kernels',
+  'load',
+  'query',
+  'tsbs',
+  'size',
+  'read',
+  'memory',
+  'kv',
+  'stream',
+  'scale',
+] as const
 export type PartName = (typeof partNames)[number]
 
 export interface SuiteOptions extends WorkloadSize {
@@ -98,6 +112,12 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
         await suite.close()
       }
     }
+    if (options.parts.has('read')) {
+      const { isSmall, say, queryRunCount, hostCount } = options
+      const hours = isSmall ? options.hours : Math.ceil(10_000_000 / (hostCount * 3600))
+      const runCount = Math.min(10, queryRunCount)
+      await readRaw({ hostCount, hours, warmUpCount: isSmall ? 0 : 5, runCount, folder, found, say })
+    }
     if (options.parts.has('kv')) {
       const settingsOfKv = await runKv({
         ...kvSizes(options.isSmall),
@@ -118,6 +138,8 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       })
       Object.assign(settings, settingsOfStreams)
     }
+    if (options.parts.has('scale'))
+      Object.assign(settings, await runScale({ ...scaleSizes(options.isSmall), folder, found, say: options.say }))
     return { startedAt, machine: describeMachine(), limits, settings, results, kernels }
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -130,11 +152,20 @@ function tsbsSizes({ hostCount, hours }: WorkloadSize): readonly WorkloadSize[] 
   return hostCount === 100 && hours === 12 ? [given, { hostCount: 1000, hours: 6 }] : [given]
 }
 
+function scaleSizes(isSmall: boolean): Pick<ScaleOptions, 'manySeriesCount' | 'longSampleCount' | 'growth'> {
+  return isSmall
+    ? { manySeriesCount: 2000, longSampleCount: 1000, growth: [100_000, 200_000] }
+    : { manySeriesCount: 1_000_000, longSampleCount: 10_000_000, growth: [1e6, 3e6, 1e7, 3e7, 1e8] }
+}
+
 function kvSizes(isSmall: boolean): Pick<KvOptions, 'flightCount' | 'peopleCount' | 'recordCount' | 'operationCount'> {
   return isSmall
     ? { flightCount: 20_000, peopleCount: 30_000, recordCount: 2000, operationCount: 2000 }
     : { flightCount: 3_000_000, peopleCount: 10_000_000, recordCount: 100_000, operationCount: 200_000 }
 }
+
+/** Loads of a peer that are counted: a load of VictoriaMetrics takes seconds. */
+const peerRunCountMax = 3
 
 class Suite {
   readonly #options: SuiteOptions
@@ -150,6 +181,7 @@ class Suite {
   readonly #duckDb: DuckDb
   readonly #duckDbVersion: string
   #tableCount = 0
+  #peerText = ''
 
   private constructor(
     options: SuiteOptions,
@@ -209,6 +241,7 @@ class Suite {
       'runs of a load': `${runCount} after ${warmUpCount} to warm up, in turns`,
       'runs of a query': `${queryRunCount} after ${queryWarmUpCount} to warm up, and ${callWarmUpCount} calls before all`,
       DuckDB: `${this.#duckDbVersion}, appender by chunks of 2048 rows, file, CHECKPOINT at the end`,
+      ...(this.#peerText === '' ? {} : { 'other peers': this.#peerText }),
     }
   }
 
@@ -229,6 +262,8 @@ class Suite {
       Record<Layout, number[]>
     >
     const duckDbMs: number[] = []
+    const peers = await LoadPeers.open(join(this.#folder, 'peers'), this.#workload)
+    this.#peerText = peers.text
     for (let run = -warmUpCount; run < runCount; run++) {
       say(run < 0 ? `load: warm-up ${run + warmUpCount + 1} of ${warmUpCount}` : `load: run ${run + 1} of ${runCount}`)
       const note = (list: number[], ms: number) => {
@@ -238,7 +273,9 @@ class Suite {
       for (const layout of layouts) note(times.grpc[layout], await this.#loadGrpc(layout))
       await this.#duckDb.create()
       note(duckDbMs, await this.#duckDb.load(this.#workload))
+      if (run >= 0 && run < peerRunCountMax) await peers.load()
     }
+    await peers.close()
     const { sampleCount, checksum } = this.#workload
     const perSecond = (ms: number) => sampleCount / ms / 1000
     const duckDbRate = median(duckDbMs.map(perSecond))
@@ -252,15 +289,28 @@ class Suite {
       const value = median(runs)
       return { group: 'load', name, value, unit: 'M samples/s', runs, target: target(value), beside, checksum }
     }
-    const twice = (value: number) => atLeast(value, 2 * duckDbRate, `2 x DuckDB (${(2 * duckDbRate).toFixed(1)})`)
-    const once = (value: number) => atLeast(value, duckDbRate, `DuckDB (${duckDbRate.toFixed(1)})`)
+    const fiveTimes = (value: number) => atLeast(value, 5 * duckDbRate, `5 x DuckDB (${(5 * duckDbRate).toFixed(1)})`)
+    const bounds = [
+      { name: 'DuckDB', times: 2.5, rate: duckDbRate },
+      { name: 'ClickHouse', times: 1.5, rate: median(peers.clickHouseMs.map(perSecond)) },
+      { name: 'VictoriaMetrics', times: 15, rate: median(peers.victoriaMs.map(perSecond)) },
+    ].filter(({ rate }) => !Number.isNaN(rate))
+    const aboveAll = (value: number) => ({
+      text: `≥ ${bounds.map(({ name, times, rate }) => `${times} x ${name} (${(times * rate).toFixed(1)})`).join(', ')}`,
+      isMet: bounds.every(({ times, rate }) => value >= times * rate),
+    })
+    const millionRows = (value: number) => atLeast(value, metricNames.length, '1 M rows/s')
     this.#options.found(
-      result('embedded, frames by host', times.embedded.host, twice),
-      result('embedded, frames by span', times.embedded.span, twice),
-      result('gRPC, frames by host', times.grpc.host, once),
-      result('gRPC, frames by span', times.grpc.span, once),
+      result('embedded, frames by host', times.embedded.host, fiveTimes),
+      result('embedded, frames by span', times.embedded.span, fiveTimes),
+      result('gRPC, frames by host', times.grpc.host, aboveAll),
+      result('gRPC, frames by span', times.grpc.span, millionRows),
       result('DuckDB appender', duckDbMs, () => null),
     )
+    if (peers.clickHouseMs.length > 0)
+      this.#options.found(result('ClickHouse, RowBinary over HTTP', peers.clickHouseMs, () => null))
+    if (peers.victoriaMs.length > 0)
+      this.#options.found(result('VictoriaMetrics, JSON lines over HTTP', peers.victoriaMs, () => null))
   }
 
   #newTable(layout: Layout): string {
@@ -367,30 +417,51 @@ class Suite {
 
   // ---- size ----
 
-  /** A data folder that holds this workload and nothing else, compacted and closed. */
   async #sizes(): Promise<void> {
-    const { sampleCount, checksum } = this.#workload
-    const { found } = this.#options
+    await this.#sizesOf(this.#workload, this.#frames)
+    const decimals = drawWorkload(this.#options, 1, 'two decimals')
+    await this.#sizesOf(decimals, { host: framesOf(decimals, 'host'), span: framesOf(decimals, 'span') })
+  }
+
+  /** Data folders that hold a workload and nothing else, compacted and closed. */
+  async #sizesOf(workload: Workload, frames: Readonly<Record<Layout, readonly Frame[]>>): Promise<void> {
+    const { values, sampleCount, checksum } = workload
+    const found = (name: string, byteLength: number, mostBytes: number | null) => {
+      const value = byteLength / sampleCount
+      const target = mostBytes === null ? null : atMost(value, mostBytes, `${mostBytes} B`)
+      const beside = `raw values 8 B, all files ${byteLength} B`
+      const all = {
+        name: `bytes per sample, ${values}: ${name}`,
+        value,
+        unit: 'B',
+        runs: [value],
+        target,
+        beside,
+        checksum,
+      }
+      this.#options.found({ group: 'size', ...all })
+    }
     for (const layout of layouts) {
-      this.#options.say(`size: frames by ${layout}`)
+      this.#options.say(`size: ${values}, frames by ${layout}`)
       const dataDir = join(this.#folder, `size-${layout}`)
       const engine = await openEngine({ dataDir })
       const table = 'cpu'
       await engine.create({ backend, table, rate })
-      await loadEmbedded(engine, table, this.#frames[layout])
+      await loadEmbedded(engine, table, frames[layout])
       await engine.execute({ backend, table, command: 'compact' })
       await engine.close()
-      const value = folderByteLength(dataDir) / sampleCount
-      const beside = `raw values 8 B, this folder ${folderByteLength(dataDir)} B`
-      const name = `bytes per sample, frames by ${layout}`
-      const target = atMost(value, 0.6, '0.6 B')
-      found({ group: 'size', name, value, unit: 'B', runs: [value], target, beside, checksum })
+      found(`frames by ${layout}`, folderByteLength(dataDir), values === 'whole numbers' ? 0.45 : 1.3)
+      rmSync(dataDir, { recursive: true })
     }
-    await this.#duckDb.create()
-    await this.#duckDb.load(this.#workload)
-    const value = this.#duckDb.byteLength() / sampleCount
-    const name = 'bytes per sample, DuckDB'
-    found({ group: 'size', name, value, unit: 'B', runs: [value], target: null, beside: '', checksum })
+    await this.#duckDb.create(values)
+    await this.#duckDb.load(workload)
+    found('DuckDB', this.#duckDb.byteLength(), null)
+    const peers = await LoadPeers.open(join(this.#folder, 'size-peers'), workload)
+    try {
+      for (const [name, byteLength] of await peers.compactedByteLengths()) found(name, byteLength, null)
+    } finally {
+      await peers.close()
+    }
   }
 
   // ---- memory ----

@@ -38,22 +38,26 @@ export interface WorkloadSize {
   readonly hours: number
 }
 
+/** What metrics are: TSBS' whole numbers as int64, or the same walks cut to hundredths as float64. */
+export type WorkloadValues = 'whole numbers' | 'two decimals'
+
 export interface Host {
   readonly tags: Readonly<Record<TagName, string>>
-  /** A column for each of metricNames: whole numbers 0..100, as TSBS emits them. */
-  readonly metrics: readonly BigInt64Array[]
+  /** A column for each of metricNames, 0..100. */
+  readonly metrics: readonly (BigInt64Array | Float64Array)[]
 }
 
 /** All hosts report at the same times. */
 export interface Workload extends WorkloadSize {
+  readonly values: WorkloadValues
   /** ns since 1970, ten seconds apart, the same for every host. */
   readonly timesNs: BigInt64Array
   readonly hosts: readonly Host[]
   readonly rowCount: number
   /** Rows times metrics. */
   readonly sampleCount: number
-  /** Of all values, by metric: what a read must find after a load. */
-  readonly sums: readonly bigint[]
+  /** Of all values, by metric: what a read must find after a load (exact for whole numbers). */
+  readonly sums: readonly number[]
   /** Equal on every machine. */
   readonly checksum: string
 }
@@ -105,8 +109,12 @@ function normals(next: () => number): () => number {
   }
 }
 
-/** Draws the whole workload: a walk with steps of N(0, 1) for every series, held inside 0..100 and cut to whole numbers. */
-export function drawWorkload({ hostCount, hours }: WorkloadSize, seed = 1): Workload {
+/** Draws the whole workload: a walk with steps of N(0, 1) for every series, held inside 0..100 and cut. */
+export function drawWorkload(
+  { hostCount, hours }: WorkloadSize,
+  seed = 1,
+  values: WorkloadValues = 'whole numbers',
+): Workload {
   const next = fractions(seed)
   const normal = normals(next)
   const below = (end: number) => Math.floor(next() * end)
@@ -116,7 +124,7 @@ export function drawWorkload({ hostCount, hours }: WorkloadSize, seed = 1): Work
     { length: rowsOfHost },
     (_, row) => BigInt((startMs + row * intervalSeconds * 1000) * 1000) * 1000n,
   )
-  const sums = metricNames.map(() => 0n)
+  const sums = metricNames.map(() => 0)
   const hash = createHash('sha256')
   const hosts = Array.from({ length: hostCount }, (_, number): Host => {
     const [region, datacenterCount] = datacenters[below(datacenters.length)]
@@ -134,17 +142,18 @@ export function drawWorkload({ hostCount, hours }: WorkloadSize, seed = 1): Work
     }
     hash.update(JSON.stringify(tags))
     const metrics = metricNames.map((_, metric) => {
-      const values = new BigInt64Array(rowsOfHost)
+      const walk = new Float64Array(rowsOfHost)
+      const unit = values === 'whole numbers' ? 1 : 100
       let sum = 0
       for (let row = 0, value = next() * 100; row < rowsOfHost; row++) {
         value = Math.min(100, Math.max(0, value + normal()))
-        const whole = Math.trunc(value)
-        sum += whole
-        values[row] = BigInt(whole)
+        walk[row] = Math.trunc(value * unit) / unit
+        sum += walk[row]
       }
-      sums[metric] += BigInt(sum)
-      hash.update(values)
-      return values
+      sums[metric] += sum
+      const column = values === 'whole numbers' ? BigInt64Array.from(walk, BigInt) : walk
+      hash.update(column)
+      return column
     })
     return { tags, metrics }
   })
@@ -152,6 +161,7 @@ export function drawWorkload({ hostCount, hours }: WorkloadSize, seed = 1): Work
   return {
     hostCount,
     hours,
+    values,
     timesNs,
     hosts,
     rowCount,

@@ -68,8 +68,15 @@ export class VictoriaMetrics {
     await this.#peer.call('POST', `/api/v1/admin/tsdb/delete_series?match[]=${encodeURIComponent('{__name__=~".*"}')}`)
   }
 
+  /** Merges all parts; resolves when none is being merged any more. */
   async compact(): Promise<void> {
     await this.#peer.call('GET', '/internal/force_merge')
+    for (let quietCount = 0; quietCount < 5; ) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      const metrics = (await this.#peer.call('GET', '/metrics')).toString()
+      const isBusy = /^vm_(?:active(?:_force)?_merges|pending_rows)(?:\{.*\})? [1-9]/m.test(metrics)
+      quietCount = isBusy ? 0 : quietCount + 1
+    }
   }
 
   fetch(query: VictoriaQuery): Promise<Buffer> {
@@ -85,13 +92,18 @@ export class VictoriaMetrics {
     return data.result.map(({ metric, values, value }) => ({ metric, values: values ?? (value ? [value] : []) }))
   }
 
-  /** Of the samples and their index. */
+  /** Of the samples and their index; what is not yet written counts once it is stopped. */
   byteLength(): number {
     return ['data', 'indexdb'].reduce((sum, name) => sum + folderByteLength(join(this.#folder, name)), 0)
   }
 
   stop(): Promise<void> {
     return this.#peer.stop()
+  }
+
+  /** Writes down all it holds first. */
+  close(): Promise<void> {
+    return this.#peer.stop('SIGTERM')
   }
 }
 

@@ -33,7 +33,7 @@ test('the small bench loads, checks, reads and reports: framesd answers as DuckD
   const report: Report = await runSuite({
     hostCount: 4,
     hours: 1,
-    parts: new Set(['load', 'query', 'tsbs', 'size', 'memory'] as const),
+    parts: new Set(['load', 'query', 'tsbs', 'size', 'read', 'memory'] as const),
     warmUpCount: 0,
     runCount: 1,
     callWarmUpCount: 1,

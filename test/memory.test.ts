@@ -56,6 +56,19 @@ describe('a region', () => {
     expect(region.tryAllocate(run)).toEqual(first)
   })
 
+  test('hands out the highest place where that is asked for, below what is kept for urgent requests', () => {
+    const region = regionOfRuns(6, { byteLengthReserved: run })
+    const last = region.tryAllocate(2 * run, { fromEnd: true })!
+    expect(last).toEqual({ byteOffset: 6 * run, byteLength: 2 * run })
+    const before = region.tryAllocate(1, { fromEnd: true })!
+    expect(before).toEqual({ byteOffset: 5 * run, byteLength: run })
+    expect(region.tryAllocate(1, { fromEnd: true, urgent: true })).toEqual({ byteOffset: 8 * run, byteLength: run })
+    expect(region.tryAllocate(3 * run, { fromEnd: true })).toBe(null)
+    region.free(last)
+    region.free(before)
+    expect(region.tryAllocate(5 * run)).toEqual({ byteOffset: 3 * run, byteLength: 5 * run })
+  })
+
   test('joins a freed slice with its neighbours on both sides', () => {
     const region = regionOfRuns(3)
     const slices = [1, 2, 3].map(() => region.tryAllocate(run)!)
@@ -217,11 +230,12 @@ describe('a region', () => {
     for (let step = 0; step < 20_000; step++) {
       if (random.chance(0.55)) {
         const count = 1 + Math.floor(random.next() ** 3 * 40)
-        let expected = -1
-        for (let start = 0; start + count <= runCount && expected < 0; start++) {
-          if (!isUsed.slice(start, start + count).includes(true)) expected = start
-        }
-        const slice = region.tryAllocate(count * run - random.integer(0, run))
+        const fromEnd = random.chance(0.2)
+        const free: number[] = []
+        for (let start = 0; start + count <= runCount; start++)
+          if (!isUsed.slice(start, start + count).includes(true)) free.push(start)
+        const expected = free.at(fromEnd ? -1 : 0) ?? -1
+        const slice = region.tryAllocate(count * run - random.integer(0, run), { fromEnd })
         const start = slice === null ? -1 : slice.byteOffset / run - 3
         if (start !== expected) throw new Error(`step ${step}: run ${start}, expected ${expected}`)
         if (slice === null) continue

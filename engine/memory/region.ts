@@ -35,6 +35,8 @@ interface Waiter {
 export interface AllocateOptions {
   /** For memory that makes other memory come free (a job's scratch): it may use all of the region, and goes first. */
   readonly urgent?: boolean
+  /** The highest place instead of the lowest: for what is large, stays long and has a larger successor. */
+  readonly fromEnd?: boolean
 }
 
 export interface WaitOptions extends AllocateOptions {
@@ -87,15 +89,16 @@ export class Region {
   }
 
   /**
-   * The lowest place that has room for byteLength bytes, rounded up to whole runs (the slice says how long it is); the
+   * The lowest place (`fromEnd`: the highest) that has room for byteLength bytes, rounded up to whole runs (the slice says how long it is); the
    * contents are undefined. Null when there is none now, or when others wait already. No bytes need no place: emptySlice.
    */
-  tryAllocate(byteLength: number, { urgent = false }: AllocateOptions = {}): Slice | null {
+  tryAllocate(byteLength: number, { urgent = false, fromEnd = false }: AllocateOptions = {}): Slice | null {
     assert(Number.isSafeInteger(byteLength) && byteLength >= 0, `${byteLength} is a byte length`)
     if (byteLength === 0) return emptySlice
     if (this.#urgentWaiters.length > 0) return null
-    if (urgent) return this.#take(byteLength, this.#end)
-    return this.#ordinaryWaiters.length > 0 ? null : this.#take(byteLength, this.#ordinaryEnd)
+    if (!urgent && this.#ordinaryWaiters.length > 0) return null
+    const end = urgent ? this.#end : this.#ordinaryEnd
+    return fromEnd ? this.#takeLast(byteLength, end) : this.#take(byteLength, end)
   }
 
   /**
@@ -154,6 +157,26 @@ export class Region {
     range.byteOffset += byteLength
     range.byteLength -= byteLength
     if (range.byteLength === 0) this.#free.splice(index, 1)
+    return this.#hold(slice)
+  }
+
+  /** The last slice that ends at `end` or before. */
+  #takeLast(byteLengthAsked: number, end: number): Slice | null {
+    const byteLength = Math.ceil(byteLengthAsked / runByteLength) * runByteLength
+    const endOf = (range: FreeRange) => Math.min(end, range.byteOffset + range.byteLength)
+    const range = this.#free.findLast((free) => endOf(free) - free.byteOffset >= byteLength)
+    if (range === undefined) return null
+    const slice: Slice = { byteOffset: endOf(range) - byteLength, byteLength }
+    const behind = range.byteOffset + range.byteLength - endOf(range)
+    const index = this.#free.indexOf(range)
+    range.byteLength = slice.byteOffset - range.byteOffset
+    if (behind > 0) this.#free.splice(index + 1, 0, { byteOffset: slice.byteOffset + byteLength, byteLength: behind })
+    if (range.byteLength === 0) this.#free.splice(index, 1)
+    return this.#hold(slice)
+  }
+
+  #hold(slice: Slice): Slice {
+    const { byteLength } = slice
     this.#held.set(slice.byteOffset, byteLength)
     this.#byteLengthUsed += byteLength
     this.#byteLengthUsedMax = Math.max(this.#byteLengthUsedMax, this.#byteLengthUsed)

@@ -409,20 +409,25 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     return { status: 'registered', payloads: [], setCount: countBefore, signatures: [], changes }
 
   const payloads: Uint8Array[] = []
-  for (let first = countBefore; payloads.length === 0 || first < countAfter; first += setsPerPayload) {
-    const count = Math.min(setsPerPayload, countAfter - first)
+  const add = (first: number, count: number, ownChanges: number[]) => {
     const offsets = [0]
     for (let i = 0; i < count; i++) offsets.push(offsets[i]! + call.labelTableKeyByteLength(tablePtr, first + i))
     const keysPtr = count === 0 ? 0 : call.labelTableKeyPtr(tablePtr, first)
-    const isFirst = payloads.length === 0
-    const payload: SetsPayload = [
-      first,
-      offsets,
-      u8.slice(keysPtr, keysPtr + offsets[count]!),
-      isFirst ? newSignatures : [],
-      isFirst ? [...changes] : [],
-    ]
+    const keys = u8.slice(keysPtr, keysPtr + offsets[count]!)
+    const payload: SetsPayload = [first, offsets, keys, payloads.length === 0 ? newSignatures : [], ownChanges]
     payloads.push(pack(payload))
+  }
+  // Each entry changes sets that it or one before it brings: it is read back by itself.
+  const pairs = [...registration.numbers].sort(([a], [b]) => a - b)
+  const oldCount = pairs.findIndex(([set]) => set >= countBefore)
+  const old = oldCount < 0 ? pairs : pairs.slice(0, oldCount)
+  for (let at = 0; at < old.length; at += setsPerPayload) add(countBefore, 0, old.slice(at, at + setsPerPayload).flat())
+  for (let first = countBefore, at = old.length; first < countAfter; first += setsPerPayload) {
+    const end = Math.min(first + setsPerPayload, countAfter)
+    let atEnd = at
+    while (atEnd < pairs.length && pairs[atEnd]![0] < end) atEnd++
+    add(first, end - first, pairs.slice(at, atEnd).flat())
+    at = atEnd
   }
   return { status: 'registered', payloads, setCount: countAfter, signatures: newSignatures, changes }
 }
@@ -508,7 +513,10 @@ const loadLabels: JobHandler<LoadLabelsJob, LoadLabelsResult> = (job, { kernels 
       }
     }
   }
-  return { status: 'loaded', setCount: call.labelTableCount(tablePtr), signatures, changes: Uint32Array.from(changes) }
+  const setCount = call.labelTableCount(tablePtr)
+  if (changes.some((set, i) => i % 2 === 0 && set >= setCount))
+    throw new FramesError('DATA_DAMAGED', `An entry of label sets changes one that is none of the first ${setCount}`)
+  return { status: 'loaded', setCount, signatures, changes: Uint32Array.from(changes) }
 }
 
 const copyLabels: JobHandler<CopyLabelsJob, null> = (job, { kernels }) => {

@@ -33,6 +33,14 @@ export interface LabelHandle {
   release(): void
 }
 
+interface TableRoom {
+  readonly slice: Slice
+  readonly setCapacity: number
+  readonly keyByteCapacity: number
+}
+
+/** How much larger than needed a table becomes: by much, as long as there is room. */
+const growthFactors: readonly number[] = [1.5, 1.25, 1.1, 1.03]
 const firstSetCapacity = 256
 const firstKeyByteCapacity = 16 * 1024
 /** Scratch of the jobs that work on label sets alone, beside what they are given. */
@@ -139,10 +147,8 @@ class SetsInMemory {
 
   /** Moves to a table with more room. Nothing may write to the present one meanwhile. */
   async grow(setCount: number, keyByteLength: number): Promise<void> {
-    const { kernels, region, pool } = this.#parts
-    const setCapacity = Math.max(firstSetCapacity, Math.ceil(setCount * 1.5))
-    const keyByteCapacity = Math.max(firstKeyByteCapacity, Math.ceil(keyByteLength * 1.5))
-    const slice = take(region, kernels.call.labelTableByteLength(setCapacity, keyByteCapacity) >>> 0)
+    const { region, pool } = this.#parts
+    const { slice, setCapacity, keyByteCapacity } = this.#takeLarger(setCount, keyByteLength)
     const job: CopyLabelsJob = {
       kind: 'tsdb.copyLabels',
       fromPtr: this.#table.slice.byteOffset,
@@ -164,6 +170,27 @@ class SetsInMemory {
     }
     this.#letGo(old)
     this.#table = hold(slice)
+  }
+
+  /**
+   * Room for a table of so many sets, and as much more as the budget has. A large one stands at the other end of the
+   * region than its predecessor: the two fit as long as their sum does.
+   */
+  #takeLarger(setCount: number, keyByteLength: number): TableRoom {
+    const { kernels, region } = this.#parts
+    const old = this.#table.slice
+    const fromEnd =
+      old.byteLength > region.slice.byteLength / 8 &&
+      old.byteOffset - region.slice.byteOffset < region.slice.byteLength / 2
+    for (const factor of growthFactors) {
+      const setCapacity = Math.max(firstSetCapacity, Math.ceil(setCount * factor))
+      const keyByteCapacity = Math.max(firstKeyByteCapacity, Math.ceil(keyByteLength * factor))
+      const byteLength = kernels.call.labelTableByteLength(setCapacity, keyByteCapacity) >>> 0
+      const slice = region.tryAllocate(byteLength, { fromEnd })
+      if (slice !== null) return { slice, setCapacity, keyByteCapacity }
+    }
+    const byteLength = kernels.call.labelTableByteLength(setCount, keyByteLength) >>> 0
+    return { slice: take(region, byteLength), setCapacity: setCount, keyByteCapacity: keyByteLength }
   }
 
   async #loadPayload(payload: Uint8Array): Promise<void> {
