@@ -30,7 +30,7 @@ import {
 } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Origin, Verb } from './call.js'
-import { decodeInto, MessageBuffers, messagePrefixByteLength } from './grpc-messages.js'
+import { decodeInto, encodeInto, MessageBuffers, messagePrefixByteLength } from './grpc-messages.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 import type { Receipt, ReceiveBudget } from './receive-budget.js'
@@ -80,6 +80,7 @@ export async function startGrpcServer(
   setDefaultHighWaterMark(true, 1)
   const buffers = new MessageBuffers(limits.messageBuffersByteLengthMax)
   decodeInto(buffers)
+  encodeInto(buffers)
   const server = new Server({
     'grpc.max_receive_message_length': limits.messageByteLengthMax,
     'grpc.max_send_message_length': limits.messageByteLengthMax,

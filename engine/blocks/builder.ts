@@ -319,7 +319,7 @@ export class BlockBuilder {
         view.setUint32(at + 20, page.validityByteLength, true)
         if (page.statisticsPtr !== 0) {
           u8[tablePtr + pageCount * pagePlaceByteLength + p] = 1
-          u8.copyWithin(statisticsPtr, page.statisticsPtr, page.statisticsPtr + pageStatisticsByteLength)
+          call.copyBytes(page.statisticsPtr, pageStatisticsByteLength, statisticsPtr)
           statisticsPtr += pageStatisticsByteLength
         }
       })
@@ -328,7 +328,7 @@ export class BlockBuilder {
     const attachments = layout.attachments.map((entry, i): AttachmentEntry => {
       const { byteOffset, byteLength } = this.#attachments[i]!
       const target = packedPtr + segmentStarts[entry.segment]! + entry.offset
-      u8.copyWithin(target, byteOffset, byteOffset + byteLength)
+      call.copyBytes(byteOffset, byteLength, target)
       return { ...entry, crc: call.crc32c(target, byteLength, 0) >>> 0 }
     })
     u8.set(encodeHeader({ ...layout, columns: filled, attachments }), packedPtr)

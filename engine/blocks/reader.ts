@@ -4,6 +4,7 @@ import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import type { Kernels } from '../kernels/kernels.js'
 import { MiB, pageRowCountMax } from '../limits.js'
+import { copyBytes } from '../memory/copy.js'
 import type { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import { dataKey, headKey, packedKey } from './keys.js'
@@ -189,7 +190,7 @@ export class BlockReader {
     // In the cache and not beside it: it takes all the scratch there is.
     const key = this.#firstKey + keysPerReader - 2 * keysPerColumn
     const ptr = cache.find(key) || cache.insert(key, headerByteLength)
-    kernels.u8.set(bytes, ptr)
+    copyBytes(bytes, kernels.u8, ptr)
     const copy = kernels.u8.slice(ptr, ptr + headerByteLength)
     const crc = kernels.call.crc32c(ptr, headerByteLength - 4, 0) >>> 0
     const stored = kernels.view.getUint32(ptr + headerByteLength - 4, true)
@@ -224,7 +225,7 @@ export class BlockReader {
       throw this.io.damaged(id, `segment ${segment} is missing or has the wrong length`)
     }
     const ptr = cache.insert(key, byteLength)
-    kernels.u8.set(bytes, ptr)
+    copyBytes(bytes, kernels.u8, ptr)
     return ptr
   }
 
@@ -243,7 +244,7 @@ export class BlockReader {
     const read = this.#readAttachment(number, entry)
     const ptr = kept.insert(this.#parsed.kept, keptKey, entry.byteLength)
     if (ptr === 0) return read
-    kernels.u8.copyWithin(ptr, read, read + entry.byteLength)
+    kernels.call.copyBytes(read, entry.byteLength, ptr)
     return ptr
   }
 
@@ -342,7 +343,7 @@ export class BlockReader {
       stored = this.#storedPage(column, table, page)
       const byteLength = table.byteLengths[page]!
       const ptr = kept.isFull ? kept.insert(own, keptKey + 1, byteLength) : 0
-      if (ptr !== 0) kernels.u8.copyWithin(ptr, stored, stored + byteLength)
+      if (ptr !== 0) kernels.call.copyBytes(stored, byteLength, ptr)
     }
     let isKept = false
     const place = (byteLength: number): number => {
@@ -380,7 +381,7 @@ export class BlockReader {
     const stored = this.#storedPage(column, table, page)
     const whole = this.#decode(column, table, page, stored, (byteLength) => cache.insert(key, byteLength))
     decoded.set(key, whole)
-    const { call, u8 } = kernels
+    const { call } = kernels
     const { pageStarts } = this.layout
     const validityByteLength = table.validityByteLengths[page]!
     const digitCount =
@@ -390,7 +391,7 @@ export class BlockReader {
     const rowCount = pageStarts[page + 1]! - pageStarts[page]!
     const byteLength = call.compactPage(whole.valuesPtr, whole.validityPtr, rowCount, digitCount, compactPtr)
     const ptr = kept.insert(own, keptKey, byteLength)
-    if (ptr !== 0) u8.copyWithin(ptr, compactPtr, compactPtr + byteLength)
+    if (ptr !== 0) call.copyBytes(compactPtr, byteLength, ptr)
     return ptr
   }
 

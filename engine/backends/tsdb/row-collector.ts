@@ -93,7 +93,7 @@ export class RowCollector {
     const indexCount = dropEmpty ? this.#presentRows(batch, rowCount) : rowCount
     if (indexCount === 0) return
     const isWhole = indexCount === rowCount
-    if (isWhole) u8.copyWithin(this.timesPtr + 8 * row, batch.timesPtr, batch.timesPtr + 8 * rowCount)
+    if (isWhole) call.copyBytes(batch.timesPtr, 8 * rowCount, this.timesPtr + 8 * row)
     else call.gather64(batch.timesPtr, this.#indexesPtr, indexCount, this.timesPtr + 8 * row)
     // Column → where the batch has it; a search for each column would cost the square of a wide table's columns.
     const batchIndexes = new Int32Array(this.#columns.length).fill(-1)
@@ -114,7 +114,7 @@ export class RowCollector {
   }
 
   #appendCells(column: Column, cells: BatchColumn, row: number, rowCount: number, isWhole: boolean): void {
-    const { call, u8, u32 } = this.kernels
+    const { call, u32 } = this.kernels
     const { scratch } = this
     const { valuesPtr, validityPtr, type } = column
     const indexes = this.#indexesPtr
@@ -161,7 +161,7 @@ export class RowCollector {
       scratch.release(mark)
       return
     }
-    if (isWhole) u8.copyWithin(valuesPtr + 8 * row, cells.valuesPtr, cells.valuesPtr + 8 * rowCount)
+    if (isWhole) call.copyBytes(cells.valuesPtr, 8 * rowCount, valuesPtr + 8 * row)
     else call.gather64(cells.valuesPtr, indexes, rowCount, valuesPtr + 8 * row)
   }
 

@@ -452,13 +452,13 @@ export class SeriesReader implements SampleReader {
   /** Rows of several blocks: sorted by time, one row a time, each cell the newest that is there. */
   #merged(parts: readonly Part[], rowCount: number): Batch {
     const { temporary } = this
-    const { call, u8, u32 } = this.io.kernels
+    const { call, u32 } = this.io.kernels
     const timesPtr = temporary.allocate(8 * rowCount)
     const partStartsPtr = temporary.allocate(4 * (parts.length + 1))
     let row = 0
     parts.forEach(({ cursor, page, from, rowCount: partRowCount }, i) => {
       const source = cursor.reader.page(cursor.timeColumn, page)!.valuesPtr + 8 * from
-      u8.copyWithin(timesPtr + 8 * row, source, source + 8 * partRowCount)
+      call.copyBytes(source, 8 * partRowCount, timesPtr + 8 * row)
       u32[(partStartsPtr >> 2) + i] = row
       row += partRowCount
     })
@@ -556,7 +556,7 @@ export class SeriesReader implements SampleReader {
         }
         if (found.length === 1) {
           if (isBool) call.copyBits(cellsPtr, 0, valuesPtr, row, part.rowCount)
-          else u8.copyWithin(valuesPtr + 8 * row, cellsPtr, cellsPtr + 8 * part.rowCount)
+          else call.copyBytes(cellsPtr, 8 * part.rowCount, valuesPtr + 8 * row)
           if (decoded.validityPtr === 0) call.setBitRange(validityPtr, row, row + part.rowCount, 1)
           else call.copyBits(decoded.validityPtr, part.from, validityPtr, row, part.rowCount)
         } else this.#mix(cellsPtr, decoded.validityPtr, part, row, valuesPtr, validityPtr)
@@ -569,10 +569,9 @@ export class SeriesReader implements SampleReader {
 
   /** Widens bits that stand at `ptr` into 8-byte cells at the same place. */
   #bitsTo64(ptr: number, rowCount: number, convert: (from: number, to: number) => void): void {
-    const { u8 } = this.io.kernels
     const byteLength = Math.ceil(rowCount / 8)
     const copyPtr = this.temporary.allocate(bitmapByteLength(rowCount))
-    u8.copyWithin(copyPtr, ptr, ptr + byteLength)
+    this.io.kernels.call.copyBytes(ptr, byteLength, copyPtr)
     convert(copyPtr, ptr)
   }
 
