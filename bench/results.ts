@@ -16,6 +16,7 @@ export interface Result {
     | 'kv point'
     | 'kv memory'
     | 'stream'
+    | 'history'
   readonly name: string
   readonly value: number
   readonly unit: string

@@ -9,6 +9,7 @@ import { elapsedMs, median, percentile99 } from './clock.js'
 import { folderByteLength } from './disk.js'
 import { DuckDb } from './duckdb.js'
 import { benchKernels, kernelResults } from './kernels.js'
+import { runHistory } from './history-suite.js'
 import { framesOf, type Layout, layouts } from './layouts.js'
 import { backend, loadEmbedded, rate, writeCount } from './load-embedded.js'
 import { type KvOptions, runKv } from './kv-suite.js'
@@ -30,7 +31,7 @@ import { runStreams } from './stream-suite.js'
 import { runTsbs } from './tsbs-suite.js'
 import { drawWorkload, type Workload, type WorkloadSize } from './tsbs.js'
 
-export const partNames = ['kernels', 'load', 'query', 'tsbs', 'size', 'memory', 'kv', 'stream'] as const
+export const partNames = ['kernels', 'load', 'query', 'tsbs', 'size', 'memory', 'kv', 'stream', 'history'] as const
 export type PartName = (typeof partNames)[number]
 
 export interface SuiteOptions extends WorkloadSize {
@@ -118,6 +119,7 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       })
       Object.assign(settings, settingsOfStreams)
     }
+    if (options.parts.has('history')) await runHistory({ isSmall: options.isSmall, folder, found, say: options.say })
     return { startedAt, machine: describeMachine(), limits, settings, results, kernels }
   } finally {
     rmSync(folder, { recursive: true, force: true })
