@@ -44,9 +44,17 @@ export interface ServerProcess {
 }
 
 /** Starts the server as a user would, over a data folder of its own. */
-export async function startServerProcess(dataDir: string): Promise<ServerProcess> {
+export async function startServerProcess(dataDir: string, options: readonly string[] = []): Promise<ServerProcess> {
   const free = '127.0.0.1:0'
-  const child = start('../server/main.js', ['--data-dir', dataDir, '--grpc-addr', free, '--http-addr', free])
+  const child = start('../server/main.js', [
+    '--data-dir',
+    dataDir,
+    '--grpc-addr',
+    free,
+    '--http-addr',
+    free,
+    ...options,
+  ])
   const { lines, next } = lineReader(child, 'server')
   for (;;) {
     const address = /grpc=(?:[a-z]+:\/\/)?(\S+)/.exec(await next())?.[1]

@@ -16,6 +16,7 @@ const groupTitles: Readonly<Record<Result['group'], string>> = {
   'kv point': 'Key-value tables: points',
   'kv memory': 'Key-value tables: memory of the server',
   stream: 'Streams: records of 100 bytes, 1000 a batch',
+  history: 'Cost of the history',
   kernel: 'Kernels, one thread',
 }
 

@@ -18,6 +18,7 @@ export interface Result {
     | 'kv point'
     | 'kv memory'
     | 'stream'
+    | 'history'
   readonly name: string
   readonly value: number
   readonly unit: string

@@ -9,6 +9,7 @@ import { elapsedMs, median, percentile99 } from './clock.js'
 import { folderByteLength } from './disk.js'
 import { DuckDb } from './duckdb.js'
 import { benchKernels, kernelResults } from './kernels.js'
+import { runHistory } from './history-suite.js'
 import { framesOf, type Layout, layouts } from './layouts.js'
 import { LoadPeers } from './load-peers.js'
 import { backend, loadEmbedded, rate, writeCount } from './load-embedded.js'
@@ -43,6 +44,7 @@ export const partNames = [
   'memory',
   'kv',
   'stream',
+  'history',
   'scale',
 ] as const
 export type PartName = (typeof partNames)[number]
@@ -140,6 +142,7 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
     }
     if (options.parts.has('scale'))
       Object.assign(settings, await runScale({ ...scaleSizes(options.isSmall), folder, found, say: options.say }))
+    if (options.parts.has('history')) await runHistory({ isSmall: options.isSmall, folder, found, say: options.say })
     return { startedAt, machine: describeMachine(), limits, settings, results, kernels }
   } finally {
     rmSync(folder, { recursive: true, force: true })

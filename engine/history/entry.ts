@@ -4,6 +4,7 @@ import type { Caller, RecordedRequest, Session } from '../requests.js'
 
 export type Action = RecordedRequest['action']
 
+/** What an entry says, beside what was set of its request. */
 export interface Entry {
   readonly action: Action
   readonly userName: string
@@ -14,8 +15,6 @@ export interface Entry {
   /** ms since 1970. */
   readonly startMs: number
   readonly durationNs: number
-  /** JSON of an object of texts: what of the request was set; null for nothing. */
-  readonly data: string | null
   readonly error: string | null
   readonly rowCount: number | null
   readonly byteLength: number | null
@@ -40,7 +39,9 @@ export class Mask {
   readonly #secrets: readonly string[]
 
   constructor(secrets: readonly (string | undefined)[]) {
-    this.#secrets = secrets.filter((secret): secret is string => secret !== undefined && secret !== '')
+    const given = secrets.filter((secret): secret is string => secret !== undefined && secret !== '')
+    // A password mostly stands in the session and among what came with the call.
+    this.#secrets = given.length < 2 ? given : [...new Set(given)]
   }
 
   static of(session: Session | undefined, caller: Caller | undefined): Mask {
@@ -59,38 +60,101 @@ export class Mask {
   }
 
   #masked(text: string, partialLengthMin: number): string {
+    if (this.#secrets.length === 0 && text.length <= textLengthMax) return text
     let result = text
     // Before a long text is cut, or a part of a secret would stay.
     for (const secret of this.#secrets) {
-      if (secret.length >= partialLengthMin) result = result.replaceAll(secret, masked)
-      else if (result === secret && partialLengthMin === partialSecretLengthMin) result = masked
+      if (secret.length >= partialLengthMin) {
+        if (result.includes(secret)) result = result.replaceAll(secret, masked)
+      } else if (result === secret && partialLengthMin === partialSecretLengthMin) result = masked
     }
-    return result.length <= textLengthMax ? result : `${result.slice(0, textLengthMax)}…`
+    if (result.length <= textLengthMax) return result
+    // A slice would keep the whole text in memory for as long as it is kept itself.
+    return `${Buffer.from(result.slice(0, textLengthMax)).toString()}…`
   }
 }
 
 const nothingToMask = new Mask([])
 
-/** What was set of a request, by the names that the history has for it; null for nothing. */
-export function additionalData(recorded: RecordedRequest, mask: Mask): string | null {
-  const data: Record<string, string> = {}
-  let isEmpty = true
-  const put = (name: string, value: string | number | bigint | readonly (string | bigint)[] | undefined): void => {
-    const text = value === undefined ? '' : Array.isArray(value) ? value.join(',') : String(value)
-    if (text === '' || value === 0n) return
-    data[name] = mask.text(text)
-    isEmpty = false
+/** What may be set of a request, by the names that the history has for it. */
+export const dataFields = [
+  'query',
+  'columns',
+  'filter',
+  'groupBy',
+  'limit',
+  'messageLimit',
+  'shardingkeys',
+  'sortKeyRangeStart',
+  'sortKeyRangeEnd',
+  'start',
+  'end',
+  'step',
+  'aggregators',
+  'aggregationWindow',
+  'seek',
+  'shardID',
+  'sequence',
+  'expression',
+  'condition',
+  'partitionKeys',
+  'saveMode',
+  'rate',
+  'aggregates',
+  'aggregationGranularity',
+  'shards',
+  'retentionHours',
+  'metrics',
+  'command',
+] as const
+
+type DataField = (typeof dataFields)[number]
+
+/** Numbers that stand for an argument of a command: its name and its value follow, the value of a string as it is. */
+export const argumentField = dataFields.length
+export const stringArgumentField = argumentField + 1
+
+const numberOf = Object.fromEntries(dataFields.map((name, number) => [name, number])) as Readonly<
+  Record<DataField, number>
+>
+
+/** Takes what was set of a request, field by field. */
+export interface DataSink {
+  field(number: number, text: string): void
+  argument(name: string, text: string, isString: boolean): void
+}
+
+/** Names that were asked about: nearly always the same few. */
+const knownNames = new Map<string, boolean>()
+const knownNameCountMax = 256
+
+function isSecretName(name: string): boolean {
+  const known = knownNames.get(name)
+  if (known !== undefined) return known
+  const isSecret = secretName.test(name)
+  if (knownNames.size < knownNameCountMax && name.length <= textLengthMax) knownNames.set(name, isSecret)
+  return isSecret
+}
+
+/** Tells what was set of a request, masked. */
+export function tellData(recorded: RecordedRequest, mask: Mask, sink: DataSink): void {
+  const put = (name: DataField, value: string | number | bigint | undefined): void => {
+    if (value === undefined || value === '' || value === 0n) return
+    sink.field(numberOf[name], mask.text(typeof value === 'string' ? value : String(value)))
+  }
+  const putAll = (name: DataField, values: readonly (string | bigint)[] | undefined): void => {
+    if (values !== undefined && values.length > 0) put(name, values.join(','))
   }
   switch (recorded.action) {
     case 'read': {
       const { request } = recorded
       put('query', request.query)
-      put('columns', request.columns)
+      putAll('columns', request.columns)
       put('filter', request.filter)
       put('groupBy', request.groupBy)
       put('limit', request.limit)
       put('messageLimit', request.messageLimit)
-      put('shardingkeys', request.shardingKeys)
+      putAll('shardingkeys', request.shardingKeys)
       put('sortKeyRangeStart', request.sortKeyRangeStart)
       put('sortKeyRangeEnd', request.sortKeyRangeEnd)
       put('start', request.start)
@@ -107,11 +171,9 @@ export function additionalData(recorded: RecordedRequest, mask: Mask): string | 
       const { request } = recorded
       put('expression', request.expression)
       put('condition', request.condition)
-      put('partitionKeys', request.partitionKeys)
-      put(
-        'saveMode',
-        request.saveMode === undefined || request.saveMode === '' ? 'errorIfTableExists' : request.saveMode,
-      )
+      putAll('partitionKeys', request.partitionKeys)
+      const { saveMode = '' } = request
+      put('saveMode', saveMode === '' ? 'errorIfTableExists' : saveMode)
       break
     }
     case 'create': {
@@ -128,25 +190,28 @@ export function additionalData(recorded: RecordedRequest, mask: Mask): string | 
       put('filter', request.filter)
       put('start', request.start)
       put('end', request.end)
-      put('metrics', request.metrics)
+      putAll('metrics', request.metrics)
       break
     }
     case 'execute': {
       const { request } = recorded
       put('command', request.command)
       put('expression', request.expression)
-      for (const [name, value] of Object.entries(request.args ?? {})) {
-        data[`args_${mask.text(name)}`] = secretName.test(name) ? masked : mask.text(argumentText(value))
-        isEmpty = false
+      const { args } = request
+      for (const name in args) {
+        if (!Object.hasOwn(args, name)) continue
+        const value = args[name]!
+        if (isSecretName(name)) sink.argument(mask.text(name), masked, false)
+        else if (typeof value === 'string') sink.argument(mask.text(name), mask.text(value), true)
+        else sink.argument(mask.text(name), mask.text(argumentText(value)), false)
       }
       break
     }
   }
-  return isEmpty ? null : JSON.stringify(data)
 }
 
 /** The text form of a protobuf Value: `sval:"x"`, `ival:5`. */
-function argumentText(value: Value | readonly Value[]): string {
+export function argumentText(value: Value | readonly Value[]): string {
   if (Array.isArray(value)) return value.map(argumentText).join(' ')
   switch (typeof value) {
     case 'string':

@@ -12,8 +12,9 @@ import { type JobHandler, throwIfCancelled } from '../pool/context.js'
 import type { Job } from '../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../stores/store.js'
 import type { HistoryFilter } from './filter.js'
-import { type EntryColumns, textColumns } from './pending.js'
-import { decodeExtent, encodeExtent, numberColumns, storedColumns } from './stored.js'
+import { argumentField, argumentText, dataFields, stringArgumentField } from './entry.js'
+import { type EntryColumns, sentTexts, type TextRuns } from './pending.js'
+import { decodeExtent, encodeExtent, numberColumns, storedColumns, textColumns } from './stored.js'
 
 /** Where the blocks of the history stand. */
 export interface HistoryPlace {
@@ -130,6 +131,87 @@ function layTexts(kernels: Kernels, scratch: Scratch, texts: readonly (string | 
 
 // ---- Writing ----
 
+/** Texts by runs. */
+function layRuns(kernels: Kernels, scratch: Scratch, { text, lengths, rowCounts }: TextRuns): LaidColumn {
+  const { u8, u32 } = kernels
+  const memory = Buffer.from(u8.buffer)
+  let rowCount = 0
+  let lengthMax = 0
+  for (let run = 0; run < lengths.length; run++) {
+    rowCount += rowCounts[run]!
+    lengthMax += rowCounts[run]! * Math.max(0, lengths[run]!)
+  }
+  const valuesPtr = scratch.allocate(4 * (rowCount + 1))
+  const validityPtr = layBits(kernels, scratch, rowCount)
+  const bytesPtr = scratch.allocate(byteLengthOfUnitMax * lengthMax)
+  const first = valuesPtr >> 2
+  const mark = scratch.mark()
+  const runsPtr = scratch.allocate(byteLengthOfUnitMax * text.length)
+  const isAscii = memory.write(text, runsPtr) === text.length
+  let row = 0
+  let presentCount = 0
+  let byteLength = 0
+  let unit = 0
+  u32[first] = 0
+  for (let run = 0; run < lengths.length; run++) {
+    const length = lengths[run]!
+    const count = rowCounts[run]!
+    if (length < 0) u32.fill(byteLength, first + row + 1, first + row + 1 + count)
+    else {
+      const start = bytesPtr + byteLength
+      let own = length
+      if (isAscii) u8.copyWithin(start, runsPtr + unit, runsPtr + unit + length)
+      else own = memory.write(text.slice(unit, unit + length), start)
+      // Twice as many copies each time.
+      for (let copied = own; copied < own * count; copied *= 2)
+        u8.copyWithin(start + copied, start, start + Math.min(copied, own * count - copied))
+      for (let i = 1; i <= count; i++) {
+        u32[first + row + i] = byteLength + own * i
+        const at = row + i - 1
+        u8[validityPtr + (at >> 3)]! |= 1 << (at & 7)
+      }
+      byteLength += own * count
+      unit += length
+      presentCount += count
+    }
+    row += count
+  }
+  scratch.release(mark)
+  return { valuesPtr, validityPtr: presentCount === rowCount ? 0 : validityPtr, bytesPtr, byteLength }
+}
+
+/** Fields with their names, as JSON has them. */
+const fieldHeads = dataFields.map((name) => `${JSON.stringify(name)}:`)
+
+/** What was set of each request, as JSON of an object of texts; null for nothing. */
+function dataTexts({ fieldCounts, fields, values }: EntryColumns['data']): (string | null)[] {
+  const { text, lengths, rowCounts } = values
+  let run = -1
+  let left = 0
+  let start = 0
+  const next = (): string => {
+    if (left === 0) {
+      if (run >= 0) start += lengths[run]!
+      left = rowCounts[++run]!
+    }
+    left--
+    return text.slice(start, start + lengths[run]!)
+  }
+  let at = 0
+  return Array.from(fieldCounts, (count) => {
+    if (count === 0) return null
+    let json = ''
+    for (const end = at + count; at < end; at++) {
+      const field = fields[at]!
+      const isArgument = field >= argumentField
+      const head = isArgument ? `${JSON.stringify(`args_${next()}`)}:` : fieldHeads[field]!
+      const value = field === stringArgumentField ? argumentText(next()) : next()
+      json += `${json === '' ? '{' : ','}${head}${JSON.stringify(value)}`
+    }
+    return `${json}}`
+  })
+}
+
 function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockBuilder {
   const pageStarts: number[] = []
   for (let row = 0; row < rowCount; row += pageRowCountMax) pageStarts.push(row)
@@ -172,9 +254,12 @@ const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) =
     temporary.release(mark)
   }
   let textByteLength = 0
-  for (const [i, name] of textColumns.entries()) {
+  for (const name of textColumns) {
     const mark = temporary.mark()
-    const column = layTexts(kernels, temporary, entries.texts[i]!)
+    const column =
+      name === 'data'
+        ? layTexts(kernels, temporary, dataTexts(entries.data))
+        : layRuns(kernels, temporary, entries.texts[sentTexts.indexOf(name)]!)
     textByteLength += column.byteLength
     builder.addColumn(name, { dtype: 'string', ...column }, 0)
     temporary.release(mark)

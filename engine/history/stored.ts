@@ -1,8 +1,6 @@
 // How entries stand in blocks: one column for each of their fields, rows in the order in which the requests ended.
 import type { Extent, LiveBlock } from '../blocks/live-block.js'
 import type { DType } from '../frame/dtype.js'
-import { textColumns } from './pending.js'
-
 export interface StoredColumn {
   readonly name: string
   readonly dtype: DType
@@ -15,6 +13,20 @@ export const numberColumns = [
   { name: 'rowCount', dtype: 'int64' },
   { name: 'byteLength', dtype: 'int64' },
 ] as const satisfies readonly StoredColumn[]
+
+/** data: JSON of an object of texts, what of the request was set; missing for nothing. */
+export const textColumns = [
+  'userName',
+  'backendName',
+  'tableName',
+  'action',
+  'container',
+  'data',
+  'error',
+  'protocol',
+  'clientAddress',
+  'requestId',
+] as const
 
 export const storedColumns: readonly StoredColumn[] = [
   ...numberColumns,
