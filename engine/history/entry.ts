@@ -73,13 +73,14 @@ const nothingToMask = new Mask([])
 
 /** What was set of a request, by the names that the history has for it; null for nothing. */
 export function additionalData(recorded: RecordedRequest, mask: Mask): string | null {
-  const data: Record<string, string> = {}
-  let isEmpty = true
+  let members = ''
+  const putText = (name: string, text: string): void => {
+    members += `${members === '' ? '' : ','}${quoted(name)}:${quoted(text)}`
+  }
   const put = (name: string, value: string | number | bigint | readonly (string | bigint)[] | undefined): void => {
-    const text = value === undefined ? '' : Array.isArray(value) ? value.join(',') : String(value)
-    if (text === '' || value === 0n) return
-    data[name] = mask.text(text)
-    isEmpty = false
+    if (value === undefined || value === '' || value === 0n) return
+    const text = Array.isArray(value) ? value.join(',') : String(value)
+    if (text !== '') putText(name, mask.text(text))
   }
   switch (recorded.action) {
     case 'read': {
@@ -135,14 +136,23 @@ export function additionalData(recorded: RecordedRequest, mask: Mask): string | 
       const { request } = recorded
       put('command', request.command)
       put('expression', request.expression)
-      for (const [name, value] of Object.entries(request.args ?? {})) {
-        data[`args_${mask.text(name)}`] = secretName.test(name) ? masked : mask.text(argumentText(value))
-        isEmpty = false
+      const args = request.args ?? {}
+      for (const name of Object.keys(args)) {
+        // Names that are cut or masked may become the same one; the last one counts.
+        const text = secretName.test(name) ? masked : mask.text(argumentText(args[name]!))
+        putText(`args_${mask.text(name)}`, text)
       }
       break
     }
   }
-  return isEmpty ? null : JSON.stringify(data)
+  return members === '' ? null : `{${members}}`
+}
+
+const plain = /^[\w .,:;=+*/<>()'{}-]*$/
+
+/** A text as JSON has it. */
+function quoted(text: string): string {
+  return plain.test(text) ? `"${text}"` : JSON.stringify(text)
 }
 
 /** The text form of a protobuf Value: `sval:"x"`, `ival:5`. */
@@ -150,7 +160,7 @@ function argumentText(value: Value | readonly Value[]): string {
   if (Array.isArray(value)) return value.map(argumentText).join(' ')
   switch (typeof value) {
     case 'string':
-      return `sval:${JSON.stringify(value)}`
+      return `sval:${quoted(value)}`
     case 'bigint':
       return `ival:${value}`
     case 'number':

@@ -42,11 +42,23 @@ export class PendingEntries {
     this.#durationNs.push(entry.durationNs)
     this.#rowCount.push(entry.rowCount ?? Number.NaN)
     this.#byteLength.push(entry.byteLength ?? Number.NaN)
-    for (let i = 0; i < textColumns.length; i++) {
-      const text = entry[textColumns[i]!]
-      this.#texts[i]!.push(text)
-      if (text !== null) this.textLength += text.length
-    }
+    // By name and not in a loop over the names: an entry is made for each call of the engine.
+    this.#put(0, entry.userName)
+    this.#put(1, entry.backendName)
+    this.#put(2, entry.tableName)
+    this.#put(3, entry.action)
+    this.#put(4, entry.container)
+    this.#put(5, entry.data)
+    this.#put(6, entry.error)
+    this.#put(7, entry.protocol)
+    this.#put(8, entry.clientAddress)
+    this.#put(9, entry.requestId)
+  }
+
+  /** column: an index into textColumns. */
+  #put(column: number, text: string | null): void {
+    this.#texts[column]!.push(text)
+    if (text !== null) this.textLength += text.length
   }
 
   columns(): EntryColumns {
