@@ -15,12 +15,18 @@ import { Redis, redisCommand, redisVersion, type RedisSync } from './redis.js'
 import { atLeast, atMost, type Found, type Result, type Settings } from './results.js'
 import { randomOf, zipfian } from './zipf.js'
 
+export const kvPartNames = ['kv-load', 'kv-scan', 'kv-point', 'kv-ycsb', 'kv-server'] as const
+export type KvPartName = (typeof kvPartNames)[number]
+
 export interface KvOptions {
+  readonly parts: ReadonlySet<string>
   readonly flightCount: number
   readonly peopleCount: number
   readonly recordCount: number
   /** Point operations of one run. */
   readonly operationCount: number
+  /** How long a mix of YCSB runs on one system, each time. */
+  readonly mixMs: number
   /** Counted runs, after one that is not. */
   readonly runCount: number
   readonly folder: string
@@ -52,6 +58,8 @@ class KvSuite {
   readonly #duckDb: DuckDb
   readonly #redisVersion = redisVersion()
   #engine: Engine
+  /** Where the flights were loaded. */
+  #flightsTable: string | null = null
 
   private constructor(options: KvOptions, engine: Engine, duckDb: DuckDb) {
     this.#options = options
@@ -70,17 +78,20 @@ class KvSuite {
   }
 
   async run(): Promise<Settings> {
-    const { flightCount, peopleCount, recordCount, operationCount, runCount } = this.#options
-    await this.#loads()
-    await this.#scans()
-    await this.#points()
-    await this.#ycsb()
-    await this.#server()
+    const { flightCount, peopleCount, recordCount, operationCount, mixMs, runCount } = this.#options
+    const work: Readonly<Record<KvPartName, () => Promise<void>>> = {
+      'kv-load': () => this.#loads(),
+      'kv-scan': () => this.#scans(),
+      'kv-point': () => this.#points(),
+      'kv-ycsb': () => this.#ycsb(),
+      'kv-server': () => this.#server(),
+    }
+    for (const part of kvPartNames) if (this.#options.parts.has(part)) await work[part]()
     return {
       'kv loads': `${flightCount} flights in frames of ${itemsPerFrame}, five attributes, createNewItemsOnly, ${writeCount} writes in flight`,
       'kv scans': `${flightCount} flights and ${peopleCount} people, after compaction`,
       'kv points': `${operationCount} operations a run, Zipfian keys (0.99), ${runCount} runs after one to warm up`,
-      YCSB: `${recordCount} records of ${fieldCount} fields of ${fieldByteLength} bytes, ${callCount} calls in flight`,
+      YCSB: `${recordCount} records of ${fieldCount} fields of ${fieldByteLength} bytes, ${callCount} calls in flight, ${mixMs} ms a run`,
       Redis: this.#redisVersion ?? 'not installed',
     }
   }
@@ -124,6 +135,7 @@ class KvSuite {
         for (const target of [this.#engine, client]) await this.#checkFlights(target, table)
         await client.delete({ backend, table })
         if (run < runCount - 1) await this.#engine.delete({ backend, table })
+        else this.#flightsTable = table
         if (this.#redisVersion === null) continue
         for (const sync of ['always', 'everysec'] as const) note(redisRates[sync], await this.#loadRedis(frames, sync))
       }
@@ -149,6 +161,19 @@ class KvSuite {
     if (redis === null) return
     this.#add('kv load', 'flights, Redis pipelined HSET, appendfsync always', unit, redisRates.always, { checksum })
     this.#add('kv load', 'flights, Redis pipelined HSET, appendfsync everysec', unit, redisRates.everysec, { checksum })
+  }
+
+  /** A table of this engine with the flights, as one run. */
+  async #flights(): Promise<string> {
+    if (this.#flightsTable === null) {
+      this.#say('loading the flights')
+      const table = 'flights'
+      const frames = await readFlights(this.#options.flightCount)
+      await loadFrames(frames, (own) => this.#engine.write({ ...writeRequest, table }, own))
+      this.#flightsTable = table
+    }
+    await this.#engine.execute({ backend, table: this.#flightsTable, command: 'compact' })
+    return this.#flightsTable
   }
 
   /** Count and sums of what was stored, against the file. */
@@ -189,8 +214,8 @@ class KvSuite {
   // ---- scans ----
 
   async #scans(): Promise<void> {
-    const { flightCount, peopleCount, runCount } = this.#options
-    const flights = `flights${runCount}`
+    const { flightCount, peopleCount } = this.#options
+    const flights = await this.#flights()
     await this.#duckDb.query(`CREATE OR REPLACE TABLE flights AS FROM '${flightsPath}' LIMIT ${flightCount}`)
     this.#say(`loading ${peopleCount} people`)
     await this.#duckDb.query(peopleSql(peopleCount))
@@ -198,7 +223,7 @@ class KvSuite {
     const frames = peopleFrames(peopleCount)
     const ms = await loadSource(frames, (own) => this.#engine.write({ ...writeRequest, table: 'people' }, own))
     this.#add('kv load', 'people, embedded, three attributes', 'k items/s', [peopleCount / ms])
-    for (const table of [flights, 'people']) await this.#engine.execute({ backend, table, command: 'compact' })
+    await this.#engine.execute({ backend, table: 'people', command: 'compact' })
     this.#say('scans')
     for (const least of [1000, 120, 30, 0, -60]) await this.#scan(flights, 'flights', 'delay', least, 'distance', null)
     await this.#scan('people', 'people', 'age', 40, 'score', 1.5)
@@ -284,8 +309,8 @@ class KvSuite {
   // ---- points ----
 
   async #points(): Promise<void> {
-    const { flightCount, operationCount, runCount } = this.#options
-    const table = `flights${runCount}`
+    const { flightCount, operationCount } = this.#options
+    const table = await this.#flights()
     this.#say('points')
     const chooser = zipfian(flightCount, 7)
     const keys = Array.from({ length: operationCount }, () => String(chooser.next()))
@@ -362,22 +387,25 @@ class KvSuite {
   }
 
   async #mix({ name, readShare, change }: Mix, system: string, operations: Operations): Promise<void> {
-    const { recordCount, operationCount, runCount } = this.#options
+    const { recordCount, mixMs, runCount } = this.#options
     const rates: number[] = []
     const latencies: number[] = []
-    const count = Math.ceil(operationCount / 4)
     for (let run = -1; run < runCount; run++) {
       const chooser = zipfian(recordCount, 11 + run)
       const random = randomOf(17 + run)
-      const ms = await elapsedMs(() =>
-        concurrently(count, callCount, async () => {
+      let count = 0
+      const endMs = performance.now() + mixMs
+      const callInTurn = async (): Promise<void> => {
+        while (performance.now() < endMs) {
           const key = `user${chooser.next()}`
           const start = performance.now()
           if (random() < readShare) await operations.read(key)
           else await operations[change](key, fieldText(random))
           if (run >= 0) latencies.push(performance.now() - start)
-        }),
-      )
+          count++
+        }
+      }
+      const ms = await elapsedMs(() => Promise.all(Array.from({ length: callCount }, callInTurn)))
       if (run >= 0) rates.push(count / ms)
     }
     const beside = `p99 ${percentile99(latencies).toFixed(2)} ms`

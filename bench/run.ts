@@ -1,6 +1,7 @@
 // npm run bench: runs everything, prints a table, writes bench/results/latest.{json,md,svg}.
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { kvPartNames } from './kv-suite.js'
 import { resultLine, terminalText, writeReport } from './report.js'
 import { type PartName, partNames, runSuite } from './suite.js'
 
@@ -8,7 +9,7 @@ const usage = `npm run bench -- [options]
   --hosts N      hosts of the workload (100)
   --hours N      hours of the workload (12)
   --runs N       counted runs of each load (5)
-  --only NAME    one part, may be given several times: ${partNames.join(', ')}
+  --only NAME    one part, may be given several times: ${partNames.join(', ')}; kv for all of its parts
   --small        4 hosts, 1 hour, one run of everything: to see that all still works; writes nothing
 `
 
@@ -30,7 +31,8 @@ function count(text: string | undefined, otherwise: number): number {
   return number
 }
 
-function partsOf(names: readonly string[] | undefined): ReadonlySet<PartName> {
+function partsOf(given: readonly string[] | undefined): ReadonlySet<PartName> {
+  const names = given?.flatMap((name) => (name === 'kv' ? kvPartNames : [name]))
   const parts = partNames.filter((name) => names === undefined || names.includes(name))
   const unknown = names?.find((name) => !partNames.some((part) => part === name))
   if (unknown !== undefined) throw new Error(`there is no part '${unknown}'; there are ${partNames.join(', ')}`)

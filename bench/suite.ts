@@ -13,7 +13,7 @@ import { runHistory } from './history-suite.js'
 import { framesOf, type Layout, layouts } from './layouts.js'
 import { LoadPeers } from './load-peers.js'
 import { backend, loadEmbedded, rate, writeCount } from './load-embedded.js'
-import { type KvOptions, runKv } from './kv-suite.js'
+import { type KvOptions, kvPartNames, runKv } from './kv-suite.js'
 import { describeMachine, type MachineLimits, measureLimits } from './machine.js'
 import { peakMemory } from './memory.js'
 import { type LoaderProcess, type ServerProcess, startLoaderProcess, startServerProcess } from './processes.js'
@@ -42,7 +42,7 @@ export const partNames = [
   'size',
   'read',
   'memory',
-  'kv',
+  ...kvPartNames,
   'stream',
   'history',
   'scale',
@@ -120,9 +120,10 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       const runCount = Math.min(10, queryRunCount)
       await readRaw({ hostCount, hours, warmUpCount: isSmall ? 0 : 5, runCount, folder, found, say })
     }
-    if (options.parts.has('kv')) {
+    if (kvPartNames.some((part) => options.parts.has(part))) {
       const settingsOfKv = await runKv({
         ...kvSizes(options.isSmall),
+        parts: options.parts,
         runCount: Math.min(3, options.runCount),
         folder,
         found,
@@ -161,10 +162,12 @@ function scaleSizes(isSmall: boolean): Pick<ScaleOptions, 'manySeriesCount' | 'l
     : { manySeriesCount: 1_000_000, longSampleCount: 10_000_000, growth: [1e6, 3e6, 1e7, 3e7, 1e8] }
 }
 
-function kvSizes(isSmall: boolean): Pick<KvOptions, 'flightCount' | 'peopleCount' | 'recordCount' | 'operationCount'> {
+function kvSizes(
+  isSmall: boolean,
+): Pick<KvOptions, 'flightCount' | 'peopleCount' | 'recordCount' | 'operationCount' | 'mixMs'> {
   return isSmall
-    ? { flightCount: 20_000, peopleCount: 30_000, recordCount: 2000, operationCount: 2000 }
-    : { flightCount: 3_000_000, peopleCount: 10_000_000, recordCount: 100_000, operationCount: 200_000 }
+    ? { flightCount: 20_000, peopleCount: 30_000, recordCount: 2000, operationCount: 2000, mixMs: 50 }
+    : { flightCount: 3_000_000, peopleCount: 10_000_000, recordCount: 100_000, operationCount: 200_000, mixMs: 1000 }
 }
 
 /** Loads of a peer that are counted: a load of VictoriaMetrics takes seconds. */

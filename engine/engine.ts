@@ -1,7 +1,7 @@
 // The engine: puts the parts together, and sends each request to its backend.
 import { join } from 'node:path'
 import { assert } from './assert.js'
-import type { Backend, BackendParts, BackendWriteSession } from './backends/backend.js'
+import type { Backend, BackendParts, BackendWriteSession, ExecuteOptions } from './backends/backend.js'
 import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
@@ -312,7 +312,7 @@ export class Engine implements EngineApi {
   /** The frame a command answers with, or null. */
   execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
     return this.#recorded({ action: 'execute', request }, options, async (record) => {
-      const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'columns' })
+      const answer = await this.#backend(request.backend).execute(request, executeOptions(options, 'columns'))
       assert(!(answer instanceof Uint8Array), 'an answer of columns is no wire bytes')
       if (answer === null) return null
       const frame = answer instanceof Frame ? answer : new Frame({ columns: answer.columns.map(plainColumn) })
@@ -323,7 +323,7 @@ export class Engine implements EngineApi {
 
   executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
     return this.#recorded({ action: 'execute', request }, options, async (record) => {
-      const answer = await this.#backend(request.backend).execute(request, { ...options, format: 'wire' })
+      const answer = await this.#backend(request.backend).execute(request, executeOptions(options, 'wire'))
       assert(!(answer instanceof Frame), 'a frame for the wire is encoded by the backend')
       if (answer === null) return null
       const bytes = answer instanceof Uint8Array ? answer : await this.#encode(answer)
@@ -385,6 +385,13 @@ export class Engine implements EngineApi {
       await this.#store.close()
     }
   }
+}
+
+const withoutSignal = { columns: { format: 'columns' }, wire: { format: 'wire' } } as const
+
+/** Not by spreading: that makes an object of its own shape for each call. */
+function executeOptions({ signal }: CallOptions, format: 'columns' | 'wire'): ExecuteOptions {
+  return signal === undefined ? withoutSignal[format] : { signal, format }
 }
 
 /** A write at work; see WriteSession. */

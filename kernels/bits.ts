@@ -80,6 +80,13 @@ export function setBit(bitsPtr: usize, row: i32): void {
   store<u8>(ptr, <u32>load<u8>(ptr) | (1 << (row & 7)))
 }
 
+/** Writes the row's bit; the others stay. */
+export function putBit(bitsPtr: usize, row: i32, isSet: bool): void {
+  const ptr = bitsPtr + (<usize>row >> 3)
+  const shift = row & 7
+  store<u8>(ptr, (<u32>load<u8>(ptr) & ~(1 << shift)) | ((isSet ? 1 : 0) << shift))
+}
+
 /** Counts the set bits of rows [rowStart, rowEnd). */
 export function countBitRange(bitsPtr: usize, rowStart: i32, rowEnd: i32): i32 {
   let count: i32 = 0

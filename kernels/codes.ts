@@ -46,6 +46,13 @@ export function readBits(ptr: usize, end: usize, bitIndex: usize, width: i32): u
   return bits & maskOfWidth(width)
 }
 
+/** readBits for at most 31 bits of a page that ends at `end`, mostly one load. */
+export function readNarrowBits(ptr: usize, end: usize, bitIndex: i32, width: i32): u32 {
+  const at = ptr + <usize>(bitIndex >> 3)
+  if (at + 8 > end) return <u32>readBits(ptr, end, <usize>bitIndex, width)
+  return <u32>(load<u64>(at) >> (bitIndex & 7)) & <u32>(((<u64>1) << width) - 1)
+}
+
 /** Writes `count` codes of `width` bits (0 to 64) one after the other, lowest bit first; returns the bytes written. */
 export function packBits(codesPtr: usize, count: i32, width: i32, targetPtr: usize): i32 {
   let held: u64 = 0

@@ -1,17 +1,22 @@
-// Pages of 64-bit cells as they are kept for look-ups: any cell is found without decoding the others, in as few whole bytes
-// as the widest of the page needs. Never stored.
+// Pages of 64-bit cells as they are kept for look-ups: any cell is found without decoding the others, in as few bits as the
+// widest of the page needs. Never stored.
 //
-//   │ base i64 │ power f64 │ byteWidth u32 │ validityByteLength u32 │ validity │ rowCount × byteWidth │ 8 unused bytes │
+//   │ base i64 │ power f64 │ unit i64 │ bitWidth u32 │ validityByteLength u32 │ validity │ codes, 8-byte aligned │ 8 unused │
 //
-// A cell is base + its bytes; with a power other than 0 it is a float64, that number divided by the power.
-import { maskOfWidth } from './codes'
+// A cell is base + unit × its code; with a power other than 0 it is a float64, that number divided by the power.
+import { putBit } from './bits'
+import { bitLength, maskOfWidth } from './codes'
 import { CODEC_DECIMALS } from './page-codecs'
 
-const HEADER_BYTE_LENGTH: usize = 24
+const HEADER_BYTE_LENGTH: usize = 32
 /** Up to here every integer is a float64. */
 const INTEGER_MAX: f64 = 9007199254740992
 /** Powers of ten up to this one are exact. */
 const DIGITS_MAX: i32 = 15
+/** Codes of up to so many bits are found by one load; wider ones take all 64. */
+const NARROW_WIDTH_MAX: i32 = 57
+/** In a narrower range a common divisor saves too little. */
+const DIVIDED_WIDTH_MIN: i32 = 16
 
 /** Bytes that compactPage writes at most. */
 export function compactPageByteLengthMax(rowCount: i32): i32 {
@@ -57,60 +62,97 @@ export function compactPage(
     low = 0
     high = 0
   }
-  const byteWidth = (71 - <i32>clz(<u64>high - <u64>low)) >> 3
+  const range = <u64>high - <u64>low
+  const unit: u64 =
+    bitLength(range) >= DIVIDED_WIDTH_MIN ? commonDivisor(valuesPtr, validityPtr, rowCount, power, low) : 1
+  let bitWidth = bitLength(range / unit)
+  if (bitWidth > NARROW_WIDTH_MAX) bitWidth = 64
   const validityByteLength = validityPtr === 0 ? <usize>0 : (<usize>((rowCount + 63) >> 6)) << 3
   store<i64>(targetPtr, low)
   store<f64>(targetPtr, power, 8)
-  store<u32>(targetPtr, <u32>byteWidth, 16)
-  store<u32>(targetPtr, <u32>validityByteLength, 20)
+  store<u64>(targetPtr, unit, 16)
+  store<u32>(targetPtr, <u32>bitWidth, 24)
+  store<u32>(targetPtr, <u32>validityByteLength, 28)
   memory.copy(targetPtr + HEADER_BYTE_LENGTH, validityPtr, validityByteLength)
-  // Each store writes 8 bytes: the next one puts right what the last one wrote behind its cell.
   let target = targetPtr + HEADER_BYTE_LENGTH + validityByteLength
+  let held: u64 = 0
+  let heldCount = 0
   for (let row = 0; row < rowCount; row++) {
     const integer = isPresent(validityPtr, row) ? integerAt(valuesPtr + ((<usize>row) << 3), power) : low
-    store<i64>(target, integer - low)
-    target += <usize>byteWidth
+    const distance = <u64>integer - <u64>low
+    const code = unit === 1 ? distance : distance / unit
+    held |= code << heldCount
+    heldCount += bitWidth
+    if (heldCount >= 64) {
+      store<u64>(target, held)
+      target += 8
+      heldCount -= 64
+      held = heldCount === 0 ? 0 : code >> (bitWidth - heldCount)
+    }
+  }
+  if (heldCount > 0) {
+    store<u64>(target, held)
+    target += 8
   }
   return <i32>(target - targetPtr) + 8
 }
 
 /**
- * Copies cells of a compact page to where they are wanted: as scatter64 for the values and as scatterBits for the validity,
- * except that the value of a missing cell stays as it is. Returns how many cells are present.
+ * Copies cells of compact pages to where they are wanted: cell i is row pageRows[i] of page pages[i], and goes to
+ * places[i] of the target, where its bit of validity is written, too; the value of a missing cell stays as it is. Cells
+ * whose page is 0 are left out. Returns how many cells are present.
  *
- * places  count × u32, read only; rows: u32, read only
+ * pages, places, pageRows  count × u32, read only
  */
 export function scatterCompact(
-  pagePtr: usize,
+  pagesPtr: usize,
   placesPtr: usize,
+  pageRowsPtr: usize,
   count: i32,
-  rowsPtr: usize,
-  rowOffset: u32,
   targetPtr: usize,
   targetValidityPtr: usize,
 ): i32 {
-  const base = load<i64>(pagePtr)
-  const power = load<f64>(pagePtr, 8)
-  const byteWidth = load<u32>(pagePtr, 16)
-  const validityByteLength = <usize>load<u32>(pagePtr, 20)
-  const validityPtr = validityByteLength === 0 ? <usize>0 : pagePtr + HEADER_BYTE_LENGTH
-  const valuesPtr = pagePtr + HEADER_BYTE_LENGTH + validityByteLength
-  const mask = maskOfWidth((<i32>byteWidth) << 3)
   let presentCount = 0
   for (let i = 0; i < count; i++) {
-    const place = load<u32>(placesPtr + ((<usize>i) << 2))
-    const row = load<u32>(rowsPtr + ((<usize>place) << 2)) - rowOffset
-    const bit: u32 = isPresent(validityPtr, <i32>row) ? 1 : 0
-    const bitPtr = targetValidityPtr + (<usize>place >> 3)
-    store<u8>(bitPtr, (<u32>load<u8>(bitPtr) & ~(1 << (place & 7))) | (bit << (place & 7)))
-    if (bit === 0) continue
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    if (pagePtr === 0) continue
+    const place = <i32>load<u32>(placesPtr + at)
+    const row = <i32>load<u32>(pageRowsPtr + at)
+    const bitWidth = <i32>load<u32>(pagePtr, 24)
+    const validityByteLength = <usize>load<u32>(pagePtr, 28)
+    const afterHeader = pagePtr + HEADER_BYTE_LENGTH
+    const isThere = validityByteLength === 0 || isPresent(afterHeader, row)
+    putBit(targetValidityPtr, place, isThere)
+    if (!isThere) continue
     presentCount++
-    const integer = base + <i64>(load<u64>(valuesPtr + <usize>(row * byteWidth)) & mask)
+    const bitIndex = row * bitWidth
+    const bits = load<u64>(afterHeader + validityByteLength + <usize>(bitIndex >> 3)) >> (bitIndex & 7)
+    const integer = load<i64>(pagePtr) + <i64>((bits & maskOfWidth(bitWidth)) * load<u64>(pagePtr, 16))
+    const power = load<f64>(pagePtr, 8)
     const cellPtr = targetPtr + ((<usize>place) << 3)
     if (power === 0) store<i64>(cellPtr, integer)
     else store<f64>(cellPtr, <f64>integer / power)
   }
   return presentCount
+}
+
+/** The greatest common divisor of how far the cells are above `low`; 1 where there is no other. */
+function commonDivisor(valuesPtr: usize, validityPtr: usize, rowCount: i32, power: f64, low: i64): u64 {
+  let divisor: u64 = 0
+  for (let row = 0; row < rowCount; row++) {
+    if (!isPresent(validityPtr, row)) continue
+    let rest = <u64>integerAt(valuesPtr + ((<usize>row) << 3), power) - <u64>low
+    if (divisor !== 0 && rest % divisor === 0) continue
+    // Euclid's algorithm.
+    while (rest !== 0) {
+      const next = divisor % rest
+      divisor = rest
+      rest = next
+    }
+    if (divisor === 1) return 1
+  }
+  return max<u64>(divisor, 1)
 }
 
 /** Whether every cell is, bit for bit, an integer divided by the power. */

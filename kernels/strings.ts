@@ -1,6 +1,6 @@
 // Pages of strings: one text, a dictionary with a code a row, or lengths and texts.
 import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
-import { bitLength, packBits, packedByteLength, readBits } from './codes'
+import { bitLength, packBits, packedByteLength, readNarrowBits } from './codes'
 
 /** Slots of the hash table that finds equal texts; at most half of them are taken. */
 const SLOT_COUNT: i32 = 8192
@@ -224,13 +224,6 @@ function decodeDictionary(
   if (offset !== <u32>total) return -1
   store<u32>(targetOffsetsPtr + ((<usize>count) << 2), <u32>total)
   return 0
-}
-
-/** readBits for at most 31 bits of a page that ends at `end`, mostly one load. */
-function readNarrowBits(ptr: usize, end: usize, bitIndex: i32, width: i32): u32 {
-  const at = ptr + <usize>(bitIndex >> 3)
-  if (at + 8 > end) return <u32>readBits(ptr, end, <usize>bitIndex, width)
-  return <u32>(load<u64>(at) >> (bitIndex & 7)) & <u32>(((<u64>1) << width) - 1)
 }
 
 /**

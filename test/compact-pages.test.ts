@@ -7,17 +7,23 @@ const memory = new KernelMemory(8 * 2 ** 20)
 const { call } = memory
 afterEach(() => memory.reset())
 
-const headerByteLength = 24
+const headerByteLength = 32
 const bitsOf = (value: number): bigint => new BigInt64Array(Float64Array.of(value).buffer)[0]!
 
-/** How many bytes a cell of such integers takes. */
-function byteWidthTwin(integers: readonly bigint[]): number {
+/** How many bits a cell of such integers takes: as many as the widest has of the common unit, or all above 57. */
+function bitWidthTwin(integers: readonly bigint[]): number {
   if (integers.length === 0) return 0
   const least = integers.reduce((a, b) => (a < b ? a : b))
-  const greatest = integers.reduce((a, b) => (a > b ? a : b))
-  let byteWidth = 0
-  while ((greatest - least) >> BigInt(8 * byteWidth) !== 0n) byteWidth++
-  return byteWidth
+  const distances = integers.map((integer) => integer - least)
+  const greatest = distances.reduce((a, b) => (a > b ? a : b))
+  const unit = greatest >= 2n ** 15n ? distances.reduce(commonDivisor) : 1n
+  let bitWidth = 0
+  while ((greatest / unit) >> BigInt(bitWidth) !== 0n) bitWidth++
+  return bitWidth > 57 ? 64 : bitWidth
+}
+
+function commonDivisor(a: bigint, b: bigint): bigint {
+  return b === 0n ? a : commonDivisor(b, a % b)
 }
 
 /** The cells as integers: how many times 10^-digits each is, or its bits where one of them is no such number. */
@@ -52,39 +58,40 @@ function check(random: SeededRandom, cells: readonly bigint[], present: readonly
     digitCount,
   )
   const bitmapByteLength = present === null ? 0 : 8 * Math.ceil(rowCount / 64)
-  expect(byteLength).toBe(headerByteLength + bitmapByteLength + rowCount * byteWidthTwin(integers) + 8)
+  const codesByteLength = 8 * Math.ceil((rowCount * bitWidthTwin(integers)) / 64)
+  expect(byteLength).toBe(headerByteLength + bitmapByteLength + codesByteLength + 8)
   expect(byteLength).toBeLessThanOrEqual(byteLengthMax)
 
   const count = random.integer(1, 60)
-  const rowOffset = random.integer(0, 5000)
-  const rows = random.list(count, () => rowOffset + random.integer(0, rowCount))
+  const rows = random.list(count, () => random.integer(0, rowCount))
   const places = random.list(count, (place) => place).filter(() => random.chance(0.7))
+  const isKept = places.map(() => random.chance(0.8))
   const before = random.list(count, () => random.int64())
   const bitsBefore = random.list(count, () => random.chance(0.5))
   const targetPtr = memory.i64s(before)
   const bitsPtr = memory.bits(bitsBefore)
   const presentCount = call.scatterCompact(
-    pagePtr,
+    memory.u32s(isKept.map((kept) => (kept ? pagePtr : 0))),
     memory.u32s(places),
+    memory.u32s(places.map((place) => rows[place]!)),
     places.length,
-    memory.u32s(rows),
-    rowOffset,
     targetPtr,
     bitsPtr,
   )
   const values = [...before]
   const bits = [...bitsBefore]
-  for (const place of places) {
-    const row = rows[place]! - rowOffset
+  const wanted = places.filter((_, i) => isKept[i])
+  for (const place of wanted) {
+    const row = rows[place]!
     bits[place] = present?.[row] ?? true
     if (bits[place]) values[place] = cells[row]!
   }
   expect(memory.readI64s(targetPtr, count)).toEqual(values)
   expect(memory.readBits(bitsPtr, count)).toEqual(bits)
-  expect(presentCount).toBe(places.filter((place) => bits[place]).length)
+  expect(presentCount).toBe(wanted.filter((place) => bits[place]).length)
 }
 
-test('integers of any width come back, and take the bytes that the widest of the page needs', () => {
+test('integers of any width come back, and take the bits that the widest of the page needs', () => {
   const random = new SeededRandom(seed)
   for (let round = 0; round < 300; round++) {
     const rowCount = random.pick([1, 2, 63, 64, 65, random.integer(1, 1025), 4096])
@@ -93,6 +100,19 @@ test('integers of any width come back, and take the bytes that the widest of the
     const cells = random.chance(0.2)
       ? random.list(rowCount, () => random.int64())
       : random.list(rowCount, () => BigInt.asIntN(64, base + (BigInt.asUintN(width, random.int64()) as bigint)))
+    check(random, cells, random.chance(0.5) ? null : random.bits(rowCount), -1)
+  }
+})
+
+test('integers that are all a multiple of something apart take no bits for that', () => {
+  const random = new SeededRandom(seed + 3)
+  for (let round = 0; round < 200; round++) {
+    const rowCount = random.pick([1, 2, 65, random.integer(1, 1025)])
+    const unit = random.pick([60n * 10n ** 9n, 1000n, 7n, 2n ** 40n, 3n ** 30n])
+    const count = BigInt(random.pick([1, 2, 100, 100_000]))
+    const base = random.int64()
+    const multiple = (): bigint => BigInt.asUintN(32, random.int64()) % count
+    const cells = random.list(rowCount, () => BigInt.asIntN(64, base + unit * multiple()))
     check(random, cells, random.chance(0.5) ? null : random.bits(rowCount), -1)
   }
 })

@@ -1,6 +1,7 @@
 // What scans and look-ups of kv tables stand on: runs of pages, pages kept between jobs, pages that statistics spare.
 import { expect, test } from 'vitest'
 import { writeItems } from '../dist/engine/backends/kv/item-block.js'
+import { ItemReader } from '../dist/engine/backends/kv/item-reader.js'
 import { Matcher } from '../dist/engine/backends/kv/match.js'
 import type { PreparedBlock } from '../dist/engine/blocks/merge-rule.js'
 import { KeptPages } from '../dist/engine/blocks/kept-pages.js'
@@ -130,44 +131,50 @@ test('pages and attachments that are kept are not read again, and the oldest mak
   blockId++
   const items = randomItems(16_000)
   const block = blockOf(items)
+  const columns = [
+    ['whole', 'int64'],
+    ['a0', 'int64'],
+    ['a1', 'float64'],
+    ['a2', 'string'],
+    ['a3', 'bool'],
+    ['a4', 'time'],
+  ] as const
   for (const keptByteLength of [4 * 2 ** 20, 208 * 1024]) {
-    const kept = new KeptPages(kernels.u8, { byteOffset: start + 80 * 2 ** 20, byteLength: keptByteLength })
+    const kept = new KeptPages(kernels, { byteOffset: start + 80 * 2 ** 20, byteLength: keptByteLength })
     for (let job = 0; job < 4; job++) {
       const { reader, bytes } = readerOf(block, scratchOf(40, 16), { kept })
+      const work = scratchOf(60, 16)
+      const itemReader = new ItemReader(reader.io, work, [reader.source])
       if (job === 3 && keptByteLength > 2 ** 20) {
         // All that is asked for again is kept: where it came from no longer matters.
         bytes.fill(0)
       }
-      for (let look = 0; look < 40; look++) {
-        const page = job === 3 ? look % reader.layout.pageCount : random.integer(0, reader.layout.pageCount)
-        reader.io.cache.beginEpoch()
-        const first = reader.layout.pageStarts[page]!
-        const seen = ['whole', 'a2'].map((name) => {
-          const column = reader.column(name, name === 'whole' ? 'int64' : 'string')!
-          const decoded = reader.page(column, page)
-          return decoded === null ? null : { ...decoded, dtype: column.dtype }
-        })
+      const look = (row: number): void => {
+        const mark = work.mark()
         expect(reader.attachment(0)).not.toBe(0)
-        // Both are still there after the other was asked for.
-        const row = random.integer(0, reader.layout.pageStarts[page + 1]! - first)
-        const cells = seen.map((decoded) =>
-          decoded === null
-            ? undefined
-            : readColumn(kernels, { ...decoded, name: 'plain', kind: 'slice', rowCount: row + 1, byteLength: 0 })[row],
-        )
-        expect(cells).toEqual([items[first + row]!.cells.get('whole'), items[first + row]!.cells.get('a2')])
+        const { folder, name, cells } = items[row]!
+        const wanted = placeItems(kernels, work, [{ folder, name, mtimeNs: 0n, ctimeNs: 0n, cells: new Map() }])
+        const [sourcePtr, rowPtr] = [work.allocate(4), work.allocate(4)]
+        itemReader.find({ folders: wanted.folders, names: wanted.names }, sourcePtr, rowPtr)
+        expect([kernels.u32[sourcePtr >> 2], kernels.u32[rowPtr >> 2]]).toEqual([0, row])
+        for (const [column, dtype] of columns) {
+          const found = readColumn(kernels, itemReader.gather(column, dtype, sourcePtr, rowPtr, 1, work))
+          expect([column, ...found]).toEqual([column, cells.get(column)])
+        }
+        work.release(mark)
       }
-      if (job === 2)
-        for (let page = 0; page < reader.layout.pageCount; page++)
-          for (const [name, dtype] of [
-            ['whole', 'int64'],
-            ['a2', 'string'],
-          ] as const) {
-            reader.io.cache.beginEpoch()
-            reader.page(reader.column(name, dtype)!, page)
-          }
+      const lookAtAllPages = (): void => {
+        for (let row = 0; row < items.length; row += 1024) look(row)
+      }
+      if (job === 3 && keptByteLength < 2 ** 20) {
+        // Not all of them found room.
+        bytes.fill(0)
+        expect(lookAtAllPages).toThrow(/is damaged/)
+        continue
+      }
+      for (let i = 0; i < 40; i++) look(random.integer(0, items.length))
+      if (job === 2) lookAtAllPages()
     }
-    expect(kept.isFull).toBe(keptByteLength < 2 ** 20)
     forgetBlock(blockId)
   }
 })

@@ -14,7 +14,7 @@ export function tableNameOf({ session, table }: TableRequest, backend: string, d
   const user = session?.user ?? ''
   const given = session?.container ?? ''
   const configured = given === '' ? defaultContainer : given
-  const text = table.replace(/^\/+/, '')
+  const text = table.startsWith('/') ? table.replace(/^\/+/, '') : table
   const isHome = text === home || text.startsWith(`${home}/`)
   if (configured === home || isHome) {
     const rest = isHome ? text.slice(home.length) : text

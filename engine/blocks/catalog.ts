@@ -19,13 +19,17 @@ const decoder = new TextDecoder()
 
 /** A path without empty parts at its ends or inside: `/a//b/` is `a/b`. Throws INVALID_ARGUMENT when it is too long. */
 export function tablePath(text: string): string {
-  const path = text
-    .split('/')
-    .filter((part) => part !== '')
-    .join('/')
+  const isPlain = text !== '' && !text.startsWith('/') && !text.endsWith('/') && !text.includes('//')
+  const path = isPlain
+    ? text
+    : text
+        .split('/')
+        .filter((part) => part !== '')
+        .join('/')
   if (path === '') throw new FramesError('MISSING_PARAMETER', 'the table has no name')
   if (path.includes('\0')) throw new FramesError('INVALID_ARGUMENT', 'a table path cannot hold a NUL character')
-  const byteLength = encoder.encode(path).length
+  // A UTF-16 unit is three bytes at most.
+  const byteLength = 3 * path.length <= tablePathByteLengthMax ? path.length : encoder.encode(path).length
   if (byteLength > tablePathByteLengthMax) {
     throw new FramesError(
       'INVALID_ARGUMENT',

@@ -39,6 +39,30 @@ export function placeDead(region: Region, memory: Uint8Array, bitmap: Uint8Array
   return { count, bits: { byteOffset: slice.byteOffset, byteLength: slice.byteLength } }
 }
 
+/** The dead rows of a block of rowCount rows after `rows` have died, too, in their final place; null: all of them were dead. */
+export function deadAfter(
+  region: Region,
+  memory: Uint8Array,
+  before: DeadRows | null,
+  rowCount: number,
+  rows: Uint32Array,
+): DeadRows | null {
+  const byteLength = deadByteLength(rowCount)
+  const slice = byteLength > travellingByteLengthMax ? region.tryAllocate(byteLength) : null
+  let bitmap: Uint8Array
+  if (slice === null) bitmap = copyDead(memory, before, rowCount)
+  else {
+    // Not by way of an array of this thread: single updates kill rows of as many blocks as they have items.
+    bitmap = memory.subarray(slice.byteOffset, slice.byteOffset + byteLength)
+    if (before === null) bitmap.fill(0)
+    else bitmap.set(deadBytes(memory, before).subarray(0, byteLength))
+  }
+  const count = killRows(bitmap, rows)
+  if (count > 0) return { count: (before?.count ?? 0) + count, bits: slice ?? bitmap }
+  if (slice !== null) region.free(slice)
+  return null
+}
+
 export function freeDead(region: Region, dead: DeadRows | null): void {
   if (dead !== null && !(dead.bits instanceof Uint8Array)) region.free(dead.bits)
 }

@@ -3,21 +3,28 @@
 //
 //   │ … newest │ next ──►  oldest …                    │     a ring: what is kept next takes the place of the oldest
 //
-// As long as there is room pages are kept decoded, those of 64-bit cells compact (kernels/compact-pages.ts); from then on as
-// they are stored, which is a fraction of the size, and already checked.
+// Pages for look-ups are kept compact (kernels/compact-pages.ts, compact-texts.ts): about as small as they are stored, and any
+// cell of them is found without decoding the others. Pages for scans of a few series are kept decoded.
+import { assert } from '../assert.js'
+import type { Kernels } from '../kernels/kernels.js'
 import type { Slice } from '../memory/slice.js'
 import type { WorkerContext } from '../pool/context.js'
 import type { JobPlace } from '../pool/job.js'
 
-/** What is kept of one block, by a number that the reader makes up. */
-export type KeptOfBlock = Map<number, KeptBytes>
+/** What is kept of one block, by numbers that the reader makes up: where it stands (0: it is not kept), in how many bytes. */
+export interface KeptOfBlock {
+  readonly ptrs: Uint32Array
+  readonly byteLengths: Uint32Array
+}
 
-export interface KeptBytes {
+export function keptOfBlock(count: number): KeptOfBlock {
+  return { ptrs: new Uint32Array(count), byteLengths: new Uint32Array(count) }
+}
+
+interface RingPlace {
   readonly ptr: number
-  readonly byteLength: number
   readonly owner: KeptOfBlock
-  readonly key: number
-  epoch: number
+  readonly index: number
 }
 
 /** One thing kept is at most this part of the memory: a few large ones would push out all others. */
@@ -27,114 +34,119 @@ const endangeredShare = 1 / 4
 const alignment = 16
 
 export class KeptPages {
-  readonly #u8: Uint8Array
+  readonly #kernels: Kernels
   readonly #start: number
   readonly #end: number
+  readonly #endangeredByteLength: number
   #next: number
   /** Oldest first, from #oldest on. */
-  readonly #ring: KeptBytes[] = []
+  readonly #ring: RingPlace[] = []
   #oldest = 0
-  /** What was asked for in this epoch stays where it is. */
-  #epoch = 1
-  /** The ring has come round: there is no room but that of others. */
-  isFull = false
+  /**
+   * Bytes that this epoch has taken. What was found in it is not endangered, or was moved: it stays where it is as long as
+   * the epoch takes less than the part that is.
+   */
+  #takenByteLength = 0
 
-  /** memory: the whole shared memory; slice: the part of it that is this worker's alone. */
-  constructor(memory: Uint8Array, slice: Slice) {
-    this.#u8 = memory
+  /** slice: the part of the shared memory that is this worker's alone. */
+  constructor(kernels: Kernels, slice: Slice) {
+    this.#kernels = kernels
     this.#start = Math.ceil(slice.byteOffset / alignment) * alignment
     this.#end = slice.byteOffset + slice.byteLength
+    this.#endangeredByteLength = (this.#end - this.#start) * endangeredShare
     this.#next = this.#start
   }
 
   beginEpoch(): void {
-    this.#epoch++
+    this.#takenByteLength = 0
   }
 
-  /** Pointer to what is kept under a key, until the next epoch; 0 when it is not. */
-  find(owner: KeptOfBlock, key: number): number {
-    const kept = owner.get(key)
-    if (kept === undefined) return 0
-    if (kept.epoch === this.#epoch) return kept.ptr
-    if (this.isFull && this.#isEndangered(kept)) return this.#moved(kept)
-    kept.epoch = this.#epoch
-    return kept.ptr
+  /** Pointer to what is kept under a number, until the next epoch; 0 when it is not. */
+  find(owner: KeptOfBlock, index: number): number {
+    const ptr = owner.ptrs[index]!
+    return ptr !== 0 && this.isEndangered(ptr) ? this.#moved(owner, index, ptr) : ptr
   }
 
-  /** Room for byteLength bytes under a key that is not kept yet; 0 when there is none to have. */
-  insert(owner: KeptOfBlock, key: number, byteLength: number): number {
+  /** Whether what is kept at ptr may not stay where it is until the next epoch: see find. */
+  isEndangered(ptr: number): boolean {
+    const ahead = ptr >= this.#next ? ptr - this.#next : ptr - this.#next + (this.#end - this.#start)
+    return ahead < this.#endangeredByteLength
+  }
+
+  /** Room for byteLength bytes under a number that is not kept yet; 0 when there is none to have. */
+  insert(owner: KeptOfBlock, index: number, byteLength: number): number {
     const ptr = this.#allocate(byteLength)
     if (ptr === 0) return 0
-    this.#add({ ptr, byteLength, owner, key, epoch: this.#epoch })
+    owner.ptrs[index] = ptr
+    owner.byteLengths[index] = byteLength
+    this.#ring.push({ ptr, owner, index })
     return ptr
   }
 
+  /** Only the first byteLength bytes of what was inserted last are needed. */
+  shrink(owner: KeptOfBlock, index: number, byteLength: number): void {
+    const last = this.#ring[this.#ring.length - 1]
+    assert(last?.owner === owner && last.index === index, 'what shrinks is what was inserted last')
+    const end = last.ptr + roundUp(byteLength)
+    owner.byteLengths[index] = byteLength
+    this.#takenByteLength -= this.#next - end
+    this.#next = end
+  }
+
   /** What was inserted in this epoch is no use after all. */
-  discard(owner: KeptOfBlock, key: number): void {
+  discard(owner: KeptOfBlock, index: number): void {
     // Its place in the ring is given back in its turn.
-    owner.delete(key)
+    owner.ptrs[index] = 0
   }
 
-  #isEndangered({ ptr }: KeptBytes): boolean {
-    const ahead = ptr >= this.#next ? ptr - this.#next : ptr - this.#next + (this.#end - this.#start)
-    return ahead < (this.#end - this.#start) * endangeredShare
-  }
-
-  /** Gives it a place at the newer end; where that fails it may be gone, and then 0 is returned. */
-  #moved(kept: KeptBytes): number {
-    const { owner, key, ptr, byteLength } = kept
-    const target = this.#allocate(byteLength)
-    if (target === 0) {
-      if (owner.get(key) !== kept) return 0
-      kept.epoch = this.#epoch
-      return ptr
-    }
+  /** Gives it a place at the newer end; 0 where there is none, and it may be gone. */
+  #moved(owner: KeptOfBlock, index: number, ptr: number): number {
+    const byteLength = owner.byteLengths[index]!
+    const target = this.insert(owner, index, byteLength)
     // Its old place may be among those that made room: its bytes stand there until they are written over.
-    this.#u8.copyWithin(target, ptr, ptr + byteLength)
-    this.#add({ ptr: target, byteLength, owner, key, epoch: this.#epoch })
+    if (target !== 0) this.#kernels.call.copyBytes(ptr, byteLength, target)
     return target
   }
 
-  #add(kept: KeptBytes): void {
-    kept.owner.set(kept.key, kept)
-    this.#ring.push(kept)
-  }
-
   #allocate(byteLength: number): number {
-    const rounded = Math.ceil(byteLength / alignment) * alignment
-    if (rounded > (this.#end - this.#start) * shareMax) return 0
-    if (this.#next + rounded > this.#end) {
-      if (!this.#evict((ptr) => ptr >= this.#next)) return 0
+    const size = this.#end - this.#start
+    const rounded = roundUp(byteLength)
+    if (rounded > size * shareMax) return 0
+    const isRound = this.#next + rounded > this.#end
+    const taken = this.#takenByteLength + rounded + (isRound ? this.#end - this.#next : 0)
+    if (taken > this.#endangeredByteLength) return 0
+    this.#takenByteLength = taken
+    if (isRound) {
+      this.#evict(this.#next, this.#end)
       this.#next = this.#start
-      this.isFull = true
     }
     const ptr = this.#next
-    if (!this.#evict((oldest) => oldest >= ptr && oldest < ptr + rounded)) return 0
+    this.#evict(ptr, ptr + rounded)
     this.#next = ptr + rounded
     return ptr
   }
 
-  /** Lets the oldest go as long as they stand in the way; false when one of them is in use. */
-  #evict(isInTheWay: (ptr: number) => boolean): boolean {
+  /** Lets the oldest go as long as they stand in [start, end). */
+  #evict(start: number, end: number): void {
     while (this.#oldest < this.#ring.length) {
-      const kept = this.#ring[this.#oldest]!
-      if (!isInTheWay(kept.ptr)) return true
+      const { ptr, owner, index } = this.#ring[this.#oldest]!
+      if (ptr < start || ptr >= end) return
       // Otherwise it was moved or discarded, and only its place is left.
-      if (kept.owner.get(kept.key) === kept) {
-        if (kept.epoch === this.#epoch) return false
-        kept.owner.delete(kept.key)
-      }
+      if (owner.ptrs[index] === ptr) owner.ptrs[index] = 0
       this.#oldest++
       if (this.#oldest > 1024 && this.#oldest * 2 > this.#ring.length) {
         this.#ring.splice(0, this.#oldest)
         this.#oldest = 0
       }
     }
-    return true
   }
+}
+
+function roundUp(byteLength: number): number {
+  return Math.ceil(byteLength / alignment) * alignment
 }
 
 /** What the worker of a job keeps; null where it has no memory for it. */
 export function keptPagesOf(context: WorkerContext, job: JobPlace): KeptPages | null {
-  return context.keptPages(job, (memory, slice) => new KeptPages(memory, slice))
+  return context.keptPages(job, (slice) => new KeptPages(context.kernels, slice))
 }

@@ -3,7 +3,7 @@ import { FramesError } from '../errors.js'
 import type { Entry } from '../stores/store.js'
 import { type Change, CommitQueue } from './commit-queue.js'
 import type { DeadRows, Kill } from './dead-rows.js'
-import { copyDead, freeDead, killRows, placeDead } from './dead-rows.js'
+import { deadAfter, freeDead } from './dead-rows.js'
 import type { Eraser } from './eraser.js'
 import type { LiveBlock } from './live-block.js'
 import { Snapshot } from './snapshot.js'
@@ -240,11 +240,10 @@ export class LiveSet {
     return blocks.map((block) => {
       const rows = rowsOf.get(block.id)
       if (rows === undefined) return block
-      const bitmap = copyDead(bytes, block.dead, block.rowCount)
-      const count = killRows(bitmap, rows)
-      if (count === 0) return block
+      const dead = deadAfter(this.#context.memory.heads, bytes, block.dead, block.rowCount, rows)
+      if (dead === null) return block
       if (block.dead !== null) outdated.push(block.dead)
-      return { ...block, dead: placeDead(this.#context.memory.heads, bytes, bitmap, (block.dead?.count ?? 0) + count) }
+      return { ...block, dead }
     })
   }
 }

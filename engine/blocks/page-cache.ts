@@ -39,6 +39,11 @@ export class PageCache {
     this.kept?.beginEpoch()
   }
 
+  /** What is kept beyond the job stays where it is. */
+  beginOwnEpoch(): void {
+    this.#epoch++
+  }
+
   /** The pointer kept under a key, or 0. */
   find(key: number): number {
     const entry = this.#entries.get(key)

@@ -11,7 +11,7 @@ import { dataKey, headKey, packedKey } from './keys.js'
 import type { WorkerReader } from '../stores/store.js'
 import type { AttachmentEntry, BlockLayout, ColumnEntry, PageTable } from './block.js'
 import { alignUp8, isOtherVersion, parseHeader, parsePageTable, segmentOffset } from './block.js'
-import type { KeptOfBlock, KeptPages } from './kept-pages.js'
+import { type KeptOfBlock, type KeptPages, keptOfBlock } from './kept-pages.js'
 import { PageCache } from './page-cache.js'
 
 /** Where a job finds a block. Plain, so that a message can carry it. */
@@ -47,8 +47,8 @@ interface ParsedBlock {
   readonly layout: BlockLayout
   readonly columnsByKey: ReadonlyMap<string, ColumnEntry>
   readonly tables: (PageTable | undefined)[]
-  /** What the worker keeps of it between jobs. */
-  readonly kept: KeptOfBlock
+  /** What the worker keeps of it between jobs; null: nothing yet. See #keptIndex. */
+  kept: KeptOfBlock | null
   /** What the backend made of the directory, and what it noted of the attachments. */
   directory: unknown
   notes: unknown
@@ -84,8 +84,8 @@ export function forgetBlock(id: bigint): void {
 export class BlockIo {
   readonly cache: PageCache
   readonly densePtr: number
-  /** Where a page is made compact before its length is known; 0 where none is kept. */
-  readonly compactPtr: number
+  /** Where pages of 64-bit cells are decoded to be made compact; 0 where none is kept. */
+  readonly wholePtr: number
   /** Decoded pages by cache key, so that a hit costs one look-up. */
   readonly decoded = new Map<number, DecodedPage | null>()
   /** Attachments, by cache key, whose checksums this job has found right. */
@@ -99,13 +99,15 @@ export class BlockIo {
     readonly tableName: string,
     /** Where pages and attachments are kept between jobs; for look-ups, not for scans. */
     readonly kept: KeptPages | null = null,
-    /** Whether pages are kept, too, or only what is made of attachments. */
-    readonly keepsPages = kept !== null,
+    /** In which form pages are kept, too: compact for look-ups of single cells; none: only attachments and what is made of them. */
+    readonly keptForm: 'compact' | 'decoded' | 'none' = 'compact',
   ) {
     this.cache = new PageCache(scratch, kept)
     this.densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
-    this.compactPtr =
-      kept === null || !keepsPages ? 0 : scratch.allocate(kernels.call.compactPageByteLengthMax(pageRowCountMax))
+    this.wholePtr =
+      kept === null || keptForm !== 'compact'
+        ? 0
+        : scratch.allocate(8 * (pageRowCountMax + 1) + pageRowCountMax / 8 + 16)
   }
 
   damaged(id: bigint, what: string): FramesError {
@@ -116,8 +118,6 @@ export class BlockIo {
 // Cache keys: reader number, then what it is. 2^13 readers × 2^15 columns × 2^17 pages, and segments above them.
 const keysPerColumn = 2 ** 17
 const keysPerReader = 2 ** 33
-/** A page is kept decoded, as it is stored (key + 1) or compact (key + 2). */
-const keptForms = 3
 /** Things that are made of one attachment, and where their keys begin: behind those of all columns. */
 const derivedPartCountMax = 4
 const firstDerivedKey = 2 ** 32
@@ -142,7 +142,7 @@ export class BlockReader {
         layout,
         columnsByKey,
         tables: [],
-        kept: new Map(),
+        kept: null,
         directory: undefined,
         notes: undefined,
         checked: new Set(),
@@ -238,11 +238,11 @@ export class BlockReader {
     if (entry === undefined) return 0
     const { kept, kernels } = this.io
     if (kept === null || this.source.packed !== null) return this.#readAttachment(number, entry)
-    const keptKey = -1 - number
-    const found = kept.find(this.#parsed.kept, keptKey)
+    const own = this.#kept()
+    const found = kept.find(own, number)
     if (found !== 0) return found
     const read = this.#readAttachment(number, entry)
-    const ptr = kept.insert(this.#parsed.kept, keptKey, entry.byteLength)
+    const ptr = kept.insert(own, number, entry.byteLength)
     if (ptr === 0) return read
     kernels.call.copyBytes(read, entry.byteLength, ptr)
     return ptr
@@ -258,17 +258,16 @@ export class BlockReader {
     const entry = this.layout.attachments[number]
     assert(entry !== undefined && part < derivedPartCountMax, 'something is made of what there is')
     const key = derivedPartCountMax * number + part
-    const keptKey = -1 - keysPerColumn - key
-    const found = kept?.find(this.#parsed.kept, keptKey) || cache.find(this.#firstKey + firstDerivedKey + key)
+    const keptIndex = this.layout.attachments.length + key
+    const found = kept?.find(this.#kept(), keptIndex) || cache.find(this.#firstKey + firstDerivedKey + key)
     if (found) return found
     const fromPtr = this.#readAttachment(number, entry)
-    const keptPtr =
-      kept === null || this.source.packed !== null ? 0 : kept.insert(this.#parsed.kept, keptKey, byteLength)
+    const keptPtr = kept === null || this.source.packed !== null ? 0 : kept.insert(this.#kept(), keptIndex, byteLength)
     const ptr = keptPtr !== 0 ? keptPtr : cache.insert(this.#firstKey + firstDerivedKey + key, byteLength)
     try {
       make(fromPtr, ptr)
     } catch (error) {
-      if (keptPtr !== 0) kept?.discard(this.#parsed.kept, keptKey)
+      if (keptPtr !== 0) kept?.discard(this.#kept(), keptIndex)
       throw error
     }
     return ptr
@@ -313,86 +312,171 @@ export class BlockReader {
     }
     const table = parsePageTable(kernels.u8.subarray(ptr, ptr + tableByteLength), this.layout.pageCount)
     this.#parsed.tables[column.index] = table
-    // A block that made room for others is still used by this job, but counts no more.
-    if (parsedBlocks.get(this.source.id) === this.#parsed) {
-      this.#parsed.byteLength += tableByteLength
-      parsedByteLength += tableByteLength
-    }
+    this.#countParsed(tableByteLength)
     return table
+  }
+
+  #countParsed(byteLength: number): void {
+    // A block that made room for others is still used by this job, but counts no more.
+    if (parsedBlocks.get(this.source.id) !== this.#parsed) return
+    this.#parsed.byteLength += byteLength
+    parsedByteLength += byteLength
   }
 
   /** Decodes one page; it stays until the cache's next epoch. Throws DATA_DAMAGED. */
   page(column: ColumnEntry, page: number): DecodedPage | null {
-    const { cache, decoded, kept, kernels } = this.io
+    const { cache, decoded, kept } = this.io
     const key = this.#firstKey + column.index * keysPerColumn + page
     if (cache.find(key) !== 0) return decoded.get(key)!
     const table = this.table(column)
     if (table.presentCounts[page] === 0) return null
-    if (kept === null || !this.io.keepsPages || this.source.packed !== null) {
+    if (kept === null || !this.#keepsDecoded(column)) {
       const ptr = this.#storedPage(column, table, page)
       const result = this.#decode(column, table, page, ptr, (byteLength) => cache.insert(key, byteLength))
       decoded.set(key, result)
       return result
     }
-    const own = this.#parsed.kept
-    const keptKey = keptForms * (column.index * keysPerColumn + page)
-    const keptPtr = kept.find(own, keptKey)
+    const own = this.#kept()
+    const keptIndex = this.#keptIndex(column, page)
+    const keptPtr = kept.find(own, keptIndex)
     if (keptPtr !== 0) return this.#placeOf(column, table, page, keptPtr)
-    let stored = kept.find(own, keptKey + 1)
-    if (stored === 0) {
-      stored = this.#storedPage(column, table, page)
-      const byteLength = table.byteLengths[page]!
-      const ptr = kept.isFull ? kept.insert(own, keptKey + 1, byteLength) : 0
-      if (ptr !== 0) kernels.call.copyBytes(stored, byteLength, ptr)
-    }
-    let isKept = false
+    const stored = this.#storedPage(column, table, page)
+    let ptr = 0
     const place = (byteLength: number): number => {
-      const ptr = kept.isFull ? 0 : kept.insert(own, keptKey, byteLength)
-      isKept = ptr !== 0
-      return isKept ? ptr : cache.insert(key, byteLength)
+      ptr = kept.insert(own, keptIndex, byteLength)
+      return ptr === 0 ? cache.insert(key, byteLength) : ptr
     }
     try {
       const result = this.#decode(column, table, page, stored, place)
-      if (!isKept) decoded.set(key, result)
+      if (ptr === 0) decoded.set(key, result)
       return result
     } catch (error) {
-      if (isKept) kept.discard(own, keptKey)
+      if (ptr !== 0) kept.discard(own, keptIndex)
       throw error
     }
   }
 
   /**
-   * A page of 64-bit cells as scatterCompact reads it, until the cache's next epoch: it takes a fraction of the room of a
-   * decoded one, so that far more of a table is kept. 0 where it is not kept so: then `page` has it. Throws DATA_DAMAGED.
+   * A page as scatterCompact (64-bit cells) or scatterCompactTexts (strings) read it, until the cache's next epoch: it takes
+   * a fraction of the room of a decoded one. 0 where it is not kept so: then `page` has it. Throws DATA_DAMAGED.
    */
   compactPage(column: ColumnEntry, page: number): number {
-    const { cache, compactPtr, decoded, kept, kernels } = this.io
-    if (kept === null || !this.io.keepsPages || this.source.packed !== null) return 0
-    const own = this.#parsed.kept
-    const pageNumber = column.index * keysPerColumn + page
-    const keptKey = keptForms * pageNumber + 2
-    const found = kept.find(own, keptKey)
-    if (found !== 0 || kept.isFull) return found
-    const key = this.#firstKey + pageNumber
-    // Decoded by this job already, and then there was no room for it.
-    if (cache.find(key) !== 0) return 0
-    const table = this.table(column)
-    if (table.presentCounts[page] === 0) return 0
-    const stored = this.#storedPage(column, table, page)
-    const whole = this.#decode(column, table, page, stored, (byteLength) => cache.insert(key, byteLength))
-    decoded.set(key, whole)
+    const { kept } = this.io
+    if (kept === null || !this.#keepsCompact(column)) return 0
+    return kept.find(this.#kept(), this.#keptIndex(column, page)) || this.#keepCompact(kept, column, page)
+  }
+
+  /**
+   * compactPage for many pages, all of which stay until the next epoch. Other pages of this epoch do not.
+   *
+   * pages, target  u32 each: target[i] is for pages[i], i from `from` to before `to`
+   */
+  compactPages(column: ColumnEntry, pagesPtr: number, from: number, to: number, targetPtr: number): void {
+    const { kept, cache, kernels } = this.io
+    const { u32 } = kernels
+    const target = targetPtr >> 2
+    if (kept === null || !this.#keepsCompact(column)) {
+      u32.fill(0, target + from, target + to)
+      return
+    }
+    const { ptrs } = this.#kept()
+    const first = this.#keptIndex(column, 0)
+    const columnCount = this.layout.columns.length
+    const pages = pagesPtr >> 2
+    let last = -1
+    let ptr = 0
+    for (let i = from; i < to; i++) {
+      const page = u32[pages + i]!
+      if (page !== last) {
+        last = page
+        ptr = ptrs[first + page * columnCount]!
+        if (ptr === 0 || kept.isEndangered(ptr)) {
+          cache.beginOwnEpoch()
+          ptr = this.compactPage(column, page)
+        }
+      }
+      u32[target + i] = ptr
+    }
+  }
+
+  #keepsCompact({ dtype }: ColumnEntry): boolean {
+    return this.io.keptForm === 'compact' && dtype !== 'bool' && this.source.packed === null
+  }
+
+  #keepsDecoded({ dtype }: ColumnEntry): boolean {
+    const { keptForm } = this.io
+    // Bools are small as they are.
+    return this.source.packed === null && (keptForm === 'decoded' || (keptForm === 'compact' && dtype === 'bool'))
+  }
+
+  #kept(): KeptOfBlock {
+    const known = this.#parsed.kept
+    if (known !== null) return known
+    const { pageCount, columns } = this.layout
+    const kept = keptOfBlock(this.#firstPageIndex + pageCount * columns.length)
+    this.#parsed.kept = kept
+    this.#countParsed(kept.ptrs.byteLength + kept.byteLengths.byteLength)
+    return kept
+  }
+
+  /** What is kept of a block, in this order: attachments, what is made of them, the columns of one page after the other. */
+  #keptIndex({ index }: ColumnEntry, page: number): number {
+    return this.#firstPageIndex + page * this.layout.columns.length + index
+  }
+
+  get #firstPageIndex(): number {
+    return (1 + derivedPartCountMax) * this.layout.attachments.length
+  }
+
+  #keepCompact(kept: KeptPages, column: ColumnEntry, page: number): number {
+    const { kernels, cache } = this.io
     const { call } = kernels
+    // There was no room for it before.
+    if (cache.find(this.#firstKey + column.index * keysPerColumn + page) !== 0) return 0
+    const table = this.table(column)
+    const presentCount = table.presentCounts[page]!
+    if (presentCount === 0) return 0
     const { pageStarts } = this.layout
-    const validityByteLength = table.validityByteLengths[page]!
-    const digitCount =
-      column.dtype === 'float64'
-        ? call.decimalPlacesOfPage(stored + validityByteLength, table.byteLengths[page]! - validityByteLength)
-        : -1
     const rowCount = pageStarts[page + 1]! - pageStarts[page]!
-    const byteLength = call.compactPage(whole.valuesPtr, whole.validityPtr, rowCount, digitCount, compactPtr)
-    const ptr = kept.insert(own, keptKey, byteLength)
-    if (ptr !== 0) call.copyBytes(compactPtr, byteLength, ptr)
+    const stored = this.#storedPage(column, table, page)
+    const validityByteLength = table.validityByteLengths[page]!
+    const pagePtr = stored + validityByteLength
+    const byteLength = table.byteLengths[page]! - validityByteLength
+    const isText = column.dtype === 'string'
+    const byteLengthMax = isText
+      ? call.compactTextsByteLengthMax(byteLength, rowCount)
+      : call.compactPageByteLengthMax(rowCount)
+    const own = this.#kept()
+    const keptIndex = this.#keptIndex(column, page)
+    const ptr = kept.insert(own, keptIndex, byteLengthMax)
+    if (ptr === 0) return 0
+    let compactByteLength = -1
+    try {
+      if (isText) {
+        const validityPtr = this.#validityOf(stored, validityByteLength, rowCount, presentCount)
+        compactByteLength =
+          validityPtr < 0 ? -1 : call.compactTexts(pagePtr, byteLength, presentCount, validityPtr, rowCount, ptr)
+        if (compactByteLength < 0) throw this.#undecodable(column, page)
+      } else {
+        const whole = this.#decode(column, table, page, stored, () => this.io.wholePtr)
+        const digitCount = column.dtype === 'float64' ? call.decimalPlacesOfPage(pagePtr, byteLength) : -1
+        compactByteLength = call.compactPage(whole.valuesPtr, whole.validityPtr, rowCount, digitCount, ptr)
+      }
+    } finally {
+      if (compactByteLength < 0) kept.discard(own, keptIndex)
+    }
+    kept.shrink(own, keptIndex, compactByteLength)
     return ptr
+  }
+
+  /** The bitmap of a page's present rows, decoded; 0: all are; -1: it is malformed. */
+  #validityOf(storedPtr: number, byteLength: number, rowCount: number, presentCount: number): number {
+    if (byteLength === 0) return presentCount === rowCount ? 0 : -1
+    const { kernels, wholePtr } = this.io
+    const isWhole =
+      kernels.call.decodeBoolPage(storedPtr, byteLength, rowCount, wholePtr) >= 0 &&
+      kernels.call.countBits(wholePtr, rowCount) === presentCount
+    return isWhole ? wholePtr : -1
   }
 
   /** Where the bytes of a page stand, checked. */
@@ -417,6 +501,10 @@ export class BlockReader {
     }
   }
 
+  #undecodable(column: ColumnEntry, page: number): FramesError {
+    return this.io.damaged(this.source.id, `page ${page} of column '${column.name}' cannot be decoded`)
+  }
+
   #decode(
     column: ColumnEntry,
     table: PageTable,
@@ -431,8 +519,8 @@ export class BlockReader {
     const presentCount = table.presentCounts[page]!
     const validityByteLength = table.validityByteLengths[page]!
     const byteLength = table.byteLengths[page]!
-    const fail = (what: string): never => {
-      throw this.io.damaged(this.source.id, `page ${page} of column '${column.name}' ${what}`)
+    const fail = (): never => {
+      throw this.#undecodable(column, page)
     }
     const bitmapByteLength = alignUp8(Math.ceil(rowCount / 8)) + 8
     const valuesByteLength =
@@ -442,14 +530,14 @@ export class BlockReader {
     let textByteLength = 0
     if (column.dtype === 'string') {
       textByteLength = call.decodedStringByteLength(pagePtr, pageByteLength, presentCount)
-      if (textByteLength < 0) fail('cannot be decoded')
+      if (textByteLength < 0) fail()
     }
     const hasMissing = validityByteLength > 0
     const target = allocate(bitmapByteLength + alignUp8(valuesByteLength) + textByteLength)
     const decoded = this.#placeOf(column, table, page, target)
     const { valuesPtr, bytesPtr } = decoded
     const validityPtr = target
-    if (hasMissing && call.decodeBoolPage(ptr, validityByteLength, rowCount, validityPtr) < 0) fail('cannot be decoded')
+    if (hasMissing && call.decodeBoolPage(ptr, validityByteLength, rowCount, validityPtr) < 0) fail()
     const targetPtr = hasMissing ? densePtr : valuesPtr
     let status: number
     switch (column.dtype) {
@@ -468,7 +556,7 @@ export class BlockReader {
       default:
         status = call.decodeStringPage(pagePtr, pageByteLength, presentCount, targetPtr, bytesPtr)
     }
-    if (status < 0) fail('cannot be decoded')
+    if (status < 0) fail()
     if (hasMissing) {
       if (column.dtype === 'bool') call.expandBits(densePtr, validityPtr, rowCount, valuesPtr)
       else if (column.dtype === 'string') call.expandOffsets(densePtr, validityPtr, rowCount, valuesPtr)

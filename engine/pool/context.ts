@@ -10,7 +10,7 @@ export interface WorkerContext {
   /** The reader of a store, opened when first asked for and kept; it sees all that was committed when the job began. */
   reader(access: NonNullable<WorkerAccess>): WorkerReader
   /** What this worker keeps between jobs; null where there is no memory for it. */
-  keptPages<T>(job: JobPlace, open: (memory: Uint8Array, slice: Slice) => T): T | null
+  keptPages<T>(job: JobPlace, open: (slice: Slice) => T): T | null
   /** True once nobody wants the job's result. Cheap: test it once a page. */
   isCancelled(job: JobPlace): boolean
 }

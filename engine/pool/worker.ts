@@ -36,9 +36,9 @@ const context: WorkerContext = {
     readers.set(access.driver, reader)
     return reader
   },
-  keptPages<T>(job: JobPlace, open: (memory: Uint8Array, slice: Slice) => T): T | null {
+  keptPages<T>(job: JobPlace, open: (slice: Slice) => T): T | null {
     if (job.kept.byteLength === 0) return null
-    kept ??= open(kernels.u8, job.kept)
+    kept ??= open(job.kept)
     return kept as T
   },
   isCancelled(job) {

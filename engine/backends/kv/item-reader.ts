@@ -32,18 +32,18 @@ export interface ItemColumn {
   readonly dtype: DType
 }
 
-/** Rows in the order in which blocks have them: stretches of one page each. See groupRows. */
+/** Rows in the order in which blocks have them. See groupRows. */
 export interface GroupedRows {
   readonly count: number
   readonly rowsPtr: number
   /** u32: places of the wanted rows, sorted by source. */
   readonly placesPtr: number
-  /** For each stretch u32 source, page, and which places: from, to. */
-  readonly stretchesPtr: number
-  readonly stretchCount: number
+  /** u32, in the order of places: the page of each, and the row in it. */
+  readonly pagesPtr: number
+  readonly pageRowsPtr: number
+  /** Sources with rows, and which places are of each. */
+  readonly stretches: readonly { readonly source: number; readonly from: number; readonly to: number }[]
 }
-
-const stretchLength = 4
 
 /** One look-up at work: all keys, and those that have no row yet. */
 interface Search {
@@ -57,6 +57,8 @@ interface Search {
   pendingCount: number
   readonly survivorsPtr: number
   readonly pagesPtr: number
+  /** Of the pages: where they are kept. */
+  readonly pagePtrsPtr: number
   readonly pageRowsPtr: number
   readonly sourceIndexesPtr: number
   readonly rowsPtr: number
@@ -108,6 +110,7 @@ export class ItemReader {
       pendingCount: count,
       survivorsPtr: temporary.allocate(4 * count),
       pagesPtr: temporary.allocate(4 * count),
+      pagePtrsPtr: temporary.allocate(4 * count),
       pageRowsPtr: temporary.allocate(4 * count),
       sourceIndexesPtr,
       rowsPtr,
@@ -229,17 +232,60 @@ export class ItemReader {
       start = end
     }
     let foundCount = 0
-    for (const { start, end, rowStart, rowEnd } of ranges) {
-      for (let i = start; i < end; ) {
-        const page = u32[(pagesPtr >> 2) + i]!
-        let next = i + 1
-        while (next < end && u32[(pagesPtr >> 2) + next] === page) next++
-        foundCount += this.#findInPage(index, reader, search, page, { start: i, end: next, rowStart, rowEnd })
-        i = next
-      }
-    }
+    for (const range of ranges) foundCount += this.#findInRange(index, reader, search, range)
     if (foundCount > 0)
       search.pendingCount = call.dropFound(search.pendingPtr, search.pendingCount, search.sourceIndexesPtr)
+  }
+
+  /** Survivors [start, end) among the rows of their folder. */
+  #findInRange(
+    index: number,
+    reader: BlockReader,
+    search: Search,
+    { start, end, rowStart, rowEnd }: { start: number; end: number; rowStart: number; rowEnd: number },
+  ): number {
+    const { cache, kernels } = this.io
+    const { call, u32 } = kernels
+    const { names, survivorsPtr, pagesPtr, pagePtrsPtr, pageRowsPtr } = search
+    const { temporary } = this
+    const { pageStarts } = reader.layout
+    cache.beginEpoch()
+    reader.compactPages(nameEntry(reader), pagesPtr, start, end, pagePtrsPtr)
+    const mark = temporary.mark()
+    const pageStartsPtr = temporary.allocate(4 * pageStarts.length)
+    u32.set(pageStarts, pageStartsPtr >> 2)
+    const indexesPtr = survivorsPtr + 4 * start
+    const rowsPtr = pageRowsPtr + 4 * start
+    const foundCount = call.findCompactRows(
+      pagesPtr + 4 * start,
+      pagePtrsPtr + 4 * start,
+      pageStartsPtr,
+      rowStart,
+      rowEnd,
+      names.valuesPtr,
+      names.bytesPtr,
+      indexesPtr,
+      end - start,
+      rowsPtr,
+    )
+    temporary.release(mark)
+    let takenCount = 0
+    if (foundCount > 0) {
+      const { sourceIndexesPtr, rowsPtr: targetPtr } = search
+      const deadPtr = reader.dead()
+      takenCount = call.takeFound(indexesPtr, rowsPtr, end - start, 0, deadPtr, index, sourceIndexesPtr, targetPtr)
+    }
+    // Those whose pages are not kept.
+    const isKept = (i: number): boolean => u32[(pagePtrsPtr >> 2) + i] !== 0
+    for (let i = start; i < end; ) {
+      const page = u32[(pagesPtr >> 2) + i]!
+      let next = i + 1
+      while (next < end && u32[(pagesPtr >> 2) + next] === page) next++
+      if (!isKept(i))
+        takenCount += this.#findInPage(index, reader, search, page, { start: i, end: next, rowStart, rowEnd })
+      i = next
+    }
+    return takenCount
   }
 
   #findInPage(
@@ -343,15 +389,7 @@ export class ItemReader {
         if (attributeOf(name) !== null) columns.set(`${dtype} ${name}`, { name, dtype })
     }
     if (rows === null) for (let index = 0; index < this.sources.length; index++) add(index)
-    else {
-      const { u32 } = this.io.kernels
-      let last = noRow
-      for (let i = 0; i < rows.stretchCount; i++) {
-        const index = u32[(rows.stretchesPtr >> 2) + stretchLength * i]!
-        if (index !== last) add(index)
-        last = index
-      }
-    }
+    else for (const { source } of rows.stretches) add(source)
     return [...columns.values()]
   }
 
@@ -369,31 +407,27 @@ export class ItemReader {
     const placesPtr = scratch.allocate(4 * count)
     const startsPtr = scratch.allocate(4 * (length + 1))
     const foundCount = call.groupBySource(sourceIndexesPtr, count, length, placesPtr, startsPtr)
-    const stretchesPtr = scratch.allocate(4 * stretchLength * foundCount)
+    const pagesPtr = scratch.allocate(4 * foundCount)
+    const pageRowsPtr = scratch.allocate(4 * foundCount)
     const places = placesPtr >> 2
     const rows = rowsPtr >> 2
     const starts = startsPtr >> 2
-    let stretch = stretchesPtr >> 2
-    for (let place = 0, source = 0; place < foundCount; source++) {
-      const sourceEnd = u32[starts + source + 1]!
-      if (place === sourceEnd) continue
+    const stretches: GroupedRows['stretches'][number][] = []
+    for (let from = 0, source = 0; from < foundCount; source++) {
+      const to = u32[starts + source + 1]!
+      if (from === to) continue
+      stretches.push({ source, from, to })
       const { layout } = this.reader(source)
       const { pageStarts } = layout
-      while (place < sourceEnd) {
-        let row = u32[rows + u32[places + place]!]!
-        const page = pageAt(layout, row)
-        const [pageStart, pageEnd] = [pageStarts[page]!, pageStarts[page + 1]!]
-        const start = place
-        do row = u32[rows + u32[places + ++place]!]!
-        while (place < sourceEnd && row >= pageStart && row < pageEnd)
-        u32[stretch] = source
-        u32[stretch + 1] = page
-        u32[stretch + 2] = start
-        u32[stretch + 3] = place
-        stretch += stretchLength
+      let page = 0
+      for (; from < to; from++) {
+        const row = u32[rows + u32[places + from]!]!
+        if (row < pageStarts[page]! || row >= pageStarts[page + 1]!) page = pageAt(layout, row)
+        u32[(pagesPtr >> 2) + from] = page
+        u32[(pageRowsPtr >> 2) + from] = row - pageStarts[page]!
       }
     }
-    return { count, rowsPtr, placesPtr, stretchesPtr, stretchCount: (stretch - (stretchesPtr >> 2)) / stretchLength }
+    return { count, rowsPtr, placesPtr, pagesPtr, pageRowsPtr, stretches }
   }
 
   /** As gatherRows, for one column. */
@@ -420,10 +454,9 @@ export class ItemReader {
     const { temporary } = this
     const { kernels, cache } = this.io
     const { call, u8, u32 } = kernels
-    const { count, rowsPtr, placesPtr } = rows
+    const { count, rowsPtr, placesPtr, pagesPtr, pageRowsPtr, stretches } = rows
     const bitmapByteLength = Math.ceil(count / 64) * 8
     const isString = dtype === 'string'
-    const is64Bit = !isString && dtype !== 'bool'
     const validityPtr = scratch.allocate(bitmapByteLength)
     u8.fill(0, validityPtr, validityPtr + bitmapByteLength)
     const valuesByteLength = isString ? 4 * (count + 1) : dtype === 'bool' ? bitmapByteLength : 8 * count
@@ -435,49 +468,68 @@ export class ItemReader {
     if (isString) u8.fill(0, byteLengthsPtr, byteLengthsPtr + 4 * count)
     let textByteLength = 0
     let presentCount = 0
-    let source = -1
-    let reader: BlockReader | null = null
-    let entry: ColumnEntry | undefined
-    for (let i = 0; i < rows.stretchCount; i++) {
-      const stretch = (rows.stretchesPtr >> 2) + stretchLength * i
-      if (u32[stretch] !== source) {
-        source = u32[stretch]!
-        reader = this.reader(source)
-        entry = reader.column(name, dtype)
+    const foundCount = stretches[stretches.length - 1]?.to ?? 0
+    const pagePtrsPtr = temporary.allocate(4 * foundCount)
+    const pagePtrs = pagePtrsPtr >> 2
+    cache.beginEpoch()
+    for (const { source, from, to } of stretches) {
+      const reader = this.reader(source)
+      const entry = reader.column(name, dtype)
+      if (entry === undefined) u32.fill(0, pagePtrs + from, pagePtrs + to)
+      else reader.compactPages(entry, pagesPtr, from, to, pagePtrsPtr)
+    }
+    if (isString) {
+      const byteLength = call.scatteredCompactTextsByteLength(pagePtrsPtr, pageRowsPtr, foundCount)
+      const textPtr = temporary.allocate(byteLength)
+      presentCount += call.scatterCompactTexts(
+        pagePtrsPtr,
+        placesPtr,
+        pageRowsPtr,
+        foundCount,
+        textPtr,
+        startsPtr,
+        byteLengthsPtr,
+        validityPtr,
+      )
+      textByteLength += byteLength
+    } else if (dtype !== 'bool')
+      presentCount += call.scatterCompact(pagePtrsPtr, placesPtr, pageRowsPtr, foundCount, valuesPtr, validityPtr)
+    // Those whose pages are not kept.
+    for (const { source, from, to } of stretches) {
+      const reader = this.reader(source)
+      const entry = reader.column(name, dtype)
+      for (let i = from; i < to && entry !== undefined; ) {
+        const page = u32[(pagesPtr >> 2) + i]!
+        let next = i + 1
+        while (next < to && u32[(pagesPtr >> 2) + next] === page) next++
+        const places = placesPtr + 4 * i
+        const placeCount = next - i
+        i = next
+        if (u32[pagePtrs + i - 1] !== 0) continue
+        cache.beginEpoch()
+        const decoded = reader.page(entry, page)
+        if (decoded === null) continue
+        const rowOffset = reader.layout.pageStarts[page]!
+        presentCount += call.scatterBits(decoded.validityPtr, places, placeCount, rowsPtr, rowOffset, validityPtr)
+        if (isString) {
+          const byteLength = call.scatteredTextsByteLength(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset)
+          const textPtr = temporary.allocate(byteLength)
+          call.scatterTexts(
+            decoded.valuesPtr,
+            decoded.bytesPtr,
+            places,
+            placeCount,
+            rowsPtr,
+            rowOffset,
+            textPtr,
+            startsPtr,
+            byteLengthsPtr,
+          )
+          textByteLength += byteLength
+        } else if (dtype === 'bool')
+          call.scatterBits(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr)
+        else call.scatter64(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr)
       }
-      if (reader === null || entry === undefined) continue
-      cache.beginEpoch()
-      const page = u32[stretch + 1]!
-      const start = u32[stretch + 2]!
-      const places = placesPtr + 4 * start
-      const placeCount = u32[stretch + 3]! - start
-      const rowOffset = reader.layout.pageStarts[page]!
-      const compactPtr = is64Bit ? reader.compactPage(entry, page) : 0
-      if (compactPtr !== 0) {
-        presentCount += call.scatterCompact(compactPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr, validityPtr)
-        continue
-      }
-      const decoded = reader.page(entry, page)
-      if (decoded === null) continue
-      presentCount += call.scatterBits(decoded.validityPtr, places, placeCount, rowsPtr, rowOffset, validityPtr)
-      if (isString) {
-        const byteLength = call.scatteredTextsByteLength(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset)
-        const textPtr = temporary.allocate(byteLength)
-        call.scatterTexts(
-          decoded.valuesPtr,
-          decoded.bytesPtr,
-          places,
-          placeCount,
-          rowsPtr,
-          rowOffset,
-          textPtr,
-          startsPtr,
-          byteLengthsPtr,
-        )
-        textByteLength += byteLength
-      } else if (dtype === 'bool')
-        call.scatterBits(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr)
-      else call.scatter64(decoded.valuesPtr, places, placeCount, rowsPtr, rowOffset, valuesPtr)
     }
     let bytesPtr = 0
     if (isString) {

@@ -28,6 +28,7 @@ const saveModes: readonly SaveMode[] = [
   'overwriteItem',
   'createNewItemsOnly',
 ]
+const commands: ReadonlySet<string> = new Set(['compact', 'flush', ...readCommands])
 /** Blocks that one job of a delete looks into, and rows that one of its commits kills at most (or one block's). */
 const killBlockCountMax = 16
 const killRowCountMax = 1024 * 1024
@@ -162,11 +163,11 @@ export class Kv implements Backend {
       await this.#update(request, whole)
       return null
     }
-    if (!['compact', 'flush', ...readCommands].includes(command)) {
+    if (!commands.has(command)) {
       const text = `NoSQL backend doesn't support execute command '${shortened(command)}'`
       throw new FramesError('INVALID_ARGUMENT', text)
     }
-    const { name, folder } = await this.#folderOf(whole)
+    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole) : { name: whole, folder: '' }
     return this.#inPlace(name, async (place) => {
       const table = await place.current()
       if (table === null) throw missingSchema(whole, request.table)
@@ -181,7 +182,7 @@ export class Kv implements Backend {
         await table.blocks.flush()
         return null
       }
-      return executeRead(this.#parts, table, folder, { ...request, command }, options)
+      return executeRead(this.#parts, table, folder, command, request, options)
     })
   }
 
@@ -206,7 +207,7 @@ export class Kv implements Backend {
   }
 
   async #inPlace<T>(name: TableName, work: (place: TablePlace) => Promise<T>): Promise<T> {
-    const { place, release } = await this.#places.take(name)
+    const { place, release } = this.#places.tryTake(name) ?? (await this.#places.take(name))
     try {
       return await work(place)
     } finally {
@@ -255,7 +256,7 @@ export class Kv implements Backend {
     }
     const ruleText = JSON.stringify([condition, expression])
     const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
-    const { name, folder } = await this.#folderOf(whole)
+    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole) : { name: whole, folder: '' }
     const byteLength = key.length + expression.length + condition.length
     const { skippedCount } = await this.#inPlace(name, (place) =>
       place.writes.submit(group, { kind: 'item', folder, name: key }, byteLength),

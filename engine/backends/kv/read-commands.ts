@@ -44,7 +44,7 @@ const partRowCountMin = 131_072
 export type CommandArguments = Readonly<Record<string, Value | readonly Value[]>>
 
 /**
- * Runs one of readCommands. `folder`: the partition folder that the table's path named, or ''.
+ * Runs `command`, one of readCommands. `folder`: the partition folder that the table's path named, or ''.
  *
  *   get        key (one name) or keys (list, or its JSON text), columns. The items there are, in the order of the names
  *   count      filter. One row: count
@@ -56,10 +56,10 @@ export async function executeRead(
   parts: BackendParts,
   table: KvTable,
   folder: string,
+  command: string,
   request: ExecuteRequest,
   options: ExecuteOptions,
 ): Promise<ExecuteAnswer> {
-  const { command } = request
   const args: CommandArguments = request.args ?? {}
   if (command === 'stats') return tableStatistics(table)
   if (command.startsWith('infer')) {
@@ -106,9 +106,14 @@ function listArgument(args: CommandArguments, name: string): readonly string[] {
   return parseList(text, name).map(String)
 }
 
+/** A list of texts without escapes: what programs send who ask for many items by name. */
+const plainTexts = /^\["[^"\\\p{Cc}]*"(?:,"[^"\\\p{Cc}]*")*\]$/u
+
 const jsonTextOrNumber = /"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/g
 
 function parseList(text: string, name: string): readonly unknown[] {
+  // Not by JSON.parse, which looks each text up in a table of all texts that V8 knows.
+  if (plainTexts.test(text)) return text.slice(2, -2).split('","')
   let list: unknown
   try {
     // Integers keep all their digits: a key above 2^53 is one, too.

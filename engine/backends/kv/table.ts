@@ -169,6 +169,15 @@ async function openTable(parts: BackendParts, name: TableName, partition: string
   }
 }
 
+interface TakenPlace {
+  readonly place: TablePlace
+  readonly release: () => void
+}
+
+function keyOf({ container, path }: TableName): string {
+  return `${container}\0${path}`
+}
+
 export class TablePlaces {
   readonly #parts: BackendParts
   readonly #open = new Map<string, TablePlace>()
@@ -187,9 +196,19 @@ export class TablePlaces {
   }
 
   /** The place of a name, and how to give it back (once). */
-  async take(name: TableName): Promise<{ readonly place: TablePlace; readonly release: () => void }> {
-    const key = `${name.container}\0${name.path}`
+  async take(name: TableName): Promise<TakenPlace> {
+    const key = keyOf(name)
     await this.#closing.get(key)
+    return this.#take(key, name)
+  }
+
+  /** As take; null where that would have to wait. */
+  tryTake(name: TableName): TakenPlace | null {
+    const key = keyOf(name)
+    return this.#closing.has(key) ? null : this.#take(key, name)
+  }
+
+  #take(key: string, name: TableName): TakenPlace {
     let place = this.#open.get(key)
     if (place === undefined) place = new TablePlace(this.#parts, name, (table) => this.#erase(table))
     // Least recently used first, as Map order.

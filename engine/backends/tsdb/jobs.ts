@@ -553,7 +553,8 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { sets, metricListOf, metricLists } = job
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
-  const parts = { store: storeReader(context, job.access), kept, keepsPages: fitsKept(job, signatureAt) }
+  const keptForm = fitsKept(job, signatureAt) ? 'decoded' : 'none'
+  const parts = { store: storeReader(context, job.access), kept, keptForm } as const
   return scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,
     setCount: sets.length,

@@ -12,16 +12,16 @@ import type { ScanInput, ScanResult } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import { cancelled, Units } from './units.js'
 
-/** kept: what the worker keeps between jobs; keepsPages: pages of samples, too. */
+/** kept: what the worker keeps between jobs; keptForm: also pages of samples, and how. */
 export function scanSets(
   kernels: Kernels,
   scratch: Scratch,
-  { store, kept, keepsPages }: { store: WorkerReader | null; kept: KeptPages | null; keepsPages: boolean },
+  { store, kept, keptForm }: { store: WorkerReader | null; kept: KeptPages | null; keptForm: BlockIo['keptForm'] },
   input: ScanInput,
 ): ScanResult {
   const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
   const [output, collected, states, cacheScratch, temporary] = parts as [Scratch, Scratch, Scratch, Scratch, Scratch]
-  const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName, kept, keepsPages)
+  const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName, kept, keptForm)
   const samples = new SeriesReader(io, temporary, input.sources, input.newestWins)
   const { rowCondition: condition } = input
   const reader = condition === null ? samples : new FilteredReader(samples, kernels, temporary, { ...input, condition })
