@@ -35,7 +35,8 @@ export function splitCondition(
   return { labels, rows }
 }
 
-function joined(parts: readonly Expression[]): Expression | null {
+/** Parts of a condition that all must hold; null: there are none. */
+export function joined(parts: readonly Expression[]): Expression | null {
   if (parts.length === 0) return null
   return parts.length === 1 ? parts[0]! : { kind: 'and', operands: parts }
 }

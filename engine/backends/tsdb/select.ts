@@ -1,12 +1,14 @@
 // Which label sets a read wants, in a worker: the filter runs over the table of label sets.
 import type { Expression } from '../../expression/tree.js'
 import { collectAttributes } from '../../expression/tree.js'
-import { compileLabelFilter } from '../../expression/evaluate-labels.js'
+import { compileLabelFilter, type LabelFilter } from '../../expression/evaluate-labels.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { FramesError, shortened } from '../../errors.js'
-import { formatLabelKey, type Label, parseLabelKey } from './labels.js'
-import { splitCondition } from './row-filter.js'
+import { groupRows } from './grouping.js'
+import { forEachLabelBatch, type LabelTable, matchingSets, unknownLabels } from './label-batches.js'
+import { parseLabelKey } from './labels.js'
+import { joined, splitCondition } from './row-filter.js'
 import type { Signature } from './signature.js'
 
 /** Sets in the order of their label text; with groups, group by group, in the order of the groups' label text. */
@@ -41,50 +43,25 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
   const { tablePtr, setCount, signatureOf, filter } = input
   const targetPtr = scratch.allocate(4 * Math.max(1, setCount))
   const target = u32.subarray(targetPtr >> 2, (targetPtr >> 2) + setCount)
-  const lists = new Map<string, number>()
-  const metricLists: string[][] = []
-  const listOfSet = new Map<number, number>()
-  let usesMetric = false
-  let count = 0
-  if (filter === null) {
-    for (let set = 0; set < setCount; set++) target[count++] = set
-  } else {
-    const names = new Set<string>()
-    collectAttributes(filter, names)
-    usesMetric = names.delete('_name')
-    /** Names that no set has had as a label so far. */
-    const unseen = names
-    const matches = compileLabelFilter(filter)
-    for (let set = 0; set < setCount; set++) {
-      const found = new Map(labelsOf(kernels, tablePtr, set))
-      for (const name of unseen) if (found.has(name)) unseen.delete(name)
-      if (!usesMetric) {
-        if (matches((name) => found.get(name))) target[count++] = set
-        continue
-      }
-      const passed: string[] = []
-      for (const metric of signatureOf(set).keys())
-        if (matches((name) => (name === '_name' ? metric : found.get(name)))) passed.push(metric)
-      if (passed.length === 0) continue
-      const key = passed.join('\n')
-      let list = lists.get(key)
-      if (list === undefined) {
-        list = metricLists.push(passed) - 1
-        lists.set(key, list)
-      }
-      listOfSet.set(set, list)
-      target[count++] = set
-    }
-    if (input.filtersRows && unseen.size > 0) {
-      const signatures = new Set<Signature>()
-      for (let set = 0; set < setCount; set++) signatures.add(signatureOf(set))
-      const metrics = [...unseen].filter((name) => [...signatures].some((signature) => signature.has(name)))
-      if (metrics.length > 0) {
-        const { labels, rows } = splitCondition(filter, new Set(metrics))
-        return { ...selectSets(kernels, scratch, { ...input, filter: labels, filtersRows: false }), rowCondition: rows }
-      }
+  const names = new Set<string>()
+  if (filter !== null) collectAttributes(filter, names)
+  const usesMetric = names.delete('_name')
+  if (filter !== null && input.filtersRows) {
+    const unknown = unknownLabels(kernels, scratch, input, names)
+    const metrics = unknown.size === 0 ? unknown : metricsAmong(unknown, input)
+    if (metrics.size > 0) {
+      const { labels, rows } = splitCondition(filter, metrics)
+      return { ...selectSets(kernels, scratch, { ...input, filter: labels, filtersRows: false }), rowCondition: rows }
     }
   }
+  const parts = filter?.kind === 'and' ? filter.operands : filter === null ? [] : [filter]
+  const ofLabels = joined(parts.filter((part) => !namesMetric(part)))
+  const ofMetrics = joined(parts.filter(namesMetric))
+  let count = 0
+  if (ofLabels !== null) count = matchingSets(kernels, scratch, input, ofLabels, target)
+  else for (let set = 0; set < setCount; set++) target[count++] = set
+  const passed = ofMetrics === null ? null : new PassedMetrics(kernels, tablePtr, ofMetrics, signatureOf)
+  if (passed !== null) count = passed.narrow(target, count)
   const sortPtr = scratch.allocate(call.sortLabelSetsScratchByteLength(count))
   call.sortLabelSets(tablePtr, targetPtr, count, sortPtr)
   let sets = Uint32Array.from(target.subarray(0, count))
@@ -92,17 +69,100 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
   const { groupBy, metrics } = input
   if (groupBy !== null) {
     const has = (set: number): boolean => {
-      const passed = usesMetric ? new Set(metricLists[listOfSet.get(set)!]) : signatureOf(set)
-      return metrics === null ? passed.size > 0 : metrics.some((metric) => passed.has(metric))
+      const own = passed === null ? signatureOf(set) : passed.of(set)
+      return metrics === null ? own.size > 0 : metrics.some((metric) => own.has(metric))
     }
-    ;({ sets, groupStarts } = groupSets(sets.filter(has), groupBy, (set) => labelsOf(kernels, tablePtr, set)))
+    ;({ sets, groupStarts } = groupSets(kernels, scratch, input, sets.filter(has), groupBy))
   }
   return {
     sets,
     groupStarts,
     rowCondition: null,
-    metricListOf: usesMetric ? sets.map((set) => listOfSet.get(set)!) : null,
-    metricLists,
+    metricListOf: usesMetric && passed !== null ? sets.map((set) => passed.listOf(set)) : null,
+    metricLists: passed === null ? [] : passed.lists,
+  }
+}
+
+function namesMetric(part: Expression): boolean {
+  const names = new Set<string>()
+  collectAttributes(part, names)
+  return names.has('_name')
+}
+
+/** Those of the names that are metrics of some set. */
+function metricsAmong(names: ReadonlySet<string>, { setCount, signatureOf }: SelectInput): Set<string> {
+  const signatures = new Set<Signature>()
+  for (let set = 0; set < setCount; set++) signatures.add(signatureOf(set))
+  return new Set([...names].filter((name) => [...signatures].some((signature) => signature.has(name))))
+}
+
+/** Which metrics of each set a condition lets through that names the metric. */
+class PassedMetrics {
+  /** Each list of metrics once. */
+  readonly lists: string[][] = []
+  readonly #sets: Set<string>[] = []
+  readonly #numbers = new Map<string, number>()
+  readonly #listOfSet = new Map<number, number>()
+  /** What is known of a signature where the condition names no label; -1: none passes. */
+  readonly #listOfSignature = new Map<Signature, number>()
+  readonly #matches: LabelFilter
+  readonly #namesLabels: boolean
+
+  constructor(
+    readonly kernels: Kernels,
+    readonly tablePtr: number,
+    condition: Expression,
+    readonly signatureOf: (set: number) => Signature,
+  ) {
+    this.#matches = compileLabelFilter(condition)
+    const names = new Set<string>()
+    collectAttributes(condition, names)
+    this.#namesLabels = names.size > 1
+  }
+
+  /** Keeps the first `count` sets of which some metric passes; returns how many they are. */
+  narrow(sets: Uint32Array, count: number): number {
+    let kept = 0
+    for (let i = 0; i < count; i++) {
+      const set = sets[i]!
+      const list = this.#find(set)
+      if (list < 0) continue
+      this.#listOfSet.set(set, list)
+      sets[kept++] = set
+    }
+    return kept
+  }
+
+  listOf(set: number): number {
+    return this.#listOfSet.get(set)!
+  }
+
+  of(set: number): ReadonlySet<string> {
+    return this.#sets[this.listOf(set)]!
+  }
+
+  #find(set: number): number {
+    const signature = this.signatureOf(set)
+    const known = this.#namesLabels ? undefined : this.#listOfSignature.get(signature)
+    if (known !== undefined) return known
+    const labels = this.#namesLabels ? new Map(labelsOf(this.kernels, this.tablePtr, set)) : null
+    const passed: string[] = []
+    for (const metric of signature.keys())
+      if (this.#matches((name) => (name === '_name' ? metric : labels?.get(name)))) passed.push(metric)
+    const list = passed.length === 0 ? -1 : this.#numberOf(passed)
+    if (!this.#namesLabels) this.#listOfSignature.set(signature, list)
+    return list
+  }
+
+  #numberOf(passed: string[]): number {
+    const key = passed.join('\n')
+    let list = this.#numbers.get(key)
+    if (list === undefined) {
+      list = this.lists.push(passed) - 1
+      this.#sets.push(new Set(passed))
+      this.#numbers.set(key, list)
+    }
+    return list
   }
 }
 
@@ -111,33 +171,71 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
  * which every row is grouped by anyway: `GROUP BY time` pools all sets. (Where sets have a label of that name, it is meant.)
  */
 function groupSets(
+  kernels: Kernels,
+  scratch: Scratch,
+  table: LabelTable,
   sets: Uint32Array<ArrayBuffer>,
   names: readonly string[],
-  labelsAt: (set: number) => readonly Label[],
 ): { sets: Uint32Array<ArrayBuffer>; groupStarts: Uint32Array<ArrayBuffer> } {
-  const isOfTime = (set: number) => labelsAt(set).some(([name]) => name === 'time')
-  const groupBy = names.includes('time') && !sets.some(isOfTime) ? names.filter((name) => name !== 'time') : names
+  const isWanted = new Uint8Array(table.setCount)
+  for (const set of sets) isWanted[set] = 1
+  const groupBy =
+    names.includes('time') && !isLabelOf(kernels, scratch, table, isWanted, 'time')
+      ? names.filter((name) => name !== 'time')
+      : names
   if (groupBy.length === 0)
     return { sets, groupStarts: Uint32Array.of(...(sets.length === 0 ? [0] : [0, sets.length])) }
-  const groups = new Map<string, number[]>()
-  for (const set of sets) {
-    const labels = labelsAt(set).filter(([name, value]) => value !== '' && groupBy.includes(name))
-    if (labels.length < groupBy.length) {
-      const missing = groupBy.find((name) => !labels.some(([found]) => found === name))!
-      throw new FramesError('INVALID_ARGUMENT', `no label named ${shortened(missing)} found to group by`)
+  const { u8, u32 } = kernels
+  const groupOf = new Uint32Array(table.setCount)
+  const numbers = new Map<string, number>()
+  forEachLabelBatch(kernels, scratch, table, groupBy, ({ first, rowCount, columns }) => {
+    const rows: number[] = []
+    for (let row = 0; row < rowCount; row++) if (isWanted[first + row] === 1) rows.push(row)
+    if (rows.length === 0) return
+    for (const { name, valuesPtr } of columns)
+      for (const row of rows)
+        if (u32[(valuesPtr >> 2) + row] === u32[(valuesPtr >> 2) + row + 1])
+          throw new FramesError('INVALID_ARGUMENT', `no label named ${shortened(name)} found to group by`)
+    const labels = columns.map((column) => ({ name: column.name, column: { ...column, validityPtr: 0 } }))
+    const { groupCount, codesPtr, keyOffsetsPtr, keyBytesPtr } = groupRows(kernels, scratch, labels, rowCount)
+    const numberOf = (code: number): number => {
+      const start = keyBytesPtr + u32[(keyOffsetsPtr >> 2) + code]!
+      const end = keyBytesPtr + u32[(keyOffsetsPtr >> 2) + code + 1]!
+      // As text of one character a byte, keys have the order of their bytes.
+      const key = Buffer.from(u8.slice(start, end)).toString('latin1')
+      let number = numbers.get(key)
+      if (number === undefined) numbers.set(key, (number = numbers.size))
+      return number
     }
-    // As text of one character a byte, keys have the order of their bytes.
-    const key = Buffer.from(formatLabelKey(labels)).toString('latin1')
-    const group = groups.get(key)
-    if (group === undefined) groups.set(key, [set])
-    else group.push(set)
-  }
-  const sorted = [...groups].sort(([a], [b]) => (a < b ? -1 : 1))
-  const groupStarts = new Uint32Array(sorted.length + 1)
-  sorted.forEach(([, members], i) => {
-    groupStarts[i + 1] = groupStarts[i]! + members.length
+    const known = new Int32Array(groupCount).fill(-1)
+    for (const row of rows) {
+      const code = codesPtr === 0 ? 0 : u32[(codesPtr >> 2) + row]!
+      if (known[code]! < 0) known[code] = numberOf(code)
+      groupOf[first + row] = known[code]!
+    }
   })
-  return { sets: Uint32Array.from(sorted.flatMap(([, members]) => members)), groupStarts }
+  const sorted = [...numbers].sort(([a], [b]) => (a < b ? -1 : 1))
+  const places = new Uint32Array(numbers.size)
+  sorted.forEach(([, number], place) => {
+    places[number] = place
+  })
+  const groupStarts = new Uint32Array(numbers.size + 1)
+  for (const set of sets) groupStarts[places[groupOf[set]!]! + 1]!++
+  for (let place = 0; place < numbers.size; place++) groupStarts[place + 1]! += groupStarts[place]!
+  const next = groupStarts.slice()
+  const grouped = new Uint32Array(sets.length)
+  for (const set of sets) grouped[next[places[groupOf[set]!]!]!++] = set
+  return { sets: grouped, groupStarts }
+}
+
+function isLabelOf(kernels: Kernels, scratch: Scratch, table: LabelTable, isWanted: Uint8Array, name: string): boolean {
+  let isFound = false
+  forEachLabelBatch(kernels, scratch, table, [name], ({ first, rowCount, columns }) => {
+    const { validityPtr } = columns[0]!
+    for (let row = 0; row < rowCount && !isFound; row++)
+      isFound = isWanted[first + row] === 1 && ((kernels.u8[validityPtr + (row >> 3)]! >> (row & 7)) & 1) === 1
+  })
+  return isFound
 }
 
 export function labelsOf(kernels: Kernels, tablePtr: number, set: number): [name: string, value: string][] {
