@@ -111,9 +111,10 @@ export class Aggregation {
     this.#setCount = setCount
     const end = toNs === null ? this.bucketCount : this.bucketAt(toNs + this.#stepNs - 1n)
     this.bucketEnd = Math.max(0, Math.min(this.bucketCount, end))
+    this.#steps?.begin(setCount)
+    if (!this.#plan.functions.includes('rate')) return
     const known = new Map(carry.map(([metric, value, timeMs]) => [metric, [value, timeMs]]))
     this.#carry = this.wanted.metrics.flatMap(({ name }) => known.get(name) ?? [Number.NaN, Number.NaN])
-    this.#steps?.begin(setCount)
   }
 
   /**
@@ -178,7 +179,7 @@ export class Aggregation {
     if (batch.digests !== null) {
       batch.digests.forEach((digests, i) => {
         if (digests !== null)
-          this.#addDigests(digestsFrom(digests, row), batch.timesPtr + 8 * row, rowCount, chunkNs, this.#states[i]!)
+          this.#addDigests(row === 0 ? digests : digestsFrom(digests, row), batch.timesPtr + 8 * row, rowCount, chunkNs, this.#states[i]!)
       })
       return end
     }

@@ -288,6 +288,9 @@ function ownGrain(
 /** The digests of one length in a block. */
 export interface StoredGrain extends DigestGrain {
   readonly digestCount: number
+  /** How many arrays of values are stored, and which one each array of a state is; 0 for those that are not. */
+  readonly arrayCount: number
+  readonly placeOf: readonly number[]
   /** Number of the block's column → attachment. */
   readonly attachments: ReadonlyMap<number, number>
   /** Where its pages begin in the first attachment. */
@@ -327,9 +330,13 @@ export function grainsOf(reader: BlockReader): readonly StoredGrain[] {
       const attachments = new Map<number, number>()
       for (let i = 0; i < columnCount; i++)
         attachments.set(view.getUint32(at + grainByteLength + 4 * i, true), attachment++)
+      const fields = view.getUint32(at + 8, true)
+      const arrays = storedArrays.filter(([field]) => (fields & field) !== 0).map(([, array]) => array)
       grains.push({
         grainMs: view.getFloat64(at, true),
-        fields: view.getUint32(at + 8, true),
+        fields,
+        arrayCount: arrays.length,
+        placeOf: [0, 1, 2, 3, 4, 5, 6].map((array) => Math.max(0, arrays.indexOf(array))),
         digestCount: view.getUint32(at + 12, true),
         attachments,
         pagesOffset: 0,
@@ -359,29 +366,28 @@ export function digestPlaces(reader: BlockReader, { number, digestCount, pagesOf
   return { rowsPtr, firstsPtr: rowsPtr + 8 * digestCount, lastsPtr: rowsPtr + 16 * digestCount }
 }
 
-/** The values of a column that has digests of a length; valid until the cache's next epoch. Throws DATA_DAMAGED. */
-export function digestColumn(reader: BlockReader, grain: StoredGrain, column: number): DigestColumn {
-  const { digestCount, fields } = grain
+/**
+ * The values of a column that has digests of a length, from one of those on; valid until the cache's next epoch.
+ * Throws DATA_DAMAGED.
+ */
+export function digestColumn(reader: BlockReader, grain: StoredGrain, column: number, first: number): DigestColumn {
+  const { digestCount, arrayCount, placeOf } = grain
   const attachment = grain.attachments.get(column)
   assert(attachment !== undefined, 'digests are read of a column that has them')
-  const arrays = storedArrays.filter(([field]) => (fields & field) !== 0)
-  const ptr = reader.derived(attachment, 0, 8 * arrays.length * digestCount, (fromPtr, toPtr) => {
+  const ptr = reader.derived(attachment, 0, 8 * arrayCount * digestCount, (fromPtr, toPtr) => {
     let from = fromPtr
-    arrays.forEach((_, i) => {
+    for (let i = 0; i < arrayCount; i++)
       from = decodePages(reader, from, digestCount, toPtr + 8 * i * digestCount, 'float64')
-    })
   })
-  const placeOf = (array: number): number => {
-    const index = arrays.findIndex(([, stored]) => stored === array)
-    return ptr + 8 * Math.max(0, index) * digestCount
-  }
+  const firstPtr = ptr + 8 * first
+  const stride = 8 * digestCount
   return {
-    countsPtr: placeOf(0),
-    sumsPtr: placeOf(1),
-    minsPtr: placeOf(2),
-    maxsPtr: placeOf(3),
-    lastsPtr: placeOf(4),
-    m2sPtr: placeOf(6),
+    countsPtr: firstPtr,
+    sumsPtr: firstPtr + placeOf[1]! * stride,
+    minsPtr: firstPtr + placeOf[2]! * stride,
+    maxsPtr: firstPtr + placeOf[3]! * stride,
+    lastsPtr: firstPtr + placeOf[4]! * stride,
+    m2sPtr: firstPtr + placeOf[6]! * stride,
   }
 }
 

@@ -9,7 +9,7 @@ import { nsPerMs, toNs } from './bounds.js'
 import type { Directory, TsdbExtent } from './directory.js'
 import { decodeExtent, directoryOf, findSet } from './directory.js'
 import type { DigestColumn, StoredGrain } from './digests.js'
-import { digestColumn, digestPlaces, digestsFrom, grainsOf } from './digests.js'
+import { digestColumn, digestPlaces, grainsOf } from './digests.js'
 import { timeColumnName } from './run-writer.js'
 import type { MetricType } from './signature.js'
 
@@ -59,7 +59,7 @@ interface DigestRun {
   readonly firstNs: bigint
 }
 
-/** The digests of a block that serve the open metrics. attachments: the block's column of each metric; -1: it has none. */
+/** The digests of a block that serve the open metrics. columns: the block's column of each metric; -1: it has none. */
 interface ServingDigests {
   readonly grain: StoredGrain
   readonly columns: readonly number[]
@@ -336,7 +336,7 @@ export class SeriesReader implements SampleReader {
     if (rowTo < cursor.rowEnd) cursor.page = pageOf(reader.layout.pageStarts, rowTo)
     const { firstsPtr } = digestPlaces(reader, grain)
     const digests = columns.map((column): DigestColumn | null =>
-      column < 0 ? null : digestsFrom(digestColumn(reader, grain, column), from),
+      column < 0 ? null : digestColumn(reader, grain, column, from),
     )
     return { rowCount: to - from, timesPtr: firstsPtr + 8 * from, columns: [], digests }
   }
