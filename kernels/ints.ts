@@ -54,11 +54,46 @@ export function encodeInt64Page(valuesPtr: usize, count: i32, targetPtr: usize, 
     order = 2
   }
 
+  return writePacked(valuesPtr, count, order, base, targetPtr, scratchPtr)
+}
+
+/**
+ * As encodeInt64Page, for a page that is likely to look as the one before it in its column: only residuals of that page's
+ * order are tried. Returns 0 when a sample needs more than costMax / 256 bits a value, or the page is a progression: then
+ * it is for encodeInt64Page.
+ *
+ * order  0 to 2
+ */
+export function encodeInt64PageLike(
+  valuesPtr: usize,
+  count: i32,
+  order: i32,
+  costMax: i32,
+  targetPtr: usize,
+  scratchPtr: usize,
+): i32 {
+  if (count < 3) return 0
+  const step = load<i64>(valuesPtr, 8) - load<i64>(valuesPtr)
+  if (isProgression(valuesPtr, count, step)) return 0
+  const sample = scratchPtr + 1024
+  let base = step
+  let cost: i32
+  if (order === 2) cost = residualCost(valuesPtr, count, 2, 0, sample)
+  else {
+    base = order === 1 ? sampleMedian(valuesPtr, count, 1, scratchPtr) : middleOf(valuesPtr, count)
+    cost = residualCost(valuesPtr, count, order, base, sample)
+  }
+  if (cost > costMax) return 0
+  return writePacked(valuesPtr, count, order, base, targetPtr, scratchPtr)
+}
+
+/** Residuals of an order, bit-packed, or raw values where those are fewer bytes. */
+function writePacked(valuesPtr: usize, count: i32, order: i32, base: i64, targetPtr: usize, scratchPtr: usize): i32 {
   let target = targetPtr
   store<u8>(target, <u8>CODEC_PACKED)
   store<u8>(target, <u8>order, 1)
   target = writeInteger(target + 2, base)
-  if (order > 0) target = writeInteger(target, first)
+  if (order > 0) target = writeInteger(target, load<i64>(valuesPtr))
   const residuals = scratchPtr
   writeResiduals(valuesPtr, count, order, base, residuals)
   target += packBlocks(residuals, count, target, scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3))

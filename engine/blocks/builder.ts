@@ -51,11 +51,28 @@ interface BuildingColumn {
   pages: Page[]
 }
 
+/** The first byte of a page of bit-packed residuals; the second is their order. */
+const packedCodec = 3
+/** Pages that may be encoded as one before them; then all ways are tried again. */
+const alikePageCountMax = 7
+/** What such a page may seem to need, by what the one before it took: a sample is not exact. */
+const alikeCostMax = 1.08
+
+/** How the last page of a column was encoded. */
+interface AlikePages {
+  readonly column: BuilderColumn
+  readonly order: number
+  /** Bits a value × 256. */
+  readonly costMax: number
+  pageCountLeft: number
+}
+
 /** Encodes pages of columns into scratch. One encoder serves all blocks of a job. */
 export class PageEncoder {
   readonly #scratchPtr: number
   readonly #validityPtr: number
   readonly #densePtr: number
+  #alike: AlikePages | null = null
 
   constructor(
     readonly kernels: Kernels,
@@ -139,7 +156,7 @@ export class PageEncoder {
     const target = ptr + byteLength
     switch (column.dtype) {
       case 'int64':
-        byteLength += call.encodeInt64Page(sourcePtr, presentCount, target, this.#scratchPtr)
+        byteLength += this.#encodeInt64(column, sourcePtr, presentCount, target)
         break
       case 'time':
         byteLength += call.encodeTimePage(sourcePtr, presentCount, target, this.#scratchPtr)
@@ -171,6 +188,24 @@ export class PageEncoder {
       else call.statisticsInt64(sourcePtr, presentCount, statisticsPtr)
     }
     return { ptr: place, byteLength, presentCount, validityByteLength, statisticsPtr }
+  }
+
+  /** A page as the one before it in its column, where that is about as small: to choose anew takes a third of the time. */
+  #encodeInt64(column: BuilderColumn, valuesPtr: number, count: number, targetPtr: number): number {
+    const { call, u8 } = this.kernels
+    const alike = this.#alike
+    if (alike?.column === column && alike.pageCountLeft > 0) {
+      alike.pageCountLeft--
+      const { order, costMax } = alike
+      const byteLength = call.encodeInt64PageLike(valuesPtr, count, order, costMax, targetPtr, this.#scratchPtr)
+      if (byteLength > 0) return byteLength
+    }
+    const byteLength = call.encodeInt64Page(valuesPtr, count, targetPtr, this.#scratchPtr)
+    if (u8[targetPtr] === packedCodec) {
+      const costMax = Math.ceil((alikeCostMax * 2048 * byteLength) / count)
+      this.#alike = { column, order: u8[targetPtr + 1]!, costMax, pageCountLeft: alikePageCountMax }
+    } else this.#alike = null
+    return byteLength
   }
 
   /** Offsets of the present cells to the dense place, their text to scratch; returns where the text stands. */

@@ -15,6 +15,8 @@ import type { TableContext } from './table-context.js'
 /** With fewer runs than this, a merge waits for idle workers, and looks again this much later. */
 const patientRunCountMax = 64
 const mergePatienceMs = 20
+/** A merge of so many rows waits until nobody has used the workers for that long: it would take one of them from a load. */
+const largeMergeRowCount = 64 * 1024
 /** Writers wait while there are more runs than this: look-ups and merges stay bounded. */
 const runCountMax = 256
 /** After a failed merge (disk full, worker lost) the next one waits this long. */
@@ -30,6 +32,8 @@ export class Merges {
   #mergeRetry: NodeJS.Timeout | null = null
   /** Set while a merge waits for idle workers. */
   #mergeLater: NodeJS.Timeout | null = null
+  /** Jobs done when the workers were last seen idle, by a merge that waits; null when they were not. */
+  #idleJobCount: number | null = null
   /** Blocks that could not be read, and what is wrong with them: barriers for later merges. */
   readonly #unreadable: Map<bigint, string>
   /** Blocks that a merge under way reads. */
@@ -150,7 +154,7 @@ export class Merges {
     if (outlived.length > 0) work = () => this.#dropBlocks(outlived)
     else {
       const choice = this.#chooseMerge() ?? chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id))
-      if (choice === null || this.#isPostponed()) return
+      if (choice === null || this.#isPostponed(blocks.slice(choice.start, choice.end))) return
       work = () => this.#merge(choice.start, choice.end)
     }
     this.#startWork(
@@ -186,10 +190,14 @@ export class Merges {
   }
 
   /** Merges leave the workers to requests until they are idle, or until too many runs have gathered. */
-  #isPostponed(): boolean {
-    const { runningCount, queueCount } = this.#context.pool.statistics()
+  #isPostponed(blocks: readonly LiveBlock[]): boolean {
+    const { runningCount, queueCount, jobDoneCount } = this.#context.pool.statistics()
+    const isIdle = runningCount + queueCount === 0
+    const isLarge = blocks.reduce((sum, { rowCount }) => sum + rowCount, 0) >= largeMergeRowCount
+    const wasIdle = this.#idleJobCount === jobDoneCount
+    if (this.#mergeLater === null) this.#idleJobCount = isIdle ? jobDoneCount : null
     const runs = runsOf(this.#live.snapshot.blocks)
-    if (runningCount + queueCount === 0 || this.#mergeableRunCount() >= patientRunCountMax) return false
+    if ((isIdle && (wasIdle || !isLarge)) || this.#mergeableRunCount() >= patientRunCountMax) return false
     // Nor for ever where half of what is stored is dead.
     if (runs.reduce((sum, { rowCount, deadRowCount }) => sum + deadRowCount - rowCount, 0) >= 0) return false
     this.#mergeLater ??= setTimeout(() => {
