@@ -199,14 +199,17 @@ export class Kv implements Backend {
 
   // ---- names --------------------------------------------------------------------------------------------------------
 
-  /** A path that ends in partition folders of a table (`t/city=LA`) means those, unless it is a table itself. */
-  async #folderOf(whole: TableName): Promise<{ name: TableName; folder: string }> {
+  /**
+   * A path that ends in partition folders of a table (`t/city=LA`) means those, unless it is a table itself. isNew: the
+   * table may still be missing.
+   */
+  async #folderOf(whole: TableName, isNew = false): Promise<{ name: TableName; folder: string }> {
     const parts = whole.path.split('/')
     const first = parts.findIndex((part) => part.includes('='))
     const isPartition = first > 0 && parts.slice(first).every((part) => part.includes('='))
     if (isPartition && (await this.#parts.catalog.find(whole)) === null) {
       const name = { ...whole, path: parts.slice(0, first).join('/') }
-      if ((await this.#parts.catalog.find(name)) !== null) return { name, folder: parts.slice(first).join('/') }
+      if (isNew || (await this.#parts.catalog.find(name)) !== null) return { name, folder: parts.slice(first).join('/') }
     }
     return { name: whole, folder: '' }
   }
@@ -261,7 +264,7 @@ export class Kv implements Backend {
     }
     const ruleText = JSON.stringify([condition, expression])
     const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
-    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole) : { name: whole, folder: '' }
+    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole, true) : { name: whole, folder: '' }
     const byteLength = key.length + expression.length + condition.length
     const { skippedCount } = await this.#inPlace(name, (place) =>
       place.writes.submit(group, { kind: 'item', folder, name: key }, byteLength),
