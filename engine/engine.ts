@@ -48,6 +48,8 @@ export interface BackendOptions {
   readonly rootDir?: string
   /** tsdb: how long tables keep their samples that are made without a `ttl` of their own, for example '30d'; for ever. */
   readonly ttl?: string
+  /** kv: items that the command `infer` looks at, at most; 11 unless given, and 10,000 in any case. */
+  readonly inferItemCount?: number
 }
 
 export interface EngineOptions {
@@ -141,12 +143,12 @@ export class Engine implements EngineApi {
     // Tables of these types are the same under every name of their type: only one may have them open.
     let kv: Kv | null = null
     let streams: Streams | null = null
-    for (const { type, name, rootDir, ttl } of wanted) {
+    for (const { type, name, rootDir, ttl, inferItemCount } of wanted) {
       if (type === 'tsdb') backends.set(name ?? type, new Tsdb(parts, ttl === undefined ? {} : { ttl }))
       else if (type === 'csv') {
         backends.set(name ?? type, new Csv(parts, rootDir ?? (dataDir === null ? null : join(dataDir, 'csv'))))
       } else if (type === 'kv') {
-        kv ??= new Kv(parts)
+        kv ??= new Kv(parts, inferItemCount)
         backends.set(name ?? type, kv)
       } else {
         streams ??= new Streams(parts)

@@ -34,6 +34,7 @@ export const errorCodes = {
     fix: 'Give every column and index of a frame the same number of rows, and null_values none or one map a row',
   },
   FRAME_TOO_LARGE: { kind: 'exhausted', fix: 'Split the frame, for example with max_rows_in_msg' },
+  VALUE_TOO_LARGE: { kind: 'exhausted', fix: 'Store a shorter value, or several' },
   COLUMN_ACCESS: { kind: 'invalid', fix: 'Ask for rows and a type that the column has' },
   COLUMN_NOT_FOUND: { kind: 'not-found', fix: 'Use a name that the frame has' },
   VALUE_TYPE: { kind: 'invalid', fix: 'Give values of the type of the column' },

@@ -73,6 +73,8 @@ async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi
         name: backend.name,
         type: backend.type,
         ...(backend.type === 'csv' ? { rootDir: csvRootOf(backend, config.dataDir) } : {}),
+        // Upstream reads one more than it is told.
+        ...(backend.type === 'kv' ? { inferItemCount: backend.maxRecordsInferSchema + 1 } : {}),
         ...(backend.type === 'tsdb' && 'ttl' in backend.options ? { ttl: String(backend.options['ttl']) } : {}),
       })),
       history: config.disableHistory ? false : { retentionMs: historyRetentionMs(config) },

@@ -269,7 +269,12 @@ function isOfFrame(error: unknown): boolean {
   return error.kind === 'invalid' || frameLimits.has(error.code)
 }
 
-const frameLimits: ReadonlySet<string> = new Set(['FRAME_TOO_LARGE', 'LABELS_TOO_LONG', 'TOO_MANY_COLUMNS'])
+const frameLimits: ReadonlySet<string> = new Set([
+  'FRAME_TOO_LARGE',
+  'VALUE_TOO_LARGE',
+  'LABELS_TOO_LONG',
+  'TOO_MANY_COLUMNS',
+])
 
 function withStored(error: FramesError, stored: string): FramesError {
   const complete = new FramesError(error.code, '', { cause: error })

@@ -158,6 +158,24 @@ test('infer makes a schema for items without one, and reads go on with it', asyn
   ])
 })
 
+test('infer looks at as many items as the engine is told', async () => {
+  const table = { backend: 'kv', table: 'drifting' }
+  for (const [inferItemCount, fields] of [
+    [undefined, 2n],
+    [12, 3n],
+  ] as const) {
+    const backends = [{ type: 'kv', ...(inferItemCount === undefined ? {} : { inferItemCount }) }]
+    const engine = await openEngine({ workerCount: 1, backends })
+    open.push(engine)
+    for (let i = 10; i < 22; i++) {
+      const expression = i < 21 ? `k='${i}'; n=0` : `k='${i}'; late=1`
+      await engine.execute({ ...table, command: 'update', args: { key: `${i}`, expression } })
+    }
+    await engine.execute({ ...table, command: 'infer' })
+    expect(await rowsOf(engine, 'stats', {}, table)).toMatchObject([{ fields }])
+  }
+})
+
 /** Items as names with the values of some attributes, and what is inferred of them. */
 const inferred: readonly {
   readonly what: string

@@ -73,7 +73,7 @@ test('any text is a key, reads back as written, and is no path', async () => {
 test('a key of more than 64 KiB is refused, with its row', async () => {
   const keys = ['short', 'x'.repeat(65_537)]
   expect(await failureOf(write(newTable(), frameOf({ n: [1n, 2n] }, { id: keys })))).toEqual({
-    code: 'FRAME_TOO_LARGE',
+    code: 'VALUE_TOO_LARGE',
     what: 'key "id" of row 1 has 65537 bytes, at most 65536 are allowed',
   })
 })
@@ -96,7 +96,7 @@ test('a value of 64 MiB is refused, one of 16 MiB is stored and read back', asyn
   const table = newTable()
   const big = 'x'.repeat(16 * 2 ** 20)
   expect(await failureOf(write(table, frameOf({ n: ['y', big + big + big + big] }, { id: ['a', 'b'] })))).toEqual({
-    code: 'FRAME_TOO_LARGE',
+    code: 'VALUE_TOO_LARGE',
     what: "column 'n' has a value of 67108864 bytes in row 1, at most 16777216 are allowed",
   })
   await write(table, frameOf({ n: [big] }, { id: ['a'] }))

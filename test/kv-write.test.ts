@@ -630,6 +630,20 @@ describe('partitions', () => {
     expect((await itemsOf(engine, table)).map(({ idx }) => idx)).toEqual(['mike'])
   })
 
+  test('an item of a partition folder that is made before its table is found in the table', async () => {
+    const table = newTable()
+    const args = { key: 'b', expression: "city='LA'; n=2" }
+    await engine.execute({ ...table, table: `${table.table}/city=LA`, command: 'update', args })
+    expect((await failureOf(write(table, two, { saveMode: '' }))).what).toContain('already exists')
+    await write(table, frameOf({ city: ['LA'], n: [1n] }, { id: ['a'] }), { partitionKeys: ['city'] })
+    expect(await itemsOf(engine, table)).toEqual([
+      { id: 'a', city: 'LA', n: 1n },
+      { id: 'b', city: 'LA', n: 2n },
+    ])
+    await engine.delete({ ...table, table: `${table.table}/city=LA` })
+    expect(await itemsOf(engine, table)).toEqual([])
+  })
+
   test('a slash in a value makes no other folder', async () => {
     const table = newTable()
     await write(

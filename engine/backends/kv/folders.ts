@@ -98,7 +98,7 @@ function folderText(kernels: Kernels, columns: readonly ColumnSlice[], row: numb
   const byteLength = Buffer.byteLength(folder)
   if (byteLength <= nameByteLengthMax) return folder
   const what = `the partition of row ${row} has a name of ${byteLength} bytes, at most ${nameByteLengthMax} are allowed`
-  throw new FramesError('FRAME_TOO_LARGE', what)
+  throw new FramesError('VALUE_TOO_LARGE', what)
 }
 
 /** The order of UTF-8 bytes. */

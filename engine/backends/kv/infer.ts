@@ -15,7 +15,9 @@ export interface SampleItem {
 type FieldType = KvSchema['fields'][number]['type']
 
 /** Items that are looked at: as many as upstream's default, and the one more that it reads. */
-export const sampleItemCount = 11
+export const inferItemCountDefault = 11
+/** They stand in a worker's heap. */
+export const inferItemCountMax = 10_000
 /** Of a name that begins with a hash bucket's number behind the key, `key_12.sorting`. */
 const hashedPattern = /^[a-zA-Z_][a-zA-Z0-9_]*_[0-9]+$/
 const hashingBucketNum = 64

@@ -10,6 +10,7 @@ import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, WriteRe
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
 import { tableNameOf } from '../table-name.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
+import { inferItemCountDefault, inferItemCountMax } from './infer.js'
 import type { KillJob } from './jobs.js'
 import { missingSchema, readItems } from './read.js'
 import { executeRead, readCommands } from './read-commands.js'
@@ -40,11 +41,14 @@ const expirySweepsPerTtl = 20
 export class Kv implements Backend {
   readonly #parts: BackendParts
   readonly #places: TablePlaces
+  readonly #inferItemCount: number
   readonly #sweepTimer: NodeJS.Timeout
   #sweeping: Promise<void> | null = null
 
-  constructor(parts: BackendParts) {
+  /** inferItemCount: items that the command `infer` looks at, at most. */
+  constructor(parts: BackendParts, inferItemCount = inferItemCountDefault) {
     this.#parts = parts
+    this.#inferItemCount = Math.min(inferItemCount, inferItemCountMax)
     this.#places = new TablePlaces(parts)
     this.#sweepTimer = setInterval(() => {
       this.#sweeping ??= this.#sweep().finally(() => {
@@ -182,7 +186,8 @@ export class Kv implements Backend {
         await table.blocks.flush()
         return null
       }
-      return executeRead(this.#parts, table, folder, command, request, options)
+      const asked = { folder, command, inferItemCount: this.#inferItemCount }
+      return executeRead(this.#parts, table, asked, request, options)
     })
   }
 
@@ -194,14 +199,17 @@ export class Kv implements Backend {
 
   // ---- names --------------------------------------------------------------------------------------------------------
 
-  /** A path that ends in partition folders of a table (`t/city=LA`) means those, unless it is a table itself. */
-  async #folderOf(whole: TableName): Promise<{ name: TableName; folder: string }> {
+  /**
+   * A path that ends in partition folders of a table (`t/city=LA`) means those, unless it is a table itself. isNew: the
+   * table may still be missing.
+   */
+  async #folderOf(whole: TableName, isNew = false): Promise<{ name: TableName; folder: string }> {
     const parts = whole.path.split('/')
     const first = parts.findIndex((part) => part.includes('='))
     const isPartition = first > 0 && parts.slice(first).every((part) => part.includes('='))
     if (isPartition && (await this.#parts.catalog.find(whole)) === null) {
       const name = { ...whole, path: parts.slice(0, first).join('/') }
-      if ((await this.#parts.catalog.find(name)) !== null) return { name, folder: parts.slice(first).join('/') }
+      if (isNew || (await this.#parts.catalog.find(name)) !== null) return { name, folder: parts.slice(first).join('/') }
     }
     return { name: whole, folder: '' }
   }
@@ -247,7 +255,7 @@ export class Kv implements Backend {
       )
     }
     if (Buffer.byteLength(key) > nameByteLengthMax)
-      throw new FramesError('FRAME_TOO_LARGE', `the key is longer than ${nameByteLengthMax} bytes`)
+      throw new FramesError('VALUE_TOO_LARGE', `the key is longer than ${nameByteLengthMax} bytes`)
     const rule: WriteRule = {
       saveMode: 'updateItem',
       condition: condition === '' ? null : conditionOf(condition, { template: false }),
@@ -256,7 +264,7 @@ export class Kv implements Backend {
     }
     const ruleText = JSON.stringify([condition, expression])
     const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
-    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole) : { name: whole, folder: '' }
+    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole, true) : { name: whole, folder: '' }
     const byteLength = key.length + expression.length + condition.length
     const { skippedCount } = await this.#inPlace(name, (place) =>
       place.writes.submit(group, { kind: 'item', folder, name: key }, byteLength),

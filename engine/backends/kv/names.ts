@@ -106,7 +106,7 @@ export function checkNames(kernels: Kernels, names: ColumnSlice, what: string, a
   if (byteLength === 0)
     throw new FramesError('INVALID_ARGUMENT', `invalid input. ${what} "${attribute}" should not be empty (row ${row})`)
   throw new FramesError(
-    'FRAME_TOO_LARGE',
+    'VALUE_TOO_LARGE',
     `${what} "${attribute}" of row ${row} has ${byteLength} bytes, at most ${nameByteLengthMax} are allowed`,
   )
 }

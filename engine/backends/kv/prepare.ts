@@ -135,7 +135,7 @@ function checkCells(kernels: Kernels, { dtype, name, valuesPtr, rowCount }: Colu
   if (row < 0) return
   const byteLength = kernels.u32[(valuesPtr >> 2) + row + 1]! - kernels.u32[(valuesPtr >> 2) + row]!
   throw new FramesError(
-    'FRAME_TOO_LARGE',
+    'VALUE_TOO_LARGE',
     `column '${name}' has a value of ${byteLength} bytes in row ${row}, at most ${cellByteLengthMax} are allowed`,
   )
 }

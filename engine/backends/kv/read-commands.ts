@@ -12,7 +12,7 @@ import { formatTimeNs } from '../../time.js'
 import type { BackendParts, ExecuteAnswer, ExecuteOptions } from '../backend.js'
 import { addTotals, type AggregateResult, type ColumnTotals, noTotals } from './aggregate.js'
 import type { GetResult } from './get.js'
-import { inferSchema, sampleItemCount } from './infer.js'
+import { inferSchema } from './infer.js'
 import { expiryNs, missingSchema, tableSources } from './read.js'
 import type { AggregateJob, GetJob, SampleJob } from './read-jobs.js'
 import type { PlainSample } from './sample.js'
@@ -55,15 +55,15 @@ export type CommandArguments = Readonly<Record<string, Value | readonly Value[]>
 export async function executeRead(
   parts: BackendParts,
   table: KvTable,
-  folder: string,
-  command: string,
+  asked: { readonly folder: string; readonly command: string; readonly inferItemCount: number },
   request: ExecuteRequest,
   options: ExecuteOptions,
 ): Promise<ExecuteAnswer> {
+  const { folder, command, inferItemCount } = asked
   const args: CommandArguments = request.args ?? {}
   if (command === 'stats') return tableStatistics(table)
   if (command.startsWith('infer')) {
-    await infer(parts, table, textArgument(args, 'key'), options)
+    await infer(parts, table, { key: textArgument(args, 'key'), itemCount: inferItemCount }, options)
     return null
   }
   if (table.schema.key === '') throw missingSchema(table.name, request.table)
@@ -454,7 +454,12 @@ function tableStatistics({ blocks, schema }: KvTable): PlainFrame {
 }
 
 /** Replaces the schema by what the first items show, in the table's turn. */
-function infer(parts: BackendParts, table: KvTable, key: string, options: ExecuteOptions): Promise<void> {
+function infer(
+  parts: BackendParts,
+  table: KvTable,
+  { key, itemCount }: { readonly key: string; readonly itemCount: number },
+  options: ExecuteOptions,
+): Promise<void> {
   return table.turn.run(async () => {
     const { schema: before, blocks } = table
     const { common, release } = await tableSources(parts, table)
@@ -463,7 +468,7 @@ function infer(parts: BackendParts, table: KvTable, key: string, options: Execut
       const job: SampleJob = {
         ...common,
         kind: 'kv.sample',
-        itemCount: sampleItemCount,
+        itemCount,
         expiredNs: expiryNs(before.ttlMs, parts.nowMs()),
       }
       const done = await parts.pool.runToEnd<PlainSample[]>(job, {
