@@ -179,7 +179,13 @@ export class Aggregation {
     if (batch.digests !== null) {
       batch.digests.forEach((digests, i) => {
         if (digests !== null)
-          this.#addDigests(row === 0 ? digests : digestsFrom(digests, row), batch.timesPtr + 8 * row, rowCount, chunkNs, this.#states[i]!)
+          this.#addDigests(
+            row === 0 ? digests : digestsFrom(digests, row),
+            batch.timesPtr + 8 * row,
+            rowCount,
+            chunkNs,
+            this.#states[i]!,
+          )
       })
       return end
     }
