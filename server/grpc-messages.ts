@@ -155,11 +155,11 @@ export function encodeInto(buffers: MessageBuffers): void {
   const { serializeMessage, sendMessage } = bareCall
   const leaving = new WeakMap<SendingCall, Buffer>()
   call.serializeMessage = function (this: SendingCall, message) {
+    if (isBundle(message)) return message
     const byteLength = messagePrefixByteLength + message.byteLength
     if (byteLength < keptByteLengthMin) return serializeMessage.call(this, message)
     const output = buffers.take(byteLength, byteLength).subarray(0, byteLength)
-    output[0] = 0
-    output.writeUInt32BE(message.byteLength, 1)
+    writePrefix(output, 0, message.byteLength)
     // Of shared memory this is one memcpy; `set` would copy word by word.
     output.fill(message, messagePrefixByteLength)
     leaving.set(this, output)
@@ -176,6 +176,24 @@ export function encodeInto(buffers: MessageBuffers): void {
       onSent()
     })
   }
+}
+
+/** Writes the prefix of a message that is not compressed. */
+export function writePrefix(target: Buffer, at: number, byteLength: number): void {
+  target[at] = 0
+  target.writeUInt32BE(byteLength, at + 1)
+}
+
+const bundles = new WeakSet<Uint8Array>()
+
+/** Several messages behind their prefixes, for grpc-js as one: after encodeInto, they are written as they stand. */
+export function asBundle(messages: Buffer): Buffer {
+  bundles.add(messages)
+  return messages
+}
+
+function isBundle(message: Uint8Array): message is Buffer {
+  return bundles.has(message)
 }
 
 /** As grpc-js has made it. */

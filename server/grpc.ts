@@ -30,6 +30,7 @@ import {
 } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Origin, Verb } from './call.js'
+import { FrameSender } from './frame-sender.js'
 import { decodeInto, encodeInto, MessageBuffers, messagePrefixByteLength } from './grpc-messages.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
@@ -206,7 +207,13 @@ function serverStream<Request>(
 
     async function serveStream(): Promise<void> {
       const request = form.fromBytes(controlBytes(rpc.request, limits))
-      for await (const frame of serve(request, call)) await sendFrame(rpc, frame, call.signal)
+      const sender = new FrameSender((message) => sendFrame(rpc, message, call.signal))
+      try {
+        for await (const frame of serve(request, call)) await sender.send(frame)
+      } finally {
+        // What came before an error is sent before it.
+        await sender.flush()
+      }
       call.end()
       rpc.end()
     }

@@ -139,6 +139,49 @@ async function check(engine: Engine, table: string, samples: Samples, query: Que
   expect(count, where).toBe(wanted.size * fns.length)
 }
 
+/** Rows in which a condition holds; comparisons of what is missing are false, and so are those of NaN. */
+const conditions: readonly [text: string, holds: (row: { i: number; f: number }) => boolean][] = [
+  ['f > 9.5', ({ f }) => f > 9.5],
+  ['i >= 990', ({ i }) => i >= 990],
+  ['NOT (f < 9.9)', ({ f }) => !(f < 9.9)],
+  ['(f > 9.9 OR i < -48)', ({ f, i }) => f > 9.9 || i < -48],
+  ['i = 5 AND f < 0', ({ f, i }) => i === 5 && f < 0],
+  ["(i > 995 OR host = 'nobody')", ({ i }) => i > 995],
+  ['f > 1000', ({ f }) => f > 1000],
+]
+
+async function checkWhere(
+  engine: Engine,
+  table: string,
+  samples: Samples,
+  { fromMs, toMs, index }: { fromMs: number; toMs: number; index: number },
+): Promise<void> {
+  const [text, holds] = conditions[index]!
+  const where = `${table}: ${text} from ${fromMs} to ${toMs}`
+  const wanted: string[] = []
+  for (const [host, metrics] of samples) {
+    const times = new Set([...metrics.values()].flatMap((series) => [...series.keys()]))
+    for (const timeMs of [...times].sort((a, b) => a - b)) {
+      if (timeMs < fromMs || timeMs > toMs) continue
+      const cell = (name: string): number => metrics.get(name)!.get(timeMs) ?? Number.NaN
+      if (holds({ i: cell('i'), f: cell('f') })) wanted.push(`${host} ${timeMs} ${cell('b')} ${cell('f')} ${cell('i')}`)
+    }
+  }
+  const found: string[] = []
+  const query = `select b, f, i from ${table} where ${text}`
+  for await (const frame of engine.read({ backend, table, query, start: String(fromMs), end: String(toMs) })) {
+    const host = String(frame.labels.get('host'))
+    const cells = ['b', 'f', 'i'].map((name) => frame.column(name).values())
+    frame.indices[0]!.times().forEach((timeNs, row) => {
+      const shown = cells.map((values) => (values[row] === null ? Number.NaN : Number(values[row])))
+      found.push(`${host} ${timeNs / 1_000_000n} ${shown.join(' ')}`)
+    })
+  }
+  expect(found.length, where).toBe(wanted.length)
+  const different = found.findIndex((row, i) => row !== wanted[i])
+  if (different >= 0) expect(found[different], where).toBe(wanted[different])
+}
+
 const tables = {
   plain: {},
   asked: { aggregates: 'count,sum,stddev', aggregationGranularity: '5m' },
@@ -186,6 +229,13 @@ for (let round = 0; round < 3 * Number(process.env['ROUNDS'] ?? 1); round++) {
         const range = { start: String(from), end: String(from + length), filter: `host == '${host}'` }
         for (const table of Object.keys(tables)) await engine.delete({ backend, table, ...range })
       } else if (choice < 0.7) await run('compact')
+      for (const index of [random.integer(0, conditions.length), random.integer(0, conditions.length)]) {
+        const [a, b] = [someMs(), someMs()]
+        const range = random.chance(0.5)
+          ? { fromMs: startMs, toMs: startMs + 2 * spanMs }
+          : { fromMs: Math.min(a, b), toMs: Math.max(a, b) }
+        for (const table of Object.keys(tables)) await checkWhere(engine, table, samples, { ...range, index })
+      }
       for (let query = 0; query < 4; query++) {
         const stepMs = random.pick([60_000, 300_000, 600_000, hourMs, 6 * hourMs, 24 * hourMs, 7_000_000])
         const fromMs = random.chance(0.6) ? startMs + random.integer(0, 3) * hourMs : someMs()

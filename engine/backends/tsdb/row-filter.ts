@@ -1,12 +1,13 @@
 // WHERE with metrics: rows of a label set are let through or not by their values. All modes read through it.
 import { FramesError, shortened } from '../../errors.js'
 import { Filter, type RowSource } from '../../expression/evaluate.js'
+import { canSkip } from '../../expression/skip.js'
 import { collectAttributes, type Expression } from '../../expression/tree.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { labelColumns, type Labels } from './label-tail.js'
-import type { Batch, BatchColumn, SampleReader, WantedMetric } from './series-reader.js'
+import type { Batch, BatchColumn, RowSkip, SampleReader, WantedMetric } from './series-reader.js'
 import { bitmapByteLength } from './series-reader.js'
 import { seriesType, type Signature, storedTypes } from './signature.js'
 
@@ -58,6 +59,9 @@ export class FilteredReader implements SampleReader {
   /** Cells of the open set's batches that were asked for; behind them those that only the condition needs. */
   #wantedCount = 0
   #metrics: readonly WantedMetric[] = []
+  #skip: RowSkip | null = null
+  /** What these were made of. */
+  #madeOf: { readonly metrics: readonly WantedMetric[]; readonly signature: Signature } | null = null
   #labels: Labels = []
 
   /** temporary: what a batch needs beyond decoded pages; the same as that of the reader. */
@@ -79,13 +83,22 @@ export class FilteredReader implements SampleReader {
   open(set: number, metrics: readonly WantedMetric[], startNs: bigint, endNs: bigint): boolean {
     const { signatureOf, labelsOf } = this.input
     this.#labels = labelsOf(set).filter(([name]) => this.#names.has(name))
+    const signature = signatureOf(set)
+    if (this.#madeOf?.metrics !== metrics || this.#madeOf.signature !== signature) this.#prepare(metrics, signature)
+    return this.reader.open(set, this.#metrics, startNs, endNs, null, this.#skip)
+  }
+
+  #prepare(metrics: readonly WantedMetric[], signature: Signature): void {
+    const { condition } = this.input
+    this.#madeOf = { metrics, signature }
     this.#wantedCount = metrics.length
-    const others = [...signatureOf(set)].flatMap(([name, bits]): WantedMetric[] => {
+    const others = [...signature].flatMap(([name, bits]): WantedMetric[] => {
       if (!this.#names.has(name) || metrics.some((metric) => metric.name === name)) return []
       return [{ name, type: seriesType(bits), storedTypes: storedTypes(bits) }]
     })
     this.#metrics = [...metrics, ...others]
-    return this.reader.open(set, this.#metrics, startNs, endNs)
+    const tested = this.#metrics.filter(({ name }) => this.#names.has(name))
+    this.#skip = { metrics: tested, canSkip: (summaryOf) => canSkip(condition, summaryOf) }
   }
 
   next(): Batch | null {

@@ -3,13 +3,16 @@
 import type { ColumnEntry } from '../../blocks/block.js'
 import type { BlockIo, BlockSource } from '../../blocks/reader.js'
 import { BlockReader } from '../../blocks/reader.js'
+import { assert } from '../../assert.js'
+import type { PageSummary } from '../../frame/column-summary.js'
+import type { Value } from '../../frame/dtype.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { FramesError } from '../../errors.js'
 import { nsPerMs, toNs } from './bounds.js'
 import type { Directory, TsdbExtent } from './directory.js'
 import { decodeExtent, directoryOf, findSet } from './directory.js'
 import type { DigestColumn, StoredGrain } from './digests.js'
-import { digestColumn, digestPlaces, grainsOf } from './digests.js'
+import { digestColumn, digestFields, digestPlaces, grainsOf } from './digests.js'
 import { timeColumnName } from './run-writer.js'
 import type { MetricType } from './signature.js'
 
@@ -50,7 +53,21 @@ export interface BucketGrid {
   readonly fields: number
 }
 
-/** Digests of one block that are taken in place of rows [rowFrom, rowTo). */
+/**
+ * A reader that passes over rows of which no one is wanted.
+ *
+ * metrics  that are looked at: what is known of their cells
+ * canSkip  whether none of some rows is wanted; it asks for what is known of a metric there, and is told null for nothing
+ */
+export interface RowSkip {
+  readonly metrics: readonly WantedMetric[]
+  readonly canSkip: (summaryOf: (name: string) => PageSummary | null) => boolean
+}
+
+/** Stretches of fewer rows, about, cost more to judge than to read. */
+const skippedRowCountMin = 64
+
+/** Digests of one block that are taken in place of rows [rowFrom, rowTo), or that say that those are not wanted. */
 interface DigestRun {
   readonly rowFrom: number
   readonly rowTo: number
@@ -102,8 +119,18 @@ const beforeAllTimes = -(2n ** 63n)
 
 /** Reads one label set after another, in time order. */
 export interface SampleReader {
-  /** With a grid, some batches may be of digests, where that makes no difference to the buckets but for rounding of sums. */
-  open(set: number, metrics: readonly WantedMetric[], startNs: bigint, endNs: bigint, grid?: BucketGrid | null): boolean
+  /**
+   * With a grid, some batches may be of digests, where that makes no difference to the buckets but for rounding of sums.
+   * With a skip, rows that are not wanted may be left out.
+   */
+  open(
+    set: number,
+    metrics: readonly WantedMetric[],
+    startNs: bigint,
+    endNs: bigint,
+    grid?: BucketGrid | null,
+    skip?: RowSkip | null,
+  ): boolean
   next(): Batch | null
 }
 
@@ -117,6 +144,7 @@ export class SeriesReader implements SampleReader {
   #startNs = 0n
   #endNs = 0n
   #grid: BucketGrid | null = null
+  #skip: RowSkip | null = null
   readonly #mark: number
 
   /**
@@ -190,10 +218,13 @@ export class SeriesReader implements SampleReader {
     startNs: bigint = beforeAllTimes,
     endNs: bigint = 2n ** 63n - 1n,
     grid: BucketGrid | null = null,
+    skip: RowSkip | null = null,
   ): boolean {
-    const isServedAlike = metrics === this.#metrics && grid === this.#grid
+    assert(grid === null || skip === null, 'digests tell nothing of single rows')
+    const isServedAlike = metrics === this.#metrics && grid === this.#grid && skip === this.#skip
     this.#metrics = metrics
     this.#grid = grid
+    this.#skip = skip
     this.#startNs = startNs
     this.#endNs = endNs
     this.#open = []
@@ -203,7 +234,7 @@ export class SeriesReader implements SampleReader {
     this.io.cache.beginEpoch()
     for (const cursor of this.#cursors) {
       const { directory, reader } = cursor
-      if (!isServedAlike) cursor.serving = grid === null ? null : this.#serving(cursor, grid)
+      if (!isServedAlike) cursor.serving = this.#serving(cursor)
       const index = findSet(directory, set)
       if (index < 0) continue
       cursor.runs = []
@@ -214,17 +245,22 @@ export class SeriesReader implements SampleReader {
       cursor.piece = -1
       this.#open.push(cursor)
     }
-    if (grid !== null) for (const cursor of this.#open) this.#findRuns(cursor, grid)
+    for (const cursor of this.#open) this.#findRuns(cursor)
     return this.#open.length > 0
   }
 
   /** The coarsest digests of a block that have all that the grid keeps, for all metrics, and may lie within its buckets. */
-  #serving({ reader }: Cursor, { stepNs, fields }: BucketGrid): ServingDigests | null {
+  #serving({ reader }: Cursor): ServingDigests | null {
+    const grid = this.#grid
+    if (grid === null && this.#skip === null) return null
+    const fields = grid?.fields ?? digestFields.extremes
     let best: ServingDigests | null = null
     for (const grain of grainsOf(reader)) {
-      if ((grain.fields & fields) !== fields || BigInt(grain.grainMs) * nsPerMs > stepNs) continue
+      if ((grain.fields & fields) !== fields) continue
+      if (grid !== null && BigInt(grain.grainMs) * nsPerMs > grid.stepNs) continue
+      if (grid === null && reader.layout.rowCount < skippedRowCountMin * grain.digestCount) continue
       if (best !== null && best.grain.grainMs >= grain.grainMs) continue
-      const columns = this.#metrics.map(({ name, storedTypes }) => {
+      const columns = (this.#skip?.metrics ?? this.#metrics).map(({ name, storedTypes }) => {
         const entries = storedTypes.map((type) => reader.column(name, type)).filter((entry) => entry !== undefined)
         // Cells of several types in one block: which was the last one is not known.
         if (entries.length > 1 || entries.some(({ index }) => !grain.attachments.has(index))) return null
@@ -235,10 +271,14 @@ export class SeriesReader implements SampleReader {
     return best
   }
 
-  /** Which digests of the open set are taken whole: those within a bucket and the range where no other block has rows. */
-  #findRuns(cursor: Cursor, { startNs: bucketNs, stepNs }: BucketGrid): void {
+  /**
+   * Which digests of the open set are taken whole: those within a bucket and the range where no other block has rows. Of
+   * those, with a skip, the ones whose rows are not wanted.
+   */
+  #findRuns(cursor: Cursor): void {
     const { reader, serving } = cursor
     if (serving === null) return
+    const { startNs: bucketNs, stepNs } = this.#grid ?? { startNs: this.#startNs, stepNs: 2n ** 63n - 1n }
     const { call, i64 } = this.io.kernels
     const { digestCount } = serving.grain
     const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain)
@@ -269,12 +309,64 @@ export class SeriesReader implements SampleReader {
         const begin = find(at, gap.from, 1)
         if (begin === gap.from) break
         at = find(begin, gap.from, 0)
-        const firstNs = i64[(firstsPtr >> 3) + begin]!
-        runs.push({ rowFrom: rowAt(begin), rowTo: rowAt(at), from: begin, to: at, firstNs })
+        const taken = this.#skip === null ? [{ from: begin, to: at }] : this.#skipped(cursor, serving, begin, at, rowAt)
+        for (const run of taken) {
+          const firstNs = i64[(firstsPtr >> 3) + run.from]!
+          runs.push({ ...run, rowFrom: rowAt(run.from), rowTo: rowAt(run.to), firstNs })
+        }
       }
       at = Math.max(at, gap.to)
     }
     cursor.runs = runs
+  }
+
+  /** Runs of digests [from, to) whose rows are not wanted. */
+  #skipped(
+    { reader }: Cursor,
+    { grain, columns }: ServingDigests,
+    from: number,
+    to: number,
+    rowAt: (digest: number) => number,
+  ): { from: number; to: number }[] {
+    const { f64 } = this.io.kernels
+    const { metrics, canSkip } = this.#skip!
+    const known = new Map(
+      metrics.map(({ name, type }, i) => {
+        const column = columns[i]!
+        return [name, { type, digests: column < 0 ? null : digestColumn(reader, grain, column, 0) }]
+      }),
+    )
+    let digest = from
+    const summaryOf = (name: string): PageSummary | null => {
+      const metric = known.get(name)
+      if (metric === undefined) return null
+      const rowCount = rowAt(digest + 1) - rowAt(digest)
+      const { type, digests } = metric
+      if (digests === null) return { rowCount, columns: [] }
+      const presentCount = f64[(digests.countsPtr >> 3) + digest]!
+      const min = boundOf(type, f64[(digests.minsPtr >> 3) + digest]!)
+      const max = boundOf(type, f64[(digests.maxsPtr >> 3) + digest]!)
+      const bounds = min === null || max === null ? { min: null, max: null } : { min, max }
+      return { rowCount, columns: [{ dtype: type, presentCount, ...bounds }] }
+    }
+    const runs: { from: number; to: number }[] = []
+    for (; digest < to; digest++) {
+      if (!canSkip(summaryOf)) continue
+      const last = runs[runs.length - 1]
+      if (last !== undefined && last.to === digest) last.to++
+      else runs.push({ from: digest, to: digest + 1 })
+    }
+    return runs
+  }
+
+  /** Passes over rows that are not wanted. */
+  #pass(cursor: Cursor): void {
+    if (this.#skip === null) return
+    for (let run = runAt(cursor); run !== null; run = runAt(cursor)) {
+      cursor.run++
+      cursor.row = run.rowTo
+      if (cursor.row < cursor.rowEnd) cursor.page = pageOf(cursor.reader.layout.pageStarts, cursor.row)
+    }
   }
 
   /** The next rows, or null at the end. Throws DATA_DAMAGED, ScratchFull. */
@@ -344,6 +436,7 @@ export class SeriesReader implements SampleReader {
   /** A time that no unread row of the cursor is before; null at its end. */
   #lowerBound(cursor: Cursor): bigint | null {
     if (cursor.piece >= 0) return cursor.firstNs
+    this.#pass(cursor)
     if (cursor.row >= cursor.rowEnd) return null
     const run = runAt(cursor)
     if (run !== null) return run.firstNs
@@ -382,7 +475,9 @@ export class SeriesReader implements SampleReader {
     const { reader, timeColumn } = cursor
     const { pageStarts } = reader.layout
     const { statistics } = reader.table(timeColumn)
-    while (cursor.row < cursor.rowEnd && runAt(cursor) === null) {
+    for (;;) {
+      this.#pass(cursor)
+      if (cursor.row >= cursor.rowEnd || runAt(cursor) !== null) return false
       const own = this.#ownStatistics(cursor)
       const pageStart = pageStarts[cursor.page]!
       const pageEnd = pageStarts[cursor.page + 1]!
@@ -413,7 +508,6 @@ export class SeriesReader implements SampleReader {
       }
       cursor.piece = -1
     }
-    return false
   }
 
   /** Rows of one page, as they stand there where possible. */
@@ -631,6 +725,12 @@ export class SeriesReader implements SampleReader {
 /** Bytes of a bitmap, with room for kernels that write whole words. */
 export function bitmapByteLength(rowCount: number): number {
   return ((rowCount + 63) >> 6) * 8 + 8
+}
+
+/** A bound of cells of a type; null: it may be rounded, or the type has no order. */
+function boundOf(type: MetricType, bound: number): Value | null {
+  if (type === 'float64') return bound
+  return type === 'int64' && Number.isSafeInteger(bound) ? BigInt(bound) : null
 }
 
 /** The run that begins at the cursor's next row, if one does. */
