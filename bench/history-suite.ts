@@ -67,7 +67,7 @@ class Mix {
   readonly #updateCount: number
 
   constructor(isSmall: boolean) {
-    const workload = drawWorkload({ hostCount: isSmall ? 4 : 50, hours: 1 })
+    const workload = drawWorkload({ hostCount: isSmall ? 2 : 50, hours: 1 })
     this.#frames = framesOf(workload, 'host')
     this.#query = queriesOf(workload)[0]!.request
     this.#queryCount = isSmall ? 10 : 100

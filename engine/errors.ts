@@ -26,7 +26,6 @@ export const errorCodes = {
     fix: 'Use createNewItemsOnly, updateItem, overwriteItem, overwriteTable or errorIfTableExists',
   },
   UNKNOWN_BACKEND: { kind: 'invalid', fix: 'Use one of the backends tsdb, nosql (kv), stream, csv' },
-  NOT_IN_THIS_VERSION: { kind: 'invalid', fix: 'See the CHANGELOG for what this version serves' },
   // Frames
   MALFORMED_FRAME: { kind: 'invalid', fix: 'Send a complete pb.Frame as proto/frames.proto describes it' },
   FRAME_SHAPE: {

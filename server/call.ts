@@ -102,8 +102,8 @@ export class Call {
   /** Ends the call with an error, and gives the error back as the caller may see it. */
   fail(error: unknown): FramesError {
     const shown = this.explain(error)
-    if (!this.#hasEnded && !this.isHandedOn && isRecorded(this.verb)) {
-      const recorded = this.asked ?? emptyRequest(this.verb)
+    const recorded = this.asked ?? (isRecorded(this.verb) ? emptyRequest(this.verb) : null)
+    if (!this.#hasEnded && !this.isHandedOn && recorded !== null) {
       this.#onRefused({ recorded, caller: this.caller, error: shown, durationMs: performance.now() - this.#startMs })
     }
     const isOurs = shown.kind === 'internal' || shown.kind === 'data-loss'

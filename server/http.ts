@@ -10,10 +10,23 @@ import {
   type ReadRequest,
   splitMessages,
 } from '../engine/index.js'
-import { FrameSchema } from '../proto/gen/frames_pb.js'
+import { type Frame, FrameSchema } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Origin, Verb } from './call.js'
 import { shownConfig } from './config.js'
+import {
+  AnswerFrames,
+  checkFields,
+  emptyFields,
+  parseQuery,
+  parseSearch,
+  type Range,
+  readOf,
+  seriesOf,
+  tablesOf,
+  type Target,
+  valuesOf,
+} from './grafana.js'
 import { BodyReceipt, bodyChunks, discardBody, readBody } from './http-body.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
@@ -122,8 +135,8 @@ class Routes {
       ['/create', { method: 'POST', ...this.#calls('create', (exchange) => this.#create(exchange)) }],
       ['/delete', { method: 'POST', ...this.#calls('delete', (exchange) => this.#delete(exchange)) }],
       ['/exec', { method: 'POST', ...this.#calls('execute', (exchange) => this.#execute(exchange)) }],
-      ['/query', this.#calls('query', (exchange) => this.#notYet(exchange))],
-      ['/search', this.#calls('search', (exchange) => this.#notYet(exchange))],
+      ['/query', { method: 'POST', ...this.#calls('query', (exchange) => this.#query(exchange)) }],
+      ['/search', { method: 'POST', ...this.#calls('search', (exchange) => this.#search(exchange)) }],
     ])
   }
 
@@ -293,15 +306,60 @@ class Routes {
     }
   }
 
-  async #notYet(exchange: Exchange): Promise<void> {
-    const error = new FramesError('NOT_IN_THIS_VERSION', 'Grafana queries are not available in this version')
-    await this.#replyError(exchange, error, (text) => [501, `Error querying: ${text}`])
+  // ---- Grafana ----
+
+  async #query(exchange: Exchange): Promise<void> {
+    const query = await this.#plainRequest(exchange, { fromJson: parseQuery })
+    if (query === null) return
+    await this.#answerGrafana(exchange, async () => {
+      const answers: string[] = []
+      const decoder = new AnswerFrames()
+      for (const target of query.targets) {
+        if (target.backend === '') continue
+        const frames = await this.#framesOf(exchange, target, query.range, decoder)
+        answers.push(...(target.isTable ? tablesOf(target, frames) : seriesOf(target, frames)))
+      }
+      return answers
+    })
+  }
+
+  async #search(exchange: Exchange): Promise<void> {
+    const target = await this.#plainRequest(exchange, { fromJson: parseSearch })
+    if (target === null) return
+    await this.#answerGrafana(exchange, async () => {
+      if (target.backend === '' || target.table === '' || target.fields.length === 0) return []
+      return valuesOf(target, await this.#framesOf(exchange, target, null, new AnswerFrames()))
+    })
+  }
+
+  async #framesOf(exchange: Exchange, target: Target, range: Range | null, decoder: AnswerFrames): Promise<Frame[]> {
+    const read = async (request: ReadRequest): Promise<Frame[]> => {
+      const frames: Frame[] = []
+      for await (const bytes of this.#verbs.read(request, 'wire', exchange.call)) frames.push(decoder.decode(bytes))
+      return frames
+    }
+    const { columns, ...all } = readOf(target, range, this.#verbs.backendTypeOf(target.backend))
+    const frames = await read(columns === undefined ? all : { ...all, columns })
+    const empty = emptyFields(target, frames)
+    // What is known by no record is told apart from what these records have not: by what they have.
+    if (empty.length > 0) checkFields(empty, columns === undefined ? frames : await read(all))
+    return frames
+  }
+
+  async #answerGrafana(exchange: Exchange, answer: () => Promise<readonly string[]>): Promise<void> {
+    let parts: readonly string[]
+    try {
+      parts = await answer()
+    } catch (error) {
+      return this.#replyError(exchange, error, (text) => [500, `Error querying: ${text}`])
+    }
+    await this.#reply(exchange.request, exchange.response, 200, `[${parts.join(',')}]`, json)
   }
 
   // ---- Bodies and replies ----
 
   /** The request in a JSON body; null when the body was no such request and that has been answered. */
-  async #plainRequest<Plain>(exchange: Exchange, form: RequestForm<Plain>): Promise<Plain | null> {
+  async #plainRequest<Plain>(exchange: Exchange, form: Pick<RequestForm<Plain>, 'fromJson'>): Promise<Plain | null> {
     const { controlByteLengthMax, controlBodyMs } = this.#limits
     const receipt = this.#receiptOf(exchange)
     try {

@@ -77,6 +77,12 @@ export class Verbs {
     clearTimeout(timer)
   }
 
+  /** The type of the backend that a request names; null: there is none of this name. */
+  backendTypeOf(name: string): string | null {
+    const known = this.#backendNamed(name)
+    return known === null ? null : (this.#backendTypes.get(known) ?? null)
+  }
+
   async create(request: CreateRequest, call: Call): Promise<void> {
     const admitted = this.#admitTable({ action: 'create', request }, call)
     try {
@@ -113,6 +119,7 @@ export class Verbs {
     const limit = request.limit ?? (this.config.limit > 0 ? BigInt(this.config.limit) : undefined)
     const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
     call.asked = { action: 'read', request: admitted }
+    call.isHandedOn = false
     if (backend === null) {
       throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${JSON.stringify(request.backend)}`)
     }

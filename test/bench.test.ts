@@ -37,7 +37,7 @@ test('the small bench loads, checks, reads and reports: framesd answers as DuckD
   const report: Report = await runSuite({
     hostCount: 4,
     hours: 1,
-    parts: new Set(['load', 'query', 'tsbs', 'size', 'read', 'memory', 'ingest', 'history'] as const),
+    parts: new Set(['load', 'query', 'tsbs', 'size', 'read', 'memory', 'ingest'] as const),
     warmUpCount: 0,
     runCount: 1,
     callWarmUpCount: 1,
@@ -56,12 +56,7 @@ test('the small bench loads, checks, reads and reports: framesd answers as DuckD
   expect(new Set(report.results.map(({ group }) => group))).toContain('query')
   expect(told).toEqual(report.results)
   expect(new Set(told.filter(({ group }) => group === 'tsbs').map(({ name }) => name.split(',')[0])).size).toBe(10)
-  for (const { group, value, name, runs } of report.results) {
-    // What the history costs may be less than what the machine does by chance.
-    if (group === 'history') expect(runs.every(Number.isFinite), name).toBe(true)
-    else expect(value, name).toBeGreaterThan(0)
-  }
-  expect(report.results.filter(({ group, name }) => group === 'history' && name.includes(': time'))).toHaveLength(2)
+  for (const result of report.results) expect(result.value, result.name).toBeGreaterThan(0)
   expect(terminalText(report)).toContain('embedded, frames by host')
   expect(markdownText(report)).toContain('| gRPC, frames by span |')
   expect(svgText(report)).toMatch(/^<svg [\s\S]*<\/svg>\n$/)

@@ -3,8 +3,8 @@ import { Column } from '../frame/column.js'
 import type { ColumnBuffers } from '../frame/column.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
 import { Frame } from '../frame/frame.js'
-import type { Kernels } from '../kernels/kernels.js'
 import { copyBytes } from '../memory/copy.js'
+import type { Kernels } from '../kernels/kernels.js'
 
 const alignment = 16
 
@@ -74,19 +74,28 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): Fr
   }
 }
 
+/** Bytes of the shared memory in memory of their own, at its very start. */
+function takeBytes(u8: Uint8Array, ptr: number, byteLength: number): ArrayBuffer {
+  const own = Buffer.allocUnsafeSlow(byteLength)
+  copyBytes(u8.subarray(ptr, ptr + byteLength), own, 0)
+  return own.buffer
+}
+
 /** A column with buffers of its own, from one in the shared memory. */
-export function takeColumn({ u8, u32, i64, f64 }: Kernels, column: ColumnSlice): Column {
+export function takeColumn({ u8 }: Kernels, column: ColumnSlice): Column {
   const { name, dtype, kind, rowCount, valuesPtr, validityPtr, bytesPtr } = column
   const valueCount = kind === 'label' ? 1 : rowCount
-  const validity = validityPtr === 0 ? null : u8.slice(validityPtr, validityPtr + Math.ceil(rowCount / 8))
+  const validity = validityPtr === 0 ? null : new Uint8Array(takeBytes(u8, validityPtr, Math.ceil(rowCount / 8)))
   let buffers: ColumnBuffers
   if (dtype === 'string') {
-    const offsets = u32.slice(valuesPtr >> 2, (valuesPtr >> 2) + valueCount + 1)
-    buffers = { dtype, offsets, bytes: u8.slice(bytesPtr, bytesPtr + offsets[valueCount]!) }
-  } else if (dtype === 'bool') buffers = { dtype, values: u8.slice(valuesPtr, valuesPtr + Math.ceil(valueCount / 8)) }
-  else if (dtype === 'float64') buffers = { dtype, values: f64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
-  else if (dtype === 'null') buffers = { dtype }
-  else buffers = { dtype, values: i64.slice(valuesPtr >> 3, (valuesPtr >> 3) + valueCount) }
+    const offsets = new Uint32Array(takeBytes(u8, valuesPtr, 4 * (valueCount + 1)))
+    buffers = { dtype, offsets, bytes: new Uint8Array(takeBytes(u8, bytesPtr, offsets[valueCount]!)) }
+  } else if (dtype === 'bool') {
+    buffers = { dtype, values: new Uint8Array(takeBytes(u8, valuesPtr, Math.ceil(valueCount / 8))) }
+  } else if (dtype === 'float64') {
+    buffers = { dtype, values: new Float64Array(takeBytes(u8, valuesPtr, 8 * valueCount)) }
+  } else if (dtype === 'null') buffers = { dtype }
+  else buffers = { dtype, values: new BigInt64Array(takeBytes(u8, valuesPtr, 8 * valueCount)) }
   return Column.fromBuffers({ name, kind, length: rowCount, validity, buffers })
 }
 

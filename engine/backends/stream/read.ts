@@ -4,6 +4,7 @@ import type { LiveBlock } from '../../blocks/live-block.js'
 import { runsOf } from '../../blocks/compaction.js'
 import { FramesError, shortened } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
+import { copyBytes } from '../../memory/copy.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import { appendMarker } from '../../codec/labels.js'
@@ -140,6 +141,7 @@ class SnapshotReads {
   readonly #options: SnapshotReadOptions
   #rowCountLeft: number
   #isDescribed = false
+  readonly #buffers = new OutgoingBuffers()
   /** The limit or the bound was reached: later records are not wanted. */
   isDone = false
 
@@ -215,6 +217,7 @@ class SnapshotReads {
             this.#table,
             this.#job(tasks[nextTask++]!, plan),
             this.#options.signal,
+            this.#buffers,
           )
           if (this.#rowCountLeft === Infinity) chain.begin()
           chains.push(chain)
@@ -236,8 +239,11 @@ class SnapshotReads {
             if (next !== null)
               marker = encodeMarker({ position: next, endMs: this.#options.endMs }, this.#options.markerKey)
           }
-          for (let i = 0; i < messages.length; i++)
-            yield i === messages.length - 1 && marker !== null ? withMarker(messages[i]!, marker) : messages[i]!
+          for (const [i, message] of messages.entries()) {
+            yield i === messages.length - 1 && marker !== null ? withMarker(message, marker) : message
+            // Who asks for the next one is done with it.
+            if (message.bytes !== null) this.#buffers.giveBack(message.bytes)
+          }
           if (step.isEnd) this.isDone = true
           if (this.isDone) return
         } finally {
@@ -268,7 +274,7 @@ class SnapshotReads {
     const found = await chain.peek()
     if (found !== 'none') return found
     for (const task of rest) {
-      const next = new ScanChain(this.#parts, this.#table, this.#job(task, plan), this.#options.signal)
+      const next = new ScanChain(this.#parts, this.#table, this.#job(task, plan), this.#options.signal, this.#buffers)
       const other = await next.peek()
       await next.close()
       if (other !== 'none') return other
@@ -419,15 +425,38 @@ interface ScanStep {
   release(): void
 }
 
+/** Buffers for the bytes of messages on their way out: fresh memory for each costs more than the copy. */
+class OutgoingBuffers {
+  readonly #free: Buffer[] = []
+
+  /** Bytes of the shared memory, in a buffer that is given back. */
+  copy(bytes: Uint8Array): Uint8Array {
+    const at = this.#free.findIndex(({ byteLength }) => byteLength >= bytes.byteLength)
+    const buffer = at < 0 ? Buffer.allocUnsafeSlow(bytes.byteLength + spareByteLength) : this.#free.splice(at, 1)[0]!
+    copyBytes(bytes, buffer, 0)
+    return buffer.subarray(0, bytes.byteLength)
+  }
+
+  /** Nobody looks at these bytes any more. */
+  giveBack(bytes: Uint8Array): void {
+    if (this.#free.length < freeBufferCountMax) this.#free.push(Buffer.from(bytes.buffer))
+  }
+}
+
+/** Messages differ a little in length; one buffer is to fit most. */
+const spareByteLength = 64 * 1024
+const freeBufferCountMax = 8
+
 /**
  * Finished bytes are copied out as soon as their job has ended, and its scratch is free: a few readers that stop reading
  * would hold all memory of the arenas otherwise, and nobody else could read.
  */
-function stepOf({ kernels: { u8 } }: BackendParts, job: JobResult<ScanResult>): ScanStep {
+function stepOf({ kernels: { u8 } }: BackendParts, job: JobResult<ScanResult>, buffers: OutgoingBuffers): ScanStep {
   const { next, isEnd } = job.result
   const messages = job.result.messages.map(({ rowCount, bytes, frame }): ReadMessage => {
     if (bytes === null) return { rowCount, bytes, frame }
-    return { rowCount, bytes: u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), frame }
+    const { byteOffset, byteLength } = bytes
+    return { rowCount, bytes: buffers.copy(u8.subarray(byteOffset, byteOffset + byteLength)), frame }
   })
   if (messages.some(({ frame }) => frame !== null)) return { messages, next, isEnd, release: () => job.release() }
   job.release()
@@ -442,15 +471,23 @@ class ScanChain {
   readonly #table: StreamTable
   readonly #template: ScanTemplate
   readonly #signal: AbortSignal | null
+  readonly #buffers: OutgoingBuffers
   #position: RecordPosition | null
   #isDone = false
   #running: Promise<ScanStep> | null = null
 
-  constructor(parts: BackendParts, table: StreamTable, template: ScanTemplate, signal: AbortSignal | null) {
+  constructor(
+    parts: BackendParts,
+    table: StreamTable,
+    template: ScanTemplate,
+    signal: AbortSignal | null,
+    buffers: OutgoingBuffers,
+  ) {
     this.#parts = parts
     this.#table = table
     this.#template = template
     this.#signal = signal
+    this.#buffers = buffers
     this.#position = template.position
   }
 
@@ -478,7 +515,7 @@ class ScanChain {
       scratchByteLength: scanScratchByteLength,
       ...(this.#signal === null ? {} : { signal: this.#signal }),
     })
-    return stepOf(this.#parts, done)
+    return stepOf(this.#parts, done, this.#buffers)
   }
 
   /** The next result, to be released by the caller; null: the task has no more. */
