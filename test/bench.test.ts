@@ -64,7 +64,7 @@ test('the small bench loads, checks, reads and reports: framesd answers as DuckD
   writeReport(report, folder, 'small')
   expect(JSON.parse(readFileSync(join(folder, 'small.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)))
   rmSync(folder, { recursive: true })
-}, 180_000)
+})
 
 test('the small bench of scale finds every sample again after a restart and draws a chart of the growth', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'framesd-scale-'))
