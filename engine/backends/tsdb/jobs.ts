@@ -532,6 +532,7 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
     tablePtr: job.labels.tablePtr,
     setCount: job.labels.setCount,
     signatureOf: signatureReader(context, job.labels),
+    isCancelled: () => context.isCancelled(job),
   })
 
 /** Whether the pages of a scan may be kept: one over much data would push out all that others come back for. */

@@ -1,4 +1,5 @@
 // Labels of many sets as columns, batch by batch, in a worker: what filters and groups of a million sets are made of.
+import { FramesError } from '../../errors.js'
 import { Filter } from '../../expression/evaluate.js'
 import { collectAttributes, type Expression } from '../../expression/tree.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
@@ -10,6 +11,8 @@ import { bitmapByteLength } from './series-reader.js'
 export interface LabelTable {
   readonly tablePtr: number
   readonly setCount: number
+  /** Asked before each batch: a filter of thousands of names takes long over a million sets. */
+  readonly isCancelled: () => boolean
 }
 
 /** Sets [first, first + rowCount). A set without a label has no cell in its column. */
@@ -24,11 +27,14 @@ const batchSetCountMax = 4096
 const batchCellCountMax = 256 * 1024
 const batchKeyByteLengthMax = 1024 * 1024
 
-/** Visits all sets of the table; the columns of a batch are gone when `visit` returns, with all that it has allocated. */
+/**
+ * Visits all sets of the table; the columns of a batch are gone when `visit` returns, with all that it has allocated.
+ * Throws CANCELLED.
+ */
 export function forEachLabelBatch(
   kernels: Kernels,
   scratch: Scratch,
-  { tablePtr, setCount }: LabelTable,
+  { tablePtr, setCount, isCancelled }: LabelTable,
   names: readonly string[],
   visit: (batch: LabelBatch) => void,
 ): void {
@@ -47,6 +53,7 @@ export function forEachLabelBatch(
   const countMax = Math.max(1, Math.min(batchSetCountMax, Math.floor(batchCellCountMax / Math.max(1, names.length))))
   const mark = scratch.mark()
   for (let first = 0; first < setCount; ) {
+    if (isCancelled()) throw new FramesError('CANCELLED', 'the request was cancelled')
     let rowCount = Math.min(countMax, setCount - first)
     while (rowCount > 1 && keyByteLengthOf(first, first + rowCount) > batchKeyByteLengthMax) rowCount >>>= 1
     const keyByteLength = keyByteLengthOf(first, first + rowCount)
@@ -110,7 +117,8 @@ export function matchingSets(
   forEachLabelBatch(kernels, scratch, table, [...names], ({ first, rowCount, columns }) => {
     const maskPtr = scratch.allocate(bitmapByteLength(rowCount))
     const indexesPtr = scratch.allocate(4 * rowCount)
-    const attribute = (name: string) => columns.filter((column) => column.name === name)
+    const byName = new Map(columns.map((column) => [column.name, [column]]))
+    const attribute = (name: string) => byName.get(name) ?? []
     program.evaluate({ rowCount, attribute, placeholder: () => [] }, maskPtr)
     back.release(mark)
     const found = call.bitsToIndexes(maskPtr, rowCount, indexesPtr)

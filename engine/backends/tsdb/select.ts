@@ -23,9 +23,7 @@ export interface Selection {
   readonly metricLists: readonly (readonly string[])[]
 }
 
-export interface SelectInput {
-  readonly tablePtr: number
-  readonly setCount: number
+export interface SelectInput extends LabelTable {
   readonly signatureOf: (set: number) => Signature
   /** null: all sets. */
   readonly filter: Expression | null
@@ -61,7 +59,7 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
   if (ofLabels !== null) count = matchingSets(kernels, scratch, input, ofLabels, target)
   else for (let set = 0; set < setCount; set++) target[count++] = set
   const passed = ofMetrics === null ? null : new PassedMetrics(kernels, tablePtr, ofMetrics, signatureOf)
-  if (passed !== null) count = passed.narrow(target, count)
+  if (passed !== null) count = passed.narrow(target, count, input.isCancelled)
   const sortPtr = scratch.allocate(call.sortLabelSetsScratchByteLength(count))
   call.sortLabelSets(tablePtr, targetPtr, count, sortPtr)
   let sets = Uint32Array.from(target.subarray(0, count))
@@ -96,6 +94,9 @@ function metricsAmong(names: ReadonlySet<string>, { setCount, signatureOf }: Sel
   return new Set([...names].filter((name) => [...signatures].some((signature) => signature.has(name))))
 }
 
+/** Sets that are looked at one by one between two tests for cancellation. */
+const setsPerTest = 4096
+
 /** Which metrics of each set a condition lets through that names the metric. */
 class PassedMetrics {
   /** Each list of metrics once. */
@@ -121,9 +122,10 @@ class PassedMetrics {
   }
 
   /** Keeps the first `count` sets of which some metric passes; returns how many they are. */
-  narrow(sets: Uint32Array, count: number): number {
+  narrow(sets: Uint32Array, count: number, isCancelled: () => boolean): number {
     let kept = 0
     for (let i = 0; i < count; i++) {
+      if (i % setsPerTest === 0 && isCancelled()) throw new FramesError('CANCELLED', 'the request was cancelled')
       const set = sets[i]!
       const list = this.#find(set)
       if (list < 0) continue
