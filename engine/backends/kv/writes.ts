@@ -20,6 +20,14 @@ const scratchPerByte = 12
 const scratchPerByteMax = 48
 /** Smaller batches say nothing of what a byte takes. */
 const tellingByteLengthMin = 256 * KiB
+/**
+ * Single items that were settled together are waited for: their callers are about to call again, one after the other, and a
+ * batch of a few costs as much as one of many. At most for half as long as the last batch took, and for so long.
+ */
+const gatherCountMin = 8
+const gatherMsMax = 5
+/** Callers that have not come again after this time are not expected. */
+const gatherAgainMsMax = 50
 /** Times that a batch is settled again because blocks that it looked into have been merged. */
 const viewRetryCountMax = 100
 
@@ -48,6 +56,10 @@ export class WriteQueue {
   #waiting: WaitingWrite[] = []
   #isAtWork = false
   #scratchPerByte = scratchPerByte
+  /** Single items of the last batch, how long it took and when it ended. */
+  #last = { itemCount: 0, ms: 0, endMs: 0 }
+  /** Set while callers are waited for: called when all of them are there. */
+  #onGathered: (() => void) | null = null
 
   constructor(parts: BackendParts, place: TablePlace) {
     this.#parts = parts
@@ -61,6 +73,7 @@ export class WriteQueue {
   submit(group: WriteGroup, write: Write, byteLength: number): Promise<SettledWrite> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ group, write, byteLength, resolve, reject })
+      if (this.#waiting.length >= this.#last.itemCount) this.#onGathered?.()
       if (this.#isAtWork) return
       this.#isAtWork = true
       void this.#work()
@@ -71,6 +84,8 @@ export class WriteQueue {
   async #work(): Promise<void> {
     while (this.#waiting.length > 0) {
       let batch: WaitingWrite[] = []
+      await this.#gather()
+      const startMs = performance.now()
       try {
         await this.#place.turn.run(async () => {
           const table = await this.#place.openOrCreate()
@@ -87,8 +102,26 @@ export class WriteQueue {
           reject(error)
         }
       }
+      const endMs = performance.now()
+      const itemCount = batch.every(({ write }) => write.kind === 'item') ? batch.length : 0
+      this.#last = { itemCount, ms: endMs - startMs, endMs }
     }
     this.#isAtWork = false
+  }
+
+  /** Waits for callers of the last batch. */
+  async #gather(): Promise<void> {
+    const { itemCount, ms, endMs } = this.#last
+    const isSmall = itemCount < gatherCountMin || this.#waiting.length >= itemCount
+    if (isSmall || performance.now() - endMs > gatherAgainMsMax) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, Math.min(gatherMsMax, ms / 2))
+      this.#onGathered = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    this.#onGathered = null
   }
 
   #take(): WaitingWrite[] {
