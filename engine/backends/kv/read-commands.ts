@@ -44,7 +44,8 @@ const partRowCountMin = 131_072
 export type CommandArguments = Readonly<Record<string, Value | readonly Value[]>>
 
 /**
- * Runs `command`, one of readCommands. `folder`: the partition folder that the table's path named, or ''.
+ * Runs `command`, one of readCommands. `folder`: the partition folder that the table's path named, or ''. inferItemCount: items
+ * that `infer` looks at, at most.
  *
  *   get        key (one name) or keys (list, or its JSON text), columns. The items there are, in the order of the names
  *   count      filter. One row: count
