@@ -245,16 +245,30 @@ class Routes {
   /** 200 and the frames. A failure, also one of the set-up, is one more Frame with nothing but its text. */
   async #streamFrames({ response, call }: Exchange, frames: AsyncIterable<Uint8Array>, mayWait = false): Promise<void> {
     response.writeHead(200, { 'Content-Type': plainText })
-    // Who follows a stream may wait for the first frame, but should know at once that it is followed.
-    if (mayWait) response.flushHeaders()
+    if (mayWait) this.#beginFollowing(response)
     try {
-      for await (const frame of frames) await send(response, frameMessage(frame), call.signal)
+      for await (const frame of frames) {
+        if (mayWait) response.setTimeout(this.#limits.stalledCallMs)
+        await send(response, frameMessage(frame), call.signal)
+        if (mayWait) response.setTimeout(0)
+      }
     } catch (error) {
       const text = wireText(call.fail(error))
       if (!response.destroyed) response.end(frameMessage(toBinary(FrameSchema, create(FrameSchema, { error: text }))))
       return
     }
     response.end()
+  }
+
+  /**
+   * Who follows a stream may wait for the first frame, but should know at once that it is followed. The silence is the
+   * stream's, for as long as the caller said, and ends nothing; a client that takes no bytes still is one that stalls, and
+   * one whose machine is gone is found by TCP.
+   */
+  #beginFollowing(response: ServerResponse): void {
+    response.flushHeaders()
+    response.setTimeout(0)
+    response.socket?.setKeepAlive(true, keepAliveProbeMs)
   }
 
   /** A body of another format has no place for an error: before its first byte that is a status, later a broken body. */
@@ -446,6 +460,8 @@ function send(response: ServerResponse, chunk: Buffer, signal: AbortSignal): Pro
 }
 
 const decodeError = 'decode error: '
+/** A silent connection is probed after this time. */
+const keepAliveProbeMs = 60_000
 
 async function firstMessage(messages: AsyncIterator<Uint8Array, void>, receipt: BodyReceipt): Promise<WriteHead> {
   const first = await messages.next()

@@ -1,8 +1,8 @@
 // Streams through the server: what the wire adds to them. The published client's side is in test/interop/test_stream.py.
 import { tableFromIPC } from 'apache-arrow'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import { connect } from '../dist/client/index.js'
-import { type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Client, connect } from '../dist/client/index.js'
+import { type Engine, Frame, openEngine, type ReadRequest, sliceColumn } from '../dist/engine/index.js'
 import { readConfig } from '../dist/server/config.js'
 import { openLog } from '../dist/server/log.js'
 import { type RunningServer, startServer } from '../dist/server/start.js'
@@ -12,10 +12,13 @@ let server: RunningServer
 let streamCount = 0
 
 beforeAll(async () => {
-  engine = await openEngine({ memoryByteLength: 256 * 2 ** 20, workerCount: 2 })
+  engine = await openEngine({ memoryByteLength: 512 * 2 ** 20, workerCount: 2 })
   const loopback = { host: '127.0.0.1', port: 0 }
   const log = openLog('error')
-  server = await startServer({ engine, config: readConfig(null), log, httpAddress: loopback, grpcAddress: loopback })
+  // Connections without any bytes for this time are ended, but those of readers that follow.
+  const limits = { stalledCallMs: 1000 }
+  const config = readConfig(null)
+  server = await startServer({ engine, config, log, httpAddress: loopback, grpcAddress: loopback, limits })
 })
 afterAll(() => server.stop())
 
@@ -99,4 +102,100 @@ test('rows as JSON, and as an Arrow stream with the columns of all records', asy
   expect([...(table.getChild('a') ?? [])]).toEqual([1, 2.5, null])
   const followed = await post('/read', { ...request, data_format: 'arrow', follow: 1 }, type)
   expect(followed.status).toBe(400)
+})
+
+test('a read that follows is not ended by a stream that is silent for longer than a connection may stall', async () => {
+  const stream = await newStream(1n)
+  const http = await connect(`http://127.0.0.1:${server.httpPort}`)
+  const found: bigint[] = []
+  const following = (async () => {
+    for await (const frame of http.read({ ...stream, seek: 'earliest', followMs: 20_000, limit: 2n }))
+      found.push(...frame.column('i').ints())
+  })()
+  await new Promise((resolve) => setTimeout(resolve, 2500))
+  await engine.write(stream, frameOf([1n]))
+  await new Promise((resolve) => setTimeout(resolve, 2500))
+  await engine.write(stream, frameOf([2n]))
+  await following
+  expect(found).toEqual([1n, 2n])
+  http.close()
+})
+
+describe.each(['grpc', 'http'] as const)('what cannot be, over %s', (protocol) => {
+  let client: Client
+  beforeAll(async () => {
+    const port = protocol === 'grpc' ? server.grpcPort : server.httpPort
+    client = connect(`${protocol}://127.0.0.1:${port}`)
+  })
+  afterAll(() => client.close())
+
+  const read = async (request: Omit<ReadRequest, 'backend'>): Promise<Frame[]> => {
+    const frames: Frame[] = []
+    for await (const frame of client.read({ backend: 'stream', ...request })) frames.push(frame)
+    return frames
+  }
+  const newOne = async (shards = 1n): Promise<{ backend: string; table: string }> => {
+    const stream = await newStream(shards)
+    await client.execute({ ...stream, command: 'put', args: { data: '{"i":1}' } })
+    return stream
+  }
+  /** A connection that was ended would fail differently. */
+  const isServing = async ({ table }: { table: string }): Promise<void> => {
+    expect((await read({ table, seek: 'earliest' }))[0]!.length).toBe(1)
+  }
+
+  test.each(['1', '-1', '0x0', '1.0', ' 0', '1e0', 'x', '99999999999999999999', '4294967296', '\0'])(
+    'shard %j',
+    async (shardId) => {
+      const stream = await newOne()
+      await expect(read({ table: stream.table, seek: 'earliest', shardId })).rejects.toThrow(
+        'Error in Seek operation - ',
+      )
+      await isServing(stream)
+    },
+  )
+
+  test.each([0n, -1n, 3n, -(2n ** 63n), 2n ** 63n - 1n])('sequence number %s', async (sequence) => {
+    const stream = await newOne()
+    const request = { table: stream.table, seek: 'seq', shardId: '0', sequence }
+    await expect(read(request)).rejects.toThrow('Error in Seek operation - no record has sequence number')
+    await isServing(stream)
+  })
+
+  test('a seek without what it needs', async () => {
+    const stream = await newOne(2n)
+    const { table } = stream
+    await expect(read({ table, seek: '' })).rejects.toThrow('missing essential parameters, need: table, seek, shard')
+    await expect(read({ table, seek: 'seq', shardId: '0' })).rejects.toThrow('Error in Seek operation - ')
+    await expect(read({ table, seek: 'seq', sequence: 1n })).rejects.toThrow('missing essential parameters')
+    await expect(read({ table, seek: 'time', shardId: '0' })).rejects.toThrow('Invalid time string')
+    await expect(read({ table, seek: 'time', start: 'soon' })).rejects.toThrow('Invalid time string')
+    await isServing(stream)
+  })
+
+  test('a million shards are refused, 1024 are made; retention 0 is a day', async () => {
+    const table = `c/many-${protocol}`
+    const create = (shards: bigint, retentionHours: bigint) =>
+      client.create({ backend: 'stream', table, shards, retentionHours })
+    await expect(create(1_000_000n, 0n)).rejects.toThrow('a stream of 1000000 shards is not possible')
+    await expect(create(-1n, 0n)).rejects.toThrow("'shards' must be a positive integer (got -1)")
+    await expect(create(1n, -1n)).rejects.toThrow("'retention_hours' must be a positive integer (got -1)")
+    await expect(create(1n, 2n ** 62n)).rejects.toThrow("'retention_hours' is")
+    await create(1024n, 0n)
+    const described = (await client.execute({ backend: 'stream', table, command: 'describe' }))!
+    expect(described.length).toBe(1024)
+    expect(described.column('retention_hours').at(0)).toBe(24n)
+    await client.delete({ backend: 'stream', table })
+  })
+
+  test('a record of 32 MB is refused as a command and as a cell is stored whole', async () => {
+    const stream = await newOne()
+    const large = 'x'.repeat(32_000_000)
+    const put = client.execute({ ...stream, command: 'put', args: { data: large } })
+    await expect(put).rejects.toMatchObject({ kind: 'exhausted' })
+    await isServing(stream)
+    await client.write(stream, new Frame({ columns: [sliceColumn('large', [large], 'string')] }))
+    const frames = await read({ table: stream.table, seek: 'seq', shardId: '0', sequence: 2n })
+    expect(frames[0]!.column('large').at(0) === large).toBe(true)
+  })
 })
