@@ -10,6 +10,7 @@ const groupTitles: Readonly<Record<Result['group'], string>> = {
   query: 'Reading',
   tsbs: 'The ten queries of TSBS',
   'raw read': 'Reading raw samples over gRPC',
+  ingest: 'Small writes without a pause',
   scale: 'Scale',
   'kv load': 'Key-value tables: loading',
   'kv scan': 'Key-value tables: filter scans',
@@ -167,6 +168,9 @@ export function svgText(report: Report): string {
       )
     }
   }
+  const curves = growthCurves(of('scale'), y)
+  parts.push(...curves.parts)
+  y += curves.height
   chart('Key-value tables, loading: more is better', of('kv load'))
   chart('Key-value tables, points: more is better', of('kv point'))
   chart('Streams: more is better', of('stream'))
@@ -179,6 +183,70 @@ export function svgText(report: Report): string {
     '</svg>',
     '',
   ].join('\n')
+}
+
+/**
+ * What a load and a query of one series cost, in ms, over the samples of the table: both axes logarithmic, so that a straight
+ * line of the slope of the dashed one is linear growth, and a flatter one is better.
+ */
+function growthCurves(results: readonly Result[], top: number): { parts: string[]; height: number } {
+  const curves = new Map<string, { samples: number; ms: number }[]>()
+  for (const { name, value, unit } of results) {
+    const match = /^(.*): (\d+) (k|M) samples$/.exec(name)
+    if (match === null) continue
+    const samples = Number(match[2]) * (match[3] === 'M' ? 1e6 : 1e3)
+    const curve = curves.get(match[1]) ?? []
+    curve.push({ samples, ms: unit === 's' ? 1000 * value : value })
+    curves.set(match[1], curve)
+  }
+  const points = [...curves.values()].flat()
+  if (points.length < 2) return { parts: [], height: 0 }
+  const [left, width, plotHeight] = [80, 520, 260]
+  const scale = (values: readonly number[]) => {
+    const [low, high] = [Math.floor(Math.log10(Math.min(...values))), Math.ceil(Math.log10(Math.max(...values)))]
+    const span = Math.max(1, high - low)
+    return {
+      powers: Array.from({ length: span + 1 }, (_, i) => low + i),
+      at: (value: number) => (Math.log10(value) - low) / span,
+    }
+  }
+  const across = scale(points.map(({ samples }) => samples))
+  const up = scale(points.map(({ ms }) => ms))
+  const x = (samples: number) => (left + width * across.at(samples)).toFixed(1)
+  const y = (ms: number) => (top + 30 + plotHeight * (1 - up.at(ms))).toFixed(1)
+  const parts = [
+    `<text x="10" y="${top + 18}" font-weight="bold">A hundred series that grow: ms over samples of the table</text>`,
+  ]
+  for (const power of across.powers)
+    parts.push(
+      `<text x="${x(10 ** power)}" y="${top + plotHeight + 48}" text-anchor="middle">${power < 6 ? `${10 ** (power - 3)} k` : `${10 ** (power - 6)} M`}</text>`,
+    )
+  for (const power of up.powers)
+    parts.push(
+      `<text x="${left - 8}" y="${y(10 ** power)}" text-anchor="end">${10 ** power}</text>`,
+      `<path d="M${left} ${y(10 ** power)}h${width}" stroke="#dddddd"/>`,
+    )
+  const [first] = points
+  const last = points.reduce((most, { samples }) => Math.max(most, samples), 0)
+  const path = (all: readonly { samples: number; ms: number }[]) =>
+    `M${all.map(({ samples, ms }) => `${x(samples)} ${y(ms)}`).join('L')}`
+  const linear = [
+    first,
+    { samples: last, ms: Math.min((first.ms * last) / first.samples, 10 ** up.powers[up.powers.length - 1]) },
+  ]
+  linear[1] = { samples: (first.samples * linear[1].ms) / first.ms, ms: linear[1].ms }
+  parts.push(`<path d="${path(linear)}" stroke="#888888" stroke-dasharray="4 4"/>`)
+  const strokes = ['#2a78b8', '#c8742a', '#4a9a4a', '#8a5ab8']
+  let number = 0
+  for (const [name, curve] of curves) {
+    const stroke = strokes[number++ % strokes.length]
+    const end = curve[curve.length - 1]
+    parts.push(
+      `<path d="${path(curve)}" stroke="${stroke}" stroke-width="2" fill="none"/>`,
+      `<text x="${(Number(x(end.samples)) + 8).toFixed(1)}" y="${y(end.ms)}" fill="${stroke}">${escaped(name)}</text>`,
+    )
+  }
+  return { parts, height: plotHeight + 80 }
 }
 
 /** Writes NAME.json, NAME.md and NAME.svg. */

@@ -11,6 +11,7 @@ export interface Result {
     | 'query'
     | 'tsbs'
     | 'raw read'
+    | 'ingest'
     | 'scale'
     | 'kernel'
     | 'kv load'

@@ -11,6 +11,7 @@ import { DuckDb } from './duckdb.js'
 import { benchKernels, kernelResults } from './kernels.js'
 import { runHistory } from './history-suite.js'
 import { framesOf, type Layout, layouts } from './layouts.js'
+import { ingest } from './ingest.js'
 import { LoadPeers } from './load-peers.js'
 import { backend, loadEmbedded, rate, writeCount } from './load-embedded.js'
 import { type KvOptions, kvPartNames, runKv } from './kv-suite.js'
@@ -42,12 +43,15 @@ export const partNames = [
   'size',
   'read',
   'memory',
+  'ingest',
   ...kvPartNames,
   'stream',
   'history',
   'scale',
 ] as const
 export type PartName = (typeof partNames)[number]
+/** Parts that take long, and run only when they are named. */
+export const longPartNames: readonly PartName[] = ['scale']
 
 export interface SuiteOptions extends WorkloadSize {
   readonly parts: ReadonlySet<PartName>
@@ -64,6 +68,7 @@ export interface SuiteOptions extends WorkloadSize {
   readonly tsbsRunCount: number
   readonly memoryLoadCount: number
   readonly kernelSeconds: number
+  readonly ingestSeconds: number
   readonly isSmall: boolean
   /** Told of each result as soon as it is known. */
   readonly found: Found
@@ -120,6 +125,8 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       const runCount = Math.min(10, queryRunCount)
       await readRaw({ hostCount, hours, warmUpCount: isSmall ? 0 : 5, runCount, folder, found, say })
     }
+    if (options.parts.has('ingest'))
+      await ingest({ seconds: options.isSmall ? 1 : options.ingestSeconds, folder, found, say: options.say })
     if (kvPartNames.some((part) => options.parts.has(part))) {
       const settingsOfKv = await runKv({
         ...kvSizes(options.isSmall),
@@ -158,7 +165,7 @@ function tsbsSizes({ hostCount, hours }: WorkloadSize): readonly WorkloadSize[] 
 
 function scaleSizes(isSmall: boolean): Pick<ScaleOptions, 'manySeriesCount' | 'longSampleCount' | 'growth'> {
   return isSmall
-    ? { manySeriesCount: 2000, longSampleCount: 1000, growth: [100_000, 200_000] }
+    ? { manySeriesCount: 2000, longSampleCount: 1000, growth: [100_000] }
     : { manySeriesCount: 1_000_000, longSampleCount: 10_000_000, growth: [1e6, 3e6, 1e7, 3e7, 1e8] }
 }
 

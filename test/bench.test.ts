@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { benchKernels, kernelResults } from '../dist/bench/kernels.js'
 import { markdownText, svgText, terminalText, writeReport } from '../dist/bench/report.js'
 import type { Report, Result } from '../dist/bench/results.js'
+import { runScale } from '../dist/bench/scale.js'
 import { runSuite } from '../dist/bench/suite.js'
 import { drawWorkload, metricNames, tagNames } from '../dist/bench/tsbs.js'
 
@@ -29,42 +30,66 @@ test('all benches of kernels run, and those that have a target are among them', 
 })
 
 // Many processes are started and ended: on a busy machine that takes its time.
-test('the small bench loads, checks, reads and reports: framesd answers as DuckDB does', {
-  timeout: 300_000,
-}, async () => {
+test(
+  'the small bench loads, checks, reads and reports: framesd answers as DuckDB does',
+  {
+    timeout: 300_000,
+  },
+  async () => {
+    const told: Result[] = []
+    const report: Report = await runSuite({
+      hostCount: 4,
+      hours: 1,
+      parts: new Set(['load', 'query', 'tsbs', 'size', 'read', 'memory', 'ingest', 'history'] as const),
+      warmUpCount: 0,
+      runCount: 1,
+      callWarmUpCount: 1,
+      queryWarmUpCount: 0,
+      queryRunCount: 2,
+      tsbsDrawCount: 2,
+      tsbsWarmUpCount: 0,
+      tsbsRunCount: 2,
+      memoryLoadCount: 2,
+      kernelSeconds: 0,
+      ingestSeconds: 1,
+      isSmall: true,
+      found: (...results) => told.push(...results),
+      say: () => {},
+    })
+    expect(new Set(report.results.map(({ group }) => group))).toContain('query')
+    expect(told).toEqual(report.results)
+    expect(new Set(told.filter(({ group }) => group === 'tsbs').map(({ name }) => name.split(',')[0])).size).toBe(10)
+    for (const { group, value, name, runs } of report.results) {
+      // What the history costs may be less than what the machine does by chance.
+      if (group === 'history') expect(runs.every(Number.isFinite), name).toBe(true)
+      else expect(value, name).toBeGreaterThan(0)
+    }
+    expect(report.results.filter(({ group, name }) => group === 'history' && name.includes(': time'))).toHaveLength(2)
+    expect(terminalText(report)).toContain('embedded, frames by host')
+    expect(markdownText(report)).toContain('| gRPC, frames by span |')
+    expect(svgText(report)).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+    const folder = mkdtempSync(join(tmpdir(), 'framesd-report-'))
+    writeReport(report, folder, 'small')
+    expect(JSON.parse(readFileSync(join(folder, 'small.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)))
+    rmSync(folder, { recursive: true })
+  },
+  180_000,
+)
+
+test('the small bench of scale finds every sample again after a restart and draws a chart of the growth', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'framesd-scale-'))
   const told: Result[] = []
-  const report: Report = await runSuite({
-    hostCount: 4,
-    hours: 1,
-    parts: new Set(['load', 'query', 'tsbs', 'size', 'read', 'memory', 'history'] as const),
-    warmUpCount: 0,
-    runCount: 1,
-    callWarmUpCount: 1,
-    queryWarmUpCount: 0,
-    queryRunCount: 2,
-    tsbsDrawCount: 2,
-    tsbsWarmUpCount: 0,
-    tsbsRunCount: 2,
-    memoryLoadCount: 2,
-    kernelSeconds: 0,
-    isSmall: true,
-    found: (...results) => told.push(...results),
-    say: () => {},
-  })
-  expect(new Set(report.results.map(({ group }) => group))).toContain('query')
-  expect(told).toEqual(report.results)
-  expect(new Set(told.filter(({ group }) => group === 'tsbs').map(({ name }) => name.split(',')[0])).size).toBe(10)
-  for (const { group, value, name, runs } of report.results) {
-    // What the history costs may be less than what the machine does by chance.
-    if (group === 'history') expect(runs.every(Number.isFinite), name).toBe(true)
-    else expect(value, name).toBeGreaterThan(0)
+  const found = (...results: readonly Result[]) => told.push(...results)
+  try {
+    await runScale({ manySeriesCount: 500, longSampleCount: 0, growth: [40_000], folder, found, say: () => {} })
+  } finally {
+    rmSync(folder, { recursive: true })
   }
-  expect(report.results.filter(({ group, name }) => group === 'history' && name.includes(': time'))).toHaveLength(2)
-  expect(terminalText(report)).toContain('embedded, frames by host')
-  expect(markdownText(report)).toContain('| gRPC, frames by span |')
-  expect(svgText(report)).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
-  const folder = mkdtempSync(join(tmpdir(), 'framesd-report-'))
-  writeReport(report, folder, 'small')
-  expect(JSON.parse(readFileSync(join(folder, 'small.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)))
-  rmSync(folder, { recursive: true })
-})
+  const names = told.map(({ name }) => name)
+  for (const name of ['500 series x 10: load', '500 series x 10: one series, raw', 'load: 40 k samples'])
+    expect(names).toContain(name)
+  const machine = { cpu: '', coreCount: 1, memoryByteLength: 0, system: '', node: '' }
+  const limits = { memcpyBytesPerSecond: 0, syncMs: 0, syncedBytesPerSecond: 0 }
+  const report = { startedAt: '', machine, limits, settings: {}, results: told, kernels: [] }
+  expect(svgText(report)).toContain('A hundred series that grow')
+}, 180_000)
