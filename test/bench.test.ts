@@ -30,46 +30,51 @@ test('all benches of kernels run, and those that have a target are among them', 
 })
 
 // Many processes are started and ended: on a busy machine that takes its time.
-test('the small bench loads, checks, reads and reports: framesd answers as DuckDB does', {
-  timeout: 300_000,
-}, async () => {
-  const told: Result[] = []
-  const report: Report = await runSuite({
-    hostCount: 4,
-    hours: 1,
-    parts: new Set(['load', 'query', 'tsbs', 'size', 'read', 'memory', 'ingest', 'history'] as const),
-    warmUpCount: 0,
-    runCount: 1,
-    callWarmUpCount: 1,
-    queryWarmUpCount: 0,
-    queryRunCount: 2,
-    tsbsDrawCount: 2,
-    tsbsWarmUpCount: 0,
-    tsbsRunCount: 2,
-    memoryLoadCount: 2,
-    kernelSeconds: 0,
-    ingestSeconds: 1,
-    isSmall: true,
-    found: (...results) => told.push(...results),
-    say: () => {},
-  })
-  expect(new Set(report.results.map(({ group }) => group))).toContain('query')
-  expect(told).toEqual(report.results)
-  expect(new Set(told.filter(({ group }) => group === 'tsbs').map(({ name }) => name.split(',')[0])).size).toBe(10)
-  for (const { group, value, name, runs } of report.results) {
-    // What the history costs may be less than what the machine does by chance.
-    if (group === 'history') expect(runs.every(Number.isFinite), name).toBe(true)
-    else expect(value, name).toBeGreaterThan(0)
-  }
-  expect(report.results.filter(({ group, name }) => group === 'history' && name.includes(': time'))).toHaveLength(2)
-  expect(terminalText(report)).toContain('embedded, frames by host')
-  expect(markdownText(report)).toContain('| gRPC, frames by span |')
-  expect(svgText(report)).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
-  const folder = mkdtempSync(join(tmpdir(), 'framesd-report-'))
-  writeReport(report, folder, 'small')
-  expect(JSON.parse(readFileSync(join(folder, 'small.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)))
-  rmSync(folder, { recursive: true })
-}, 180_000)
+test(
+  'the small bench loads, checks, reads and reports: framesd answers as DuckDB does',
+  {
+    timeout: 300_000,
+  },
+  async () => {
+    const told: Result[] = []
+    const report: Report = await runSuite({
+      hostCount: 4,
+      hours: 1,
+      parts: new Set(['load', 'query', 'tsbs', 'size', 'read', 'memory', 'ingest', 'history'] as const),
+      warmUpCount: 0,
+      runCount: 1,
+      callWarmUpCount: 1,
+      queryWarmUpCount: 0,
+      queryRunCount: 2,
+      tsbsDrawCount: 2,
+      tsbsWarmUpCount: 0,
+      tsbsRunCount: 2,
+      memoryLoadCount: 2,
+      kernelSeconds: 0,
+      ingestSeconds: 1,
+      isSmall: true,
+      found: (...results) => told.push(...results),
+      say: () => {},
+    })
+    expect(new Set(report.results.map(({ group }) => group))).toContain('query')
+    expect(told).toEqual(report.results)
+    expect(new Set(told.filter(({ group }) => group === 'tsbs').map(({ name }) => name.split(',')[0])).size).toBe(10)
+    for (const { group, value, name, runs } of report.results) {
+      // What the history costs may be less than what the machine does by chance.
+      if (group === 'history') expect(runs.every(Number.isFinite), name).toBe(true)
+      else expect(value, name).toBeGreaterThan(0)
+    }
+    expect(report.results.filter(({ group, name }) => group === 'history' && name.includes(': time'))).toHaveLength(2)
+    expect(terminalText(report)).toContain('embedded, frames by host')
+    expect(markdownText(report)).toContain('| gRPC, frames by span |')
+    expect(svgText(report)).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+    const folder = mkdtempSync(join(tmpdir(), 'framesd-report-'))
+    writeReport(report, folder, 'small')
+    expect(JSON.parse(readFileSync(join(folder, 'small.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)))
+    rmSync(folder, { recursive: true })
+  },
+  180_000,
+)
 
 test('the small bench of scale finds every sample again after a restart and draws a chart of the growth', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'framesd-scale-'))

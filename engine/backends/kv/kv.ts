@@ -209,7 +209,8 @@ export class Kv implements Backend {
     const isPartition = first > 0 && parts.slice(first).every((part) => part.includes('='))
     if (isPartition && (await this.#parts.catalog.find(whole)) === null) {
       const name = { ...whole, path: parts.slice(0, first).join('/') }
-      if (isNew || (await this.#parts.catalog.find(name)) !== null) return { name, folder: parts.slice(first).join('/') }
+      if (isNew || (await this.#parts.catalog.find(name)) !== null)
+        return { name, folder: parts.slice(first).join('/') }
     }
     return { name: whole, folder: '' }
   }

@@ -4,6 +4,7 @@ import type { LiveBlock } from '../../blocks/live-block.js'
 import { runsOf } from '../../blocks/compaction.js'
 import { FramesError, shortened } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
+import { takeBytes } from '../../memory/copy.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import { appendMarker } from '../../codec/labels.js'
@@ -427,7 +428,7 @@ function stepOf({ kernels: { u8 } }: BackendParts, job: JobResult<ScanResult>): 
   const { next, isEnd } = job.result
   const messages = job.result.messages.map(({ rowCount, bytes, frame }): ReadMessage => {
     if (bytes === null) return { rowCount, bytes, frame }
-    return { rowCount, bytes: u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), frame }
+    return { rowCount, bytes: takeBytes(u8, bytes), frame }
   })
   if (messages.some(({ frame }) => frame !== null)) return { messages, next, isEnd, release: () => job.release() }
   job.release()
