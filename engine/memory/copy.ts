@@ -1,4 +1,5 @@
 // Bytes between shared memory and other buffers.
+import type { Slice } from './slice.js'
 
 const { fill } = Buffer.prototype
 
@@ -11,4 +12,11 @@ export function copyBytes(source: Uint8Array, target: Uint8Array, targetStart: n
   if (targetEnd > target.byteLength) throw new RangeError(`${targetEnd} bytes do not fit ${target.byteLength}`)
   // An empty source has nothing to repeat: fill would refuse it.
   if (source.byteLength > 0) fill.call(target, source, targetStart, targetEnd)
+}
+
+/** A copy of shared memory in memory of its own. */
+export function takeBytes(u8: Uint8Array, { byteOffset, byteLength }: Slice): Uint8Array {
+  const bytes = new Uint8Array(Buffer.allocUnsafeSlow(byteLength).buffer)
+  copyBytes(u8.subarray(byteOffset, byteOffset + byteLength), bytes, 0)
+  return bytes
 }

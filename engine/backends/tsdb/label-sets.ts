@@ -305,10 +305,13 @@ export class LabelSets {
   /**
    * Takes the turn and registers what is new in a frame: `runJob` is given a view and must run a register job. Resolves
    * when the new sets may be used, with whether there were any; their entries stand in the table's queue before whatever
-   * is committed from then on.
+   * is committed from then on. With `mayBeDone` nothing is done when others have registered while this waited for the turn.
    */
-  register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {
-    return this.#turn.run(() => this.#register(runJob))
+  register(runJob: (view: LabelView) => Promise<RegisterResult>, mayBeDone = false): Promise<boolean> {
+    const before = this.#registrationCount
+    return this.#turn.run(async () =>
+      mayBeDone && this.#registrationCount !== before ? false : this.#register(runJob),
+    )
   }
 
   async #register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {

@@ -3,6 +3,7 @@ import type { LiveBlock } from '../../blocks/live-block.js'
 import { appendMarker } from '../../codec/labels.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
+import { takeBytes } from '../../memory/copy.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import { decodeExtent } from './directory.js'
@@ -227,7 +228,7 @@ function stepOf(parts: BackendParts, job: JobResult<ScanResult>): ScanStep {
   const { next } = job.result
   const messages = job.result.messages.map(({ rowCount, bytes, frame }): ReadMessage => {
     if (bytes === null) return { rowCount, bytes, frame }
-    return { rowCount, bytes: u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), frame }
+    return { rowCount, bytes: takeBytes(u8, bytes), frame }
   })
   if (messages.some(({ frame }) => frame !== null)) return { messages, next, release: () => job.release() }
   job.release()

@@ -54,7 +54,9 @@ export class TsdbWriteSession implements BackendWriteSession {
   #isAborted = false
   #isReleased = false
   /** The last frames brought new label sets: the next ones are registered before they are tried. */
-  #expectsNew = false
+  #expectsNew: boolean
+  /** Writers of one table often begin together, with the same label sets: what another has registered may do. */
+  #mayBeRegistered = true
   /** Frames that go into jobs by themselves, because they could not be encoded together. */
   #aloneCount = 0
   /** In order; those at work stand first. */
@@ -74,6 +76,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
     this.#options = options
     this.#table = options.table
+    this.#expectsNew = this.#table.labels.setCount === 0
   }
 
   async addWire(frame: Uint8Array): Promise<void> {
@@ -261,6 +264,8 @@ export class TsdbWriteSession implements BackendWriteSession {
     options: { scratchByteLength: number },
     tries: number,
   ): Promise<void> {
+    const mayBeDone = this.#mayBeRegistered
+    this.#mayBeRegistered = false
     try {
       this.#expectsNew = await this.#table.labels.register(async (view) => {
         const job: RegisterJob = { kind: 'tsdb.register', inputs, labels: view, requestKinds }
@@ -270,7 +275,7 @@ export class TsdbWriteSession implements BackendWriteSession {
         })
         done.release()
         return done.result
-      })
+      }, mayBeDone)
     } catch (error) {
       if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
     }
