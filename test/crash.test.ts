@@ -1,47 +1,23 @@
 // Processes that are killed at any moment: what was acknowledged is there, whole and once; nothing is there in part.
 // KILLS=n kills n times instead of 50, SEED=n repeats the moments.
-import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
 import { type Engine, openEngine } from '../dist/engine/index.js'
 import { openLmdbStore } from '../dist/engine/stores/lmdb.js'
 import { backend, wholeFrames } from './crash/frames.mjs'
+import { killWriter, killWriters } from './crash/killed-writer.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
 const root = mkdtempSync(join(tmpdir(), 'framesd-kill-'))
-const children = new Set<ChildProcess>()
 afterAll(() => {
-  for (const child of children) child.kill('SIGKILL')
+  killWriters()
   rmSync(root, { recursive: true, force: true })
 })
 
 const killCount = Number(process.env['KILLS'] ?? 50)
 const streamCount = 3
-
-/** Runs the writer until it is killed, lifeMs after it has said `from`; what it has said, whole lines only. */
-async function killWriter(args: readonly string[], lifeMs: number, from: RegExp): Promise<string[]> {
-  const script = fileURLToPath(new URL('crash/writer.mjs', import.meta.url))
-  const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-  children.add(child)
-  let output = ''
-  const signal = await new Promise<NodeJS.Signals | null>((resolve, reject) => {
-    child.stdout.on('data', (chunk: Buffer) => {
-      const isCounted = from.test(output)
-      output += chunk
-      if (!isCounted && from.test(output)) setTimeout(() => child.kill('SIGKILL'), lifeMs)
-    })
-    child.on('error', reject)
-    child.on('close', (_code, by) => resolve(by))
-  })
-  children.delete(child)
-  expect(signal, `the writer ends only because it is killed: ${output.slice(-2000)}`).toBe('SIGKILL')
-  const lines = output.split('\n').slice(0, -1)
-  expect(lines.filter((line) => line.startsWith('report'))).toEqual([])
-  return lines
-}
 
 async function withEngine(dataDir: string, body: (engine: Engine) => Promise<void>): Promise<void> {
   const problems: string[] = []
@@ -85,6 +61,7 @@ test(`${killCount} kills while frames are written and merged: every acknowledged
   for (let kill = 0; kill < killCount; kill++) {
     const lifeMs = random.integer(0, random.pick([30, 200, 800]))
     const lines = await killWriter(
+      'writer.mjs',
       [dataDir, 'ingest', ...next.map(String)],
       lifeMs,
       random.pick([/^open$/m, /^ack /m, /^ack /m]),
@@ -122,6 +99,7 @@ test('kills while tables are made and deleted leave each of them whole or away, 
   const known = new Map<string, { word: string; n: number }>()
   for (let kill = 0; kill < Math.ceil(killCount / 4); kill++) {
     const lines = await killWriter(
+      'writer.mjs',
       [dataDir, 'tables', String(n)],
       random.integer(0, 300),
       random.pick([/^open$/m, /^created /m]),
@@ -165,6 +143,7 @@ test('kills while samples are deleted: a delete has happened or not, whole, and 
   let deleted = 0
   for (let kill = 0; kill < Math.ceil(killCount / 3); kill++) {
     const lines = await killWriter(
+      'writer.mjs',
       [dataDir, 'deletes', String(written), String(deleted)],
       random.integer(0, random.pick([30, 200, 800])),
       random.pick([/^open$/m, /^deleting /m, /^deleted /m]),

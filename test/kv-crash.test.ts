@@ -1,48 +1,24 @@
 // Processes that are killed while they overwrite, update and count up items: every acknowledged write has happened, once and
 // whole, and every item is there once. KILLS=n kills n times, SEED=n repeats the moments.
-import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
 import { keyKinds } from '../dist/engine/blocks/keys.js'
 import { type Engine, openEngine } from '../dist/engine/index.js'
 import { openLmdbStore } from '../dist/engine/stores/lmdb.js'
 import { lastWrite, request, writeNumber } from './crash/items.mjs'
+import { killWriter, killWriters } from './crash/killed-writer.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
 const root = mkdtempSync(join(tmpdir(), 'framesd-kill-items-'))
-const children = new Set<ChildProcess>()
 afterAll(() => {
-  for (const child of children) child.kill('SIGKILL')
+  killWriters()
   rmSync(root, { recursive: true, force: true })
 })
 
 const killCount = Number(process.env['KILLS'] ?? 20)
 const streamCount = 3
-
-/** Runs the writer until it is killed, lifeMs after it has said `from`; what it has said, whole lines only. */
-async function killWriter(args: readonly string[], lifeMs: number, from: RegExp): Promise<string[]> {
-  const script = fileURLToPath(new URL('crash/item-writer.mjs', import.meta.url))
-  const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-  children.add(child)
-  let output = ''
-  const signal = await new Promise<NodeJS.Signals | null>((resolve, reject) => {
-    child.stdout.on('data', (chunk: Buffer) => {
-      const isCounted = from.test(output)
-      output += chunk
-      if (!isCounted && from.test(output)) setTimeout(() => child.kill('SIGKILL'), lifeMs)
-    })
-    child.on('error', reject)
-    child.on('close', (_code, by) => resolve(by))
-  })
-  children.delete(child)
-  expect(signal, `the writer ends only because it is killed: ${output.slice(-2000)}`).toBe('SIGKILL')
-  const lines = output.split('\n').slice(0, -1)
-  expect(lines.filter((line) => line.startsWith('report'))).toEqual([])
-  return lines
-}
 
 async function withEngine<T>(dataDir: string, body: (engine: Engine) => Promise<T>): Promise<T> {
   const problems: string[] = []
@@ -79,7 +55,12 @@ test(`${killCount} kills while items are changed and merged: every acknowledged 
   let mergeCount = 0
   for (let kill = 0; kill < killCount; kill++) {
     const lifeMs = random.integer(0, random.pick([30, 200, 800]))
-    const lines = await killWriter([dataDir, ...last.map(String)], lifeMs, random.pick([/^open$/m, /^ack /m, /^ack /m]))
+    const lines = await killWriter(
+      'item-writer.mjs',
+      [dataDir, ...last.map(String)],
+      lifeMs,
+      random.pick([/^open$/m, /^ack /m, /^ack /m]),
+    )
     for (const line of lines) {
       const [word, stream, n] = line.split(' ')
       // Each write of a stream begins when the one before it is acknowledged.
