@@ -216,6 +216,8 @@ for (let round = 0; round < 3 * Number(process.env['ROUNDS'] ?? 1); round++) {
     const run = (command: string): Promise<unknown[]> =>
       Promise.all(Object.keys(tables).map((table) => engine.execute({ backend, table, command })))
     await write(startMs, shape.rowCount)
+    // Blocks have digests from their first merge on.
+    if (random.chance(0.8)) await run('compact')
     for (let step = 0; step < 12; step++) {
       const choice = random.next()
       if (choice < 0.15) await write(startMs + Math.floor(random.next() * shape.rowCount) * shape.intervalMs, 5)
@@ -276,7 +278,7 @@ function readerOf(rowCount: number): { reader: SeriesReader; grains: number[] } 
   const writer = new RunWriter(
     new PageEncoder(kernels, scratch, 4096),
     { directory, timesPtr },
-    { columnCount: 1, rowByteLength: 16, asked: null },
+    { columnCount: 1, rowByteLength: 16, digests: { asked: null } },
   )
   writer.addColumn('v', { dtype: 'int64', valuesPtr, validityPtr: 0, bytesPtr: 0 })
   const block = writer.finish(48 * hourMs)[0]!

@@ -10,7 +10,6 @@ import type { Kernels } from '../../kernels/kernels.js'
 import { pageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { type FrameInput, type InputFrame, openInput, spreadLabel } from '../frame-input.js'
-import type { DigestGrain } from './digests.js'
 import type { Directory } from './directory.js'
 import type { Grouping } from './grouping.js'
 import { groupRows, labelSources } from './grouping.js'
@@ -424,8 +423,6 @@ export function encodeFrameRows(
   setNumbersPtr: number,
   options: {
     partitionIntervalMs: number
-    /** Digests that the table was created with. */
-    asked: DigestGrain | null
     newestWins: boolean
     /** Called before anything is encoded; throws to refuse the frame. */
     check: ((order: RowOrder, sortedTimesPtr: number) => void) | null
@@ -449,7 +446,7 @@ export function encodeFrameRows(
   const writer = new RunWriter(
     encoder,
     { directory: order.directory, timesPtr },
-    { columnCount: frame.metrics.length, rowByteLength, asked: options.asked },
+    { columnCount: frame.metrics.length, rowByteLength, digests: null },
   )
   for (const metric of frame.metrics) {
     if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')

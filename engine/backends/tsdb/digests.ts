@@ -80,7 +80,7 @@ export class DigestWriter {
   constructor(
     encoder: PageEncoder,
     { directory, timesPtr, rowStart }: { directory: Directory; timesPtr: number; rowStart: number },
-    asked: DigestGrain | null,
+    wanted: { readonly asked: DigestGrain | null } | null,
   ) {
     this.#encoder = encoder
     this.#kernels = encoder.kernels
@@ -91,8 +91,9 @@ export class DigestWriter {
       const written = this.#cut(grain, directory, timesPtr, rowStart, Math.floor(rowCount / rowCountMin))
       if (written !== null) grains.push(written)
     }
-    const own = ownGrain(encoder.kernels, directory, timesPtr, rowStart)
-    if (rowCount >= blockRowCountMin) {
+    if (wanted !== null && rowCount >= blockRowCountMin) {
+      const { asked } = wanted
+      const own = ownGrain(encoder.kernels, directory, timesPtr, rowStart)
       if (asked !== null) add(asked, askedRowCountMin)
       if (own !== null && asked?.grainMs !== own.grainMs) add(own, digestRowCountMin / 2)
     }

@@ -66,8 +66,6 @@ export interface IngestJob extends Job {
   readonly inputs: readonly FrameInput[]
   readonly labels: LabelView
   readonly partitionIntervalMs: number
-  /** Digests that the table was created with. */
-  readonly asked: DigestGrain | null
   readonly duplicates: DuplicatePolicy
   /** duplicates 'error': what is stored, to look for duplicates in. */
   readonly stored: {
@@ -257,7 +255,6 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   try {
     const blocks = encodeFrameRows(kernels, output, work, frame, setNumbersPtr, {
       partitionIntervalMs: job.partitionIntervalMs,
-      asked: job.asked,
       newestWins: job.duplicates !== 'first',
       check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
       isCancelled: () => context.isCancelled(job),

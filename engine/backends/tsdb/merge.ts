@@ -135,7 +135,7 @@ export function mergeRuns(
   const writer = new RunWriter(
     encoder,
     { directory, timesPtr: collector.timesPtr },
-    { columnCount: columns.size, rowByteLength, asked: input.asked },
+    { columnCount: columns.size, rowByteLength, digests: { asked: input.asked } },
   )
   for (const { number, wanted } of [...columns.values()].sort((a, b) => (a.wanted.name < b.wanted.name ? -1 : 1))) {
     const { valuesPtr, validityPtr, bytesPtr } = collector.column(number)

@@ -16,7 +16,8 @@ const ownPageRowCountMin = 1024
 export interface RunWriterOptions {
   readonly columnCount: number
   readonly rowByteLength: number
-  readonly asked: DigestGrain | null
+  /** null: the blocks have none. asked: those that the table was created with, beside our own; null: none. */
+  readonly digests: { readonly asked: DigestGrain | null } | null
 }
 
 /** Sorted rows: which sets, where each begins, and all their times. */
@@ -34,8 +35,7 @@ interface BlockPlan {
 
 /**
  * columnCount: value columns, for the cell limit. rowByteLength: bytes of a decoded row without nulls, for the byte
- * limits (long strings make shorter pages and blocks). asked: digests that the table was created
- * with; null: none.
+ * limits (long strings make shorter pages and blocks).
  */
 export class RunWriter {
   readonly #plans: BlockPlan[] = []
@@ -62,7 +62,7 @@ export class RunWriter {
       const rowEnd = cutBlock(starts, sets.length, rowStart, blockRows)
       const directory = sliceDirectory(rows.directory, rowStart, rowEnd)
       const pageStarts = cutPages(directory, pageRows)
-      const digests = new DigestWriter(encoder, { directory, timesPtr: rows.timesPtr, rowStart }, options.asked)
+      const digests = new DigestWriter(encoder, { directory, timesPtr: rows.timesPtr, rowStart }, options.digests)
       this.#plans.push({ rowStart, builder: new BlockBuilder(encoder, pageStarts), directory, digests })
       rowStart = rowEnd
     }

@@ -6,7 +6,6 @@ import type { WriteCounts } from '../../requests.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import type { FrameInput } from '../frame-input.js'
-import { askedDigests } from './digests.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
 import { duplicateCheckByteLength, MiB } from '../../limits.js'
@@ -217,7 +216,6 @@ export class TsdbWriteSession implements BackendWriteSession {
           inputs,
           labels: handle.view,
           partitionIntervalMs: schema.partitionIntervalMs,
-          asked: askedDigests(schema),
           duplicates: schema.duplicates,
           stored:
             snapshot === null
