@@ -224,6 +224,7 @@ export function emptyFields(target: Target, frames: readonly Frame[]): string[] 
 
 /** Throws COLUMN_NOT_FOUND for a field that no frame has. */
 export function checkFields(fields: readonly string[], frames: readonly Frame[]): void {
+  if (frames.length === 0) return
   for (const name of fields) if (frames.every((frame) => named(frame, name) === undefined)) throw notFound(name)
 }
 

@@ -353,7 +353,14 @@ class Routes {
       return frames
     }
     const { columns, ...all } = readOf(target, range, this.#verbs.backendTypeOf(target.backend))
-    const frames = await read(columns === undefined ? all : { ...all, columns })
+    let frames: Frame[]
+    try {
+      frames = await read(columns === undefined ? all : { ...all, columns })
+    } catch (error) {
+      const isOfColumn = error instanceof FramesError && error.code === 'COLUMN_NOT_FOUND'
+      if (isOfColumn && columns !== undefined) checkFields(target.fields, await read(all))
+      throw error
+    }
     const empty = emptyFields(target, frames)
     // What is known by no record is told apart from what these records have not: by what they have.
     if (empty.length > 0) checkFields(empty, columns === undefined ? frames : await read(all))
