@@ -57,8 +57,11 @@ interface ParsedBlock {
   byteLength: number
 }
 
-/** Parsed headers and page tables of one worker; bounded by the bytes they were parsed from. */
-const parsedByteLengthMax = 32 * MiB
+/** Parsed headers and page tables of one worker, by what they take of its heap of 512 MiB. */
+const parsedByteLengthMax = 64 * MiB
+/** What V8 takes beside the bytes: for a header and its columns, and for the arrays of a page table. Small blocks are mostly that. */
+const headerOverheadByteLength = 4096
+const tableOverheadByteLength = 1024
 const parsedBlocks = new Map<bigint, ParsedBlock>()
 let parsedByteLength = 0
 
@@ -146,7 +149,7 @@ export class BlockReader {
         directory: undefined,
         notes: undefined,
         checked: new Set(),
-        byteLength: source.headerByteLength,
+        byteLength: source.headerByteLength + headerOverheadByteLength,
       }
       keep(source.id, parsed)
     } else {
@@ -312,7 +315,7 @@ export class BlockReader {
     }
     const table = parsePageTable(kernels.u8.subarray(ptr, ptr + tableByteLength), this.layout.pageCount)
     this.#parsed.tables[column.index] = table
-    this.#countParsed(tableByteLength)
+    this.#countParsed(tableByteLength + tableOverheadByteLength)
     return table
   }
 
