@@ -1,5 +1,7 @@
 // Items in blocks, without a table: written, looked up, gathered and merged, against plain maps.
 import { isDeepStrictEqual } from 'node:util'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { expect, test } from 'vitest'
 import { writeItems } from '../dist/engine/backends/kv/item-block.js'
 import { ItemReader, noRow } from '../dist/engine/backends/kv/item-reader.js'
@@ -272,4 +274,24 @@ test('a flipped byte of a filter or of the names of pages is noticed and named, 
     if (number === 0) expect(desk.find(merge(), first!.slice(0, 10))).toEqual(first!.slice(0, 10))
     else expect(merge).toThrow(/attachment 1/)
   }
+})
+
+test('what is kept of tens of thousands of small blocks is a part of the heap that a worker has', {
+  timeout: 120_000,
+}, () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const desk = new Desk()
+  const cells = new Map<string, Cell>(Array.from({ length: 10 }, (_, i) => [`attribute${i}`, BigInt(i)]))
+  const [source] = desk.write(items(1, () => ({ cells })))
+  const [cache] = desk.parts(1) as [Scratch]
+  const io = new BlockIo(desk.kernels, cache, null, 'p', 't')
+  collect()
+  const before = process.memoryUsage().heapUsed
+  for (let i = 0; i < 40_000; i++) {
+    const reader = new BlockReader(io, { ...source!, id: nextId++ }, 0)
+    for (const column of reader.layout.columns) reader.table(column)
+  }
+  collect()
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(192 * MiB)
 })
