@@ -94,7 +94,7 @@ export class Merges {
   async close(): Promise<void> {
     if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
     this.#work.giveUpTurns()
-    await this.#idle()
+    while (this.#underWay.size > 0) await this.#someEnded()
   }
 
   /**
@@ -165,7 +165,8 @@ export class Merges {
       }
     }
     try {
-      await this.#idle()
+      // Looked at again by each who waits, in the same breath as it begins: only one of them may.
+      while (this.#underWay.size > 0) await this.#someEnded()
       this.#live.assertUsable()
       const working = run()
       this.#startWork(working, 0)
@@ -177,13 +178,11 @@ export class Merges {
 
   /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
   async waitForRuns(): Promise<void> {
-    while (this.#underWay.size > 0 && this.#mergeableRunCount() > runCountMax)
-      await Promise.race([...this.#underWay].map(({ ended }) => ended))
+    while (this.#underWay.size > 0 && this.#mergeableRunCount() > runCountMax) await this.#someEnded()
   }
 
-  /** Resolves when no merge is under way, at once when none is. */
-  async #idle(): Promise<void> {
-    while (this.#underWay.size > 0) await Promise.all([...this.#underWay].map(({ ended }) => ended))
+  #someEnded(): Promise<void> {
+    return Promise.race([...this.#underWay].map(({ ended }) => ended))
   }
 
   /** Begins a merge if one is due. */
