@@ -338,18 +338,14 @@ class MessageSink {
   }
 
   /** The rows of [rowStart, rowEnd) of a page that are wanted, by their numbers in the page; null: all of them. */
-  #select(
-    reader: BlockReader,
-    page: number,
-    rowStart: number,
-    rowEnd: number,
-  ): { readonly indexesPtr: number; readonly count: number; readonly rowAt: (index: number) => number } | null {
+  #select(reader: BlockReader, page: number, rowStart: number, rowEnd: number): Selection | null {
     if (this.#filter === null) return null
     const { filter, selected, mark } = this.#filter
     const { u8, u32 } = this.tools.io.kernels
     // Those of rows that have left are not needed any more.
     if (this.#rowCount === 0) selected.release(mark)
     const bitsPtr = filter.matches(reader, page)
+    if (bitsPtr === 0) return noRows
     const indexesPtr = selected.allocate(4 * (rowEnd - rowStart))
     let count = 0
     for (let row = rowStart; row < rowEnd; row++)
@@ -511,6 +507,15 @@ class MessageSink {
     this.messages.push({ rowCount, bytes: { byteOffset, byteLength }, frame: null })
   }
 }
+
+/** Rows of a page by their numbers in it. */
+interface Selection {
+  readonly indexesPtr: number
+  readonly count: number
+  readonly rowAt: (index: number) => number
+}
+
+const noRows: Selection = { indexesPtr: 0, count: 0, rowAt: () => 0 }
 
 const emptyColumn = { kind: 'slice' as const, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
 
