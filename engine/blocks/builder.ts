@@ -84,6 +84,11 @@ export class PageEncoder {
     this.#densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
   }
 
+  /** The checksum of bytes anywhere in the memory. */
+  crcOf(ptr: number, byteLength: number): number {
+    return this.kernels.call.crc32cFolded(ptr, byteLength, 0, this.#scratchPtr) >>> 0
+  }
+
   /** Encodes rows [rowStart, rowStart + rowCount) of a column; the bytes stay in scratch, in the order of the calls. */
   encode(column: BuilderColumn, rowStart: number, rowCount: number, hasStatistics = true): Page {
     const { call } = this.kernels
@@ -349,7 +354,7 @@ export class BlockBuilder {
         view.setUint32(at, segment, true)
         view.setUint32(at + 4, offset, true)
         view.setUint32(at + 8, page.byteLength, true)
-        view.setUint32(at + 12, call.crc32c(target, page.byteLength, 0), true)
+        view.setUint32(at + 12, this.encoder.crcOf(target, page.byteLength), true)
         view.setUint32(at + 16, page.presentCount, true)
         view.setUint32(at + 20, page.validityByteLength, true)
         if (page.statisticsPtr !== 0) {
@@ -358,16 +363,16 @@ export class BlockBuilder {
           statisticsPtr += pageStatisticsByteLength
         }
       })
-      return { ...entry, tableCrc: call.crc32c(tablePtr, entry.tableByteLength, 0) >>> 0 }
+      return { ...entry, tableCrc: this.encoder.crcOf(tablePtr, entry.tableByteLength) }
     })
     const attachments = layout.attachments.map((entry, i): AttachmentEntry => {
       const { byteOffset, byteLength } = this.#attachments[i]!
       const target = packedPtr + segmentStarts[entry.segment]! + entry.offset
       call.copyBytes(byteOffset, byteLength, target)
-      return { ...entry, crc: call.crc32c(target, byteLength, 0) >>> 0 }
+      return { ...entry, crc: this.encoder.crcOf(target, byteLength) }
     })
     u8.set(encodeHeader({ ...layout, columns: filled, attachments }), packedPtr)
-    const headerCrc = call.crc32c(packedPtr, headerByteLength - 4, 0) >>> 0
+    const headerCrc = this.encoder.crcOf(packedPtr, headerByteLength - 4)
     kernels.view.setUint32(packedPtr + headerByteLength - 4, headerCrc, true)
     return {
       packed: { byteOffset: packedPtr, byteLength: total },
