@@ -11,6 +11,7 @@ import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
 import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
 import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
+import { GatheredWrites } from '../dist/engine/backends/tsdb/gathered-writes.js'
 import { TsdbWriteSession } from '../dist/engine/backends/tsdb/write-session.js'
 import { Turn } from '../dist/engine/backends/turn.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
@@ -129,6 +130,7 @@ class Bench {
       labels,
       schema,
       turn: new Turn(),
+      gathered: new GatheredWrites(this.#parts, { blocks, labels, schema }),
       selections: new Map(),
       selectionsVersion: '',
       userCount: 0,

@@ -88,7 +88,8 @@ export type IngestResult =
       /** How many of the frames, from the first on, are in the blocks: those behind go into the next job. */
       readonly frameCount: number
       readonly blocks: readonly PreparedBlock[]
-      readonly rowCount: number
+      /** Rows of each of these frames, as the sender counts them. */
+      readonly rowCounts: readonly number[]
       readonly kinds: readonly [metric: string, bits: number][]
       /** The frame behind them brings something new. */
       readonly isNextNew: boolean
@@ -247,9 +248,10 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   const { kernels } = context
   const output = new Scratch(job.scratch)
   const work = output.back()
-  const { frames, frameCount, isNextNew } = takeFrames(job, context, work)
+  const { frames, rowCounts, isNextNew } = takeFrames(job, context, work)
+  const frameCount = rowCounts.length
   if (frameCount === 0) return { status: 'unregistered' }
-  if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCount: 0, kinds: [], isNextNew }
+  if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCounts, kinds: [], isNextNew }
   const { frame, setNumbersPtr } = joinFrames(kernels, work, frames)
   const signatureAt = signatureReader(context, job.labels)
   try {
@@ -259,7 +261,7 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
       check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
       isCancelled: () => context.isCancelled(job),
     })
-    return { status: 'rows', frameCount, blocks, rowCount: frame.sentRowCount, kinds: frameKinds(frame), isNextNew }
+    return { status: 'rows', frameCount, blocks, rowCounts, kinds: frameKinds(frame), isNextNew }
   } catch (error) {
     if (frames.length > 1 && error instanceof FramesError && error.code !== 'CANCELLED') return { status: 'split' }
     throw error
@@ -268,8 +270,8 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
 
 interface TakenFrames {
   readonly frames: readonly KnownFrame[]
-  /** Inputs they stand in, with those that have no rows; 0: the first one must be registered. */
-  readonly frameCount: number
+  /** Rows of each of the inputs that they stand in, with those that have none; no input: the first must be registered. */
+  readonly rowCounts: readonly number[]
   readonly isNextNew: boolean
 }
 
@@ -279,25 +281,25 @@ interface TakenFrames {
  */
 function takeFrames(job: SentJob<IngestJob>, context: WorkerContext, work: Scratch): TakenFrames {
   const frames: KnownFrame[] = []
-  let frameCount = 0
+  const rowCounts: number[] = []
   for (const input of job.inputs) {
     if (context.isCancelled(job)) throw new FramesError('CANCELLED', 'the write was cancelled')
     try {
       const frame = openFrame(context.kernels, work, input)
       if (frame !== null) {
         const setNumbersPtr = registeredSets(job, context, work, frame)
-        if (setNumbersPtr === null) return { frames, frameCount, isNextNew: true }
+        if (setNumbersPtr === null) return { frames, rowCounts, isNextNew: true }
         const known = { frame, setNumbersPtr }
         if (frames.length > 0 && !canJoin(frames, known)) break
         frames.push(known)
       }
+      rowCounts.push(frame?.sentRowCount ?? 0)
     } catch (error) {
-      if (frameCount > 0 && error instanceof FramesError) break
+      if (rowCounts.length > 0 && error instanceof FramesError) break
       throw error
     }
-    frameCount++
   }
-  return { frames, frameCount, isNextNew: false }
+  return { frames, rowCounts, isNextNew: false }
 }
 
 /** u32 a group: its label set; null when a set, or a metric or type of one, must be registered. */
