@@ -115,7 +115,7 @@ export class FramesError extends Error {
 
 /** A caller's text as it stands in a message: cut where it gets long, so that the message stays readable. */
 export function shortened(text: string): string {
-  return text.length <= 200 ? text : `${text.slice(0, 200)}…`
+  return text.length <= 300 ? text : `${text.slice(0, 300)}…`
 }
 
 /** The form in which an error crosses a thread boundary. */
