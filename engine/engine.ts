@@ -113,6 +113,10 @@ export class Engine implements EngineApi {
       // Before anything is opened.
       parseDurationMs(ttl ?? '')
     }
+    const { workerCount } = options
+    if (workerCount !== undefined && !(Number.isInteger(workerCount) && workerCount >= 1)) {
+      throw new FramesError('INVALID_ARGUMENT', `workerCount is ${workerCount}, which is no number of threads`)
+    }
     const memory = createSharedMemory({
       heapBase: kernelHeapBase(),
       ...(options.memoryByteLength === undefined ? {} : { byteLength: options.memoryByteLength }),
@@ -124,7 +128,7 @@ export class Engine implements EngineApi {
     const store: Store = lmdb ?? openMemoryStore()
     const pool = openPool({
       memory,
-      ...(options.workerCount === undefined ? {} : { workerCount: options.workerCount }),
+      ...(workerCount === undefined ? {} : { workerCount }),
       ...(lmdb === null ? {} : { readerModule: new URL('../threads/lmdb-reader.js', import.meta.url) }),
       onEvent: (event) => report(`worker pool: ${JSON.stringify(event)}`, null),
     })

@@ -48,9 +48,9 @@ const ownBuffers = new WeakSet<ArrayBufferLike>()
 
 /** A call of grpc-js as its own code sees it. */
 interface SendingCall {
-  serializeMessage(message: Uint8Array): Buffer
+  serializeMessage(message: unknown): Buffer
   /** Calls back when the message has left; when it cannot, the call ends. */
-  sendMessage(message: Uint8Array, onSent: () => void): void
+  sendMessage(message: unknown, onSent: () => void): void
 }
 
 /** What grpc-js asks of its decoder: chunks in, messages with their prefix out. */
@@ -155,6 +155,8 @@ export function encodeInto(buffers: MessageBuffers): void {
   const { serializeMessage, sendMessage } = bareCall
   const leaving = new WeakMap<SendingCall, Buffer>()
   call.serializeMessage = function (this: SendingCall, message) {
+    // Reflection sends objects, which its own definition puts into bytes.
+    if (!(message instanceof Uint8Array)) return serializeMessage.call(this, message)
     if (isBundle(message)) return message
     const byteLength = messagePrefixByteLength + message.byteLength
     if (byteLength < keptByteLengthMin) return serializeMessage.call(this, message)

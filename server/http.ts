@@ -315,7 +315,8 @@ class Routes {
       await release(messages, call)
       await this.#replyError(exchange, error, (text, shown) => {
         if (shown.code === 'UNKNOWN_SAVE_MODE') return [400, text]
-        return [500, text.startsWith(decodeError) ? text : `write error: ${text}`]
+        if (text.startsWith(decodeError)) return [500, text]
+        return [500, `${shown.code === 'MALFORMED_FRAME' ? decodeError : 'write error: '}${text}`]
       })
     }
   }

@@ -571,6 +571,15 @@ describe('writes', () => {
     expect(reply.text).toMatch(/20 rows of the 2 frames before it are stored\.$/)
   })
 
+  test('bytes that are no frame are a decode error', async () => {
+    server.engine.onFrame = () => {
+      throw new FramesError('MALFORMED_FRAME', 'frame: a varint is cut off')
+    }
+    const reply = await send('/write', Buffer.concat([head(), frame(10)]))
+    expect(reply.status).toBe(500)
+    expect(reply.text).toMatch(/^decode error: can't add frame: frame: a varint is cut off/)
+  })
+
   const failures: [string, MessageInitShape<typeof InitialWriteRequestSchema>, string][] = [
     ['missing parameters', { table: '' }, 'write error: missing parameters'],
     ['an unknown backend', { backend: 'sql' }, 'write error: unknown backend - sql'],
