@@ -1,6 +1,6 @@
 // A frame becomes blocks, in a worker: decode the index, group rows by label set, sort by time, then column by column
 // decode, order, compress. Everything is validated before anything is stored.
-import { PageEncoder } from '../../blocks/builder.js'
+import { type ColumnPart, PageEncoder } from '../../blocks/builder.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
@@ -40,6 +40,8 @@ export interface OpenMetric {
   readonly validityPtr: number
   /** Decodes into scratch. */
   readonly decode: () => ColumnSlice
+  /** Decodes into scratch, in as many places as are at hand; null: only in one. */
+  readonly decodeParts: (() => readonly ColumnPart[]) | null
   /** Of a string: its cells together, or the one text of a label. */
   readonly textByteLength: number
 }
@@ -75,6 +77,7 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
       kind: column.kind,
       validityPtr: column.validityPtr,
       decode: column.decode,
+      decodeParts: null,
       textByteLength: column.textByteLength,
     })
   }
@@ -451,11 +454,16 @@ export function encodeFrameRows(
   for (const metric of frame.metrics) {
     if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')
     const mark = work.mark()
-    const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
-    writer.addColumn(
-      metric.name,
-      permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins),
-    )
+    const { name, dtype, decodeParts } = metric
+    if (permutationPtr === 0 && decodeParts !== null) {
+      writer.addColumn(name, { dtype, valuesPtr: 0, validityPtr: 0, bytesPtr: 0, parts: decodeParts() })
+    } else {
+      const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
+      writer.addColumn(
+        name,
+        permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins),
+      )
+    }
     work.release(mark)
   }
   return writer.finish(options.partitionIntervalMs)

@@ -107,6 +107,8 @@ export type RegisterResult =
   | { readonly status: 'grow'; readonly setCount: number; readonly keyByteLength: number }
   | {
       readonly status: 'registered'
+      /** How many of the frames, from the first on. */
+      readonly frameCount: number
       /** What must be stored, in order; none when nothing was new. */
       readonly payloads: readonly Uint8Array[]
       readonly setCount: number
@@ -383,8 +385,9 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     metrics: new Set(signatures.list.flatMap((signature) => [...signature.keys()])),
     numbers: new Map(),
   }
-  let isFirst = true
+  let frameCount = 0
   for (const input of job.inputs) {
+    const isFirst = frameCount === 0
     const mark = work.mark()
     try {
       const missing = registerFrame(context.kernels, work, input, registration)
@@ -396,14 +399,14 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
       throw error
     }
     work.release(mark)
-    isFirst = false
+    frameCount++
   }
   // The caller writes the numbers into the table.
   const changes = Uint32Array.from([...registration.numbers].flat())
   const countAfter = call.labelTableCount(tablePtr)
   const newSignatures = signatures.since(signatureCountBefore)
   if (countAfter === countBefore && changes.length === 0)
-    return { status: 'registered', payloads: [], setCount: countBefore, signatures: [], changes }
+    return { status: 'registered', frameCount, payloads: [], setCount: countBefore, signatures: [], changes }
 
   const payloads: Uint8Array[] = []
   const add = (first: number, count: number, ownChanges: number[]) => {
@@ -426,7 +429,7 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     add(first, end - first, pairs.slice(at, atEnd).flat())
     at = atEnd
   }
-  return { status: 'registered', payloads, setCount: countAfter, signatures: newSignatures, changes }
+  return { status: 'registered', frameCount, payloads, setCount: countAfter, signatures: newSignatures, changes }
 }
 
 /** What the frames of a register job have brought so far. */

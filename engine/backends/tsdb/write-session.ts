@@ -5,7 +5,6 @@ import type { JobResult } from '../../pool/pool.js'
 import type { WriteCounts } from '../../requests.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
-import type { FrameInput } from '../frame-input.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
 import { duplicateCheckByteLength, MiB } from '../../limits.js'
@@ -30,7 +29,9 @@ const ingestScratchByteLength = 3 * MiB
 /** Times frames are sent again because label sets changed under them. */
 const viewRetryCountMax = 100
 
-/** A frame in the shared memory. */
+/** Bytes of frames at which a job is sent at once; fewer wait until the event loop has turned, for more may be coming. */
+const startByteLength = 2 * MiB
+
 /** Frames that one job has encoded. */
 interface Encoded {
   readonly frameCount: number
@@ -57,6 +58,8 @@ export class TsdbWriteSession implements BackendWriteSession {
   #expectsNew: boolean
   /** Writers of one table often begin together, with the same label sets: what another has registered may do. */
   #mayBeRegistered = true
+  /** How many of the frames that wait, from the first on, have been registered. */
+  #registeredCount = 0
   /** Frames that go into jobs by themselves, because they could not be encoded together. */
   #aloneCount = 0
   /** In order; those at work stand first. */
@@ -65,6 +68,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   /** Those who add frames and wait until there is room for more. */
   readonly #adders: (() => void)[] = []
   #isWriting = false
+  #writeDue: NodeJS.Immediate | null = null
   /** Ends when no frame waits; it never rejects. */
   #writing: Promise<void> = Promise.resolve()
   readonly #commits = new Set<Promise<void>>()
@@ -91,12 +95,20 @@ export class TsdbWriteSession implements BackendWriteSession {
   async #add(frame: TakenFrame): Promise<void> {
     this.#frames.push(frame)
     this.#byteLength += frame.byteLength
-    if (!this.#isWriting) this.#writing = this.#writeAll()
+    if (this.#byteLength >= startByteLength) this.#write()
+    else this.#writeDue ??= setImmediate(() => this.#write())
     while (!this.#hasRoom())
       await new Promise<void>((resolve) => {
         this.#adders.push(resolve)
       })
     this.#throwFailure()
+  }
+
+  /** Begins to write what waits, unless that is done already. */
+  #write(): void {
+    if (this.#writeDue !== null) clearImmediate(this.#writeDue)
+    this.#writeDue = null
+    if (!this.#isWriting && this.#frames.length > 0) this.#writing = this.#writeAll()
   }
 
   #hasRoom(): boolean {
@@ -130,6 +142,7 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   /** Gives back the first frames. */
   #take(frameCount: number): void {
+    this.#registeredCount = Math.max(0, this.#registeredCount - frameCount)
     for (const { byteLength, release } of this.#frames.splice(0, frameCount)) {
       this.#byteLength -= byteLength
       release()
@@ -208,7 +221,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     }
     const requestKinds = [...this.#kinds]
     for (let tries = 0; ; tries++) {
-      if (this.#expectsNew) await this.#register(inputs, requestKinds, options, tries)
+      if (this.#expectsNew && this.#registeredCount < frames.length) await this.#register(requestKinds, options, tries)
       const { labels, schema, blocks } = this.#table
       await labels.ready()
       const handle = labels.acquire()
@@ -254,18 +267,19 @@ export class TsdbWriteSession implements BackendWriteSession {
       }
       // Most likely unregistered: and where one frame brings new label sets, the next one often does.
       this.#expectsNew = true
+      this.#registeredCount = 0
     }
   }
 
-  /** Registers what is new in some frames. When nothing is, the next ones are tried without. */
+  /** Registers what is new in the frames that wait. When nothing is, the next ones are tried without. */
   async #register(
-    inputs: readonly FrameInput[],
     requestKinds: RegisterJob['requestKinds'],
     options: { scratchByteLength: number },
     tries: number,
   ): Promise<void> {
     const mayBeDone = this.#mayBeRegistered
     this.#mayBeRegistered = false
+    const inputs = this.#isSerial ? [this.#frames[0]!.input] : this.#frames.map(({ input }) => input)
     try {
       this.#expectsNew = await this.#table.labels.register(async (view) => {
         const job: RegisterJob = { kind: 'tsdb.register', inputs, labels: view, requestKinds }
@@ -274,6 +288,7 @@ export class TsdbWriteSession implements BackendWriteSession {
           scratchByteLength: options.scratchByteLength,
         })
         done.release()
+        if (done.result.status === 'registered') this.#registeredCount = done.result.frameCount
         return done.result
       }, mayBeDone)
     } catch (error) {
@@ -282,6 +297,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   async stored(): Promise<void> {
+    this.#write()
     await this.#writing
     await Promise.all(this.#commits)
     this.#throwFailure()
@@ -298,6 +314,7 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   abort(): void {
     this.#isAborted = true
+    this.#write()
     // The table is given back when nothing of this session works on it any more.
     void this.#writing.then(() => Promise.all(this.#commits)).finally(() => this.#end())
   }
