@@ -1,4 +1,5 @@
 // Lists of pages: all pages of one column encoded in one call, and laid out in a block with their checksums in others.
+import { readInteger } from './codes'
 import { crc32c } from './crc'
 import { encodeFloat64Page, maxEncodedFloat64Page } from './floats'
 import { encodeInt64Page, encodeInt64PageLike, maxEncodedInt64Page } from './ints'
@@ -18,8 +19,7 @@ import { encodeTimePage, maxEncodedTimePage } from './times'
 //  32 offset
 const ENTRY: usize = 36
 
-/** Numbers of dtypes, as in the column's header. */
-const INT64: i32 = 1
+/** Numbers of dtypes, as in the column's header; any other one is int64. */
 const FLOAT64: i32 = 2
 const TIME: i32 = 4
 
@@ -32,7 +32,7 @@ const PLACE_BYTE_LENGTH: usize = 24
 
 /** Pages that may be encoded as one before them; then all ways are tried again. */
 const ALIKE_PAGE_COUNT_MAX: u32 = 7
-/** What such a page may seem to need in 1/256, by what the one before it took: a sample is not exact. */
+/** What such a page may need in 1/256, by what the one before it took. */
 const ALIKE_COST_MAX: i32 = 276
 
 /** Bytes that encodePages writes at most for the pages of a list, whose counts alone are read. */
@@ -58,8 +58,9 @@ export function maxEncodedPages(dtype: i32, entriesPtr: usize, pageCount: i32): 
  * entries     the list; source and count are read, ptr, byteLength, present, validity and statistics are written
  * statistics  pageCount × 48 bytes, 8-byte aligned; 0: the pages have none
  * target      maxEncodedPages bytes; all of them may be written
- * state       u32: order of the page before, its cost, pages that may still be like it, pages with statistics so far; all 0
- *             before the first page of a column, and kept for its next pages
+ * state       u32: order of the page before, bits × 256 that a page like it may take a value, pages that may still be like
+ *             it, pages with statistics so far; i64: base of the page before. All 0 before the first page of a column, and
+ *             kept for its next pages; 8-byte aligned
  * scratch     PAGE_SCRATCH bytes, 16-byte aligned, overwritten
  */
 export function encodePages(
@@ -110,8 +111,9 @@ function encodeAlike(sourcePtr: usize, count: i32, targetPtr: usize, statePtr: u
   if (alikeCount > 0) {
     store<u32>(statePtr, alikeCount - 1, 8)
     const order = <i32>load<u32>(statePtr)
-    const costMax = <i32>load<u32>(statePtr, 4)
-    const byteLength = encodeInt64PageLike(sourcePtr, count, order, costMax, targetPtr, scratchPtr)
+    const byteLengthMax = <i32>((<u64>load<u32>(statePtr, 4) * <u64>count) >> 11)
+    const base = load<i64>(statePtr, 16)
+    const byteLength = encodeInt64PageLike(sourcePtr, count, order, base, byteLengthMax, targetPtr, scratchPtr)
     if (byteLength > 0) return byteLength
   }
   const byteLength = encodeInt64Page(sourcePtr, count, targetPtr, scratchPtr)
@@ -120,6 +122,7 @@ function encodeAlike(sourcePtr: usize, count: i32, targetPtr: usize, statePtr: u
     // The second byte of such a page is its order. Bits a value × 256, and a little more.
     store<u32>(statePtr, <u32>load<u8>(targetPtr, 1))
     store<u32>(statePtr, (ALIKE_COST_MAX * 8 * byteLength + count - 1) / count, 4)
+    store<i64>(statePtr, readInteger(targetPtr + 2), 16)
   }
   store<u32>(statePtr, isPacked ? ALIKE_PAGE_COUNT_MAX : 0, 8)
   return byteLength

@@ -70,7 +70,7 @@ export class PageEncoder {
   readonly #scratchPtr: number
   readonly #validityPtr: number
   readonly #densePtr: number
-  /** What encodePages keeps between the pages of a column, 4 u32. */
+  /** What encodePages keeps between the pages of a column, 24 bytes. */
   readonly #statePtr: number
 
   constructor(
@@ -81,7 +81,7 @@ export class PageEncoder {
     this.#scratchPtr = scratch.allocate(pageScratchByteLength)
     this.#validityPtr = scratch.allocate(alignUp8(Math.ceil(pageRowCountMax / 8)) + 8)
     this.#densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
-    this.#statePtr = scratch.allocate(16)
+    this.#statePtr = scratch.allocate(24)
   }
 
   /**
@@ -96,7 +96,7 @@ export class PageEncoder {
     const is64 = column.dtype === 'int64' || column.dtype === 'float64' || column.dtype === 'time'
     const entriesPtr = scratch.allocate(entryByteLength * pageCount)
     const statisticsPtr = is64 && hasStatistics ? scratch.allocate(pageStatisticsByteLength * pageCount) : 0
-    u32.fill(0, this.#statePtr >> 2, (this.#statePtr >> 2) + 4)
+    u32.fill(0, this.#statePtr >> 2, (this.#statePtr >> 2) + 6)
     if (is64 && column.validityPtr === 0) {
       const byteLength = this.#encodeValues(column, rowOffset, pageStarts, entriesPtr, statisticsPtr)
       const presentCount = pageStarts[pageCount]! - pageStarts[0]!
