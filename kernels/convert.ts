@@ -66,3 +66,17 @@ export function fillInt64(targetPtr: usize, count: i32, value: i64): void {
   for (const end = targetPtr + ((<usize>(count & ~1)) << 3); ptr < end; ptr += 16) v128.store(ptr, pair)
   if (count & 1) store<i64>(ptr, value)
 }
+
+/**
+ * The first row whose value is negative, or `end` or more; rowCount when there is none.
+ *
+ * values  rowCount × i64, 8-byte aligned
+ * end     positive
+ */
+export function firstNotBelow(valuesPtr: usize, rowCount: i32, end: i64): i32 {
+  // As unsigned numbers, negative ones are the largest.
+  for (let row = 0; row < rowCount; row++) {
+    if (load<u64>(valuesPtr + ((<usize>row) << 3)) >= <u64>end) return row
+  }
+  return rowCount
+}

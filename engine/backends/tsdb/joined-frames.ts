@@ -62,7 +62,7 @@ export function joinFrames(kernels: Kernels, scratch: Scratch, parts: readonly K
   }
   const grouping = joinGroups(kernels, scratch, parts, rowCount, groupCount)
   const metrics = parts[0]!.frame.metrics.map((_, i) => joinMetric(kernels, scratch, parts, i, rowCount))
-  return { frame: { rowCount, sentRowCount, metrics, timesPtr, grouping }, setNumbersPtr }
+  return { frame: { rowCount, sentRowCount, metrics, types: parts[0]!.frame.types, timesPtr, grouping }, setNumbersPtr }
 }
 
 function joinGroups(
