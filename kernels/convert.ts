@@ -71,12 +71,12 @@ export function fillInt64(targetPtr: usize, count: i32, value: i64): void {
  * The first row whose value is negative, or `end` or more; rowCount when there is none.
  *
  * values  rowCount × i64, 8-byte aligned
- * end     positive
+ * end     may be beyond what an i64 holds
  */
-export function firstNotBelow(valuesPtr: usize, rowCount: i32, end: i64): i32 {
-  // As unsigned numbers, negative ones are the largest.
+export function firstNotBelow(valuesPtr: usize, rowCount: i32, end: u64): i32 {
   for (let row = 0; row < rowCount; row++) {
-    if (load<u64>(valuesPtr + ((<usize>row) << 3)) >= <u64>end) return row
+    const value = load<i64>(valuesPtr + ((<usize>row) << 3))
+    if (value < 0 || <u64>value >= end) return row
   }
   return rowCount
 }
