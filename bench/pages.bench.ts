@@ -240,5 +240,9 @@ export async function benchPages(options: { seconds: number }): Promise<BenchRow
   report('crc32c', call.crc32c(valuesPtr, pageCount * pageByteLength, 0), () => {
     for (let page = 0; page < pageCount; page++) call.crc32c(valuesPtr + page * pageByteLength, pageByteLength, 0)
   })
+  report('crc32cFolded', call.crc32cFolded(valuesPtr, pageCount * pageByteLength, 0, scratchPtr), () => {
+    for (let page = 0; page < pageCount; page++)
+      call.crc32cFolded(valuesPtr + page * pageByteLength, pageByteLength, 0, scratchPtr)
+  })
   return rows
 }

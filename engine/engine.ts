@@ -22,6 +22,7 @@ import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'
 import type { SharedMemoryStatistics } from './memory/shared-memory.js'
+import { YoungMemory } from './memory/young-memory.js'
 import type { Pool, PoolStatistics } from './pool/pool.js'
 import { openPool } from './pool/pool.js'
 import type {
@@ -90,6 +91,7 @@ export class Engine implements EngineApi {
   readonly #parts: BackendParts
   readonly #backends: ReadonlyMap<string, Backend>
   readonly #history: History | null
+  readonly #young = new YoungMemory()
   #closed: Promise<void> | null = null
 
   private constructor(parts: BackendParts, backends: ReadonlyMap<string, Backend>, history: History | null) {
@@ -262,7 +264,9 @@ export class Engine implements EngineApi {
     for await (const { frame } of this.#backend(request.backend).read(request, 'columns', options)) {
       if (frame === null) continue
       const own = takeFrame(this.#parts.kernels, frame)
-      record.count(own.length, frameByteLength(own))
+      const byteLength = frameByteLength(own)
+      record.count(own.length, byteLength)
+      this.#young.add(byteLength)
       yield own
     }
   }

@@ -24,6 +24,7 @@ export type { FrameParts, Row } from './frame/frame.js'
 export { Frame, frameFromMap, frameFromRows, validateFrame } from './frame/frame.js'
 export { rowsOf } from './frame/rows.js'
 export { messageByteLengthMax } from './limits.js'
+export { YoungMemory } from './memory/young-memory.js'
 export type {
   Caller,
   CreateRequest,

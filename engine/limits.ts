@@ -55,6 +55,8 @@ export const listingRowCountMax = 100_000
 
 /** A message of a read: large enough to amortise a job, small enough that a slow reader holds little. */
 export const readMessageByteLength = 1 * MiB
+/** A job that reads a stream ends when its messages have this many bytes. */
+export const streamJobByteLength = 2 * readMessageByteLength
 
 /** One record of a CSV file: a quote that is never closed must not pull the whole file into memory. */
 export const csvRecordByteLengthMax = 32 * MiB

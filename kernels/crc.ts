@@ -48,3 +48,72 @@ export function crc32c(ptr: usize, byteLength: i32, seed: u32): u32 {
 function entry(table: usize, bits: u64): u32 {
   return load<u32>(CRC_TABLES + (table << 10) + ((<usize>(<u32>bits & 255)) << 2))
 }
+
+// Many bytes are folded first, without tables. With y = x^8 the polynomial divides y^299 + y^142 + y^134 + y^62 + y^21 + 1, so
+// a byte may be taken away if it is added 157, 165, 237, 278 and 299 bytes behind its place: the remainder stays as it is.
+//
+//   folded[i] = bytes[i] ^ folded[i - 157] ^ folded[i - 165] ^ folded[i - 237] ^ folded[i - 278] ^ folded[i - 299]
+//
+// In the end some 300 bytes are left for the tables. (Sam Russell: Chorba, a novel CRC32 implementation, 2024, with a multiple
+// of four terms, which of this polynomial is 5 KB long; this one was found by search. It must reach back far enough that what
+// is loaded was stored long before: a load over two recent stores waits for both.)
+
+/** How far back folding reaches, in whole steps of 16 bytes. */
+const HISTORY: usize = 304
+/** Bytes folded at a time; with those before them they stay in the first-level cache. A multiple of 64. */
+const PORTION: usize = 4096
+/** Fewer bytes gain little: HISTORY of them go through the tables in any case. */
+const FOLDED_MIN: i32 = 768
+
+/** Scratch of crc32cFolded, in bytes. */
+export function crcScratchByteLength(): i32 {
+  return <i32>(HISTORY + PORTION)
+}
+
+/** What is added to 16 bytes of the place `at` by those before it. */
+function before(at: usize): v128 {
+  const near = v128.xor(v128.load(at - 157), v128.load(at - 165))
+  return v128.xor(v128.xor(near, v128.load(at - 237)), v128.xor(v128.load(at - 278), v128.load(at - 299)))
+}
+
+/**
+ * As crc32c; for many bytes three times as fast.
+ *
+ * scratch  crcScratchByteLength() bytes, 16-byte aligned, overwritten
+ */
+export function crc32cFolded(ptr: usize, byteLength: i32, seed: u32, scratchPtr: usize): u32 {
+  if (byteLength < FOLDED_MIN) return crc32c(ptr, byteLength, seed)
+  const portionPtr = scratchPtr + HISTORY
+  memory.fill(scratchPtr, 0, HISTORY)
+  // What was before these bytes is added to the first of them.
+  store<u32>(portionPtr, ~seed ^ load<u32>(ptr))
+  store<u32>(portionPtr, load<u32>(ptr, 4), 4)
+  store<u64>(portionPtr, load<u64>(ptr, 8), 8)
+  let at = ptr + 16
+  let target = portionPtr + 16
+  let left = (<usize>byteLength - HISTORY) & ~15
+  while (true) {
+    const end = portionPtr + min(left, PORTION)
+    for (; target + 64 <= end; target += 64, at += 64) {
+      v128.store(target, v128.xor(before(target), v128.load(at)))
+      v128.store(target, v128.xor(before(target + 16), v128.load(at, 16)), 16)
+      v128.store(target, v128.xor(before(target + 32), v128.load(at, 32)), 32)
+      v128.store(target, v128.xor(before(target + 48), v128.load(at, 48)), 48)
+    }
+    for (; target < end; target += 16, at += 16) v128.store(target, v128.xor(before(target), v128.load(at)))
+    memory.copy(scratchPtr, end - HISTORY, HISTORY)
+    left -= end - portionPtr
+    if (left === 0) break
+    target = portionPtr
+  }
+  // The rest is not taken away, so nothing is added for it.
+  const rest = ptr + <usize>byteLength - at
+  memory.fill(portionPtr, 0, HISTORY + 16)
+  const restPtr = portionPtr + HISTORY + 16
+  let i: usize = 0
+  for (; i + 16 <= rest; i += 16) v128.store(restPtr + i, v128.xor(before(portionPtr + i), v128.load(at + i)))
+  const last = restPtr + i
+  v128.store(last, before(portionPtr + i))
+  for (; i < rest; i++) store<u8>(restPtr + i, load<u8>(restPtr + i) ^ load<u8>(at + i))
+  return crc32c(restPtr, <i32>rest, ~0)
+}

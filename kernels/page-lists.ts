@@ -1,6 +1,6 @@
 // Lists of pages: all pages of one column encoded in one call, and laid out in a block with their checksums in others.
 import { readInteger } from './codes'
-import { crc32c } from './crc'
+import { crc32cFolded } from './crc'
 import { encodeFloat64Page, maxEncodedFloat64Page } from './floats'
 import { encodeInt64Page, encodeInt64PageLike, maxEncodedInt64Page } from './ints'
 import { CODEC_PACKED } from './page-codecs'
@@ -160,6 +160,7 @@ export function placePages(entriesPtr: usize, pageCount: i32, segmentByteLength:
  * segmentStarts  u32 a segment: where it begins, from `packed` on
  * packed         the block; bytes between pages are 0 already
  * table          pageCount × 25 bytes, rounded up to 8, and 48 bytes for each page with statistics; 0 already
+ * scratch        crcScratchByteLength bytes, 16-byte aligned, overwritten
  */
 export function writePages(
   entriesPtr: usize,
@@ -167,6 +168,7 @@ export function writePages(
   packedPtr: usize,
   segmentStartsPtr: usize,
   tablePtr: usize,
+  scratchPtr: usize,
 ): u32 {
   const marks = tablePtr + <usize>pageCount * PLACE_BYTE_LENGTH
   const statisticsStart = (marks + <usize>pageCount - tablePtr + 7) & ~7
@@ -182,7 +184,7 @@ export function writePages(
     store<u32>(place, segment)
     store<u32>(place, offset, 4)
     store<u32>(place, byteLength, 8)
-    store<u32>(place, crc32c(target, byteLength, 0), 12)
+    store<u32>(place, crc32cFolded(target, byteLength, 0, scratchPtr), 12)
     store<u32>(place, load<u32>(entry, 16), 16)
     store<u32>(place, load<u32>(entry, 20), 20)
     const ownStatistics = <usize>load<u32>(entry, 24)
@@ -191,5 +193,5 @@ export function writePages(
     memory.copy(statistics, ownStatistics, STATISTICS_BYTE_LENGTH)
     statistics += STATISTICS_BYTE_LENGTH
   }
-  return crc32c(tablePtr, <i32>(statistics - tablePtr), 0)
+  return crc32cFolded(tablePtr, <i32>(statistics - tablePtr), 0, scratchPtr)
 }

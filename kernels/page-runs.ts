@@ -1,7 +1,7 @@
 // Runs of pages: neighbouring pages of one column, checked and decoded in one call, row behind row.
 import { copyBits, setBitRange } from './bitmap'
 import { decodeBoolPage } from './bools'
-import { crc32c } from './crc'
+import { crc32cFolded } from './crc'
 import { decodeFloat64Page } from './floats'
 import { expand64, expandBits, expandOffsets } from './gather'
 import { decodeInt64Page } from './ints'
@@ -74,7 +74,7 @@ export function decodePages(
       row += rowCount
       continue
     }
-    if (crc32c(ptr, byteLength, 0) !== load<u32>(entry, 8)) return badChecksum(page)
+    if (crc32cFolded(ptr, byteLength, 0, scratchPtr) !== load<u32>(entry, 8)) return badChecksum(page)
     const isWhole = validityByteLength === 0
     if (isWhole !== (presentCount === rowCount)) return badPage(page)
     if (!isWhole) {
@@ -163,7 +163,7 @@ export function decodeStringPages(
       row += rowCount
       continue
     }
-    if (crc32c(ptr, byteLength, 0) !== load<u32>(entry, 8)) return badChecksum(page)
+    if (crc32cFolded(ptr, byteLength, 0, scratchPtr) !== load<u32>(entry, 8)) return badChecksum(page)
     const isWhole = validityByteLength === 0
     if (isWhole !== (presentCount === rowCount)) return badPage(page)
     const pagePtr = ptr + <usize>validityByteLength

@@ -1,5 +1,5 @@
 // A running server: both transports over one engine, from start to stop.
-import type { EngineApi } from '../engine/index.js'
+import { type EngineApi, YoungMemory } from '../engine/index.js'
 import { type ListenAddress, shownAddress } from './address.js'
 import type { Config } from './config.js'
 import { startGrpcServer } from './grpc.js'
@@ -8,7 +8,6 @@ import { defaultLimits, type ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 import { ReceiveBudget } from './receive-budget.js'
 import { Verbs } from './verbs.js'
-import { YoungMemory } from './young-memory.js'
 
 export interface ServerOptions {
   readonly engine: EngineApi

@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, expect, test } from 'vitest'
+import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
 import type { ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
@@ -11,12 +11,13 @@ import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
 import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
 import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
+import { GatheredWrites } from '../dist/engine/backends/tsdb/gathered-writes.js'
 import { TsdbWriteSession } from '../dist/engine/backends/tsdb/write-session.js'
 import { Turn } from '../dist/engine/backends/turn.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
 import { CommitQueue, versionValue } from '../dist/engine/blocks/commit-queue.js'
 import { dataKey, goneKey, headKey, keyKinds, packedKey, stageKey, versionKey } from '../dist/engine/blocks/keys.js'
-import type { RuleJob } from '../dist/engine/blocks/merge-rule.js'
+import type { RuleJob, SettleRule } from '../dist/engine/blocks/merge-rule.js'
 import type { BlockSource } from '../dist/engine/blocks/reader.js'
 import { seal } from '../dist/engine/blocks/sealed.js'
 import type { Snapshot } from '../dist/engine/blocks/snapshot.js'
@@ -100,7 +101,7 @@ class Bench {
     return { store, memory, pool, report, bytes: this.kernels.u8 }
   }
 
-  async openTable(): Promise<void> {
+  async openTable(settle?: SettleRule): Promise<void> {
     const { pool, kernels, memory } = this.#parts
     const blocks = await BlockTable.open(this.tableParts, partition, 'x/table')
     const labels = await LabelSets.load({ pool, kernels, region: memory.labelTables }, blocks)
@@ -122,13 +123,14 @@ class Bench {
       }
       return { job, release }
     }
-    blocks.startMerging({ step })
+    blocks.startMerging(settle === undefined ? { step } : { step, settle })
     this.table = {
       name: { container: 'x', backend: 'tsdb', path: 'table' },
       blocks,
       labels,
       schema,
       turn: new Turn(),
+      gathered: new GatheredWrites(this.#parts, { blocks, labels, schema }),
       selections: new Map(),
       selectionsVersion: '',
       userCount: 0,
@@ -577,5 +579,52 @@ test('a merge that fails is tried again, and leaves nothing behind', async () =>
   expectSame(await bench.now(), model, 'at the end')
   const keys = await bench.keys()
   expect([keys.get(keyKinds.gone) ?? 0, keys.get(keyKinds.stage) ?? 0]).toEqual([0, 0])
+  await bench.close()
+})
+
+test('while a large merge has not ended, small runs are merged beside it, and what needs no merge beside it waits', async () => {
+  const bench = await Bench.open('memory')
+  await bench.closeTable()
+  const model: Model = new Map()
+  let endLarge = (): void => undefined
+  const largeMayEnd = new Promise<void>((resolve) => {
+    endLarge = resolve
+  })
+  let endCount = 0
+  await bench.openTable({
+    // The first merge ends when the test says so, others at once.
+    inTurn: async (work) => {
+      if (++endCount === 1) await largeMayEnd
+      await work()
+    },
+    job: () => expect.fail('no row dies here'),
+  })
+  const write = async (i: number, rowCount: number): Promise<void> => {
+    const values = Float64Array.from({ length: rowCount }, (_, k) => i + k / 7)
+    const rows = { host: 'a', firstSecond: i * 3000, values }
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  for (let i = 0; i < 8; i++) await write(i, 4000)
+  await vi.waitFor(() => expect(endCount).toBe(1))
+  const before = bench.table.blocks.blocks.map(({ id }) => id)
+  expect(before.length).toBe(8)
+  for (let i = 0; i < 200; i++) await write(i % 20, 1)
+  await vi.waitFor(() => expect(bench.table.blocks.blocks.length).toBeLessThan(8 + 40))
+  // The large merge has changed nothing yet.
+  expect(bench.table.blocks.blocks.slice(0, 8).map(({ id }) => id)).toEqual(before)
+  expectSame(await bench.now(), model, 'while the large merge waits')
+  let isCompacted = false
+  const compacted = bench.table.blocks.compact().then(() => {
+    isCompacted = true
+  })
+  await write(3, 5)
+  expect(isCompacted).toBe(false)
+  endLarge()
+  await compacted
+  expectSame(await bench.now(), model, 'after both')
+  await bench.closeTable()
+  await bench.openTable()
+  expectSame(await bench.now(), model, 'opened again')
   await bench.close()
 })

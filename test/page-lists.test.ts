@@ -173,7 +173,7 @@ test('pages are placed and written as a plain loop would do it', () => {
     u8.fill(guardByte, packedPtr, end + 32)
     call.zeroBytes(packedPtr, end - packedPtr)
     u32.set(starts, decodedPtr >> 2)
-    const crc = call.writePages(entriesPtr, pageCount, packedPtr, decodedPtr, tablePtr)
+    const crc = call.writePages(entriesPtr, pageCount, packedPtr, decodedPtr, tablePtr, scratchPtr)
 
     const expected = new Uint8Array(end - packedPtr)
     const table = new DataView(expected.buffer, total)

@@ -422,6 +422,25 @@ test('crc32c equals the known vectors and the bitwise twin, also in parts', () =
   }
 })
 
+test('crc32cFolded equals crc32c for any length, place and seed, and reads and writes nothing beyond', () => {
+  const scratchByteLength = call.crcScratchByteLength()
+  const scratch = Math.ceil((valuesPtr + 40_000) / 16) * 16
+  const lengths = [767, 768, 783, 784, 4095, 4400, 4401, 4415, 4416, 8495, 8496, 8512, 12_591, 12_592, 20_003]
+  for (const byteLength of [...lengths, ...Array.from({ length: 60 }, () => below(24_000))]) {
+    const ptr = valuesPtr + below(16)
+    for (let i = 0; i < byteLength; i++) u8[ptr + i] = below(256)
+    u8.fill(0xa5, ptr + byteLength, scratch + scratchByteLength + 64)
+    const before = below(2 ** 32)
+    const what = `${byteLength} bytes after ${before}, seed ${seed}`
+    const expected = call.crc32c(ptr, byteLength, before) >>> 0
+    expect(call.crc32cFolded(ptr, byteLength, before, scratch) >>> 0, what).toBe(expected)
+    u8.fill(0x5a, ptr + byteLength, scratch)
+    expect(call.crc32cFolded(ptr, byteLength, before, scratch) >>> 0, what).toBe(expected)
+    const behind = scratch + scratchByteLength
+    expect([...u8.subarray(behind, behind + 64)], what).toEqual(new Array(64).fill(0xa5))
+  }
+})
+
 const close = (actual: number, expected: number, scale: number, what: string) => {
   if (Object.is(actual, expected)) return
   expect(Math.abs(actual - expected), `${what}: ${actual}, expected ${expected}`).toBeLessThanOrEqual(1e-12 * scale)

@@ -31,20 +31,23 @@ async function withEngine<T>(dataDir: string, body: (engine: Engine, reports: st
 }
 
 function frameFrom(first: number, count: number): Frame {
-  return new Frame({
-    columns: [
-      sliceColumn(
-        'i',
-        BigInt64Array.from({ length: count }, (_, row) => BigInt(first + row)),
-        'int64',
-      ),
-    ],
-  })
+  const integers = (name: string, cell: (i: number) => bigint) =>
+    sliceColumn(
+      name,
+      BigInt64Array.from({ length: count }, (_, row) => cell(first + row)),
+      'int64',
+    )
+  return new Frame({ columns: [integers('i', BigInt), integers('uneven', uneven)] })
 }
 
-async function numbers(engine: Engine, shardId?: string): Promise<number[]> {
+/** Grows with i, but so unevenly that a page of it is large enough for statistics. */
+function uneven(i: number): bigint {
+  return BigInt(i) * 1_000_000n + BigInt((i * 48_271) % 999_983)
+}
+
+async function numbers(engine: Engine, shardId?: string, filter = ''): Promise<number[]> {
   const found: number[] = []
-  const request = { ...stream, seek: 'earliest', ...(shardId === undefined ? {} : { shardId }) }
+  const request = { ...stream, seek: 'earliest', filter, ...(shardId === undefined ? {} : { shardId }) }
   for await (const frame of engine.read(request)) found.push(...[...frame.column('i').ints()].map(Number))
   return found
 }
@@ -120,6 +123,19 @@ test('a damaged page fails the reads that need it, and no other', async () => {
     )
     expect(codes).toEqual(['DATA_DAMAGED', rowCount / 2 + 2])
     await engine.write(stream, frameFrom(0, 2))
+  })
+})
+
+test('pages that a filter rules out by their statistics or their place are not read', async () => {
+  const whole = await withEngine(pristine, (engine) => numbers(engine, '0'))
+  const dataDir = await damagedCopy([keyKinds.data], () => 3)
+  await withEngine(dataDir, async (engine) => {
+    const late = whole.filter((i) => i < rowCount && uneven(i) > uneven(10_000))
+    expect(late.length).toBeGreaterThan(1000)
+    expect(await numbers(engine, '0', `uneven > ${uneven(10_000)}`)).toEqual(late)
+    expect(await numbers(engine, '0', 'seq_number > 10000')).toEqual(whole.slice(10_000))
+    for (const filter of ['uneven >= 0', 'seq_number == 17'])
+      await expect(numbers(engine, '0', filter)).rejects.toMatchObject({ code: 'DATA_DAMAGED' })
   })
 })
 

@@ -334,3 +334,86 @@ test('writers beside each other, each with many frames, get what is theirs', asy
     expect(found.map(Number).sort((a, b) => a - b)).toEqual(Array.from({ length: 80 }, (_, n) => n))
   }
 })
+
+describe('writes of one small frame each, many at once', () => {
+  const one = (writer: number, column = ints('v', [BigInt(writer)])): Uint8Array =>
+    frameBytes({ columns: [column], indices: [seconds(1, baseNs), labelColumn('writer', `w${writer}`, 1n)] })
+
+  async function writeOne(request: Request, frame: Uint8Array, signal?: AbortSignal): Promise<number> {
+    const session = await engine.openWrite(request, signal === undefined ? {} : { signal })
+    try {
+      await session.addWire(frame)
+      return (await session.finish()).rowCount
+    } catch (error) {
+      session.abort()
+      throw error
+    }
+  }
+
+  async function storedWriters(request: Request): Promise<Map<string, number>> {
+    const found = new Map<string, number>()
+    for await (const frame of engine.read({ ...request, start: '0', end: '13569465600000', multiIndex: true })) {
+      const writers = frame.indices.find(({ name }) => name === 'writer')!.strings()
+      frame
+        .column('v')
+        .values()
+        .forEach((value, row) => {
+          found.set(writers[row]!, Number(value))
+        })
+    }
+    return found
+  }
+
+  test('become few blocks, and each is told what became of its own', async () => {
+    const request = await newTable()
+    await writeOne(request, one(0))
+    const bad = new Map<number, [frame: Uint8Array, code: string]>([
+      [3, [one(3, ints('bad-name', [1n])), 'INVALID_ARGUMENT']],
+      [7, [Buffer.from('no frame'), 'MALFORMED_FRAME']],
+      [20, [one(0, strings('v', ['text where numbers are'])), 'INVALID_ARGUMENT']],
+      [59, [frameBytes({ columns: [ints('v', [1n])], indices: [] }), 'INVALID_ARGUMENT']],
+    ])
+    const outcomes = await Promise.all(
+      Array.from({ length: 60 }, (_, writer) =>
+        writeOne(request, bad.get(writer)?.[0] ?? one(writer)).catch((error: unknown) => {
+          if (!(error instanceof FramesError)) throw error
+          return error.code
+        }),
+      ),
+    )
+    expect(outcomes).toEqual(outcomes.map((_, writer) => bad.get(writer)?.[1] ?? 1))
+    const expected = Array.from({ length: 60 }, (_, writer): [string, number] => [`w${writer}`, writer])
+    expect(await storedWriters(request)).toEqual(new Map(expected.filter((_, writer) => !bad.has(writer))))
+    const statistics = await engine.execute({ ...request, command: 'stats' })
+    expect(Number(statistics!.column('blocks').values()[0])).toBeLessThan(20)
+  })
+
+  test('of different metrics stand in blocks of their own, and empty ones count no rows', async () => {
+    const request = await newTable()
+    const frames = Array.from({ length: 40 }, (_, writer) =>
+      writer % 4 === 3
+        ? frameBytes({ columns: [ints('v', [])], indices: [seconds(0, baseNs)] })
+        : one(writer, writer % 4 === 2 ? floats('other', [writer]) : ints('v', [BigInt(writer)])),
+    )
+    const rowCounts = await Promise.all(frames.map((frame) => writeOne(request, frame)))
+    expect(rowCounts).toEqual(frames.map((_, writer) => (writer % 4 === 3 ? 0 : 1)))
+    expect(await rowCountOf(request)).toBe(30)
+  })
+
+  test('that are given up while they wait are not stored, and the others are', async () => {
+    const request = await newTable()
+    await writeOne(request, one(0))
+    const aborted = new AbortController()
+    const outcomes = Promise.all(
+      Array.from({ length: 30 }, (_, writer) =>
+        writeOne(request, one(writer), writer % 3 === 2 ? aborted.signal : undefined).catch(
+          (error: FramesError) => error.code,
+        ),
+      ),
+    )
+    aborted.abort()
+    expect(await outcomes).toEqual(Array.from({ length: 30 }, (_, writer) => (writer % 3 === 2 ? 'CANCELLED' : 1)))
+    const expected = Array.from({ length: 30 }, (_, writer): [string, number] => [`w${writer}`, writer])
+    expect(await storedWriters(request)).toEqual(new Map(expected.filter((_, writer) => writer % 3 !== 2)))
+  })
+})

@@ -84,6 +84,18 @@ export class PageEncoder {
     this.#statePtr = scratch.allocate(24)
   }
 
+  /** The checksum of bytes anywhere in the memory. */
+  crcOf(ptr: number, byteLength: number): number {
+    return this.kernels.call.crc32cFolded(ptr, byteLength, 0, this.#scratchPtr) >>> 0
+  }
+
+  /** Copies the pages of a column to their places in a packed block, and writes their table; returns its checksum. */
+  writePages(pages: EncodedPages, packedPtr: number, segmentStartsPtr: number, tablePtr: number): number {
+    const { entriesPtr, pageCount } = pages
+    const { call } = this.kernels
+    return call.writePages(entriesPtr, pageCount, packedPtr, segmentStartsPtr, tablePtr, this.#scratchPtr) >>> 0
+  }
+
   /**
    * Encodes a column whose row 0 is `rowOffset` rows before the first page; the bytes stay in scratch.
    *
@@ -413,18 +425,17 @@ export class BlockBuilder {
     u32.set(segmentStarts, startsPtr >> 2)
     const filled = columns.map((entry, c): ColumnEntry => {
       const tablePtr = packedPtr + segmentStarts[entry.tableSegment]! + entry.tableOffset
-      const { entriesPtr } = this.#columns[c]!.pages
-      return { ...entry, tableCrc: call.writePages(entriesPtr, pageCount, packedPtr, startsPtr, tablePtr) >>> 0 }
+      return { ...entry, tableCrc: this.encoder.writePages(this.#columns[c]!.pages, packedPtr, startsPtr, tablePtr) }
     })
     scratch.release(startsMark)
     const attachments = layout.attachments.map((entry, i): AttachmentEntry => {
       const { byteOffset, byteLength } = this.#attachments[i]!
       const target = packedPtr + segmentStarts[entry.segment]! + entry.offset
       call.copyBytes(byteOffset, byteLength, target)
-      return { ...entry, crc: call.crc32c(target, byteLength, 0) >>> 0 }
+      return { ...entry, crc: this.encoder.crcOf(target, byteLength) }
     })
     u8.set(encodeHeader({ ...layout, columns: filled, attachments }), packedPtr)
-    const headerCrc = call.crc32c(packedPtr, headerByteLength - 4, 0) >>> 0
+    const headerCrc = this.encoder.crcOf(packedPtr, headerByteLength - 4)
     kernels.view.setUint32(packedPtr + headerByteLength - 4, headerCrc, true)
     return {
       packed: { byteOffset: packedPtr, byteLength: total },

@@ -36,7 +36,7 @@ export function runsOf(blocks: readonly LiveBlock[]): Run[] {
 export const runsPerMerge = 8
 /** The smallest runs are cheap to hold and to read together: more of them are gathered before a merge. */
 const smallestRunsPerMerge = 32
-const smallestRowCount = 256
+export const smallestRowCount = 256
 /** Larger runs are not made: rewriting them again would cost more than reading one run more. */
 export interface MergeBounds {
   readonly rowCountMax: number

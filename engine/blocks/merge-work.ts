@@ -46,8 +46,8 @@ export class MergeWork {
   readonly #context: TableContext
   readonly #live: LiveSet
   readonly #staging: Staging
-  /** Set while a merge waits for the backend's turn: gives it up. */
-  #giveUpTurn: (() => void) | null = null
+  /** Of merges that wait for the backend's turn: each gives its own up. */
+  readonly #turnsAwaited = new Set<() => void>()
 
   constructor(context: TableContext, live: LiveSet, staging: Staging) {
     this.#context = context
@@ -55,9 +55,9 @@ export class MergeWork {
     this.#staging = staging
   }
 
-  /** Ends a merge that waits for the backend's turn: whoever has the turn may wait for the table. */
-  giveUpTurn(): void {
-    this.#giveUpTurn?.()
+  /** Ends merges that wait for the backend's turn: whoever has the turn may wait for the table. */
+  giveUpTurns(): void {
+    for (const giveUp of this.#turnsAwaited) giveUp()
   }
 
   /** Merges neighbouring runs of a snapshot that the caller holds. Throws DATA_DAMAGED, VIEW_OUTDATED. */
@@ -206,17 +206,18 @@ export class MergeWork {
     if (settle === undefined) return work()
     return new Promise((resolve, reject) => {
       let isGivenUp = false
-      this.#giveUpTurn = () => {
+      const giveUp = (): void => {
         isGivenUp = true
         reject(new FramesError('SHUTTING_DOWN', `table '${this.#context.name}' is closed`))
       }
-      if (this.#live.isEnding) this.#giveUpTurn()
+      this.#turnsAwaited.add(giveUp)
+      if (this.#live.isEnding) giveUp()
       settle
         .inTurn(async () => {
-          if (isGivenUp) return
-          this.#giveUpTurn = null
-          await work()
+          this.#turnsAwaited.delete(giveUp)
+          if (!isGivenUp) await work()
         })
+        .finally(() => this.#turnsAwaited.delete(giveUp))
         .then(resolve, reject)
     })
   }

@@ -1,7 +1,15 @@
 // Which runs of a table are merged, and when: in the background, and when asked.
 import { FramesError } from '../errors.js'
 import type { MergeBounds } from './compaction.js'
-import { chooseMerge, chooseRewrite, defaultMergeBounds, isMergeable, runsOf } from './compaction.js'
+import {
+  chooseMerge,
+  chooseRewrite,
+  defaultMergeBounds,
+  isMergeable,
+  runsOf,
+  runsPerMerge,
+  smallestRowCount,
+} from './compaction.js'
 import { goneMark, liveKeysOf } from './entries.js'
 import type { LiveBlock } from './live-block.js'
 import type { LiveSet } from './live-set.js'
@@ -21,14 +29,27 @@ const largeMergeRowCount = 64 * 1024
 const runCountMax = 256
 /** After a failed merge (disk full, worker lost) the next one waits this long. */
 const mergeRetryMs = 1000
+/**
+ * Merges of a table at once: while a large run is written, for many seconds, smaller ones keep the number of fresh runs low. Each
+ * reads at most an eighth of the rows of the one before, so they end before it does.
+ */
+const concurrentMergeCountMax = 3
+
+interface UnderWay {
+  /** Of the blocks that it reads. */
+  readonly rowCount: number
+  /** Resolves when it has ended, well or not. */
+  readonly ended: Promise<void>
+}
 
 export class Merges {
   readonly #context: TableContext
   readonly #live: LiveSet
   readonly #work: MergeWork
   #bounds: MergeBounds = defaultMergeBounds
-  /** The merge under way; it never rejects. */
-  #merging: Promise<void> | null = null
+  readonly #underWay = new Set<UnderWay>()
+  /** Works that are, or want to be, without a merge beside them: none begins meanwhile. */
+  #exclusiveCount = 0
   #mergeRetry: NodeJS.Timeout | null = null
   /** Set while a merge waits for idle workers. */
   #mergeLater: NodeJS.Timeout | null = null
@@ -36,8 +57,8 @@ export class Merges {
   #idleJobCount: number | null = null
   /** Blocks that could not be read, and what is wrong with them: barriers for later merges. */
   readonly #unreadable: Map<bigint, string>
-  /** Blocks that a merge under way reads. */
-  #merged: ReadonlySet<bigint> = new Set()
+  /** Blocks that merges under way read. */
+  readonly #merged = new Set<bigint>()
 
   /** unreadable: blocks that are known to be damaged, and what is wrong with them. */
   constructor(context: TableContext, live: LiveSet, staging: Staging, unreadable: ReadonlyMap<bigint, string>) {
@@ -72,8 +93,8 @@ export class Merges {
   /** Resolves when no merge is under way; none is to start any more. */
   async close(): Promise<void> {
     if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
-    this.#work.giveUpTurn()
-    while (this.#merging !== null) await this.#merging
+    this.#work.giveUpTurns()
+    while (this.#underWay.size > 0) await this.#someEnded()
   }
 
   /**
@@ -133,29 +154,59 @@ export class Merges {
 
   /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
   async exclusively(work: () => Promise<void>): Promise<void> {
-    while (this.#merging !== null) await this.#merging
-    this.#live.assertUsable()
-    const working = work()
-    this.#startWork(working)
-    await working
+    this.#exclusiveCount++
+    let isStarted = false
+    const run = async (): Promise<void> => {
+      isStarted = true
+      try {
+        await work()
+      } finally {
+        this.#exclusiveCount--
+      }
+    }
+    try {
+      // Looked at again by each who waits, in the same breath as it begins: only one of them may.
+      while (this.#underWay.size > 0) await this.#someEnded()
+      this.#live.assertUsable()
+      const working = run()
+      this.#startWork(working, 0)
+      await working
+    } finally {
+      if (!isStarted) this.#exclusiveCount--
+    }
   }
 
   /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
   async waitForRuns(): Promise<void> {
-    while (this.#merging !== null && this.#mergeableRunCount() > runCountMax) await this.#merging
+    while (this.#underWay.size > 0 && this.#mergeableRunCount() > runCountMax) await this.#someEnded()
+  }
+
+  #someEnded(): Promise<void> {
+    return Promise.race([...this.#underWay].map(({ ended }) => ended))
   }
 
   /** Begins a merge if one is due. */
   schedule(): void {
-    if (this.#live.isEnding || this.#work.rule === null || this.#merging !== null || this.#mergeRetry !== null) return
+    if (this.#live.isEnding || this.#work.rule === null || this.#exclusiveCount > 0 || this.#mergeRetry !== null) return
+    const { size } = this.#underWay
+    if (size >= concurrentMergeCountMax) return
+    const rowCountMax = Math.min(...[...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge)))
+    if (rowCountMax < smallestRowCount) return
     const { blocks } = this.#live.snapshot
-    const outlived = blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
+    const outlived =
+      size > 0 ? [] : blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
     let work: () => Promise<unknown>
+    let mergedRowCount = 0
     if (outlived.length > 0) work = () => this.#dropBlocks(outlived)
     else {
-      const choice = this.#chooseMerge() ?? chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id))
-      if (choice === null || this.#isPostponed(blocks.slice(choice.start, choice.end))) return
+      const choice =
+        this.#chooseMerge(rowCountMax) ??
+        (size > 0 ? null : chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id)))
+      if (choice === null) return
+      const inputs = blocks.slice(choice.start, choice.end)
+      if (this.#isPostponed(inputs)) return
       work = () => this.#merge(choice.start, choice.end)
+      mergedRowCount = rowCountOf(inputs)
     }
     this.#startWork(
       work().catch((error: unknown) => {
@@ -164,6 +215,7 @@ export class Merges {
         if (!this.#live.isEnding && !isOutdated)
           this.#context.report(`merging runs of table '${this.#context.name}' failed`, error)
       }),
+      mergedRowCount,
     )
   }
 
@@ -192,8 +244,9 @@ export class Merges {
   /** Merges leave the workers to requests until they are idle, or until too many runs have gathered. */
   #isPostponed(blocks: readonly LiveBlock[]): boolean {
     const { runningCount, queueCount, jobDoneCount } = this.#context.pool.statistics()
-    const isIdle = runningCount + queueCount === 0
-    const isLarge = blocks.reduce((sum, { rowCount }) => sum + rowCount, 0) >= largeMergeRowCount
+    // Each merge under way has one job at most.
+    const isIdle = runningCount + queueCount <= this.#underWay.size
+    const isLarge = rowCountOf(blocks) >= largeMergeRowCount
     const wasIdle = this.#idleJobCount === jobDoneCount
     if (this.#mergeLater === null) this.#idleJobCount = isIdle ? jobDoneCount : null
     const runs = runsOf(this.#live.snapshot.blocks)
@@ -207,31 +260,32 @@ export class Merges {
     return true
   }
 
-  #startWork(work: Promise<unknown>): void {
-    const merging = work.then(
-      () => undefined,
-      () => undefined,
-    )
-    this.#merging = merging
-    void merging.then(() => {
-      this.#merging = null
+  #startWork(work: Promise<unknown>, rowCount: number): void {
+    const end = (): void => {
+      this.#underWay.delete(underWay)
       this.schedule()
-    })
+    }
+    const underWay: UnderWay = { rowCount, ended: work.then(end, end) }
+    this.#underWay.add(underWay)
   }
 
+  /** Whether a run may not be merged: a block of it is damaged, or being merged. */
   #isBarrier(run: { start: number; end: number }): boolean {
-    if (this.#unreadable.size === 0) return false
-    return this.#live.snapshot.blocks.slice(run.start, run.end).some((block) => this.#unreadable.has(block.id))
+    if (this.#unreadable.size + this.#merged.size === 0) return false
+    return this.#live.snapshot.blocks
+      .slice(run.start, run.end)
+      .some(({ id }) => this.#unreadable.has(id) || this.#merged.has(id))
   }
 
-  /** Block indexes [start, end) of the current snapshot to merge, or null. */
-  #chooseMerge(): { start: number; end: number } | null {
+  /** Block indexes [start, end) of the current snapshot to merge, with at most so many rows, or null. */
+  #chooseMerge(rowCountMax: number): { start: number; end: number } | null {
+    const bounds = { ...this.#bounds, rowCountMax: Math.min(this.#bounds.rowCountMax, rowCountMax) }
     const runs = runsOf(this.#live.snapshot.blocks)
     let from = 0
     for (let i = 0; i <= runs.length; i++) {
       if (i < runs.length && !this.#isBarrier(runs[i]!)) continue
       const stretch = runs.slice(from, i)
-      const choice = chooseMerge(stretch, this.#bounds)
+      const choice = chooseMerge(stretch, bounds)
       if (choice !== null) return { start: stretch[choice.start]!.start, end: stretch[choice.end - 1]!.end }
       from = i + 1
     }
@@ -252,7 +306,7 @@ export class Merges {
   async #merge(start: number, end: number): Promise<boolean> {
     const snapshot = this.#live.snapshot.acquire()
     const inputs = snapshot.blocks.slice(start, end)
-    this.#merged = new Set(inputs.map(({ id }) => id))
+    for (const { id } of inputs) this.#merged.add(id)
     try {
       await this.#work.merge(inputs)
       return true
@@ -264,7 +318,7 @@ export class Merges {
       this.#backOff()
       throw error
     } finally {
-      this.#merged = new Set()
+      for (const { id } of inputs) this.#merged.delete(id)
       snapshot.release()
     }
   }
@@ -292,4 +346,8 @@ export class Merges {
       this.schedule()
     }, mergeRetryMs).unref()
   }
+}
+
+function rowCountOf(blocks: readonly LiveBlock[]): number {
+  return blocks.reduce((sum, { rowCount }) => sum + rowCount, 0)
 }

@@ -113,6 +113,12 @@ export class BlockIo {
         : scratch.allocate(8 * (pageRowCountMax + 1) + pageRowCountMax / 8 + 16)
   }
 
+  /** The checksum of bytes anywhere in the memory. */
+  crcOf(ptr: number, byteLength: number): number {
+    // Nothing dense stands there yet: what is decoded was checked before.
+    return this.kernels.call.crc32cFolded(ptr, byteLength, 0, this.densePtr) >>> 0
+  }
+
   damaged(id: bigint, what: string): FramesError {
     return new FramesError('DATA_DAMAGED', `block ${id} of table '${this.tableName}' is damaged: ${what}`)
   }
@@ -195,7 +201,7 @@ export class BlockReader {
     const ptr = cache.find(key) || cache.insert(key, headerByteLength)
     copyBytes(bytes, kernels.u8, ptr)
     const copy = kernels.u8.slice(ptr, ptr + headerByteLength)
-    const crc = kernels.call.crc32c(ptr, headerByteLength - 4, 0) >>> 0
+    const crc = this.io.crcOf(ptr, headerByteLength - 4)
     const stored = kernels.view.getUint32(ptr + headerByteLength - 4, true)
     const isWhole = crc === stored && crc === headerCrc
     if (isWhole && isOtherVersion(copy)) {
@@ -283,7 +289,7 @@ export class BlockReader {
     if (this.source.packed !== null && checked.has(number)) return ptr
     const key = this.#firstKey + keysPerReader - keysPerColumn - 2 - number
     if (this.io.checked.has(key)) return ptr
-    if (this.io.kernels.call.crc32c(ptr, entry.byteLength, 0) >>> 0 !== entry.crc)
+    if (this.io.crcOf(ptr, entry.byteLength) !== entry.crc)
       throw this.io.damaged(this.source.id, `attachment ${number} does not fit its checksum`)
     checked.add(number)
     this.io.checked.add(key)
@@ -310,7 +316,7 @@ export class BlockReader {
     const { kernels } = this.io
     const ptr = this.segment(column.tableSegment) + column.tableOffset
     const { tableByteLength } = column
-    if (kernels.call.crc32c(ptr, tableByteLength, 0) >>> 0 !== column.tableCrc) {
+    if (this.io.crcOf(ptr, tableByteLength) !== column.tableCrc) {
       throw this.io.damaged(this.source.id, `the page table of column '${column.name}' does not fit its checksum`)
     }
     const table = parsePageTable(kernels.u8.subarray(ptr, ptr + tableByteLength), this.layout.pageCount)
@@ -485,7 +491,7 @@ export class BlockReader {
   /** Where the bytes of a page stand, checked. */
   #storedPage(column: ColumnEntry, table: PageTable, page: number): number {
     const ptr = this.segment(table.segments[page]!) + table.offsets[page]!
-    if (this.io.kernels.call.crc32c(ptr, table.byteLengths[page]!, 0) >>> 0 === table.crcs[page]) return ptr
+    if (this.io.crcOf(ptr, table.byteLengths[page]!) === table.crcs[page]) return ptr
     throw this.io.damaged(this.source.id, `page ${page} of column '${column.name}' does not fit its checksum`)
   }
 

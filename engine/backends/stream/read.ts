@@ -4,6 +4,7 @@ import type { LiveBlock } from '../../blocks/live-block.js'
 import { runsOf } from '../../blocks/compaction.js'
 import { FramesError, shortened } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
+import { pageRowCountMax, streamJobByteLength } from '../../limits.js'
 import { copyBytes } from '../../memory/copy.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
@@ -28,8 +29,10 @@ export interface ReadOptions {
 }
 
 const scanScratchByteLength = 16 * 1024 * 1024
-/** Records of one task, about: its jobs run one after the other, those of different tasks at once. */
+/** Records of one task at most, about: its jobs run one after the other, those of different tasks at once. */
 const taskRowCount = 32_768
+/** What a message has of each record beside its data: sequence number, arrival time, length. */
+const rowHeadByteLength = 24
 /** Blocks of one task at most: its jobs hold pages of each. */
 const taskBlockCountMax = 256
 const noBoundNs = 2n ** 63n - 1n
@@ -204,21 +207,17 @@ class SnapshotReads {
     return { rowCount: 0, bytes: null, frame: null, columns: [...indices, ...heads] }
   }
 
-  async *#run(tasks: readonly Task[], plan: ScanPlan): AsyncGenerator<ReadMessage> {
+  async *#run(tasks: Iterator<Task, void>, plan: ScanPlan): AsyncGenerator<ReadMessage> {
     // Where a limit may end the read, nothing is read ahead of it.
-    const aheadCount = this.#rowCountLeft === Infinity ? this.#parts.pool.statistics().workerCount : 1
+    // One more than workers: all of them are at work while the messages of the first task leave.
+    const aheadCount = this.#rowCountLeft === Infinity ? 1 + this.#parts.pool.statistics().workerCount : 1
     const chains: ScanChain[] = []
-    let nextTask = 0
     try {
       for (;;) {
-        while (chains.length < Math.max(1, aheadCount) && nextTask < tasks.length) {
-          const chain = new ScanChain(
-            this.#parts,
-            this.#table,
-            this.#job(tasks[nextTask++]!, plan),
-            this.#options.signal,
-            this.#buffers,
-          )
+        while (chains.length < aheadCount) {
+          const task = tasks.next()
+          if (task.done === true) break
+          const chain = this.#chain(task.value, plan)
           if (this.#rowCountLeft === Infinity) chain.begin()
           chains.push(chain)
         }
@@ -235,7 +234,7 @@ class SnapshotReads {
           let marker: string | null = null
           if (this.#rowCountLeft <= 0) {
             this.isDone = true
-            const next = step.isEnd ? null : await this.#nextRecord(chain, tasks.slice(nextTask), plan)
+            const next = step.isEnd ? null : await this.#nextRecord(chain, tasks, plan)
             if (next !== null)
               marker = encodeMarker({ position: next, endMs: this.#options.endMs }, this.#options.markerKey)
           }
@@ -255,9 +254,9 @@ class SnapshotReads {
     }
   }
 
-  #job({ blocks, ranges }: Task, plan: ScanPlan): ScanTemplate {
-    const { cursor, format, shard } = this.#options
-    return {
+  #chain({ blocks, ranges }: Task, plan: ScanPlan): ScanChain {
+    const { cursor, format, shard, signal } = this.#options
+    const template: ScanTemplate = {
       kind: 'stream.scan',
       ...this.#table.place,
       blocks,
@@ -267,19 +266,21 @@ class SnapshotReads {
       rowCountMax: Infinity,
       format,
     }
+    return new ScanChain(this.#parts, this.#table, template, signal, this.#buffers)
   }
 
   /** The record behind the last one that was read, if there is one that is wanted. */
-  async #nextRecord(chain: ScanChain, rest: readonly Task[], plan: ScanPlan): Promise<RecordPosition | null> {
+  async #nextRecord(chain: ScanChain, rest: Iterator<Task, void>, plan: ScanPlan): Promise<RecordPosition | null> {
     const found = await chain.peek()
     if (found !== 'none') return found
-    for (const task of rest) {
-      const next = new ScanChain(this.#parts, this.#table, this.#job(task, plan), this.#options.signal, this.#buffers)
+    for (;;) {
+      const task = rest.next()
+      if (task.done === true) return null
+      const next = this.#chain(task.value, plan)
       const other = await next.peek()
       await next.close()
       if (other !== 'none') return other
     }
-    return null
   }
 }
 
@@ -309,45 +310,71 @@ function wantedBlocks(
   })
 }
 
-/** Tasks of some 32,768 records each, a multiple of the message limit; blocks are in the order of the shard's records. */
-function shardTasks(blocks: readonly LiveBlock[], range: SequenceRange, messageLimit: number): Task[] {
-  const rowCount =
-    messageLimit > 0 && messageLimit < taskRowCount
-      ? Math.floor(taskRowCount / messageLimit) * messageLimit
-      : taskRowCount
+interface OwnBlock {
+  readonly block: LiveBlock
+  /** Sequence numbers of the shard's records in it. */
+  readonly first: number
+  readonly count: number
+}
+
+/**
+ * The records of one shard in order. With a message limit, a multiple of it each; else as many as one job makes messages of,
+ * in whole pages, so that none is decoded for two tasks.
+ */
+function* shardTasks(blocks: readonly LiveBlock[], range: SequenceRange, messageLimit: number): Generator<Task, void> {
   const own = blocks
-    .map((block) => ({ block, ...shardRange(block.extent!, range.shard)! }))
+    .map((block): OwnBlock => ({ block, ...shardRange(block.extent!, range.shard)! }))
     .sort((a, b) => a.first - b.first)
-  const tasks: Task[] = []
   let start = Math.max(range.start, own[0]?.first ?? range.end)
   let from = 0
   while (from < own.length && start < range.end) {
     const last = own[Math.min(own.length, from + taskBlockCountMax) - 1]!
-    const end = Math.min(start + rowCount, last.first + last.count, range.end)
+    const wanted =
+      messageLimit > 0
+        ? start + Math.max(1, Math.floor(taskRowCount / messageLimit)) * Math.min(messageLimit, taskRowCount)
+        : pagesEnd(own, from, start)
+    const end = Math.min(wanted, last.first + last.count, range.end)
     let to = from
     while (to < own.length && own[to]!.first < end) to++
-    tasks.push({ blocks: own.slice(from, to).map(({ block }) => block), ranges: [{ shard: range.shard, start, end }] })
+    yield { blocks: own.slice(from, to).map(({ block }) => block), ranges: [{ shard: range.shard, start, end }] }
     while (from < own.length && own[from]!.first + own[from]!.count <= end) from++
     start = Math.max(end, own[from]?.first ?? end)
   }
-  return tasks
+}
+
+/** Where a task that begins at a record should end: with a page, and before its messages have more bytes than a job makes. */
+function pagesEnd(own: readonly OwnBlock[], from: number, start: number): number {
+  let byteLengthLeft = streamJobByteLength
+  let at = start
+  for (let i = from; i < Math.min(own.length, from + taskBlockCountMax); i++) {
+    const { block, first, count } = own[i]!
+    at = Math.max(at, first)
+    const rowByteLength = rowHeadByteLength + block.byteLength / block.rowCount
+    const rowCount = Math.floor(Math.min(byteLengthLeft / rowByteLength, taskRowCount - (at - start)))
+    if (at + rowCount < first + count) {
+      const pageEnd = first + Math.floor((at + rowCount - first) / pageRowCountMax) * pageRowCountMax
+      if (pageEnd > at) return pageEnd
+      return at > start ? at : Math.min(first + count, pageEnd + pageRowCountMax)
+    }
+    byteLengthLeft -= (first + count - at) * rowByteLength
+    at = first + count
+  }
+  return at
 }
 
 /** Whole runs, some together: later runs hold later commits. */
-function mergedTasks(blocks: readonly LiveBlock[], ranges: readonly SequenceRange[]): Task[] {
-  const tasks: Task[] = []
+function* mergedTasks(blocks: readonly LiveBlock[], ranges: readonly SequenceRange[]): Generator<Task, void> {
   let start = 0
   let rowCount = 0
   for (const run of runsOf(blocks)) {
     if (run.start > start && (rowCount + run.rowCount > taskRowCount || run.end - start > taskBlockCountMax)) {
-      tasks.push({ blocks: blocks.slice(start, run.start), ranges })
+      yield { blocks: blocks.slice(start, run.start), ranges }
       start = run.start
       rowCount = 0
     }
     rowCount += run.rowCount
   }
-  if (start < blocks.length) tasks.push({ blocks: blocks.slice(start), ranges })
-  return tasks
+  if (start < blocks.length) yield { blocks: blocks.slice(start), ranges }
 }
 
 /** What the columns of the answer are made of: members by name, then when each record arrived. */

@@ -8,7 +8,7 @@ import type { Expression } from '../../expression/tree.js'
 import { bitmapByteLength } from '../../frame/bitmap.js'
 import type { ColumnSlice, FrameLabel, FrameSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
-import { readMessageByteLength } from '../../limits.js'
+import { readMessageByteLength, streamJobByteLength } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { WorkerReader } from '../../stores/store.js'
@@ -88,8 +88,6 @@ export interface ScanResult {
 
 /** Rows of a message, whatever their size. */
 const messageRowCountMax = 65_536
-/** A job ends when its messages have this many bytes. */
-const jobByteLength = 2 * readMessageByteLength
 /** An entry of a null map, without its name. */
 const nullEntryByteLength = 8
 /** Sequence number and arrival time of a row. */
@@ -315,7 +313,10 @@ class MessageSink {
       const selection = this.#select(reader, page, row - pageStart, rowEnd - pageStart)
       const count = selection === null ? rowEnd - row : selection.count
       for (let taken = 0; taken < count; ) {
-        if (this.#sentRowCount + this.#rowCount >= this.input.rowCountMax || this.#sentByteLength >= jobByteLength) {
+        if (
+          this.#sentRowCount + this.#rowCount >= this.input.rowCountMax ||
+          this.#sentByteLength >= streamJobByteLength
+        ) {
           this.close()
           const next = selection === null ? row + taken : pageStart + selection.rowAt(taken)
           return next - piece.rowStart
@@ -338,18 +339,14 @@ class MessageSink {
   }
 
   /** The rows of [rowStart, rowEnd) of a page that are wanted, by their numbers in the page; null: all of them. */
-  #select(
-    reader: BlockReader,
-    page: number,
-    rowStart: number,
-    rowEnd: number,
-  ): { readonly indexesPtr: number; readonly count: number; readonly rowAt: (index: number) => number } | null {
+  #select(reader: BlockReader, page: number, rowStart: number, rowEnd: number): Selection | null {
     if (this.#filter === null) return null
     const { filter, selected, mark } = this.#filter
     const { u8, u32 } = this.tools.io.kernels
     // Those of rows that have left are not needed any more.
     if (this.#rowCount === 0) selected.release(mark)
     const bitsPtr = filter.matches(reader, page)
+    if (bitsPtr === 0) return noRows
     const indexesPtr = selected.allocate(4 * (rowEnd - rowStart))
     let count = 0
     for (let row = rowStart; row < rowEnd; row++)
@@ -415,7 +412,8 @@ class MessageSink {
     const { kernels } = this.tools.io
     let byteLength = rowHeadByteLength * rowCount
     for (const column of this.#textColumns) byteLength += textByteLengthOf(kernels, stretch, column, rowCount)
-    for (const { name, stored, isRequested } of this.input.plan.columns) {
+    for (const { name, source, stored, isRequested } of this.input.plan.columns) {
+      if (source !== 'cells') continue
       let share = 0
       for (const { name: storedName, dtype } of stored) {
         const column = stretch.reader.column(storedName, dtype)
@@ -511,6 +509,15 @@ class MessageSink {
     this.messages.push({ rowCount, bytes: { byteOffset, byteLength }, frame: null })
   }
 }
+
+/** Rows of a page by their numbers in it. */
+interface Selection {
+  readonly indexesPtr: number
+  readonly count: number
+  readonly rowAt: (index: number) => number
+}
+
+const noRows: Selection = { indexesPtr: 0, count: 0, rowAt: () => 0 }
 
 const emptyColumn = { kind: 'slice' as const, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
 

@@ -89,7 +89,8 @@ export type IngestResult =
       /** How many of the frames, from the first on, are in the blocks: those behind go into the next job. */
       readonly frameCount: number
       readonly blocks: readonly PreparedBlock[]
-      readonly rowCount: number
+      /** Rows of each of these frames, as the sender counts them. */
+      readonly rowCounts: readonly number[]
       readonly kinds: readonly [metric: string, bits: number][]
       /** The frame behind them brings something new. */
       readonly isNextNew: boolean
@@ -250,9 +251,10 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   const { kernels } = context
   const output = new Scratch(job.scratch)
   const work = output.back()
-  const { frames, frameCount, isNextNew } = takeFrames(job, context, work)
+  const { frames, rowCounts, isNextNew } = takeFrames(job, context, work)
+  const frameCount = rowCounts.length
   if (frameCount === 0) return { status: 'unregistered' }
-  if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCount: 0, kinds: [], isNextNew }
+  if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCounts, kinds: [], isNextNew }
   const { frame, setNumbersPtr } = joinFrames(kernels, work, frames)
   const signatureAt = signatureReader(context, job.labels)
   try {
@@ -262,7 +264,7 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
       check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
       isCancelled: () => context.isCancelled(job),
     })
-    return { status: 'rows', frameCount, blocks, rowCount: frame.sentRowCount, kinds: frameKinds(frame), isNextNew }
+    return { status: 'rows', frameCount, blocks, rowCounts, kinds: frameKinds(frame), isNextNew }
   } catch (error) {
     if (frames.length > 1 && error instanceof FramesError && error.code !== 'CANCELLED') return { status: 'split' }
     throw error
@@ -271,8 +273,8 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
 
 interface TakenFrames {
   readonly frames: readonly KnownFrame[]
-  /** Inputs they stand in, with those that have no rows; 0: the first one must be registered. */
-  readonly frameCount: number
+  /** Rows of each of the inputs that they stand in, with those that have none; no input: the first must be registered. */
+  readonly rowCounts: readonly number[]
   readonly isNextNew: boolean
 }
 
@@ -282,7 +284,7 @@ interface TakenFrames {
  */
 function takeFrames(job: SentJob<IngestJob>, context: WorkerContext, work: Scratch): TakenFrames {
   const frames: KnownFrame[] = []
-  let frameCount = 0
+  const rowCounts: number[] = []
   const opener = new FrameOpener(context.kernels, work)
   const requestKinds = new Map(job.requestKinds)
   for (const input of job.inputs) {
@@ -291,18 +293,18 @@ function takeFrames(job: SentJob<IngestJob>, context: WorkerContext, work: Scrat
       const frame = opener.open(input)
       if (frame !== null) {
         const setNumbersPtr = registeredSets(job, context, work, frame, requestKinds)
-        if (setNumbersPtr === null) return { frames, frameCount, isNextNew: true }
+        if (setNumbersPtr === null) return { frames, rowCounts, isNextNew: true }
         const known = { frame, setNumbersPtr }
         if (frames.length > 0 && !canJoin(frames, known)) break
         frames.push(known)
       }
+      rowCounts.push(frame?.sentRowCount ?? 0)
     } catch (error) {
-      if (frameCount > 0 && error instanceof FramesError) break
+      if (rowCounts.length > 0 && error instanceof FramesError) break
       throw error
     }
-    frameCount++
   }
-  return { frames, frameCount, isNextNew: false }
+  return { frames, rowCounts, isNextNew: false }
 }
 
 /** u32 a group: its label set; null when a set, or a metric or type of one, must be registered. */

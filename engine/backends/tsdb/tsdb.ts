@@ -33,6 +33,7 @@ import { expiryMs, isDue } from './retention.js'
 import type { TsdbSchema } from './schema.js'
 import { createSchema, decodeSchema, encodeSchema } from './schema.js'
 import type { Selection } from './select.js'
+import { GatheredWrites } from './gathered-writes.js'
 import { TsdbWriteSession } from './write-session.js'
 
 /** An open table. Closed again when it was not used for a while and others need its place. */
@@ -43,6 +44,7 @@ export interface OpenTable {
   readonly schema: TsdbSchema
   /** Writes that look at what is stored, one at a time. */
   readonly turn: Turn
+  readonly gathered: GatheredWrites
   /** Selections by filter text, for the label sets they were made of. */
   readonly selections: Map<string, Selection>
   selectionsVersion: string
@@ -332,6 +334,7 @@ export class Tsdb implements Backend {
       labels,
       schema,
       turn: new Turn(),
+      gathered: new GatheredWrites(this.#parts, { blocks, labels, schema }),
       selections: new Map(),
       selectionsVersion: '',
       userCount: 0,

@@ -1,13 +1,12 @@
 // One write at work: frames come in one after the other, are encoded by jobs and committed in order.
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
-import type { JobResult } from '../../pool/pool.js'
 import type { WriteCounts } from '../../requests.js'
-import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
-import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
-import { duplicateCheckByteLength, MiB } from '../../limits.js'
+import { type EncodedFrames, FrameEncoder, jobByteLengthMax, jobFrameCountMax } from './frame-encoder.js'
+import { gatheredByteLengthMax } from './gathered-writes.js'
+import { MiB } from '../../limits.js'
 import type { OpenTable } from './tsdb.js'
 
 export interface WriteOptions {
@@ -18,33 +17,12 @@ export interface WriteOptions {
 
 /** Commits of one session that may be on their way to the disk while the next frames are encoded. */
 const commitCountMax = 4
-/**
- * Frames of one session that wait while others are at work: all of them go into the next job. One waits in any case; more
- * while they are small. The count bounds the runs of memory that tiny frames take.
- */
-const waitingByteLengthMax = 4 * MiB
-const waitingCountMax = 64
-/** Scratch of an ingest job beside what follows from the size of its frames. */
-const ingestScratchByteLength = 3 * MiB
-/** Times frames are sent again because label sets changed under them. */
-const viewRetryCountMax = 100
-
 /** Bytes of frames at which a job is sent at once; fewer wait until the event loop has turned, for more may be coming. */
 const startByteLength = 2 * MiB
 
-/** Frames that one job has encoded. */
-interface Encoded {
-  readonly frameCount: number
-  readonly rowCount: number
-  readonly kinds: readonly (readonly [metric: string, bits: number])[]
-  readonly job: JobResult<IngestResult>
-  readonly blocks: readonly PreparedBlock[]
-  readonly assertStored: () => void
-}
-
 export class TsdbWriteSession implements BackendWriteSession {
-  readonly #parts: BackendParts
   readonly #intake: FrameIntake
+  readonly #encoder: FrameEncoder
   readonly #options: WriteOptions
   readonly #table: OpenTable
   #frameCount = 0
@@ -54,12 +32,6 @@ export class TsdbWriteSession implements BackendWriteSession {
   #commitFailure: unknown = null
   #isAborted = false
   #isReleased = false
-  /** The last frames brought new label sets: the next ones are registered before they are tried. */
-  #expectsNew: boolean
-  /** Writers of one table often begin together, with the same label sets: what another has registered may do. */
-  #mayBeRegistered = true
-  /** How many of the frames that wait, from the first on, have been registered. */
-  #registeredCount = 0
   /** Frames that go into jobs by themselves, because they could not be encoded together. */
   #aloneCount = 0
   /** In order; those at work stand first. */
@@ -76,11 +48,10 @@ export class TsdbWriteSession implements BackendWriteSession {
   readonly #kinds = new Map<string, number>()
 
   constructor(parts: BackendParts, options: WriteOptions) {
-    this.#parts = parts
     this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
     this.#options = options
     this.#table = options.table
-    this.#expectsNew = this.#table.labels.setCount === 0
+    this.#encoder = new FrameEncoder(parts, options.table, options.signal)
   }
 
   async addWire(frame: Uint8Array): Promise<void> {
@@ -113,7 +84,8 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   #hasRoom(): boolean {
     const { length } = this.#frames
-    return length < 2 || (length < 2 * waitingCountMax && this.#byteLength < 2 * waitingByteLengthMax)
+    // One waits in any case; more while they are small: all of them go into the next job.
+    return length < 2 || (length < 2 * jobFrameCountMax && this.#byteLength < 2 * jobByteLengthMax)
   }
 
   #throwFailure(): void {
@@ -125,8 +97,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     this.#isWriting = true
     try {
       while (this.#frames.length > 0 && this.#failure === null && !this.#isAborted) {
-        // Where duplicates are refused, what is stored must not change between the look at it and the commit.
-        if (this.#isSerial) await this.#table.turn.run(() => this.#writeSome())
+        if (this.#encoder.isSerial) await this.#table.turn.run(() => this.#writeSome())
         else await this.#writeSome()
       }
     } catch (error) {
@@ -136,13 +107,8 @@ export class TsdbWriteSession implements BackendWriteSession {
     this.#isWriting = false
   }
 
-  get #isSerial(): boolean {
-    return this.#table.schema.duplicates === 'error'
-  }
-
   /** Gives back the first frames. */
   #take(frameCount: number): void {
-    this.#registeredCount = Math.max(0, this.#registeredCount - frameCount)
     for (const { byteLength, release } of this.#frames.splice(0, frameCount)) {
       this.#byteLength -= byteLength
       release()
@@ -152,14 +118,17 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   /** Writes the first of the frames that wait, as many as go into one job. */
   async #writeSome(): Promise<void> {
-    const encoded = await this.#encode(this.#nextFrames())
-    if (encoded === null) return
-    const { frameCount, rowCount, kinds, job, blocks, assertStored } = encoded
+    if (this.#isGathered) return this.#writeGathered(this.#frames[0]!)
+    const frames = this.#frames.slice(0, this.#aloneCount > 0 ? 1 : this.#encoder.jobFrameCount(this.#frames))
+    const encoded = await this.#encoder.encode(frames, [...this.#kinds], this.#frames)
+    if (encoded === null) {
+      this.#aloneCount = frames.length
+      return
+    }
+    const { frameCount, rowCounts, kinds, job, blocks, assertStored } = encoded
     this.#take(frameCount)
     this.#aloneCount = Math.max(0, this.#aloneCount - frameCount)
-    this.#frameCount += frameCount
-    this.#rowCount += rowCount
-    for (const [metric, bits] of kinds) this.#kinds.set(metric, (this.#kinds.get(metric) ?? 0) | bits)
+    this.#count(frameCount, rowCounts, kinds)
     if (blocks.length === 0) {
       job.release()
       return
@@ -182,118 +151,45 @@ export class TsdbWriteSession implements BackendWriteSession {
       job.release()
       throw error
     }
+    this.#follow(commit, () => job.release())
+    while (this.#commits.size >= (this.#encoder.isSerial ? 1 : commitCountMax)) await Promise.race(this.#commits)
+  }
+
+  /** Whether the frame that stands first is small and the only one so far: most likely it stays the only one. */
+  get #isGathered(): boolean {
+    const isOnly = this.#frames.length === 1 && this.#frameCount === 0
+    return isOnly && this.#frames[0]!.byteLength <= gatheredByteLengthMax && !this.#encoder.isSerial
+  }
+
+  async #writeGathered(frame: TakenFrame): Promise<void> {
+    const check = (): void => {
+      this.#throwFailure()
+      if (this.#options.signal?.aborted) throw new FramesError('CANCELLED', 'the write was cancelled')
+    }
+    const { rowCount, kinds, committed } = await this.#table.gathered.write(frame, check)
+    this.#take(1)
+    this.#count(1, [rowCount], kinds)
+    this.#follow(committed, () => undefined)
+  }
+
+  #count(frameCount: number, rowCounts: readonly number[], kinds: EncodedFrames['kinds']): void {
+    this.#frameCount += frameCount
+    for (const rowCount of rowCounts) this.#rowCount += rowCount
+    for (const [metric, bits] of kinds) this.#kinds.set(metric, (this.#kinds.get(metric) ?? 0) | bits)
+  }
+
+  /** Notes a commit that is on its way, and its failure. */
+  #follow(commit: Promise<void>, release: () => void): void {
     const settled: Promise<void> = commit
       .catch((error: unknown) => {
         this.#commitFailure ??= error
         this.#failure ??= error
       })
       .finally(() => {
-        job.release()
+        release()
         this.#commits.delete(settled)
       })
     this.#commits.add(settled)
-    while (this.#commits.size >= (this.#isSerial ? 1 : commitCountMax)) await Promise.race(this.#commits)
-  }
-
-  /** What the next job is given: frames of some MiB, one at least. */
-  #nextFrames(): TakenFrame[] {
-    if (this.#isSerial || this.#aloneCount > 0) return this.#frames.slice(0, 1)
-    let byteLength = 0
-    let count = 0
-    for (const frame of this.#frames) {
-      byteLength += frame.byteLength
-      if (count > 0 && (byteLength > waitingByteLengthMax || count === waitingCountMax)) break
-      count++
-    }
-    return this.#frames.slice(0, count)
-  }
-
-  /** Null: they are to be tried one by one. */
-  async #encode(frames: readonly TakenFrame[]): Promise<Encoded | null> {
-    const { pool } = this.#parts
-    const { signal } = this.#options
-    const inputs = frames.map(({ input }) => input)
-    const byteLength = frames.reduce((sum, frame) => sum + frame.byteLength, 0)
-    const options = {
-      scratchByteLength:
-        ingestScratchByteLength + Math.ceil(2.5 * byteLength) + (this.#isSerial ? duplicateCheckByteLength : 0),
-      ...(signal === null ? {} : { signal }),
-    }
-    const requestKinds = [...this.#kinds]
-    for (let tries = 0; ; tries++) {
-      if (this.#expectsNew && this.#registeredCount < frames.length) await this.#register(requestKinds, options, tries)
-      const { labels, schema, blocks } = this.#table
-      await labels.ready()
-      const handle = labels.acquire()
-      const snapshot = this.#isSerial ? blocks.acquire() : null
-      try {
-        const ingest: IngestJob = {
-          kind: 'tsdb.ingest',
-          inputs,
-          labels: handle.view,
-          partitionIntervalMs: schema.partitionIntervalMs,
-          duplicates: schema.duplicates,
-          stored:
-            snapshot === null
-              ? null
-              : {
-                  sources: await blocks.sources(snapshot.blocks),
-                  partition: blocks.partition,
-                  tableName: blocks.name,
-                  access: this.#parts.store.workerAccess,
-                },
-          requestKinds,
-        }
-        const job = await pool.runToEnd<IngestResult>(ingest, options)
-        const { result } = job
-        if (result.status === 'rows') {
-          if (result.isNextNew) this.#expectsNew = true
-          return { ...result, job, assertStored: handle.assertStored }
-        }
-        job.release()
-        if (result.status === 'split') {
-          this.#aloneCount = frames.length
-          return null
-        }
-      } catch (error) {
-        if (frames.length > 1 && error instanceof FramesError && error.code === 'MEMORY_BUDGET') {
-          this.#aloneCount = frames.length
-          return null
-        }
-        if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
-      } finally {
-        snapshot?.release()
-        handle.release()
-      }
-      // Most likely unregistered: and where one frame brings new label sets, the next one often does.
-      this.#expectsNew = true
-      this.#registeredCount = 0
-    }
-  }
-
-  /** Registers what is new in the frames that wait. When nothing is, the next ones are tried without. */
-  async #register(
-    requestKinds: RegisterJob['requestKinds'],
-    options: { scratchByteLength: number },
-    tries: number,
-  ): Promise<void> {
-    const mayBeDone = this.#mayBeRegistered
-    this.#mayBeRegistered = false
-    const inputs = this.#isSerial ? [this.#frames[0]!.input] : this.#frames.map(({ input }) => input)
-    try {
-      this.#expectsNew = await this.#table.labels.register(async (view) => {
-        const job: RegisterJob = { kind: 'tsdb.register', inputs, labels: view, requestKinds }
-        // Not cancelled with the call: half a registration would have to be undone.
-        const done = await this.#parts.pool.runToEnd<RegisterResult>(job, {
-          scratchByteLength: options.scratchByteLength,
-        })
-        done.release()
-        if (done.result.status === 'registered') this.#registeredCount = done.result.frameCount
-        return done.result
-      }, mayBeDone)
-    } catch (error) {
-      if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
-    }
   }
 
   async stored(): Promise<void> {
@@ -324,8 +220,4 @@ export class TsdbWriteSession implements BackendWriteSession {
     this.#isReleased = true
     this.#options.release()
   }
-}
-
-function isOutdated(error: unknown): boolean {
-  return error instanceof FramesError && error.code === 'VIEW_OUTDATED'
 }

@@ -1,6 +1,7 @@
-// What arrives from sockets stands outside V8's heap, 64 KiB a read. V8 looks for what of it is dead when 32 MiB are new,
-// frees that a collection later, and marks its whole heap when 64 MiB are not freed yet: under uploads several times a
-// second, at half of the main thread's time. Asked every few MiB, it finds all of it dead in half a millisecond.
+// What arrives from sockets, 64 KiB a read, and the buffers of frames that a read hands out stand outside V8's heap. V8 looks
+// for what of it is dead when 32 MiB are new, frees that a collection later, and marks its whole heap when 64 MiB are not
+// freed yet, or earlier where the heap is small: under uploads and large reads several times a second, at half of the main
+// thread's time. Asked every few MiB, it finds all of it dead in half a millisecond, and the same memory is used again.
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
@@ -21,7 +22,7 @@ export class YoungMemory {
   readonly #collect = exposedCollector()
   #byteLength = 0
 
-  /** More bytes have come. */
+  /** More bytes have come, or gone to a caller. */
   add(byteLength: number): void {
     this.#byteLength += byteLength
     if (this.#byteLength < byteLengthMax) return

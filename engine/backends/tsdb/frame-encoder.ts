@@ -1,0 +1,165 @@
+// Frames of the shared memory become blocks, by jobs; label sets that they bring are registered first. Main thread.
+import type { PreparedBlock } from '../../blocks/merge-rule.js'
+import { FramesError } from '../../errors.js'
+import { duplicateCheckByteLength, MiB } from '../../limits.js'
+import type { JobResult } from '../../pool/pool.js'
+import type { BackendParts } from '../backend.js'
+import type { TakenFrame } from '../frame-intake.js'
+import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
+import type { OpenTable } from './tsdb.js'
+
+/**
+ * Frames of one job: small ones are encoded together, up to so many bytes. The count bounds the runs of memory that tiny
+ * frames take.
+ */
+export const jobByteLengthMax = 4 * MiB
+export const jobFrameCountMax = 64
+/** Scratch of an ingest job beside what follows from the size of its frames. */
+const ingestScratchByteLength = 3 * MiB
+/** Times frames are sent again because label sets changed under them. */
+const viewRetryCountMax = 100
+
+/** Frames that one job has encoded: the first `frameCount` of those that it was given, one at least. */
+export interface EncodedFrames {
+  readonly frameCount: number
+  /** Rows of each of these frames, as the sender counts them. */
+  readonly rowCounts: readonly number[]
+  readonly kinds: readonly (readonly [metric: string, bits: number])[]
+  /** The bytes of the blocks stay in place until it is released. */
+  readonly job: JobResult<IngestResult>
+  readonly blocks: readonly PreparedBlock[]
+  /** To be called before the commit is sent: throws when a label set of the rows could not be stored. */
+  readonly assertStored: () => void
+}
+
+type TableParts = Pick<OpenTable, 'labels' | 'schema' | 'blocks'>
+
+export class FrameEncoder {
+  readonly #parts: BackendParts
+  readonly #table: TableParts
+  readonly #signal: AbortSignal | null
+  /** The last frames brought new label sets: the next ones are registered before they are tried. */
+  #expectsNew: boolean
+  /** Writers of one table often begin together, with the same label sets: what another has registered may do. */
+  #mayBeRegistered = true
+  /** How many of the frames that wait, from the first on, have been registered. */
+  #registeredCount = 0
+
+  constructor(parts: BackendParts, table: TableParts, signal: AbortSignal | null) {
+    this.#parts = parts
+    this.#table = table
+    this.#signal = signal
+    this.#expectsNew = table.labels.setCount === 0
+  }
+
+  /** Whether what is stored must not change between the look at it and the commit, since duplicates are refused. */
+  get isSerial(): boolean {
+    return this.#table.schema.duplicates === 'error'
+  }
+
+  /** How many of these frames the next job is given, one at least. */
+  jobFrameCount(frames: readonly Pick<TakenFrame, 'byteLength'>[]): number {
+    if (this.isSerial) return 1
+    let byteLength = 0
+    let count = 0
+    for (const frame of frames) {
+      byteLength += frame.byteLength
+      if (count > 0 && (byteLength > jobByteLengthMax || count === jobFrameCountMax)) break
+      count++
+    }
+    return count
+  }
+
+  /**
+   * Encodes frames in their order; null: each is to be tried by itself. Throws what is wrong with the first of them.
+   *
+   * requestKinds: metric → type bits of earlier frames of the same request. waiting: these frames and those behind them, which
+   * are registered together.
+   */
+  async encode(
+    frames: readonly TakenFrame[],
+    requestKinds: IngestJob['requestKinds'],
+    waiting = frames,
+  ): Promise<EncodedFrames | null> {
+    const { pool } = this.#parts
+    const byteLength = frames.reduce((sum, frame) => sum + frame.byteLength, 0)
+    const inputs = frames.map(({ input }) => input)
+    const scratchByteLength =
+      ingestScratchByteLength + Math.ceil(2.5 * byteLength) + (this.isSerial ? duplicateCheckByteLength : 0)
+    const options = this.#signal === null ? { scratchByteLength } : { scratchByteLength, signal: this.#signal }
+    for (let tries = 0; ; tries++) {
+      if (this.#expectsNew && this.#registeredCount < frames.length) {
+        const expected = this.isSerial ? inputs : waiting.map(({ input }) => input)
+        await this.#register(expected, requestKinds, scratchByteLength, tries)
+      }
+      const { labels, schema, blocks } = this.#table
+      await labels.ready()
+      const handle = labels.acquire()
+      const snapshot = this.isSerial ? blocks.acquire() : null
+      try {
+        const ingest: IngestJob = {
+          kind: 'tsdb.ingest',
+          inputs,
+          labels: handle.view,
+          partitionIntervalMs: schema.partitionIntervalMs,
+          duplicates: schema.duplicates,
+          stored:
+            snapshot === null
+              ? null
+              : {
+                  sources: await blocks.sources(snapshot.blocks),
+                  partition: blocks.partition,
+                  tableName: blocks.name,
+                  access: this.#parts.store.workerAccess,
+                },
+          requestKinds,
+        }
+        const job = await pool.runToEnd<IngestResult>(ingest, options)
+        const { result } = job
+        if (result.status === 'rows') {
+          if (result.isNextNew) this.#expectsNew = true
+          this.#registeredCount = Math.max(0, this.#registeredCount - result.frameCount)
+          return { ...result, job, assertStored: handle.assertStored }
+        }
+        job.release()
+        if (result.status === 'split') return null
+      } catch (error) {
+        if (frames.length > 1 && error instanceof FramesError && error.code === 'MEMORY_BUDGET') return null
+        if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
+      } finally {
+        snapshot?.release()
+        handle.release()
+      }
+      // Most likely unregistered: and where one frame brings new label sets, the next one often does.
+      this.#expectsNew = true
+      this.#registeredCount = 0
+    }
+  }
+
+  /** Registers what is new in some frames. When nothing is, the next ones are tried without. */
+  async #register(
+    inputs: RegisterJob['inputs'],
+    requestKinds: RegisterJob['requestKinds'],
+    scratchByteLength: number,
+    tries: number,
+  ): Promise<void> {
+    const mayBeDone = this.#mayBeRegistered
+    this.#mayBeRegistered = false
+    try {
+      this.#expectsNew = await this.#table.labels.register(async (view) => {
+        const job: RegisterJob = { kind: 'tsdb.register', inputs, labels: view, requestKinds }
+        // Not cancelled with the call: half a registration would have to be undone.
+        const done = await this.#parts.pool.runToEnd<RegisterResult>(job, { scratchByteLength })
+        done.release()
+        if (done.result.status === 'registered') this.#registeredCount = done.result.frameCount
+        return done.result
+      }, mayBeDone)
+    } catch (error) {
+      if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
+    }
+  }
+}
+
+function isOutdated(error: unknown): boolean {
+  return error instanceof FramesError && error.code === 'VIEW_OUTDATED'
+}
