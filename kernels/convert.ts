@@ -66,3 +66,17 @@ export function fillInt64(targetPtr: usize, count: i32, value: i64): void {
   for (const end = targetPtr + ((<usize>(count & ~1)) << 3); ptr < end; ptr += 16) v128.store(ptr, pair)
   if (count & 1) store<i64>(ptr, value)
 }
+
+/**
+ * The first row whose value is negative, or `end` or more; rowCount when there is none.
+ *
+ * values  rowCount × i64, 8-byte aligned
+ * end     may be beyond what an i64 holds
+ */
+export function firstNotBelow(valuesPtr: usize, rowCount: i32, end: u64): i32 {
+  for (let row = 0; row < rowCount; row++) {
+    const value = load<i64>(valuesPtr + ((<usize>row) << 3))
+    if (value < 0 || <u64>value >= end) return row
+  }
+  return rowCount
+}

@@ -26,3 +26,8 @@ export function shiftUint32(valuesPtr: usize, count: i32, base: u32, targetPtr: 
     store<u32>(targetPtr + at, load<u32>(valuesPtr + at) + base)
   }
 }
+
+/** Writes zeros. (JavaScript's fill writes shared memory byte by byte.) */
+export function zeroBytes(targetPtr: usize, byteLength: usize): void {
+  memory.fill(targetPtr, 0, byteLength)
+}

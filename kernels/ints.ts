@@ -1,6 +1,6 @@
 // int64 pages: integers of one page as small differences, bit-packed. docs/formats.md draws the bytes.
 import { integerEnd, readInteger, writeInteger, zigzag } from './codes'
-import { chooseWidth, maxPackedByteLength, packBlocks, unpackBlocks } from './packing'
+import { chooseWidth, maxPackedByteLength, packBlocks, packNarrowBlocks, unpackBlocks } from './packing'
 import { CODEC_CONSTANT, CODEC_PACKED, CODEC_PROGRESSION, CODEC_RAW, PAGE_COUNT_MAX } from './page-codecs'
 
 /** Runs of 16 residuals that the choice of an order looks at. */
@@ -58,9 +58,9 @@ export function encodeInt64Page(valuesPtr: usize, count: i32, targetPtr: usize, 
 }
 
 /**
- * As encodeInt64Page, for a page that is likely to look as the one before it in its column: only residuals of that page's
- * order are tried. Returns 0 when a sample needs more than costMax / 256 bits a value, or the page is a progression: then
- * it is for encodeInt64Page.
+ * As encodeInt64Page, for a page that is likely to look as the one before it in its column: residuals of that page's order,
+ * and of order 1 of its base. Returns 0 when it would take more than byteLengthMax bytes, or is a progression: then it is
+ * for encodeInt64Page.
  *
  * order  0 to 2
  */
@@ -68,23 +68,17 @@ export function encodeInt64PageLike(
   valuesPtr: usize,
   count: i32,
   order: i32,
-  costMax: i32,
+  base: i64,
+  byteLengthMax: i32,
   targetPtr: usize,
   scratchPtr: usize,
 ): i32 {
   if (count < 3) return 0
   const step = load<i64>(valuesPtr, 8) - load<i64>(valuesPtr)
   if (isProgression(valuesPtr, count, step)) return 0
-  const sample = scratchPtr + 1024
-  let base = step
-  let cost: i32
-  if (order === 2) cost = residualCost(valuesPtr, count, 2, 0, sample)
-  else {
-    base = order === 1 ? sampleMedian(valuesPtr, count, 1, scratchPtr) : middleOf(valuesPtr, count)
-    cost = residualCost(valuesPtr, count, order, base, sample)
-  }
-  if (cost > costMax) return 0
-  return writePacked(valuesPtr, count, order, base, targetPtr, scratchPtr)
+  const ownBase = order === 1 ? base : order === 2 ? step : middleOf(valuesPtr, count)
+  const byteLength = writePacked(valuesPtr, count, order, ownBase, targetPtr, scratchPtr)
+  return byteLength <= byteLengthMax ? byteLength : 0
 }
 
 /** Residuals of an order, bit-packed, or raw values where those are fewer bytes. */
@@ -95,8 +89,13 @@ function writePacked(valuesPtr: usize, count: i32, order: i32, base: i64, target
   target = writeInteger(target + 2, base)
   if (order > 0) target = writeInteger(target, load<i64>(valuesPtr))
   const residuals = scratchPtr
-  writeResiduals(valuesPtr, count, order, base, residuals)
-  target += packBlocks(residuals, count, target, scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3))
+  const packScratch = scratchPtr + ((<usize>PAGE_COUNT_MAX) << 3)
+  if (order < 2 && count > 4 && writeNarrowResiduals(valuesPtr, count, order, base, residuals) >> 31 === 0) {
+    target += packNarrowBlocks(residuals, count, target, packScratch)
+  } else {
+    writeResiduals(valuesPtr, count, order, base, residuals)
+    target += packBlocks(residuals, count, target, packScratch)
+  }
   const byteLength = <i32>(target - targetPtr)
   if (byteLength <= count << 3) return byteLength
   store<u8>(targetPtr, <u8>CODEC_RAW)
@@ -340,4 +339,43 @@ function writeResiduals(valuesPtr: usize, count: i32, order: i32, base: i64, cod
     v128.store(ptr + shift, zigzagPair(i64x2.sub(delta, i64x2.sub(before, v128.load(ptr - 16)))))
   }
   for (; ptr < end; ptr += 8) store<u64>(ptr + shift, zigzag(residual(ptr, 2)))
+}
+
+/**
+ * Writes the codes of order 0 or 1 as u32, more than four of them, and returns all of them by or: from 2^31 on they are not
+ * for this.
+ */
+function writeNarrowResiduals(valuesPtr: usize, count: i32, order: i32, base: i64, codesPtr: usize): u64 {
+  let seen: u64 = 0
+  for (let i = 0; i < 4; i++) {
+    const code = i < order ? 0 : zigzag(residual(valuesPtr + ((<usize>i) << 3), order) - base)
+    seen |= code
+    store<u32>(codesPtr + ((<usize>i) << 2), <u32>code)
+  }
+  const end = valuesPtr + ((<usize>count) << 3)
+  const bases = i64x2.splat(base)
+  let seens = i64x2.splat(0)
+  let ptr = valuesPtr + 32
+  let codes = codesPtr + 16
+  if (order === 0) {
+    for (; ptr + 32 <= end; ptr += 32, codes += 16) {
+      const a = zigzagPair(i64x2.sub(v128.load(ptr), bases))
+      const b = zigzagPair(i64x2.sub(v128.load(ptr, 16), bases))
+      seens = v128.or(seens, v128.or(a, b))
+      v128.store(codes, v128.shuffle<i32>(a, b, 0, 2, 4, 6))
+    }
+  } else {
+    for (; ptr + 32 <= end; ptr += 32, codes += 16) {
+      const a = zigzagPair(i64x2.sub(i64x2.sub(v128.load(ptr), v128.load(ptr - 8)), bases))
+      const b = zigzagPair(i64x2.sub(i64x2.sub(v128.load(ptr, 16), v128.load(ptr - 8, 16)), bases))
+      seens = v128.or(seens, v128.or(a, b))
+      v128.store(codes, v128.shuffle<i32>(a, b, 0, 2, 4, 6))
+    }
+  }
+  for (; ptr < end; ptr += 8, codes += 4) {
+    const code = zigzag(residual(ptr, order) - base)
+    seen |= code
+    store<u32>(codes, <u32>code)
+  }
+  return seen | <u64>i64x2.extract_lane(seens, 0) | <u64>i64x2.extract_lane(seens, 1)
 }

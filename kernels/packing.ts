@@ -380,3 +380,192 @@ function unpackSparse(ptr: usize, end: usize, count: i32, escapeWidth: i32, targ
   }
   return source + ((bitIndex + 7) >> 3)
 }
+
+// ---- Narrow codes ---------------------------------------------------------------------------------------------------
+// What most pages come down to, small differences, in a quarter of the time: u32 instead of u64 codes, and the choice of a
+// width by counting bytes, 16 at once. The bytes that are written are the same.
+
+/**
+ * As packBlocks, for codes below 2^31 that stand as u32; 16-byte aligned, and what is behind them may be read up to the next
+ * multiple of 16 bytes.
+ */
+export function packNarrowBlocks(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): i32 {
+  let target = targetPtr
+  for (let start = 0; start < count; start += BLOCK_COUNT) {
+    target += packNarrowBlock(codesPtr + ((<usize>start) << 2), min(count - start, BLOCK_COUNT), target, scratchPtr)
+  }
+  return <i32>(target - targetPtr)
+}
+
+/** Places in the scratch of a block: escapes (u64), capped codes (u32), codes as bytes, the codes of an unfinished group (u64). */
+const NARROW_ESCAPES: usize = 528
+const NARROW_CAPPED: usize = NARROW_ESCAPES + 2064
+const NARROW_BYTES: usize = NARROW_CAPPED + 1024
+const NARROW_REST: usize = NARROW_BYTES + 256
+
+function packNarrowBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): usize {
+  const choice = chooseNarrowWidth(codesPtr, count, scratchPtr)
+  const width = choice & 127
+  const escapeWidth = (choice >> 7) & 127
+  if (escapeWidth > 64) {
+    store<u8>(targetPtr, <u8>width)
+    return 1 + packNarrowCodes(codesPtr, count, width, targetPtr + 1, scratchPtr)
+  }
+  store<u8>(targetPtr, <u8>(width | ESCAPES))
+  store<u8>(targetPtr, <u8>escapeWidth, 1)
+  let target = targetPtr + 2
+  const escapesPtr = scratchPtr + NARROW_ESCAPES
+  let escapesEnd = escapesPtr
+  const codesEnd = codesPtr + ((<usize>count) << 2)
+  if (width === 0) {
+    target++
+    for (let ptr = codesPtr; ptr < codesEnd; ptr += 4) {
+      const code = load<u32>(ptr)
+      if (code === 0) continue
+      store<u64>(escapesEnd, <u64>code)
+      escapesEnd += 8
+      store<u8>(target, <u8>((ptr - codesPtr) >> 2))
+      target++
+    }
+    store<u8>(targetPtr, <u8>((escapesEnd - escapesPtr) >> 3), 2)
+  } else {
+    const marker = <u32>maskOfWidth(width)
+    const markers = i32x4.splat(marker)
+    const shift = scratchPtr + NARROW_CAPPED - codesPtr
+    for (let ptr = codesPtr; ptr < codesEnd; ptr += 16) v128.store(ptr + shift, i32x4.min_u(v128.load(ptr), markers))
+    // Each is written, and stays when it is an escape: whether it is cannot be foreseen.
+    for (let ptr = codesPtr; ptr < codesEnd; ptr += 4) {
+      const code = load<u32>(ptr)
+      store<u64>(escapesEnd, <u64>(code - marker))
+      escapesEnd += (<usize>(code >= marker)) << 3
+    }
+    target += packNarrowCodes(codesPtr + shift, count, width, target, scratchPtr)
+  }
+  target += packBits(escapesPtr, <i32>((escapesEnd - escapesPtr) >> 3), escapeWidth, target)
+  return target - targetPtr
+}
+
+/** As chooseWidth, with the same result. */
+function chooseNarrowWidth(codesPtr: usize, count: i32, scratchPtr: usize): i32 {
+  const bytesPtr = scratchPtr + NARROW_BYTES
+  const bytesEnd = bytesPtr + <usize>((count + 15) & ~15)
+  const codesEnd = codesPtr + ((<usize>count) << 2)
+  // Behind the last code the bytes are to be 0.
+  v128.store(bytesEnd - 16, i64x2.splat(0))
+  let largests = i64x2.splat(0)
+  let ptr = codesPtr
+  let bytes = bytesPtr
+  for (; ptr + 64 <= codesEnd; ptr += 64, bytes += 16) {
+    const a = v128.load(ptr)
+    const b = v128.load(ptr, 16)
+    const c = v128.load(ptr, 32)
+    const d = v128.load(ptr, 48)
+    largests = i32x4.max_u(i32x4.max_u(largests, i32x4.max_u(a, b)), i32x4.max_u(c, d))
+    v128.store(bytes, i8x16.narrow_i16x8_u(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)))
+  }
+  let largest32 = max(
+    max(<u32>i32x4.extract_lane(largests, 0), <u32>i32x4.extract_lane(largests, 1)),
+    max(<u32>i32x4.extract_lane(largests, 2), <u32>i32x4.extract_lane(largests, 3)),
+  )
+  for (; ptr < codesEnd; ptr += 4, bytes++) {
+    const code = load<u32>(ptr)
+    largest32 = max(largest32, code)
+    store<u8>(bytes, <u8>min<u32>(code, 255))
+  }
+  const largest = <u64>largest32
+  const plainWidth = bitLength(largest)
+  // Wider codes are counted one by one.
+  const areBytes = plainWidth <= 8
+  if (!areBytes) countNarrowCodes(codesPtr, codesEnd, scratchPtr)
+  let width = plainWidth
+  let escapeWidth = 127
+  let bitCountMin = count * plainWidth + 8
+  let escapeCount = areBytes ? 0 : slotCount(scratchPtr, 63 - plainWidth)
+  for (let w = plainWidth - 1; w > 0; w--) {
+    escapeCount = areBytes
+      ? countBytesFrom(bytesPtr, bytesEnd, (1 << w) - 1)
+      : escapeCount + slotCount(scratchPtr, 63 - w)
+    const escapeBitCount = bitLength(largest - maskOfWidth(w))
+    if (escapeCount * escapeBitCount >= bitCountMin) break
+    const bitCount = count * w + escapeCount * escapeBitCount + 16
+    if (bitCount < bitCountMin) {
+      bitCountMin = bitCount
+      width = w
+      escapeWidth = escapeBitCount
+    }
+  }
+  const otherCount = areBytes ? countBytesFrom(bytesPtr, bytesEnd, 1) : count - slotCount(scratchPtr, 63)
+  const sparseBitCount = otherCount * (plainWidth + 8) + 24
+  if (sparseBitCount < bitCountMin) {
+    bitCountMin = sparseBitCount
+    width = 0
+    escapeWidth = plainWidth
+  }
+  return (bitCountMin << 14) | (escapeWidth << 7) | width
+}
+
+/** Counts codes as chooseWidth does. */
+function countNarrowCodes(codesPtr: usize, codesEnd: usize, slotsPtr: usize): void {
+  for (let ptr = slotsPtr; ptr < slotsPtr + 528; ptr += 16) v128.store(ptr, i64x2.splat(0))
+  let ptr = codesPtr
+  for (; ptr + 8 <= codesEnd; ptr += 8) {
+    const aPtr = slotsPtr + ((<usize>clz(<u64>load<u32>(ptr) + 1)) << 3)
+    store<u16>(aPtr, load<u16>(aPtr) + 1)
+    const bPtr = slotsPtr + ((<usize>clz(<u64>load<u32>(ptr, 4) + 1)) << 3)
+    store<u16>(bPtr, load<u16>(bPtr, 2) + 1, 2)
+  }
+  for (; ptr < codesEnd; ptr += 4) {
+    const slotPtr = slotsPtr + ((<usize>clz(<u64>load<u32>(ptr) + 1)) << 3)
+    store<u16>(slotPtr, load<u16>(slotPtr) + 1)
+  }
+}
+
+/** How many of at most 256 bytes are `least` or more; whole vectors. */
+function countBytesFrom(bytesPtr: usize, bytesEnd: usize, least: i32): i32 {
+  const leasts = i8x16.splat(<i8>least)
+  let counts = i64x2.splat(0)
+  for (let ptr = bytesPtr; ptr < bytesEnd; ptr += 16) {
+    counts = i8x16.sub(counts, i8x16.ge_u(v128.load(ptr), leasts))
+  }
+  const sums = i32x4.extadd_pairwise_i16x8_u(i16x8.extadd_pairwise_i8x16_u(counts))
+  return (
+    i32x4.extract_lane(sums, 0) +
+    i32x4.extract_lane(sums, 1) +
+    i32x4.extract_lane(sums, 2) +
+    i32x4.extract_lane(sums, 3)
+  )
+}
+
+/** As packCodes. */
+function packNarrowCodes(codesPtr: usize, count: i32, width: i32, targetPtr: usize, scratchPtr: usize): usize {
+  let target = targetPtr
+  let i = 0
+  for (; i + GROUP_COUNT <= count; i += GROUP_COUNT) {
+    packNarrowGroup(codesPtr + ((<usize>i) << 2), width, target)
+    target += (<usize>width) << 4
+  }
+  const restPtr = scratchPtr + NARROW_REST
+  for (let k = i; k < count; k++)
+    store<u64>(restPtr + ((<usize>(k - i)) << 3), <u64>load<u32>(codesPtr + ((<usize>k) << 2)))
+  target += packBits(restPtr, count - i, width, target)
+  return target - targetPtr
+}
+
+/** As packGroup, of up to 31 bits. */
+function packNarrowGroup(codesPtr: usize, width: i32, targetPtr: usize): void {
+  if (width === 0) return
+  let held = i64x2.splat(0)
+  let heldCount = 0
+  let target = targetPtr
+  for (let ptr = codesPtr; ptr < codesPtr + 512; ptr += 16) {
+    const row = v128.load(ptr)
+    held = v128.or(held, i32x4.shl(row, heldCount))
+    heldCount += width
+    if (heldCount >= 32) {
+      v128.store(target, held)
+      target += 16
+      heldCount -= 32
+      held = heldCount === 0 ? i64x2.splat(0) : i32x4.shr_u(row, width - heldCount)
+    }
+  }
+}

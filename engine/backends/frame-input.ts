@@ -11,7 +11,61 @@ import type { Slice } from '../memory/slice.js'
 /** Where a frame stands: as pb.Frame bytes, or as columns that the caller laid out. */
 export type FrameInput =
   | { readonly format: 'wire'; readonly message: Slice }
-  | { readonly format: 'columns'; readonly frame: FrameSlice }
+  | { readonly format: 'columns'; readonly frame: LaidFrame }
+
+/** What the frames of one sender have in common: those of a job name one object, which travels once. */
+export interface FrameShape {
+  readonly columns: readonly ColumnShape[]
+  readonly indices: readonly ColumnShape[]
+  readonly labelNames: readonly string[]
+}
+
+export type ColumnShape = Pick<ColumnSlice, 'name' | 'dtype' | 'kind'>
+
+/** A frame in the shared memory, less what it has in common with others. */
+export interface LaidFrame {
+  readonly shape: FrameShape
+  readonly rowCount: number
+  /** valuesPtr, validityPtr, bytesPtr and byteLength of each column, then of each index. */
+  readonly places: readonly number[]
+  readonly labelValues: readonly FrameLabel['value'][]
+}
+
+/** Fields of a column in `places`. */
+export const placeFieldCount = 4
+
+/** A frame whose columns have `rowCount` rows each, by the shape of one before it where that is the same. */
+export function laidFrame(frame: FrameSlice, before: FrameShape | null): LaidFrame {
+  const { rowCount, columns, indices, labels } = frame
+  const places: number[] = []
+  for (const list of [columns, indices])
+    for (const { valuesPtr, validityPtr, bytesPtr, byteLength } of list)
+      places.push(valuesPtr, validityPtr, bytesPtr, byteLength)
+  const shape = before !== null && isShapedAs(frame, before) ? before : shapeOf(frame)
+  return { shape, rowCount, places, labelValues: labels.map(({ value }) => value) }
+}
+
+function shapeOf({ columns, indices, labels }: FrameSlice): FrameShape {
+  const shaped = ({ name, dtype, kind }: ColumnSlice): ColumnShape => ({ name, dtype, kind })
+  return { columns: columns.map(shaped), indices: indices.map(shaped), labelNames: labels.map(({ name }) => name) }
+}
+
+function isShapedAs({ columns, indices, labels }: FrameSlice, shape: FrameShape): boolean {
+  return (
+    areShapedAs(columns, shape.columns) &&
+    areShapedAs(indices, shape.indices) &&
+    labels.length === shape.labelNames.length &&
+    labels.every(({ name }, i) => name === shape.labelNames[i])
+  )
+}
+
+function areShapedAs(columns: readonly ColumnSlice[], shapes: readonly ColumnShape[]): boolean {
+  if (columns.length !== shapes.length) return false
+  return columns.every(({ name, dtype, kind }, i) => {
+    const shape = shapes[i]!
+    return name === shape.name && dtype === shape.dtype && kind === shape.kind
+  })
+}
 
 export interface InputColumn {
   readonly name: string
@@ -56,16 +110,28 @@ function openWire(kernels: Kernels, scratch: Scratch, message: Slice): InputFram
   }
 }
 
-function openColumns(frame: FrameSlice): InputFrame {
-  const open = (column: ColumnSlice): InputColumn => ({
-    name: column.name,
-    dtype: column.dtype,
-    kind: column.kind,
-    validityPtr: column.validityPtr,
-    textByteLength: column.byteLength,
-    decode: () => column,
-  })
-  return { ...frame, columns: frame.columns.map(open), indices: frame.indices.map(open) }
+function openColumns({ shape, rowCount, places, labelValues }: LaidFrame): InputFrame {
+  const open = ({ name, dtype, kind }: ColumnShape, number: number): InputColumn => {
+    const at = placeFieldCount * number
+    const valuesPtr = places[at]!
+    const validityPtr = places[at + 1]!
+    const bytesPtr = places[at + 2]!
+    const byteLength = places[at + 3]!
+    return {
+      name,
+      dtype,
+      kind,
+      validityPtr,
+      textByteLength: byteLength,
+      decode: () => ({ name, dtype, kind, rowCount, valuesPtr, validityPtr, bytesPtr, byteLength }),
+    }
+  }
+  return {
+    rowCount,
+    columns: shape.columns.map(open),
+    indices: shape.indices.map((index, i) => open(index, shape.columns.length + i)),
+    labels: shape.labelNames.map((name, i) => ({ name, value: labelValues[i]! })),
+  }
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Frame } from '../frame/frame.js'
 import type { Kernels } from '../kernels/kernels.js'
 import { copyBytes } from '../memory/copy.js'
 import type { Slice } from '../memory/slice.js'
-import type { FrameInput } from './frame-input.js'
+import { type FrameInput, type FrameShape, laidFrame } from './frame-input.js'
 import type { InputGate } from './input-gate.js'
 
 /** A frame in the shared memory, until `release` is called (once). */
@@ -24,6 +24,7 @@ export interface FrameIntakeOptions {
 export class FrameIntake {
   readonly #parts: { readonly kernels: Kernels; readonly inputs: InputGate }
   readonly #options: FrameIntakeOptions
+  #shape: FrameShape | null = null
 
   constructor(parts: { readonly kernels: Kernels; readonly inputs: InputGate }, options: FrameIntakeOptions) {
     this.#parts = parts
@@ -41,10 +42,11 @@ export class FrameIntake {
 
   /** Lays out the columns of a frame of this thread when there is room for them. */
   takeFrame(frame: Frame): Promise<TakenFrame> {
-    return this.#take(frameByteLength(frame), ({ byteOffset }) => ({
-      format: 'columns',
-      frame: layFrame(this.#parts.kernels, frame, byteOffset),
-    }))
+    return this.#take(frameByteLength(frame), ({ byteOffset }) => {
+      const laid = laidFrame(layFrame(this.#parts.kernels, frame, byteOffset), this.#shape)
+      this.#shape = laid.shape
+      return { format: 'columns', frame: laid }
+    })
   }
 
   async #take(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<TakenFrame> {

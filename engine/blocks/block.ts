@@ -22,8 +22,6 @@ const attachmentByteLength = 16
 export const pagePlaceByteLength = 24
 /** min, max, first, last (as the dtype), sum, m2 (f64). */
 export const pageStatisticsByteLength = 48
-/** A page carries statistics when they are at most about 5 % of it. */
-export const statisticsPageByteLengthMin = 20 * pageStatisticsByteLength
 
 /** Where a column's page table stands. */
 export interface ColumnEntry {

@@ -1,20 +1,13 @@
 // Writes blocks: pages are encoded as their column comes by, then laid out in segments behind one header.
 import { assert } from '../assert.js'
-import type { DType } from '../frame/dtype.js'
+import { type DType, dtypeNumbers } from '../frame/dtype.js'
 import type { Kernels } from '../kernels/kernels.js'
 import { segmentByteLength } from '../limits.js'
 import type { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import type { AttachmentEntry, BlockLayout, ColumnEntry } from './block.js'
 import type { Extent } from './live-block.js'
-import {
-  alignUp8,
-  encodeHeader,
-  pagePlaceByteLength,
-  pageStatisticsByteLength,
-  pageTableByteLength,
-  statisticsPageByteLengthMin,
-} from './block.js'
+import { alignUp8, encodeHeader, pageStatisticsByteLength, pageTableByteLength } from './block.js'
 
 /** Scratch that the page encoders ask for. */
 export const pageScratchByteLength = 256 * 1024
@@ -25,6 +18,8 @@ export interface BuilderColumn {
   readonly valuesPtr: number
   readonly validityPtr: number
   readonly bytesPtr: number
+  /** 64-bit values without missing cells may stand in several places instead of one: the first part begins at row 0. */
+  readonly parts?: readonly ColumnPart[]
 }
 
 /** A finished block in the job's scratch: `packed` is the header followed by the segments. */
@@ -37,34 +32,37 @@ export interface EncodedBlock {
   readonly extent: Extent
 }
 
-interface Page {
-  ptr: number
-  byteLength: number
-  presentCount: number
-  validityByteLength: number
-  statisticsPtr: number
+/** Rows of a column that stand in a place of their own; 64-bit values without missing cells. */
+export interface ColumnPart {
+  readonly rowStart: number
+  readonly valuesPtr: number
+}
+
+/** Encoded pages of one column, as a list of kernels/page-lists.ts. */
+interface EncodedPages {
+  readonly entriesPtr: number
+  readonly pageCount: number
+  readonly presentCount: number
+  readonly statisticsCount: number
+  readonly byteLength: number
 }
 
 interface BuildingColumn {
-  name: string
-  dtype: DType
-  pages: Page[]
+  readonly name: string
+  readonly dtype: DType
+  readonly pages: EncodedPages
 }
 
-/** The first byte of a page of bit-packed residuals; the second is their order. */
-const packedCodec = 3
-/** Pages that may be encoded as one before them; then all ways are tried again. */
-const alikePageCountMax = 7
-/** What such a page may seem to need, by what the one before it took: a sample is not exact. */
-const alikeCostMax = 1.08
-
-/** How the last page of a column was encoded. */
-interface AlikePages {
-  readonly column: BuilderColumn
-  readonly order: number
-  /** Bits a value × 256. */
-  readonly costMax: number
-  pageCountLeft: number
+/** See kernels/page-lists.ts: bytes of an entry, and its u32 fields. */
+const entryByteLength = 36
+const entryFields = {
+  source: 0,
+  count: 1,
+  ptr: 2,
+  byteLength: 3,
+  presentCount: 4,
+  validityByteLength: 5,
+  statistics: 6,
 }
 
 /** Encodes pages of columns into scratch. One encoder serves all blocks of a job. */
@@ -72,7 +70,8 @@ export class PageEncoder {
   readonly #scratchPtr: number
   readonly #validityPtr: number
   readonly #densePtr: number
-  #alike: AlikePages | null = null
+  /** What encodePages keeps between the pages of a column, 24 bytes. */
+  readonly #statePtr: number
 
   constructor(
     readonly kernels: Kernels,
@@ -82,6 +81,7 @@ export class PageEncoder {
     this.#scratchPtr = scratch.allocate(pageScratchByteLength)
     this.#validityPtr = scratch.allocate(alignUp8(Math.ceil(pageRowCountMax / 8)) + 8)
     this.#densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
+    this.#statePtr = scratch.allocate(24)
   }
 
   /** The checksum of bytes anywhere in the memory. */
@@ -89,10 +89,140 @@ export class PageEncoder {
     return this.kernels.call.crc32cFolded(ptr, byteLength, 0, this.#scratchPtr) >>> 0
   }
 
-  /** Encodes rows [rowStart, rowStart + rowCount) of a column; the bytes stay in scratch, in the order of the calls. */
-  encode(column: BuilderColumn, rowStart: number, rowCount: number, hasStatistics = true): Page {
+  /** Copies the pages of a column to their places in a packed block, and writes their table; returns its checksum. */
+  writePages(pages: EncodedPages, packedPtr: number, segmentStartsPtr: number, tablePtr: number): number {
+    const { entriesPtr, pageCount } = pages
+    const { call } = this.kernels
+    return call.writePages(entriesPtr, pageCount, packedPtr, segmentStartsPtr, tablePtr, this.#scratchPtr) >>> 0
+  }
+
+  /**
+   * Encodes a column whose row 0 is `rowOffset` rows before the first page; the bytes stay in scratch.
+   *
+   * pageStarts  first row of each page, then the row count
+   */
+  encode(column: BuilderColumn, rowOffset: number, pageStarts: Uint32Array, hasStatistics: boolean): EncodedPages {
+    const { scratch } = this
+    const { u32 } = this.kernels
+    const pageCount = pageStarts.length - 1
+    const is64 = column.dtype === 'int64' || column.dtype === 'float64' || column.dtype === 'time'
+    const entriesPtr = scratch.allocate(entryByteLength * pageCount)
+    const statisticsPtr = is64 && hasStatistics ? scratch.allocate(pageStatisticsByteLength * pageCount) : 0
+    u32.fill(0, this.#statePtr >> 2, (this.#statePtr >> 2) + 6)
+    if (is64 && column.validityPtr === 0) {
+      const byteLength = this.#encodeValues(column, rowOffset, pageStarts, entriesPtr, statisticsPtr)
+      const presentCount = pageStarts[pageCount]! - pageStarts[0]!
+      return { entriesPtr, pageCount, presentCount, statisticsCount: u32[(this.#statePtr >> 2) + 3]!, byteLength }
+    }
+    let presentCount = 0
+    let byteLength = 0
+    for (let page = 0; page < pageCount; page++) {
+      const start = pageStarts[page]!
+      const entryPtr = entriesPtr + entryByteLength * page
+      const ownStatisticsPtr = statisticsPtr === 0 ? 0 : statisticsPtr + pageStatisticsByteLength * page
+      this.#encodePage(column, rowOffset + start, pageStarts[page + 1]! - start, entryPtr, ownStatisticsPtr)
+      presentCount += u32[(entryPtr >> 2) + entryFields.presentCount]!
+      byteLength += u32[(entryPtr >> 2) + entryFields.byteLength]!
+    }
+    return { entriesPtr, pageCount, presentCount, statisticsCount: u32[(this.#statePtr >> 2) + 3]!, byteLength }
+  }
+
+  /** 64-bit values without missing cells: all pages at once, but for those that lie in several parts. */
+  #encodeValues(
+    column: BuilderColumn,
+    rowOffset: number,
+    pageStarts: Uint32Array,
+    entriesPtr: number,
+    statisticsPtr: number,
+  ): number {
+    const { call, u32 } = this.kernels
+    const pageCount = pageStarts.length - 1
+    const parts = column.parts ?? [{ rowStart: 0, valuesPtr: column.valuesPtr }]
+    let part = 0
+    let first = 0
+    let byteLength = 0
+    const encodeUpTo = (page: number): void => {
+      if (page === first) return
+      const statistics = statisticsPtr === 0 ? 0 : statisticsPtr + pageStatisticsByteLength * first
+      const entryPtr = entriesPtr + entryByteLength * first
+      byteLength += this.#encodeList(column.dtype, entryPtr, page - first, statistics)
+      first = page
+    }
+    for (let page = 0; page < pageCount; page++) {
+      let row = rowOffset + pageStarts[page]!
+      const rowEnd = rowOffset + pageStarts[page + 1]!
+      while (part + 1 < parts.length && parts[part + 1]!.rowStart <= row) part++
+      const { rowStart, valuesPtr } = parts[part]!
+      const entry = (entriesPtr + entryByteLength * page) >> 2
+      u32[entry + entryFields.count] = rowEnd - row
+      if (part + 1 === parts.length || parts[part + 1]!.rowStart >= rowEnd) {
+        u32[entry + entryFields.source] = valuesPtr + 8 * (row - rowStart)
+        continue
+      }
+      encodeUpTo(page)
+      u32[entry + entryFields.source] = this.#densePtr
+      for (let target = this.#densePtr; row < rowEnd; part++) {
+        const own = parts[part]!
+        const end = Math.min(rowEnd, parts[part + 1]?.rowStart ?? rowEnd)
+        call.copyBytes(own.valuesPtr + 8 * (row - own.rowStart), 8 * (end - row), target)
+        target += 8 * (end - row)
+        row = end
+        if (row === rowEnd) break
+      }
+      encodeUpTo(page + 1)
+    }
+    encodeUpTo(pageCount)
+    return byteLength
+  }
+
+  /** Encodes the pages of a list, of a dtype of 64 bits, and returns the bytes that stay. */
+  #encodeList(dtype: DType, entriesPtr: number, pageCount: number, statisticsPtr: number): number {
     const { call } = this.kernels
     const { scratch } = this
+    const start = scratch.mark()
+    const bound = call.maxEncodedPages(dtypeNumbers[dtype], entriesPtr, pageCount)
+    const ptr = scratch.allocate(bound)
+    const byteLength = this.#encodeInto(dtype, entriesPtr, pageCount, statisticsPtr, ptr)
+    assert(byteLength <= bound, 'encoded pages are within their bound')
+    this.#keep(start, ptr, byteLength, entriesPtr, pageCount)
+    return byteLength
+  }
+
+  #encodeInto(dtype: DType, entriesPtr: number, pageCount: number, statisticsPtr: number, targetPtr: number): number {
+    return this.kernels.call.encodePages(
+      dtypeNumbers[dtype],
+      entriesPtr,
+      pageCount,
+      statisticsPtr,
+      targetPtr,
+      this.#statePtr,
+      this.#scratchPtr,
+    )
+  }
+
+  /** Only what pages took stays, at whichever end the scratch is handed out from. */
+  #keep(start: number, ptr: number, byteLength: number, entriesPtr: number, pageCount: number): void {
+    const { call, u32 } = this.kernels
+    this.scratch.release(start)
+    const place = this.scratch.allocate(byteLength)
+    if (place === ptr) return
+    call.copyBytes(ptr, byteLength, place)
+    for (let page = 0; page < pageCount; page++)
+      u32[((entriesPtr + entryByteLength * page) >> 2) + entryFields.ptr]! += place - ptr
+  }
+
+  /** Encodes rows [rowStart, rowStart + rowCount) of any column. */
+  #encodePage(
+    column: BuilderColumn,
+    rowStart: number,
+    rowCount: number,
+    entryPtr: number,
+    statisticsPtr: number,
+  ): void {
+    const { call, u32 } = this.kernels
+    const { scratch } = this
+    const entry = entryPtr >> 2
+    u32.fill(0, entry, entry + (entryByteLength >> 2))
     let presentCount = rowCount
     let validity = 0
     if (column.validityPtr !== 0) {
@@ -101,7 +231,7 @@ export class PageEncoder {
       clearBitsPast(this.kernels.u8, validity, rowCount)
       presentCount = call.countBits(validity, rowCount)
       if (presentCount === rowCount) validity = 0
-      if (presentCount === 0) return { ptr: 0, byteLength: 0, presentCount: 0, validityByteLength: 0, statisticsPtr: 0 }
+      if (presentCount === 0) return
     }
     let bound: number
     let sourcePtr: number
@@ -116,12 +246,9 @@ export class PageEncoder {
           call.compact64(sourcePtr, validity, rowCount, this.#densePtr)
           sourcePtr = this.#densePtr
         }
-        bound =
-          column.dtype === 'int64'
-            ? call.maxEncodedInt64Page(presentCount)
-            : column.dtype === 'time'
-              ? call.maxEncodedTimePage(presentCount)
-              : call.maxEncodedFloat64Page(presentCount)
+        u32[entry + entryFields.source] = sourcePtr
+        u32[entry + entryFields.count] = presentCount
+        bound = call.maxEncodedPages(dtypeNumbers[column.dtype], entryPtr, 1)
         break
       }
       case 'bool': {
@@ -145,7 +272,6 @@ export class PageEncoder {
           }
           sourcePtr = this.#densePtr
         }
-        const { u32 } = this.kernels
         const textByteLength = u32[(sourcePtr >> 2) + presentCount]! - u32[sourcePtr >> 2]!
         bound = call.maxEncodedStringPage(presentCount, textByteLength)
         break
@@ -160,57 +286,21 @@ export class PageEncoder {
     const validityByteLength = byteLength
     const target = ptr + byteLength
     switch (column.dtype) {
-      case 'int64':
-        byteLength += this.#encodeInt64(column, sourcePtr, presentCount, target)
-        break
-      case 'time':
-        byteLength += call.encodeTimePage(sourcePtr, presentCount, target, this.#scratchPtr)
-        break
-      case 'float64':
-        byteLength += call.encodeFloat64Page(sourcePtr, presentCount, target, this.#scratchPtr)
-        break
       case 'bool':
         byteLength += call.encodeBoolPage(sourcePtr, presentCount, target, this.#scratchPtr)
         break
       case 'string':
         byteLength += call.encodeStringPage(sourcePtr, bytesPtr, presentCount, target, this.#scratchPtr)
         break
+      default:
+        byteLength += this.#encodeInto(column.dtype, entryPtr, 1, statisticsPtr, target)
     }
     assert(byteLength <= validityBound + bound, 'an encoded page is within its bound')
-    // Only what the page took stays, at whichever end the scratch is handed out from.
-    scratch.release(start)
-    const place = scratch.allocate(byteLength)
-    if (place !== ptr) call.copyBytes(ptr, byteLength, place)
-    let statisticsPtr = 0
-    const wanted = column.dtype === 'time' ? presentCount >= 256 : byteLength >= statisticsPageByteLengthMin
-    if (
-      hasStatistics &&
-      wanted &&
-      (column.dtype === 'int64' || column.dtype === 'time' || column.dtype === 'float64')
-    ) {
-      statisticsPtr = scratch.allocate(pageStatisticsByteLength)
-      if (column.dtype === 'float64') call.statisticsFloat64(sourcePtr, presentCount, statisticsPtr)
-      else call.statisticsInt64(sourcePtr, presentCount, statisticsPtr)
-    }
-    return { ptr: place, byteLength, presentCount, validityByteLength, statisticsPtr }
-  }
-
-  /** A page as the one before it in its column, where that is about as small: to choose anew takes a third of the time. */
-  #encodeInt64(column: BuilderColumn, valuesPtr: number, count: number, targetPtr: number): number {
-    const { call, u8 } = this.kernels
-    const alike = this.#alike
-    if (alike?.column === column && alike.pageCountLeft > 0) {
-      alike.pageCountLeft--
-      const { order, costMax } = alike
-      const byteLength = call.encodeInt64PageLike(valuesPtr, count, order, costMax, targetPtr, this.#scratchPtr)
-      if (byteLength > 0) return byteLength
-    }
-    const byteLength = call.encodeInt64Page(valuesPtr, count, targetPtr, this.#scratchPtr)
-    if (u8[targetPtr] === packedCodec) {
-      const costMax = Math.ceil((alikeCostMax * 2048 * byteLength) / count)
-      this.#alike = { column, order: u8[targetPtr + 1]!, costMax, pageCountLeft: alikePageCountMax }
-    } else this.#alike = null
-    return byteLength
+    u32[entry + entryFields.ptr] = ptr
+    u32[entry + entryFields.byteLength] = byteLength
+    u32[entry + entryFields.presentCount] = presentCount
+    u32[entry + entryFields.validityByteLength] = validityByteLength
+    this.#keep(start, ptr, byteLength, entryPtr, 1)
   }
 
   /** Offsets of the present cells to the dense place, their text to scratch; returns where the text stands. */
@@ -260,17 +350,10 @@ export class BlockBuilder {
    * statistics where the backend knows more about its values.
    */
   addColumn(name: string, column: BuilderColumn, rowOffset: number, hasStatistics = true): void {
-    const pages: Page[] = []
-    let presentCount = 0
-    for (let page = 0; page < this.pageCount; page++) {
-      const start = this.pageStarts[page]!
-      const encoded = this.encoder.encode(column, rowOffset + start, this.pageStarts[page + 1]! - start, hasStatistics)
-      presentCount += encoded.presentCount
-      this.byteLength += encoded.byteLength
-      pages.push(encoded)
-    }
+    const pages = this.encoder.encode(column, rowOffset, this.pageStarts, hasStatistics)
+    this.byteLength += pages.byteLength
     // A column without a single value in this block is not stored: missing and absent read the same.
-    if (presentCount > 0) this.#columns.push({ name, dtype: column.dtype, pages })
+    if (pages.presentCount > 0) this.#columns.push({ name, dtype: column.dtype, pages })
   }
 
   /** The next attachment: bytes that stay where they are until the block is finished. */
@@ -287,12 +370,12 @@ export class BlockBuilder {
   finish(directory: Uint8Array, extent: Extent, output?: Scratch): EncodedBlock {
     const { kernels } = this.encoder
     const scratch = output ?? this.encoder.scratch
-    const { call, u8 } = kernels
+    const { call, u8, u32 } = kernels
     const { pageCount } = this
     // Places first: segments are closed when they reach their size, and the page tables begin a new one when much
     // is before them, so that reading tables does not copy pages.
-    const segmentByteLengths: number[] = []
-    let segmentFill = 0
+    const { segmentByteLengths, segmentFill: pagesFill } = this.#placePages()
+    let segmentFill = pagesFill
     const close = (): void => {
       if (segmentFill > 0) segmentByteLengths.push(segmentFill)
       segmentFill = 0
@@ -303,14 +386,10 @@ export class BlockBuilder {
       segmentFill = alignUp8(segmentFill + byteLength)
       return { segment: segmentByteLengths.length, offset }
     }
-    const pagePlaces = this.#columns.map((column) => column.pages.map((page) => place(page.byteLength)))
     if (segmentFill > segmentByteLength / 8) close()
     const attachmentPlaces = this.#attachments.map(({ byteLength }) => place(byteLength))
     if (segmentFill > segmentByteLength / 8) close()
-    const statisticsCounts = this.#columns.map((column) =>
-      column.pages.reduce((n, page) => n + (page.statisticsPtr === 0 ? 0 : 1), 0),
-    )
-    const tablePlaces = statisticsCounts.map((count) => place(pageTableByteLength(pageCount, count)))
+    const tablePlaces = this.#columns.map(({ pages }) => place(pageTableByteLength(pageCount, pages.statisticsCount)))
     close()
 
     const columns: ColumnEntry[] = this.#columns.map((column, index) => ({
@@ -319,7 +398,7 @@ export class BlockBuilder {
       dtype: column.dtype,
       tableSegment: tablePlaces[index]!.segment,
       tableOffset: tablePlaces[index]!.offset,
-      tableByteLength: pageTableByteLength(pageCount, statisticsCounts[index]!),
+      tableByteLength: pageTableByteLength(pageCount, column.pages.statisticsCount),
       tableCrc: 0,
     }))
     const layout: BlockLayout = {
@@ -340,31 +419,15 @@ export class BlockBuilder {
       total += length
     }
     const packedPtr = scratch.allocate(total)
-    u8.fill(0, packedPtr + headerByteLength, packedPtr + total)
+    call.zeroBytes(packedPtr + headerByteLength, total - headerByteLength)
+    const startsMark = scratch.mark()
+    const startsPtr = scratch.allocate(4 * segmentStarts.length)
+    u32.set(segmentStarts, startsPtr >> 2)
     const filled = columns.map((entry, c): ColumnEntry => {
-      const { pages } = this.#columns[c]!
       const tablePtr = packedPtr + segmentStarts[entry.tableSegment]! + entry.tableOffset
-      const { view } = kernels
-      let statisticsPtr = tablePtr + pageTableByteLength(pageCount, 0)
-      pages.forEach((page, p) => {
-        const { segment, offset } = pagePlaces[c]![p]!
-        const target = packedPtr + segmentStarts[segment]! + offset
-        call.copyBytes(page.ptr, page.byteLength, target)
-        const at = tablePtr + p * pagePlaceByteLength
-        view.setUint32(at, segment, true)
-        view.setUint32(at + 4, offset, true)
-        view.setUint32(at + 8, page.byteLength, true)
-        view.setUint32(at + 12, this.encoder.crcOf(target, page.byteLength), true)
-        view.setUint32(at + 16, page.presentCount, true)
-        view.setUint32(at + 20, page.validityByteLength, true)
-        if (page.statisticsPtr !== 0) {
-          u8[tablePtr + pageCount * pagePlaceByteLength + p] = 1
-          call.copyBytes(page.statisticsPtr, pageStatisticsByteLength, statisticsPtr)
-          statisticsPtr += pageStatisticsByteLength
-        }
-      })
-      return { ...entry, tableCrc: this.encoder.crcOf(tablePtr, entry.tableByteLength) }
+      return { ...entry, tableCrc: this.encoder.writePages(this.#columns[c]!.pages, packedPtr, startsPtr, tablePtr) }
     })
+    scratch.release(startsMark)
     const attachments = layout.attachments.map((entry, i): AttachmentEntry => {
       const { byteOffset, byteLength } = this.#attachments[i]!
       const target = packedPtr + segmentStarts[entry.segment]! + entry.offset
@@ -382,5 +445,19 @@ export class BlockBuilder {
       rowCount: this.rowCount,
       extent,
     }
+  }
+  /** Finds places for the pages of all columns: the segments that are full then, and how full the last one is. */
+  #placePages(): { segmentByteLengths: number[]; segmentFill: number } {
+    const { kernels, scratch } = this.encoder
+    const { call, u32 } = kernels
+    const mark = scratch.mark()
+    const statePtr = scratch.allocate(8 + 4 * this.pageCount * this.#columns.length)
+    const state = statePtr >> 2
+    u32.fill(0, state, state + 2)
+    for (const { pages } of this.#columns)
+      call.placePages(pages.entriesPtr, pages.pageCount, segmentByteLength, statePtr)
+    scratch.release(mark)
+    const segmentByteLengths = Array.from(u32.subarray(state + 2, state + 2 + u32[state]!))
+    return { segmentByteLengths, segmentFill: u32[state + 1]! }
   }
 }

@@ -1,6 +1,6 @@
 // A frame becomes blocks, in a worker: decode the index, group rows by label set, sort by time, then column by column
 // decode, order, compress. Everything is validated before anything is stored.
-import { PageEncoder } from '../../blocks/builder.js'
+import { type ColumnPart, PageEncoder } from '../../blocks/builder.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
@@ -20,6 +20,7 @@ import { conflicts, isMetricType, typeBits } from './signature.js'
 
 /** Sample times are years 1970 to 2400. */
 export const timeMsMax = 13_569_465_600_000
+const endNs = BigInt(timeMsMax + 1) * 1_000_000n
 const notFound = 0xffffffff
 
 /** A decoded frame index and what its value columns are; values are decoded one by one. */
@@ -28,6 +29,8 @@ export interface OpenFrame {
   /** Rows that the sender counts: more than rowCount where all of them are one and the same. */
   readonly sentRowCount: number
   readonly metrics: readonly OpenMetric[]
+  /** Metric → bit of its type; one and the same for frames of one shape. */
+  readonly types: NeededTypes
   /** i64 ns a row. */
   readonly timesPtr: number
   readonly grouping: Grouping
@@ -40,6 +43,8 @@ export interface OpenMetric {
   readonly validityPtr: number
   /** Decodes into scratch. */
   readonly decode: () => ColumnSlice
+  /** Decodes into scratch, in as many places as are at hand; null: only in one. */
+  readonly decodeParts: (() => readonly ColumnPart[]) | null
   /** Of a string: its cells together, or the one text of a label. */
   readonly textByteLength: number
 }
@@ -75,11 +80,12 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
       kind: column.kind,
       validityPtr: column.validityPtr,
       decode: column.decode,
+      decodeParts: null,
       textByteLength: column.textByteLength,
     })
   }
   const timesPtr = materializeTimes(kernels, scratch, indices[timeIndex]!.decode(), rowCount)
-  checkTimes(kernels, scratch, timesPtr, rowCount, indices[timeIndex]!.name)
+  checkTimes(kernels, timesPtr, rowCount, indices[timeIndex]!.name)
 
   const frameLabels = labels.filter((label) => label.name !== '__name__')
   const taken = new Set(frameLabels.map((label) => label.name))
@@ -92,7 +98,14 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
     (label) => valueText(label.value, 'allowed'),
   )
   const grouping = groupRows(kernels, scratch, sources, rowCount)
-  return { rowCount, sentRowCount: parsed.rowCount, metrics: [...metrics.values()], timesPtr, grouping }
+  return {
+    rowCount,
+    sentRowCount: parsed.rowCount,
+    metrics: [...metrics.values()],
+    types: new Map([...metrics.values()].map(({ name, dtype }) => [name, typeBits[dtype]])),
+    timesPtr,
+    grouping,
+  }
 }
 
 /** Whether nothing in the frame tells its rows apart. */
@@ -130,26 +143,18 @@ function materializeTimes(kernels: Kernels, scratch: Scratch, column: ColumnSlic
   return ptr
 }
 
-function checkTimes(kernels: Kernels, scratch: Scratch, timesPtr: number, rowCount: number, name: string): void {
+/** Throws INVALID_ARGUMENT. */
+export function checkTimes(kernels: Kernels, timesPtr: number, rowCount: number, name: string): void {
   const { call, i64 } = kernels
-  const mark = scratch.mark()
-  const statisticsPtr = scratch.allocate(64)
-  call.statisticsInt64(timesPtr, rowCount, statisticsPtr)
-  const min = i64[statisticsPtr >> 3]!
-  const max = i64[(statisticsPtr >> 3) + 1]!
-  scratch.release(mark)
-  const endNs = BigInt(timeMsMax + 1) * 1_000_000n
-  if (min >= 0n && max < endNs) return
-  for (let row = 0; row < rowCount; row++) {
-    const timeNs = i64[(timesPtr >> 3) + row]!
-    if (timeNs >= 0n && timeNs < endNs) continue
-    const timeMs = timeNs >= 0n ? timeNs / 1_000_000n : -((-timeNs + 999_999n) / 1_000_000n)
-    throw new FramesError(
-      'INVALID_ARGUMENT',
-      `failed to Add: time '${timeMs}' doesn't seem to be a valid Unix timesamp in milliseconds. ` +
-        `The time must be in the years range 1970-2400 (index '${name}', row ${row})`,
-    )
-  }
+  const row = call.firstNotBelow(timesPtr, rowCount, endNs)
+  if (row === rowCount) return
+  const timeNs = i64[(timesPtr >> 3) + row]!
+  const timeMs = timeNs >= 0n ? timeNs / 1_000_000n : -((-timeNs + 999_999n) / 1_000_000n)
+  throw new FramesError(
+    'INVALID_ARGUMENT',
+    `failed to Add: time '${timeMs}' doesn't seem to be a valid Unix timesamp in milliseconds. ` +
+      `The time must be in the years range 1970-2400 (index '${name}', row ${row})`,
+  )
 }
 
 /** A label table and how many of its sets may be used. */
@@ -186,7 +191,6 @@ export function checkTypes(
 ): void {
   const { grouping, metrics } = frame
   const accepted = new Map<Signature, boolean>()
-  const all: NeededTypes = new Map(metrics.map(({ name, dtype }) => [name, typeBits[dtype]]))
   const isFull = metrics.every(({ validityPtr }) => validityPtr === 0)
   let present: ((group: number, metric: number) => boolean) | null = null
   for (let group = 0; group < grouping.groupCount; group++) {
@@ -197,7 +201,7 @@ export function checkTypes(
       accepted.set(signature, isAccepted)
     }
     if (isAccepted) continue
-    let types = all
+    let types = frame.types
     if (!isFull) {
       present ??= presence(kernels, frame)
       const found = new Map<string, number>()
@@ -451,11 +455,16 @@ export function encodeFrameRows(
   for (const metric of frame.metrics) {
     if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')
     const mark = work.mark()
-    const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
-    writer.addColumn(
-      metric.name,
-      permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins),
-    )
+    const { name, dtype, decodeParts } = metric
+    if (permutationPtr === 0 && decodeParts !== null) {
+      writer.addColumn(name, { dtype, valuesPtr: 0, validityPtr: 0, bytesPtr: 0, parts: decodeParts() })
+    } else {
+      const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
+      writer.addColumn(
+        name,
+        permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins),
+      )
+    }
     work.release(mark)
   }
   return writer.finish(options.partitionIntervalMs)

@@ -42,6 +42,8 @@ export class FrameEncoder {
   #expectsNew: boolean
   /** Writers of one table often begin together, with the same label sets: what another has registered may do. */
   #mayBeRegistered = true
+  /** How many of the frames that wait, from the first on, have been registered. */
+  #registeredCount = 0
 
   constructor(parts: BackendParts, table: TableParts, signal: AbortSignal | null) {
     this.#parts = parts
@@ -71,9 +73,14 @@ export class FrameEncoder {
   /**
    * Encodes frames in their order; null: each is to be tried by itself. Throws what is wrong with the first of them.
    *
-   * requestKinds: metric → type bits of earlier frames of the same request
+   * requestKinds: metric → type bits of earlier frames of the same request. waiting: these frames and those behind them, which
+   * are registered together.
    */
-  async encode(frames: readonly TakenFrame[], requestKinds: IngestJob['requestKinds']): Promise<EncodedFrames | null> {
+  async encode(
+    frames: readonly TakenFrame[],
+    requestKinds: IngestJob['requestKinds'],
+    waiting = frames,
+  ): Promise<EncodedFrames | null> {
     const { pool } = this.#parts
     const byteLength = frames.reduce((sum, frame) => sum + frame.byteLength, 0)
     const inputs = frames.map(({ input }) => input)
@@ -81,7 +88,10 @@ export class FrameEncoder {
       ingestScratchByteLength + Math.ceil(2.5 * byteLength) + (this.isSerial ? duplicateCheckByteLength : 0)
     const options = this.#signal === null ? { scratchByteLength } : { scratchByteLength, signal: this.#signal }
     for (let tries = 0; ; tries++) {
-      if (this.#expectsNew) await this.#register(inputs, requestKinds, scratchByteLength, tries)
+      if (this.#expectsNew && this.#registeredCount < frames.length) {
+        const expected = this.isSerial ? inputs : waiting.map(({ input }) => input)
+        await this.#register(expected, requestKinds, scratchByteLength, tries)
+      }
       const { labels, schema, blocks } = this.#table
       await labels.ready()
       const handle = labels.acquire()
@@ -108,6 +118,7 @@ export class FrameEncoder {
         const { result } = job
         if (result.status === 'rows') {
           if (result.isNextNew) this.#expectsNew = true
+          this.#registeredCount = Math.max(0, this.#registeredCount - result.frameCount)
           return { ...result, job, assertStored: handle.assertStored }
         }
         job.release()
@@ -121,6 +132,7 @@ export class FrameEncoder {
       }
       // Most likely unregistered: and where one frame brings new label sets, the next one often does.
       this.#expectsNew = true
+      this.#registeredCount = 0
     }
   }
 
@@ -139,6 +151,7 @@ export class FrameEncoder {
         // Not cancelled with the call: half a registration would have to be undone.
         const done = await this.#parts.pool.runToEnd<RegisterResult>(job, { scratchByteLength })
         done.release()
+        if (done.result.status === 'registered') this.#registeredCount = done.result.frameCount
         return done.result
       }, mayBeDone)
     } catch (error) {

@@ -17,12 +17,13 @@ import type { Job, SentJob } from '../../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../../stores/store.js'
 import type { FrameInput } from '../frame-input.js'
 import type { OpenFrame, RowOrder } from './append.js'
-import { checkTypes, encodeFrameRows, frameKinds, knownSets, openFrame, setNumberOf } from './append.js'
+import { checkTypes, encodeFrameRows, frameKinds, knownSets, setNumberOf } from './append.js'
 import type { DigestGrain } from './digests.js'
 import { describeSets } from './describe.js'
 import type { Erasure } from './erase.js'
 import { erasesAny } from './erase.js'
 import { refuseDuplicatesInFrame, refuseStoredDuplicates } from './duplicates.js'
+import { FrameOpener } from './frame-opener.js'
 import { canJoin, joinFrames, type KnownFrame } from './joined-frames.js'
 import type { MergePosition } from './merge.js'
 import { mergeRuns } from './merge.js'
@@ -108,6 +109,8 @@ export type RegisterResult =
   | { readonly status: 'grow'; readonly setCount: number; readonly keyByteLength: number }
   | {
       readonly status: 'registered'
+      /** How many of the frames, from the first on. */
+      readonly frameCount: number
       /** What must be stored, in order; none when nothing was new. */
       readonly payloads: readonly Uint8Array[]
       readonly setCount: number
@@ -282,12 +285,14 @@ interface TakenFrames {
 function takeFrames(job: SentJob<IngestJob>, context: WorkerContext, work: Scratch): TakenFrames {
   const frames: KnownFrame[] = []
   const rowCounts: number[] = []
+  const opener = new FrameOpener(context.kernels, work)
+  const requestKinds = new Map(job.requestKinds)
   for (const input of job.inputs) {
     if (context.isCancelled(job)) throw new FramesError('CANCELLED', 'the write was cancelled')
     try {
-      const frame = openFrame(context.kernels, work, input)
+      const frame = opener.open(input)
       if (frame !== null) {
-        const setNumbersPtr = registeredSets(job, context, work, frame)
+        const setNumbersPtr = registeredSets(job, context, work, frame, requestKinds)
         if (setNumbersPtr === null) return { frames, rowCounts, isNextNew: true }
         const known = { frame, setNumbersPtr }
         if (frames.length > 0 && !canJoin(frames, known)) break
@@ -308,6 +313,7 @@ function registeredSets(
   context: WorkerContext,
   work: Scratch,
   frame: OpenFrame,
+  requestKinds: ReadonlyMap<string, number>,
 ): number | null {
   const { kernels } = context
   const setsPtr = knownSets(kernels, work, job.labels, frame.grouping)
@@ -321,7 +327,7 @@ function registeredSets(
     () => {
       isKnown = false
     },
-    new Map(job.requestKinds),
+    requestKinds,
   )
   return isKnown ? setsPtr : null
 }
@@ -385,11 +391,13 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     metrics: new Set(signatures.list.flatMap((signature) => [...signature.keys()])),
     numbers: new Map(),
   }
-  let isFirst = true
+  const opener = new FrameOpener(context.kernels, work)
+  let frameCount = 0
   for (const input of job.inputs) {
+    const isFirst = frameCount === 0
     const mark = work.mark()
     try {
-      const missing = registerFrame(context.kernels, work, input, registration)
+      const missing = registerFrame(context.kernels, work, opener.open(input), registration)
       if (missing !== null && isFirst) return { status: 'grow', ...missing }
       if (missing !== null) break
     } catch (error) {
@@ -398,14 +406,14 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
       throw error
     }
     work.release(mark)
-    isFirst = false
+    frameCount++
   }
   // The caller writes the numbers into the table.
   const changes = Uint32Array.from([...registration.numbers].flat())
   const countAfter = call.labelTableCount(tablePtr)
   const newSignatures = signatures.since(signatureCountBefore)
   if (countAfter === countBefore && changes.length === 0)
-    return { status: 'registered', payloads: [], setCount: countBefore, signatures: [], changes }
+    return { status: 'registered', frameCount, payloads: [], setCount: countBefore, signatures: [], changes }
 
   const payloads: Uint8Array[] = []
   const add = (first: number, count: number, ownChanges: number[]) => {
@@ -428,7 +436,7 @@ const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
     add(first, end - first, pairs.slice(at, atEnd).flat())
     at = atEnd
   }
-  return { status: 'registered', payloads, setCount: countAfter, signatures: newSignatures, changes }
+  return { status: 'registered', frameCount, payloads, setCount: countAfter, signatures: newSignatures, changes }
 }
 
 /** What the frames of a register job have brought so far. */
@@ -451,12 +459,11 @@ interface Registration {
 function registerFrame(
   kernels: Kernels,
   work: Scratch,
-  input: FrameInput,
+  frame: OpenFrame | null,
   { labels, requestKinds, countBefore, signatures, metrics, numbers }: Registration,
 ): { setCount: number; keyByteLength: number } | null {
   const { call, u32 } = kernels
   const { tablePtr } = labels
-  const frame = openFrame(kernels, work, input)
   if (frame === null) return null
   const { keyOffsetsPtr, keyBytesPtr, groupCount } = frame.grouping
   const setsPtr = work.allocate(4 * groupCount)

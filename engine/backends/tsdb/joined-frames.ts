@@ -1,5 +1,6 @@
 // Frames of one write that bring the same metrics become one, in their order: a stream of small frames then makes one
 // block and one commit instead of many. A later frame's rows stand behind an earlier one's, so the newest still wins.
+import type { ColumnPart } from '../../blocks/builder.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { blockByteLengthMax, blockRowCountMax, tableColumnCountMax } from '../../limits.js'
@@ -61,7 +62,7 @@ export function joinFrames(kernels: Kernels, scratch: Scratch, parts: readonly K
   }
   const grouping = joinGroups(kernels, scratch, parts, rowCount, groupCount)
   const metrics = parts[0]!.frame.metrics.map((_, i) => joinMetric(kernels, scratch, parts, i, rowCount))
-  return { frame: { rowCount, sentRowCount, metrics, timesPtr, grouping }, setNumbersPtr }
+  return { frame: { rowCount, sentRowCount, metrics, types: parts[0]!.frame.types, timesPtr, grouping }, setNumbersPtr }
 }
 
 function joinGroups(
@@ -119,7 +120,25 @@ function joinMetric(
     dtype === 'string'
       ? joinStrings(kernels, scratch, parts, index, { name, rowCount, validityPtr })
       : joinValues(kernels, scratch, parts, index, { name, rowCount, validityPtr })
-  return { name, dtype, kind: 'slice', validityPtr, decode, textByteLength }
+  const is64 = dtype !== 'string' && dtype !== 'bool'
+  const decodeParts = is64 && validityPtr === 0 ? () => valueParts(kernels, scratch, parts, index) : null
+  return { name, dtype, kind: 'slice', validityPtr, decode, decodeParts, textByteLength }
+}
+
+/** 64-bit values without missing cells, where each frame has them. */
+function valueParts(
+  kernels: Kernels,
+  scratch: Scratch,
+  parts: readonly KnownFrame[],
+  index: number,
+): readonly ColumnPart[] {
+  let rowStart = 0
+  return parts.map(({ frame }) => {
+    const { valuesPtr } = spreadLabel(kernels, scratch, frame.metrics[index]!.decode(), frame.rowCount)
+    const part = { rowStart, valuesPtr }
+    rowStart += frame.rowCount
+    return part
+  })
 }
 
 interface JoinedColumn {

@@ -36,6 +36,8 @@ export function storedTypes(bits: number): MetricType[] {
 export class Signatures {
   readonly list: Signature[] = [new Map()]
   readonly #numbers = new Map<string, number>([['', 0]])
+  /** The last answer of extended: neighbours ask for the same. */
+  #last: { number: number; types: ReadonlyMap<string, number>; extended: number } | null = null
   /** Where the signatures of a fork are known that it began with. */
   #base: Signatures | null = null
 
@@ -66,6 +68,14 @@ export class Signatures {
 
   /** The signature `number` with more types; an existing number where there is one. */
   extended(number: number, types: ReadonlyMap<string, number>): number {
+    const last = this.#last
+    if (last?.number === number && last.types === types) return last.extended
+    const extended = this.#extended(number, types)
+    this.#last = { number, types, extended }
+    return extended
+  }
+
+  #extended(number: number, types: ReadonlyMap<string, number>): number {
     const base = this.list[number]!
     let changed: Map<string, number> | null = null
     for (const [metric, bits] of types) {

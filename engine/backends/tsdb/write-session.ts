@@ -6,6 +6,7 @@ import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import { type EncodedFrames, FrameEncoder, jobByteLengthMax, jobFrameCountMax } from './frame-encoder.js'
 import { gatheredByteLengthMax } from './gathered-writes.js'
+import { MiB } from '../../limits.js'
 import type { OpenTable } from './tsdb.js'
 
 export interface WriteOptions {
@@ -16,6 +17,9 @@ export interface WriteOptions {
 
 /** Commits of one session that may be on their way to the disk while the next frames are encoded. */
 const commitCountMax = 4
+/** Bytes of frames at which a job is sent at once; fewer wait until the event loop has turned, for more may be coming. */
+const startByteLength = 2 * MiB
+
 export class TsdbWriteSession implements BackendWriteSession {
   readonly #intake: FrameIntake
   readonly #encoder: FrameEncoder
@@ -36,6 +40,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   /** Those who add frames and wait until there is room for more. */
   readonly #adders: (() => void)[] = []
   #isWriting = false
+  #writeDue: NodeJS.Immediate | null = null
   /** Ends when no frame waits; it never rejects. */
   #writing: Promise<void> = Promise.resolve()
   readonly #commits = new Set<Promise<void>>()
@@ -61,12 +66,20 @@ export class TsdbWriteSession implements BackendWriteSession {
   async #add(frame: TakenFrame): Promise<void> {
     this.#frames.push(frame)
     this.#byteLength += frame.byteLength
-    if (!this.#isWriting) this.#writing = this.#writeAll()
+    if (this.#byteLength >= startByteLength) this.#write()
+    else this.#writeDue ??= setImmediate(() => this.#write())
     while (!this.#hasRoom())
       await new Promise<void>((resolve) => {
         this.#adders.push(resolve)
       })
     this.#throwFailure()
+  }
+
+  /** Begins to write what waits, unless that is done already. */
+  #write(): void {
+    if (this.#writeDue !== null) clearImmediate(this.#writeDue)
+    this.#writeDue = null
+    if (!this.#isWriting && this.#frames.length > 0) this.#writing = this.#writeAll()
   }
 
   #hasRoom(): boolean {
@@ -107,7 +120,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   async #writeSome(): Promise<void> {
     if (this.#isGathered) return this.#writeGathered(this.#frames[0]!)
     const frames = this.#frames.slice(0, this.#aloneCount > 0 ? 1 : this.#encoder.jobFrameCount(this.#frames))
-    const encoded = await this.#encoder.encode(frames, [...this.#kinds])
+    const encoded = await this.#encoder.encode(frames, [...this.#kinds], this.#frames)
     if (encoded === null) {
       this.#aloneCount = frames.length
       return
@@ -180,6 +193,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   async stored(): Promise<void> {
+    this.#write()
     await this.#writing
     await Promise.all(this.#commits)
     this.#throwFailure()
@@ -196,6 +210,7 @@ export class TsdbWriteSession implements BackendWriteSession {
 
   abort(): void {
     this.#isAborted = true
+    this.#write()
     // The table is given back when nothing of this session works on it any more.
     void this.#writing.then(() => Promise.all(this.#commits)).finally(() => this.#end())
   }
