@@ -40,7 +40,7 @@ const pendingTextByteLengthMax = 32 * MiB
 const retryMs = secondMs
 const retentionIntervalMs = minuteMs
 /** Blocks from here on are left as they are. */
-const fullRowCountMin = 8 * 1024
+const fullRowCountMin = 4 * 1024
 const fullTextByteLengthMin = 8 * MiB
 const mergedRowCountMax = 128 * 1024
 const mergedTextByteLengthMax = 16 * MiB

@@ -3,6 +3,7 @@ import { BlockBuilder, PageEncoder } from '../blocks/builder.js'
 import type { PreparedBlock } from '../blocks/merge-rule.js'
 import { BlockIo, BlockReader, type BlockSource, type DecodedPage } from '../blocks/reader.js'
 import { encodedFrameBound, encodeFrame } from '../codec/wire.js'
+import { bitmapByteLength } from '../frame/bitmap.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
 import type { Kernels } from '../kernels/kernels.js'
 import { pageRowCountMax } from '../limits.js'
@@ -134,49 +135,47 @@ function layTexts(kernels: Kernels, scratch: Scratch, texts: readonly (string | 
 
 /** Texts by runs. */
 function layRuns(
-  { u8, u32 }: Kernels,
+  { call, u8, u32 }: Kernels,
   scratch: Scratch,
   rowCount: number,
   { bytes, byteLengths, rowCounts }: TextRuns,
 ): LaidColumn {
   const valuesPtr = scratch.allocate(4 * (rowCount + 1))
-  const validityPtr = scratch.allocate(Math.ceil(rowCount / 8))
-  u8.fill(0, validityPtr, validityPtr + Math.ceil(rowCount / 8))
-  const first = valuesPtr >> 2
+  const validityPtr = byteLengths.includes(-1) ? scratch.allocate(bitmapByteLength(rowCount) + 8) : 0
+  if (validityPtr !== 0) call.fillBits(validityPtr, rowCount, 1)
   let totalByteLength = 0
   for (let run = 0; run < byteLengths.length; run++) totalByteLength += Math.max(0, byteLengths[run]!) * rowCounts[run]!
   const bytesPtr = scratch.allocate(totalByteLength)
   const isEachOne = byteLengths.length === rowCount
   if (isEachOne) copyBytes(bytes, u8, bytesPtr)
-  u32[first] = 0
-  let row = 0
-  let presentCount = 0
+  let at = valuesPtr >> 2
+  const first = at
+  u32[at] = 0
   let byteLength = 0
-  let at = 0
+  let from = 0
   for (let run = 0; run < byteLengths.length; run++) {
     const own = byteLengths[run]!
-    const rowEnd = row + rowCounts[run]!
+    const count = rowCounts[run]!
     if (own < 0) {
-      u32.fill(byteLength, first + row + 1, first + rowEnd + 1)
-      row = rowEnd
+      call.setBitRange(validityPtr, at - first, at - first + count, 0)
+      u32.fill(byteLength, at + 1, at + 1 + count)
+      at += count
       continue
     }
     if (!isEachOne) {
       const start = bytesPtr + byteLength
-      const end = start + own * rowCounts[run]!
-      for (let i = 0; i < own; i++) u8[start + i] = bytes[at + i]!
+      const end = start + own * count
+      for (let i = 0; i < own; i++) u8[start + i] = bytes[from + i]!
       // Twice as many copies each time.
       for (let to = start + own; to < end; to += to - start) u8.copyWithin(to, start, Math.min(to, start + end - to))
-      at += own
+      from += own
     }
-    presentCount += rowEnd - row
-    for (; row < rowEnd; row++) {
+    for (const last = at + count; at < last; ) {
       byteLength += own
-      u32[first + row + 1] = byteLength
-      u8[validityPtr + (row >> 3)]! |= 1 << (row & 7)
+      u32[++at] = byteLength
     }
   }
-  return { valuesPtr, validityPtr: presentCount === rowCount ? 0 : validityPtr, bytesPtr, byteLength }
+  return { valuesPtr, validityPtr, bytesPtr, byteLength }
 }
 
 function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockBuilder {
