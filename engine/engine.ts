@@ -185,7 +185,7 @@ export class Engine implements EngineApi {
   }
 
   #begin(recorded: RecordedRequest, options: CallOptions): CallRecord {
-    if (this.#history === null) return new CallRecord(() => undefined)
+    if (this.#history === null) return new CallRecord(null, null)
     return this.#history.begin(recorded, this.#nameOf(recorded.request.backend), options.caller)
   }
 
