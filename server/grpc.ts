@@ -221,17 +221,21 @@ function serverStream<Request>(
 }
 
 /** Writes one message; resolves when HTTP/2's flow control has let it go, so a slow reader slows the engine. */
-function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
+async function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  let onSent = (_error?: Error | null): void => undefined
+  // Nothing is queued before it, so grpc-js copies the bytes within this very call.
+  rpc.write(frame, (error?: Error | null) => onSent(error))
+  // A small one counts as sent already.
+  if (rpc.writableLength === 0) return
+  await new Promise<void>((resolve, reject) => {
     const onAbort = () => reject(signal.reason)
-    if (signal.aborted) onAbort()
     signal.addEventListener('abort', onAbort, { once: true })
-    // Nothing is queued before it, so grpc-js copies the bytes within this very call.
-    rpc.write(frame, (error?: Error | null) => {
+    onSent = (error) => {
       signal.removeEventListener('abort', onAbort)
       if (error) reject(error)
       else resolve()
-    })
+    }
   })
 }
 
