@@ -276,24 +276,36 @@ export class Engine implements EngineApi {
   }
 
   readEncoded(request: ReadRequest, format: ReadFormat, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
+    if (format === 'wire') return eachOf(this.readBatches(request, options))
     return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
+  }
+
+  readBatches(request: ReadRequest, options: CallOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
+    return this.#recordedRead(request, options, (record) => this.#batches(request, options, record))
+  }
+
+  async *#batches(
+    request: ReadRequest,
+    options: CallOptions,
+    record: CallRecord,
+  ): AsyncGenerator<readonly Uint8Array[]> {
+    for await (const { rowCount, bytes, batch } of this.#backend(request.backend).read(request, 'wire', options)) {
+      const messages = batch ?? (bytes === null ? [] : [bytes])
+      if (messages.length === 0) continue
+      let byteLength = 0
+      for (const message of messages) byteLength += message.byteLength
+      record.count(rowCount, byteLength)
+      yield messages
+    }
   }
 
   async *#encoded(
     request: ReadRequest,
-    format: ReadFormat,
+    format: Exclude<ReadFormat, 'wire'>,
     options: CallOptions,
     record: CallRecord,
   ): AsyncGenerator<Uint8Array> {
     const backend = this.#backend(request.backend)
-    if (format === 'wire') {
-      for await (const { rowCount, bytes } of backend.read(request, 'wire', options)) {
-        if (bytes === null) continue
-        record.count(rowCount, bytes.byteLength)
-        yield bytes
-      }
-      return
-    }
     let index = 0
     let columns: readonly ColumnHead[] = []
     for await (const message of backend.read(request, 'columns', { ...options, describe: format === 'arrow' })) {
@@ -395,6 +407,10 @@ export class Engine implements EngineApi {
       await this.#store.close()
     }
   }
+}
+
+async function* eachOf<T>(batches: AsyncIterable<readonly T[]>): AsyncGenerator<T> {
+  for await (const batch of batches) yield* batch
 }
 
 const withoutSignal = { columns: { format: 'columns' }, wire: { format: 'wire' } } as const
