@@ -22,7 +22,10 @@ const gatheredByteLength = 8 * 1024
 
 /** Opens the log. A level that is none of the known ones, also "", means debug. */
 export function openLog(level: string, destination?: DestinationStream): Log {
-  return pino({ name: 'v3io-frames', level: levels[level.toLowerCase()] ?? 'debug' }, destination ?? new GatheredLines())
+  return pino(
+    { name: 'v3io-frames', level: levels[level.toLowerCase()] ?? 'debug' },
+    destination ?? new GatheredLines(),
+  )
 }
 
 /**
