@@ -276,7 +276,7 @@ export class Engine implements EngineApi {
   }
 
   readEncoded(request: ReadRequest, format: ReadFormat, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
-    if (format === 'wire') return eachOf(this.readBatches(request, options))
+    if (format === 'wire') return new EachOf(this.readBatches(request, options))
     return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
   }
 
@@ -409,8 +409,67 @@ export class Engine implements EngineApi {
   }
 }
 
-async function* eachOf<T>(batches: AsyncIterable<readonly T[]>): AsyncGenerator<T> {
-  for await (const batch of batches) yield* batch
+/** The messages of batches one by one, as a generator would give them; that takes longer for one than it took to make it. */
+class EachOf<T> implements AsyncGenerator<T> {
+  readonly #batches: AsyncGenerator<readonly T[]>
+  #batch: readonly T[] = []
+  #index = 0
+  /** What is asked before the one before is answered waits for it. */
+  #last: Promise<unknown> | null = null
+
+  constructor(batches: AsyncGenerator<readonly T[]>) {
+    this.#batches = batches
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    if (this.#last === null && this.#index < this.#batch.length)
+      return Promise.resolve({ value: this.#batch[this.#index++]!, done: false })
+    return this.#inTurn(() => this.#next())
+  }
+
+  async #next(): Promise<IteratorResult<T>> {
+    while (this.#index >= this.#batch.length) {
+      const { value, done } = await this.#batches.next()
+      if (done === true) return { value: undefined, done: true }
+      this.#batch = value
+      this.#index = 0
+    }
+    return { value: this.#batch[this.#index++]!, done: false }
+  }
+
+  return(): Promise<IteratorResult<T>> {
+    return this.#inTurn(async () => {
+      this.#batch = []
+      await this.#batches.return(undefined)
+      return { value: undefined, done: true }
+    })
+  }
+
+  throw(error: unknown): Promise<IteratorResult<T>> {
+    return this.#inTurn(async () => {
+      this.#batch = []
+      await this.#batches.throw(error)
+      return { value: undefined, done: true }
+    })
+  }
+
+  #inTurn(work: () => Promise<IteratorResult<T>>): Promise<IteratorResult<T>> {
+    const answer = this.#last === null ? work() : this.#last.then(work, work)
+    this.#last = answer
+    const leave = (): void => {
+      if (this.#last === answer) this.#last = null
+    }
+    answer.then(leave, leave)
+    return answer
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
+  }
 }
 
 const withoutSignal = { columns: { format: 'columns' }, wire: { format: 'wire' } } as const
