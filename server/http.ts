@@ -253,8 +253,10 @@ class Routes {
         if (mayWait) response.setTimeout(0)
       }
     } catch (error) {
-      const text = wireText(call.fail(error))
-      if (!response.destroyed) response.end(frameMessage(toBinary(FrameSchema, create(FrameSchema, { error: text }))))
+      const shown = call.fail(error)
+      if (response.destroyed) return
+      response.addTrailers({ [errorCodeKey]: shown.code })
+      response.end(frameMessage(toBinary(FrameSchema, create(FrameSchema, { error: wireText(shown) }))))
       return
     }
     response.end()
