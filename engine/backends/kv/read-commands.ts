@@ -53,20 +53,18 @@ export type CommandArguments = Readonly<Record<string, Value | readonly Value[]>
  *   stats      one row about the table
  *   infer      key. Replaces the schema; no frame
  */
-export async function executeRead(
+export function executeRead(
   parts: BackendParts,
   table: KvTable,
   asked: { readonly folder: string; readonly command: string; readonly inferItemCount: number },
   request: ExecuteRequest,
   options: ExecuteOptions,
-): Promise<ExecuteAnswer> {
+): ExecuteAnswer | Promise<ExecuteAnswer> {
   const { folder, command, inferItemCount } = asked
   const args: CommandArguments = request.args ?? {}
   if (command === 'stats') return tableStatistics(table)
-  if (command.startsWith('infer')) {
-    await infer(parts, table, { key: textArgument(args, 'key'), itemCount: inferItemCount }, options)
-    return null
-  }
+  if (command.startsWith('infer'))
+    return infer(parts, table, { key: textArgument(args, 'key'), itemCount: inferItemCount }, options)
   if (table.schema.key === '') throw missingSchema(table.name, request.table)
   switch (command) {
     case 'get':
@@ -460,7 +458,7 @@ function infer(
   table: KvTable,
   { key, itemCount }: { readonly key: string; readonly itemCount: number },
   options: ExecuteOptions,
-): Promise<void> {
+): Promise<null> {
   return table.turn.run(async () => {
     const { schema: before, blocks } = table
     const { common, release } = await tableSources(parts, table)
@@ -484,5 +482,6 @@ function infer(
     const items = samples.map(({ name, attributes }) => ({ name, attributes: new Map(attributes) }))
     const schema: KvSchema = { ...before, ...inferSchema(items, key) }
     await blocks.commitRows(await blocks.stageRows([]), { schema: encodeSchema(schema) })
+    return null
   })
 }
