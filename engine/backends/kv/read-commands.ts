@@ -221,8 +221,7 @@ class GetQueue {
       })
       waitingGroup.waiting.push({ names, resolve, reject })
       if (waitingGroup.waiting.length > 1) return
-      // Those who call in the same turn of the event loop go together.
-      queueMicrotask(() => this.#start(key, waitingGroup))
+      this.#startSoon(key, waitingGroup)
     })
   }
 
@@ -248,10 +247,17 @@ class GetQueue {
         })
         .finally(() => {
           group.runningCount--
-          if (group.waiting.length > 0) this.#start(key, group)
-          else if (group.runningCount === 0) this.#groups.delete(key)
+          this.#startSoon(key, group)
         })
     }
+  }
+
+  /** When all that promises have set going is done: those who call in the same turn, or again at once, go together. */
+  #startSoon(key: string, group: WaitingGroup): void {
+    process.nextTick(() => {
+      if (group.waiting.length > 0) this.#start(key, group)
+      else if (group.runningCount === 0 && this.#groups.get(key) === group) this.#groups.delete(key)
+    })
   }
 
   async #run({ folder, columns, format }: WaitingGroup, callers: readonly Waiting[]): Promise<void> {
