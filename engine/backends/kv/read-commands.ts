@@ -1,5 +1,6 @@
 // The commands that read a kv table: items by name, counts and aggregates, statistics, and the schema that items show.
 import type { LiveBlock } from '../../blocks/live-block.js'
+import { sendSources } from '../../blocks/sent-sources.js'
 import { takeFrame } from '../../codec/columns.js'
 import { FramesError, shortened } from '../../errors.js'
 import { filterOf } from '../../expression/cache.js'
@@ -312,7 +313,7 @@ class GetQueue {
     const sources = await table.blocks.sources(blocks)
     const isKept = sources.every(({ values, dead }) => values === null && !(dead instanceof Uint8Array))
     if (isKept) told.jobCount++
-    return { sources, schema: { fields, key, sortingKey }, isKept }
+    return { sources: sendSources(sources), schema: { fields, key, sortingKey }, isKept }
   }
 }
 

@@ -1,7 +1,9 @@
 // The jobs of kv's reads: their messages, and what a worker does with each.
+import { assert } from '../../assert.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, type BlockReader } from '../../blocks/reader.js'
 import { keptPagesOf } from '../../blocks/kept-pages.js'
+import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
 import { canFolderMatch } from '../../expression/skip.js'
 import type { Expression } from '../../expression/tree.js'
 import type { ColumnHead } from '../../frame/column-head.js'
@@ -68,7 +70,7 @@ export interface ScanJob extends TableJob {
 
 /** What is the same for all `get` jobs on one state of a table: said in full it takes as long as the look-up of many names. */
 export interface ToldView {
-  readonly sources: readonly BlockSource[]
+  readonly sources: SentSources
   readonly schema: Pick<KvSchema, 'fields' | 'key' | 'sortingKey'>
   /** Whether the worker keeps the sources, so that later jobs need not tell them: all of them are places, none is bytes. */
   readonly isKept: boolean
@@ -173,8 +175,9 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) =>
 interface View {
   readonly contents: TableContents
   readonly folders: readonly string[]
+  readonly schema: ToldView['schema']
   /** Null where they are told with each job. */
-  readonly kept: ToldView | null
+  readonly sources: readonly BlockSource[] | null
   /** By the columns asked for. */
   readonly shapes: Map<string, ReadShape>
 }
@@ -184,32 +187,25 @@ const views = new Map<string, View>()
 const viewCountMax = 64
 const shapeCountMax = 64
 
-function viewOf(name: string, told: ToldView, readerOf: (source: number) => BlockReader, temporary: Scratch): View {
-  const known = views.get(name)
-  if (known !== undefined) {
-    views.delete(name)
-    views.set(name, known)
-    return known
-  }
-  const { sources, schema, isKept } = told
+function newView(
+  { schema, isKept }: ToldView,
+  sources: readonly BlockSource[],
+  readerOf: (source: number) => BlockReader,
+  temporary: Scratch,
+): View {
   const folders = new Set<string>()
   for (let source = 0; source < sources.length; source++)
     for (const { folder } of foldersOf(readerOf(source))) folders.add(folder)
-  const view: View = {
+  return {
     contents: tableContents(sources.length, readerOf, schema, temporary),
     folders: [...folders].sort(compareTexts),
-    kept: isKept ? told : null,
+    schema,
+    sources: isKept ? sources : null,
     shapes: new Map(),
   }
-  views.set(name, view)
-  for (const oldest of views.keys()) {
-    if (views.size <= viewCountMax) break
-    views.delete(oldest)
-  }
-  return view
 }
 
-function shapeOf({ contents, shapes }: View, { schema }: ToldView, columns: readonly string[]): ReadShape {
+function shapeOf({ contents, schema, shapes }: View, columns: readonly string[]): ReadShape {
   const key = columns.length === 0 ? '' : JSON.stringify(columns)
   let shape = shapes.get(key)
   if (shape === undefined) {
@@ -221,20 +217,31 @@ function shapeOf({ contents, shapes }: View, { schema }: ToldView, columns: read
 
 /** Null: this worker has to be told of the view. */
 const get: JobHandler<GetJob, GetResult | null> = (job, context) => {
-  const told = job.told ?? views.get(job.view)?.kept ?? null
-  if (told === null) return null
+  const { told } = job
+  const known = views.get(job.view)
+  const sources = known?.sources ?? (told === null ? null : receiveSources(told.sources))
+  if (sources === null) return null
   const { kernels } = context
   const [cache, output, temporary] = new Scratch(job.scratch).split([0.5, 0.2, 0.3]) as [Scratch, Scratch, Scratch]
   const store = storeReader(context, job.access)
   const io = new BlockIo(kernels, cache, store, job.partition, job.tableName, keptPagesOf(context, job))
-  const { sources } = told
-  const view = viewOf(job.view, told, readersOf(io, sources), temporary)
+  let view = known
+  if (view === undefined) {
+    assert(told !== null, 'a worker is told of views that it does not know')
+    view = newView(told, sources, readersOf(io, sources), temporary)
+  }
+  views.delete(job.view)
+  views.set(job.view, view)
+  for (const oldest of views.keys()) {
+    if (views.size <= viewCountMax) break
+    views.delete(oldest)
+  }
   return getItems(kernels, io, output, temporary, {
     ...job,
     sources,
     folders: job.folder === '' ? view.folders : [job.folder],
     contents: view.contents,
-    shape: shapeOf(view, told, job.columns),
+    shape: shapeOf(view, job.columns),
   })
 }
 
