@@ -4,6 +4,8 @@ import { connectGrpc } from './grpc.js'
 import { connectHttp } from './http.js'
 
 export type { CallOptions, Client, ClientOptions, FrameSource } from './client.js'
+export { FrameCodec } from './frame-codec.js'
+export { frameMessage, splitMessages } from '../engine/codec/message-stream.js'
 export type { WriteResult } from '../engine/engine-api.js'
 import { FramesError } from '../engine/errors.js'
 

@@ -7,6 +7,8 @@ export { Engine, openEngine } from './engine.js'
 export type { HistoryOptions } from './history/history.js'
 export type { ErrorCode, ErrorKind } from './errors.js'
 export { errorCodes, FramesError } from './errors.js'
+export type { SelectParts } from './expression/select-text.js'
+export { parseSql } from './expression/select-text.js'
 export {
   columnOfCells,
   dateOfTime,

@@ -1,11 +1,11 @@
 // The client's typed verbs: its codec alone on random frames, then against a real engine behind both transports.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { FrameCodec } from '../dist/client/frame-codec.js'
 import {
   type Client,
   connect,
   type Column,
   Frame,
+  FrameCodec,
   FramesError,
   frameFromMap,
   labelColumn,
