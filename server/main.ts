@@ -40,7 +40,6 @@ async function main(args: readonly string[]): Promise<void> {
     await engine.close()
     throw error
   })
-  process.stdout.write(`server running on http=${server.httpShown}, grpc=${server.grpcShown}\n`)
 
   const stop = (exitStatus: number) => {
     server.stop().then(
@@ -61,6 +60,8 @@ async function main(args: readonly string[]): Promise<void> {
     log.fatal({ err: error }, 'defect: uncaught exception, stopping')
     stop(1)
   })
+  // Last: whoever waits for this line may send a signal at once.
+  process.stdout.write(`server running on http=${server.httpShown}, grpc=${server.grpcShown}\n`)
 }
 
 /** Opens the engine for the configured backends. Throws StartError. */
