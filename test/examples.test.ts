@@ -74,3 +74,20 @@ test('backends.mjs shows items, records, files and the history over gRPC and HTT
     ])
   })
 })
+
+test('a program given as text on the command line opens an engine too', async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'framesd-examples-'))
+  const engine = new URL('../dist/engine/index.js', import.meta.url).href
+  const text = `
+    import { frameFromRows, openEngine } from '${engine}'
+    const engine = await openEngine({ dataDir: process.argv[1], workerCount: 1 })
+    await engine.write({ backend: 'kv', table: 't' }, frameFromRows([{ key: 'a', n: 1n }], ['key']))
+    for await (const frame of engine.read({ backend: 'kv', table: 't' })) console.log(...frame.rows())
+    await engine.close()`
+  try {
+    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', text, dataDir])
+    expect(stdout).toBe('{ n: 1n }\n')
+  } finally {
+    rmSync(dataDir, { recursive: true })
+  }
+})

@@ -59,7 +59,10 @@ export class WorkerThreads {
 
   constructor(options: WorkerThreadsOptions) {
     this.#options = options
+    // A program given as text (`node --input-type=module -e …`) would hand this flag on, and no thread starts with it.
+    const isProgramText = process.execArgv.some((flag) => flag.startsWith('--input-type'))
     this.#piscina = new Piscina({
+      ...(isProgramText ? { execArgv: [] } : {}),
       filename: new URL('./worker-entry.cjs', import.meta.url).href,
       minThreads: options.threadCount,
       maxThreads: options.threadCount,

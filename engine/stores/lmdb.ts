@@ -63,7 +63,12 @@ export async function openLmdbStore(options: LmdbOptions): Promise<LmdbStore> {
     shared: memory ?? null,
     faults: options.faults?.shared ?? null,
   }
-  const thread = new Worker(new URL('./lmdb-thread.js', import.meta.url), { workerData: threadOptions })
+  // A program given as text (`node --input-type=module -e …`) would hand this flag on, and no thread starts with it.
+  const isProgramText = process.execArgv.some((flag) => flag.startsWith('--input-type'))
+  const thread = new Worker(new URL('./lmdb-thread.js', import.meta.url), {
+    workerData: threadOptions,
+    ...(isProgramText ? { execArgv: [] } : {}),
+  })
   try {
     const opened = await new Promise<FromThread>((resolve, reject) => {
       thread.once('message', resolve)
