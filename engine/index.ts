@@ -5,6 +5,7 @@ export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/me
 export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSession } from './engine.js'
 export { Engine, openEngine } from './engine.js'
 export type { HistoryOptions } from './history/history.js'
+export { Mask } from './history/mask.js'
 export type { ErrorCode, ErrorKind } from './errors.js'
 export { errorCodes, FramesError } from './errors.js'
 export type { SelectParts } from './expression/select-text.js'

@@ -1,5 +1,5 @@
 // One request at work: its number, the signal that ends it, what it moved, and its line in the log.
-import { FramesError, type Caller, type RecordedRequest } from '../engine/index.js'
+import { FramesError, type Caller, Mask, type RecordedRequest } from '../engine/index.js'
 import type { Log } from './log.js'
 import { publicError } from './wire/errors.js'
 
@@ -94,8 +94,17 @@ export class Call {
   explain(error: unknown, prefix?: string): FramesError {
     const ended: unknown = this.signal.aborted ? this.signal.reason : undefined
     if (ended instanceof FramesError) return ended
-    if (!(error instanceof FramesError)) this.log.error({ id: this.number, verb: this.verb, err: error }, 'defect')
+    if (!(error instanceof FramesError)) this.#logError('error', error, 'defect')
     return publicError(error, this.number, prefix)
+  }
+
+  #logError(level: 'error' | 'debug', error: unknown, what: string): void {
+    this.log[level]({ id: this.number, verb: this.verb, err: shownError(error, this.caller.secrets) }, what)
+  }
+
+  /** A source that was told that no more is wanted ended with an error. */
+  released(error: unknown): void {
+    this.#logError('debug', error, 'read released')
   }
 
   /** Ends the call well. */
@@ -135,15 +144,19 @@ function emptyRequest(action: RecordedVerb): RecordedRequest {
   return { action, request: { backend: '', table: '', command: '' } } as RecordedRequest
 }
 
-/** Shorter secrets are parts of all sorts of texts. */
-const secretLengthMin = 4
-
 /** The facts of a log line with each secret in their texts masked. */
 function withoutSecrets(facts: Readonly<Record<string, unknown>>, secrets: readonly string[]): Record<string, unknown> {
-  const known = secrets.filter((secret) => secret.length >= secretLengthMin)
-  if (known.length === 0) return facts
-  const mask = (text: string): string => known.reduce((left, secret) => left.replaceAll(secret, '*****'), text)
+  if (secrets.length === 0) return facts
+  const mask = new Mask(secrets)
   return Object.fromEntries(
-    Object.entries(facts).map(([name, value]) => [name, typeof value === 'string' ? mask(value) : value]),
+    Object.entries(facts).map(([name, value]) => [name, typeof value === 'string' ? mask.text(value) : value]),
   )
+}
+
+/** An error as the log has it. */
+function shownError(error: unknown, secrets: readonly string[]): Record<string, unknown> {
+  if (!(error instanceof Error)) return withoutSecrets({ message: String(error) }, secrets)
+  const { name, message, stack, cause } = error
+  const shown = withoutSecrets({ type: name, message, stack }, secrets)
+  return cause === undefined ? shown : { ...shown, cause: shownError(cause, secrets) }
 }

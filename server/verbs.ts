@@ -267,7 +267,9 @@ export class Verbs {
     const override = header instanceof AuthorizationIgnored ? {} : header
     const complete = completeSession({ ...request.session, ...override }, this.config)
     // What came with the request counts too where the header has replaced it.
-    const secrets = [complete.password, complete.token, request.session?.password, request.session?.token]
+    // So does what a header says behind its scheme, also one that is not understood.
+    const sent = call.authorization?.replace(/^\S*\s+/, '')
+    const secrets = [complete.password, complete.token, request.session?.password, request.session?.token, sent]
     call.caller.secrets.push(...secrets.filter((secret): secret is string => secret !== undefined && secret !== ''))
     const session = withoutSecrets(complete)
     const { backend, table } = request
@@ -355,8 +357,6 @@ async function* relayed<T>(
 /** Tells a source that no more is wanted. One that still makes a message answers later: nobody waits for that. */
 async function release(source: AsyncIterator<unknown> | null, call: Call): Promise<void> {
   if (source?.return === undefined) return
-  const released = source.return().catch((error: unknown) => {
-    call.log.debug({ id: call.number, err: error }, 'read released')
-  })
+  const released = source.return().catch((error: unknown) => call.released(error))
   if (!call.signal.aborted) await released
 }

@@ -1,6 +1,7 @@
 // What the history says of one request.
 import type { Value } from '../frame/dtype.js'
-import type { Caller, RecordedRequest, Session } from '../requests.js'
+import type { RecordedRequest } from '../requests.js'
+import { type Mask, masked, textLengthMax } from './mask.js'
 
 export type Action = RecordedRequest['action']
 
@@ -23,58 +24,8 @@ export interface Entry {
   readonly requestId: string | null
 }
 
-/** Texts as the history keeps them: a long one is cut, so that nobody fills it with one request. */
-const textLengthMax = 4096
-
-const masked = '*****'
 /** Arguments of commands that are secrets by their names. */
 const secretName = /passw|passphrase|secret|token|credential|(api|access|private|session)_?key/i
-/** Shorter secrets are masked where they are the whole text: parts of any text may look like them. */
-const partialSecretLengthMin = 4
-/** A name that has so much of a secret in it is one. */
-const nameSecretLengthMin = 8
-
-/** Masks secrets in texts. */
-export class Mask {
-  readonly #secrets: readonly string[]
-
-  constructor(secrets: readonly (string | undefined)[]) {
-    const given = secrets.filter((secret): secret is string => secret !== undefined && secret !== '')
-    // A password mostly stands in the session and among what came with the call.
-    this.#secrets = given.length < 2 ? given : [...new Set(given)]
-  }
-
-  static of(session: Session | undefined, caller: Caller | undefined): Mask {
-    const hasOwn = session?.password !== undefined || session?.token !== undefined
-    if (!hasOwn && (caller === undefined || caller.secrets.length === 0)) return nothingToMask
-    return new Mask([session?.password, session?.token, ...(caller?.secrets ?? [])])
-  }
-
-  text(text: string): string {
-    return this.#masked(text, partialSecretLengthMin)
-  }
-
-  /** A name that tables and users are found by: only what can be nothing but a secret is masked. */
-  name(text: string): string {
-    return this.#masked(text, nameSecretLengthMin)
-  }
-
-  #masked(text: string, partialLengthMin: number): string {
-    if (this.#secrets.length === 0 && text.length <= textLengthMax) return text
-    let result = text
-    // Before a long text is cut, or a part of a secret would stay.
-    for (const secret of this.#secrets) {
-      if (secret.length >= partialLengthMin) {
-        if (result.includes(secret)) result = result.replaceAll(secret, masked)
-      } else if (result === secret && partialLengthMin === partialSecretLengthMin) result = masked
-    }
-    if (result.length <= textLengthMax) return result
-    // A slice would keep the whole text in memory for as long as it is kept itself.
-    return `${Buffer.from(result.slice(0, textLengthMax)).toString()}…`
-  }
-}
-
-const nothingToMask = new Mask([])
 
 /** What may be set of a request, by the names that the history has for it. */
 export const dataFields = [

@@ -1,7 +1,8 @@
 // Entries on their way to the store: column by column, as numbers and bytes, so that neither a request nor the message to a
 // worker takes long. A worker makes a block of them (jobs.ts).
 import type { RecordedRequest } from '../requests.js'
-import { argumentText, dataFields, type DataSink, type Entry, type Mask, tellData } from './entry.js'
+import { argumentText, dataFields, type DataSink, type Entry, tellData } from './entry.js'
+import type { Mask } from './mask.js'
 import { TextColumn, type TextRuns } from './text-column.js'
 
 /** The texts of an entry, in the order in which they are sent; `data` comes last. */
