@@ -1,13 +1,14 @@
 // Opens the frames of a job. Those of one shape, whose labels hold for all rows, are opened by what the first of them has
-// shown: names and types are not looked at again.
+// shown, be it in an earlier job of this worker: names and types are not looked at again.
 import { decodeColumn, scanFrame, type WireColumn, type WireFrame } from '../../codec/wire.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import { dtypeNumbers } from '../../frame/dtype.js'
 import type { Kernels } from '../../kernels/kernels.js'
+import { copyBytes } from '../../memory/copy.js'
 import { frameRowCountMax, labelSetByteLengthMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
-import { type FrameInput, type FrameShape, type LaidFrame, placeFieldCount } from '../frame-input.js'
+import { type FrameInput, type FrameShape, isSameShape, type LaidFrame, placeFieldCount } from '../frame-input.js'
 import { checkTimes, type OpenFrame, type OpenMetric, openFrame } from './append.js'
 import type { Grouping } from './grouping.js'
 
@@ -28,12 +29,18 @@ interface WireShape {
   readonly types: OpenFrame['types']
   /** Columns, then the index of times. */
   readonly columns: readonly WireColumn[]
-  /** The shape as the kernel takes it, up to the labels; names stand in the first message, which stays for the job. */
-  readonly words: readonly number[]
-  /** In their order, one behind the other. */
-  readonly labelNames: string
-  readonly labelNameByteLengths: readonly number[]
+  readonly labelCount: number
+  /** Names of columns, of the index and of the labels in their order, one behind the other. */
+  readonly names: Buffer
+  /** The shape as the kernel takes it, but for where names stand. */
+  readonly words: Uint32Array
+  /** Which of the words say where a name stands; the next one is its byte length. */
+  readonly nameWords: readonly number[]
 }
+
+/** What the frames of this worker last looked like: names and types that are right once are so in every table. */
+let lastPlain: { readonly shape: FrameShape; readonly plain: PlainShape | null } | null = null
+let lastWire: WireShape | null = null
 
 /** What ends a label's value in a canonical key; see kernels/labels.ts. */
 const valueEnd = '\0\x01'
@@ -47,10 +54,9 @@ export class FrameOpener {
   readonly #scratch: Scratch
   readonly #bytes: Buffer
   #shape: FrameShape | null = null
+  /** Of that shape; null: its frames are opened one by one, or none has been opened yet. */
   #plain: PlainShape | null = null
-  /** Of wire frames: null before the first one, and when those that come are to be opened one by one. */
-  #wire: WireShape | null = null
-  #isWireKnown = false
+  #isWireLearnt = false
 
   constructor(kernels: Kernels, scratch: Scratch) {
     this.#kernels = kernels
@@ -62,47 +68,51 @@ export class FrameOpener {
   open(input: FrameInput): OpenFrame | null {
     if (input.format === 'wire') return this.#openWire(input.message)
     const { frame } = input
-    if (frame.shape === this.#shape && this.#plain !== null && frame.rowCount > 0) {
+    const { shape } = frame
+    const isNew = shape !== this.#shape
+    if (isNew) {
+      this.#shape = shape
+      this.#plain = lastPlain !== null && isSameShape(shape, lastPlain.shape) ? lastPlain.plain : null
+    }
+    if (this.#plain !== null && frame.rowCount > 0) {
       const opened = this.#openPlain(frame, this.#plain)
       if (opened !== null) return opened
     }
     const opened = openFrame(this.#kernels, this.#scratch, input)
-    if (opened !== null && frame.shape !== this.#shape) {
-      this.#shape = frame.shape
-      this.#plain = plainShape(frame.shape, opened)
+    if (opened !== null && isNew && this.#plain === null) {
+      this.#plain = plainShape(shape, opened)
+      lastPlain = { shape, plain: this.#plain }
     }
     return opened
   }
 
   #openWire(message: Slice): OpenFrame | null {
-    const alike = this.#wire === null ? null : this.#openLike(message, this.#wire)
+    const alike = lastWire === null ? null : this.#openLike(message, lastWire)
     if (alike !== null) return alike
     const opened = openFrame(this.#kernels, this.#scratch, { format: 'wire', message })
-    if (opened !== null && !this.#isWireKnown) {
-      this.#isWireKnown = true
-      this.#wire = wireShape(scanFrame(this.#kernels, message, this.#scratch), opened)
+    // Once a job: frames that differ all the time would each be looked at twice.
+    if (opened !== null && !this.#isWireLearnt) {
+      this.#isWireLearnt = true
+      lastWire = wireShape(scanFrame(this.#kernels, message, this.#scratch), opened)
     }
     return opened
   }
 
-  /** Null where something is not as in the first frame. */
+  /** Null where something is not as the shape says. */
   #openLike(message: Slice, shape: WireShape): OpenFrame | null {
     const { call, u32 } = this.#kernels
     const scratch = this.#scratch
-    const { words, labelNames, labelNameByteLengths, columns, types } = shape
+    const { words, nameWords, names, columns, labelCount, types } = shape
     const mark = scratch.mark()
     const columnCount = columns.length
-    const labelCount = labelNameByteLengths.length
-    const namesPtr = scratch.allocate(labelNames.length)
-    this.#bytes.write(labelNames, namesPtr, 'latin1')
-    const shapePtr = scratch.allocate(4 * words.length + 8 * labelCount)
+    const namesPtr = scratch.allocate(names.length)
+    copyBytes(names, this.#bytes, namesPtr)
+    const shapePtr = scratch.allocate(4 * words.length)
     u32.set(words, shapePtr >> 2)
     let namePtr = namesPtr
-    let at = (shapePtr >> 2) + words.length
-    for (const byteLength of labelNameByteLengths) {
-      u32[at++] = namePtr
-      u32[at++] = byteLength
-      namePtr += byteLength
+    for (const word of nameWords) {
+      u32[(shapePtr >> 2) + word] = namePtr
+      namePtr += words[word + 1]!
     }
     const resultPtr = scratch.allocate(8 + 8 * columnCount)
     const capacity = Math.min(message.byteLength, keyByteLengthMax)
@@ -221,7 +231,7 @@ function plainShape({ columns, indices, labelNames }: FrameShape, { metrics, typ
   }
 }
 
-/** As plainShape; label names are ASCII, since they have been validated. */
+/** As plainShape. Label names have been validated: they are ASCII, so their order as text is that of their bytes. */
 function wireShape(frame: WireFrame, { metrics, types }: OpenFrame): WireShape | null {
   const { columns, indices, labels } = frame
   const [time] = indices
@@ -230,15 +240,27 @@ function wireShape(frame: WireFrame, { metrics, types }: OpenFrame): WireShape |
   const labelNames = labels.map(({ name }) => name).sort()
   if (!arePlain || metrics.length !== columns.length || labelNames.includes('__name__')) return null
   const all = [...columns, time]
+  const names: Buffer[] = []
+  const nameWords: number[] = []
   const words = [columns.length, 1, labelNames.length, 0]
-  for (const { dtype, nameByteOffset, nameByteLength } of all)
-    words.push(dtypeNumbers[dtype], nameByteOffset, nameByteLength)
+  const addName = (name: string): void => {
+    const bytes = Buffer.from(name)
+    names.push(bytes)
+    nameWords.push(words.length)
+    words.push(0, bytes.length)
+  }
+  for (const { name, dtype } of all) {
+    words.push(dtypeNumbers[dtype])
+    addName(name)
+  }
+  for (const name of labelNames) addName(name)
   return {
     metrics: metrics.map(({ name, dtype }) => ({ name, dtype })),
     types,
     columns: all,
-    words,
-    labelNames: labelNames.join(''),
-    labelNameByteLengths: labelNames.map((name) => name.length),
+    labelCount: labelNames.length,
+    names: Buffer.concat(names),
+    words: Uint32Array.from(words),
+    nameWords,
   }
 }
