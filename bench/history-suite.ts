@@ -1,180 +1,130 @@
 // What the history costs: the same mix of loads, queries and updates of items with it and without it, in turns, and by how much
-// the one is slower than the other. Over gRPC, where a call is dear, and embedded, where it is cheap.
+// the one takes more than the other. Over gRPC, where a call is dear, and embedded, where it is cheap; each side is a process of
+// its own, so that neither leaves the other its garbage or its compiled code.
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Client, connect } from '../client/index.js'
-import { type Engine, Frame, openEngine, sliceColumn } from '../engine/index.js'
-import { elapsedMs } from './clock.js'
-import { framesOf } from './layouts.js'
-import { type ServerProcess, startServerProcess } from './processes.js'
-import { queriesOf } from './queries.js'
+import { connect } from '../client/index.js'
+import { Mix, type MixTurn } from './history-mix.js'
+import { startMixProcess, startServerProcess } from './processes.js'
 import { atMost, type Found, type Result } from './results.js'
-import { drawWorkload } from './tsbs.js'
-import { randomOf } from './zipf.js'
 
 export interface HistoryBenchOptions {
   readonly isSmall: boolean
+  /** Turns of a minute, and not of some seconds. */
+  readonly isLong: boolean
   readonly folder: string
   readonly found: Found
   readonly say: (text: string) => void
 }
 
-/** What a client and an engine have in common. */
-type Api = Pick<Client & Engine, 'create' | 'delete'> & {
-  write(request: { backend: string; table: string; saveMode?: string }, frame: Frame): Promise<unknown>
-  execute(request: { backend: string; table: string; command: string; args: Record<string, string> }): Promise<unknown>
-  read(request: { backend: string; table: string }): AsyncIterable<Frame>
-}
-
 interface Side {
-  readonly api: Api
-  /** Processor time of whoever keeps the history so far, in ms. */
-  readonly cpuMs: () => number
-  /** After a turn: what it leaves to be done must not be done in a turn of the other side. */
-  readonly restMs: number
+  readonly pid: number
+  turn(turnMs: number): Promise<MixTurn>
+  stop(): Promise<void>
 }
 
-interface Turn {
+/** For one mix, of one turn. */
+interface Cost {
   readonly elapsedMs: number
-  /** Until the next turn of the same side, where each has a process of its own: what a turn leaves to be done is its own. */
-  cpuMs: number
+  /** Of all threads of who keeps the history. */
+  readonly cpuMs: number
 }
 
-const tsdb = { backend: 'tsdb', table: 'history-bench' }
-const items = { backend: 'kv', table: 'history-bench' }
-const itemCount = 10_000
-/** Calls at work at once. */
-const writeCount = 4
-const queryCount = 8
-const callCount = 64
 const shareMax = 2
-/** Longer than entries wait until they are flushed. */
+/** Longer than entries wait until they are flushed: what a turn leaves to be done is its own. */
 const flushMs = 850
-/** Pairs that are not counted: what runs once a flush is compiled late. */
-const warmUpPairCount = 6
-const countedPairCount = 20
+
+interface Lengths {
+  readonly turnMs: number
+  /** Turns of both sides that are not counted, then those that are: functions that run once a flush are compiled late. */
+  readonly warmUpMs: number
+  readonly pairCount: number
+}
 
 export async function runHistory(options: HistoryBenchOptions): Promise<void> {
-  const mix = new Mix(options.isSmall)
-  options.found(...(await served(options, mix)))
-  options.found(...(await embedded(options, mix)))
-}
-
-class Mix {
-  readonly #frames: readonly Frame[]
-  readonly #query: ReturnType<typeof queriesOf>[number]['request']
-  readonly #queryCount: number
-  readonly #updateCount: number
-
-  constructor(isSmall: boolean) {
-    const workload = drawWorkload({ hostCount: isSmall ? 2 : 50, hours: 1 })
-    this.#frames = framesOf(workload, 'host')
-    this.#query = queriesOf(workload)[0]!.request
-    this.#queryCount = isSmall ? 10 : 100
-    this.#updateCount = isSmall ? 20 : 1500
-  }
-
-  async prepare(api: Api): Promise<void> {
-    const numbers = Float64Array.from({ length: itemCount }, (_, i) => i)
-    const keys = Array.from({ length: itemCount }, (_, i) => `item-${i}`)
-    const frame = new Frame({
-      columns: [sliceColumn('visits', numbers)],
-      indices: [sliceColumn('key', keys, 'string')],
-    })
-    await api.write({ ...items, saveMode: 'overwriteTable' }, frame)
-  }
-
-  /** One turn: every frame is a write of its own. */
-  async run(api: Api): Promise<void> {
-    await api.delete({ ...tsdb, ifMissing: 'ignore' })
-    await api.create({ ...tsdb, rate: '6/m' })
-    await inFlight(writeCount, this.#frames.length, (i) => api.write(tsdb, this.#frames[i]!))
-    await inFlight(queryCount, this.#queryCount, async () => {
-      for await (const frame of api.read({ ...tsdb, ...this.#query }))
-        if (frame.length === 0) throw new Error('no rows')
-    })
-    const random = randomOf(11)
-    await inFlight(callCount, this.#updateCount, () =>
-      api.execute({
-        ...items,
-        command: 'update',
-        args: { key: `item-${Math.floor(random() * itemCount)}`, expression: 'visits = visits + 1' },
-      }),
-    )
-  }
-}
-
-async function served({ folder, say, isSmall }: HistoryBenchOptions, mix: Mix): Promise<Result[]> {
+  const { isSmall, isLong, found, say } = options
+  const lengths: Lengths = isSmall
+    ? { turnMs: 0, warmUpMs: 0, pairCount: 1 }
+    : isLong
+      ? { turnMs: 60_000, warmUpMs: 60_000, pairCount: 5 }
+      : { turnMs: 4_000, warmUpMs: 8_000, pairCount: 5 }
   say('history, over gRPC')
+  found(...(await compare('gRPC', await served(options), lengths)))
+  say('history, embedded')
+  found(...(await compare('embedded', await embedded(options), lengths)))
+}
+
+const names = ['history-on', 'history-off'] as const
+type Sides = readonly [on: Side, off: Side]
+
+async function served({ folder, isSmall }: HistoryBenchOptions): Promise<Sides> {
   const config = join(folder, 'no-history.json')
   writeFileSync(config, JSON.stringify({ disableHistory: true, backends: [{ type: 'tsdb' }, { type: 'kv' }] }))
-  const folders = ['history-on', 'history-off'].map((name) => join(folder, name))
-  const servers: ServerProcess[] = []
-  const clients: Client[] = []
-  try {
-    servers.push(await startServerProcess(folders[0]!), await startServerProcess(folders[1]!, ['--config', config]))
-    clients.push(...servers.map(({ address }) => connect(`grpc://${address}`, { session: { container: 'users' } })))
-    const [on, off] = servers.map(({ pid }, i): Side => ({ api: clients[i]!, cpuMs: () => cpuMsOf(pid), restMs: 0 }))
-    return await compare('gRPC', mix, on!, off!, isSmall)
-  } finally {
-    for (const client of clients) client.close()
-    for (const server of servers) await server.stop()
-    for (const path of folders) rmSync(path, { recursive: true, force: true })
+  const mix = new Mix(isSmall)
+  const open = async (name: string, options: readonly string[]): Promise<Side> => {
+    const path = join(folder, name)
+    const server = await startServerProcess(path, options)
+    const client = connect(`grpc://${server.address}`, { session: { container: 'users' } })
+    await mix.prepare(client)
+    return {
+      pid: server.pid,
+      turn: (turnMs) => mix.turn(client, turnMs),
+      async stop() {
+        client.close()
+        await server.stop()
+        rmSync(path, { recursive: true, force: true })
+      },
+    }
   }
+  return [await open(names[0], []), await open(names[1], ['--config', config])]
 }
 
-async function embedded({ folder, say, isSmall }: HistoryBenchOptions, mix: Mix): Promise<Result[]> {
-  say('history, embedded')
-  const folders = ['history-embedded-on', 'history-embedded-off'].map((name) => join(folder, name))
-  const engines = [
-    await openEngine({ dataDir: folders[0]! }),
-    await openEngine({ dataDir: folders[1]!, history: false }),
-  ]
-  try {
-    const [on, off] = engines.map((api): Side => ({ api, cpuMs: () => cpuMsOf(process.pid), restMs: flushMs }))
-    return await compare('embedded', mix, on!, off!, isSmall)
-  } finally {
-    for (const engine of engines) await engine.close()
-    for (const path of folders) rmSync(path, { recursive: true, force: true })
+async function embedded({ folder, isSmall }: HistoryBenchOptions): Promise<Sides> {
+  const open = async (name: string, history: 'on' | 'off'): Promise<Side> => {
+    const path = join(folder, name)
+    const { pid, turn, stop } = await startMixProcess(path, history, isSmall)
+    return {
+      pid,
+      turn,
+      async stop() {
+        await stop()
+        rmSync(path, { recursive: true, force: true })
+      },
+    }
   }
+  return [await open(names[0], 'on'), await open(names[1], 'off')]
 }
 
 /** Turns of both sides, the first one by turns too, so that what the machine does meanwhile meets both alike. */
-async function compare(where: string, mix: Mix, on: Side, off: Side, isSmall: boolean): Promise<Result[]> {
-  for (const { api } of [on, off]) await mix.prepare(api)
-  const pairs: { readonly on: Turn; readonly off: Turn }[] = []
-  const ends = new Map<Side['cpuMs'], () => void>()
-  const [warmUpCount, pairCount] = isSmall ? [0, 1] : [warmUpPairCount, countedPairCount]
-  for (let pair = 0; pair < pairCount + warmUpCount; pair++) {
-    const order = pair % 2 === 0 ? [on, off] : [off, on]
-    const turns = new Map<Side, Turn>()
-    for (const side of order) turns.set(side, await turnOf(side, mix, ends))
-    if (pair >= warmUpCount) pairs.push({ on: turns.get(on)!, off: turns.get(off)! })
+async function compare(where: string, [on, off]: Sides, lengths: Lengths): Promise<Result[]> {
+  const pairs: { readonly on: Cost; readonly off: Cost }[] = []
+  try {
+    if (lengths.warmUpMs > 0) for (const side of [on, off]) await costOf(side, lengths.warmUpMs)
+    for (let pair = 0; pair < lengths.pairCount; pair++) {
+      const costs = new Map<Side, Cost>()
+      for (const side of pair % 2 === 0 ? [on, off] : [off, on]) costs.set(side, await costOf(side, lengths.turnMs))
+      pairs.push({ on: costs.get(on)!, off: costs.get(off)! })
+    }
+  } finally {
+    await on.stop()
+    await off.stop()
   }
-  await new Promise((resolve) => setTimeout(resolve, flushMs))
-  for (const end of ends.values()) end()
-  const time = resultOf(`${where}: time of the mix, more with the history`, pairs, (turn) => turn.elapsedMs)
+  const time = resultOf(`${where}: time of the mix, more with the history`, pairs, ({ elapsedMs }) => elapsedMs)
   if (!hasCpuTimes) return [time]
   return [resultOf(`${where}: processor time of the mix, more with the history`, pairs, ({ cpuMs }) => cpuMs), time]
 }
 
-async function turnOf({ api, cpuMs, restMs }: Side, mix: Mix, ends: Map<Side['cpuMs'], () => void>): Promise<Turn> {
-  ends.get(cpuMs)?.()
-  const before = cpuMs()
-  const turn: Turn = { elapsedMs: await elapsedMs(() => mix.run(api)), cpuMs: 0 }
-  await new Promise((resolve) => setTimeout(resolve, restMs))
-  const end = (): void => {
-    turn.cpuMs = cpuMs() - before
-  }
-  if (restMs > 0) end()
-  else ends.set(cpuMs, end)
-  return turn
+async function costOf({ pid, turn }: Side, turnMs: number): Promise<Cost> {
+  const before = cpuMsOf(pid)
+  const { mixCount, elapsedMs } = await turn(turnMs)
+  await new Promise((resolve) => setTimeout(resolve, flushMs))
+  return { elapsedMs: elapsedMs / mixCount, cpuMs: (cpuMsOf(pid) - before) / mixCount }
 }
 
 function resultOf(
   name: string,
-  pairs: readonly { readonly on: Turn; readonly off: Turn }[],
-  costOf: (turn: Turn) => number,
+  pairs: readonly { readonly on: Cost; readonly off: Cost }[],
+  costOf: (cost: Cost) => number,
 ): Result {
   const shares = pairs.map(({ on, off }) => 100 * (costOf(on) / costOf(off) - 1))
   const costs = pairs.map(({ on, off }) => ({ on: costOf(on), off: costOf(off) }))
@@ -207,13 +157,4 @@ function cpuMsOf(pid: number): number {
   for (const thread of readdirSync(`/proc/${pid}/task`))
     ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0])
   return ns / 1e6
-}
-
-async function inFlight(atOnce: number, count: number, call: (i: number) => Promise<unknown>): Promise<void> {
-  let next = 0
-  await Promise.all(
-    Array.from({ length: atOnce }, async () => {
-      while (next < count) await call(next++)
-    }),
-  )
 }

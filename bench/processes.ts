@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { createInterface, type Interface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import type { MixTurn } from './history-mix.js'
 import type { LoadOrder, LoadReply } from './load-grpc.js'
 
 type Child = ChildProcessByStdio<Writable, Readable, null>
@@ -103,6 +104,30 @@ export async function startLoaderProcess(address: string, hostCount: number, hou
     async load(order) {
       child.stdin.write(`${JSON.stringify(order)}\n`)
       return JSON.parse(await next()) as LoadReply
+    },
+    async stop() {
+      child.stdin.end()
+      await ended(child)
+    },
+  }
+}
+
+export interface MixProcess {
+  readonly pid: number
+  turn(turnMs: number): Promise<MixTurn>
+  stop(): Promise<void>
+}
+
+/** Starts a process with an engine of its own that runs the mix of the history's bench; resolves when its items are written. */
+export async function startMixProcess(dataDir: string, history: 'on' | 'off', isSmall: boolean): Promise<MixProcess> {
+  const child = start('./history-embedded.js', [dataDir, history, isSmall ? 'small' : 'large'])
+  const { next } = lineReader(child, 'engine process')
+  if ((await next()) !== 'ready' || child.pid === undefined) throw new Error('the engine process said something else')
+  return {
+    pid: child.pid,
+    async turn(turnMs) {
+      child.stdin.write(`${turnMs}\n`)
+      return JSON.parse(await next()) as MixTurn
     },
     async stop() {
       child.stdin.end()

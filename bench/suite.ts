@@ -47,11 +47,12 @@ export const partNames = [
   ...kvPartNames,
   'stream',
   'history',
+  'history-long',
   'scale',
 ] as const
 export type PartName = (typeof partNames)[number]
 /** Parts that take long, and run only when they are named. */
-export const longPartNames: readonly PartName[] = ['scale']
+export const longPartNames: readonly PartName[] = ['history-long', 'scale']
 
 export interface SuiteOptions extends WorkloadSize {
   readonly parts: ReadonlySet<PartName>
@@ -150,7 +151,10 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
     }
     if (options.parts.has('scale'))
       Object.assign(settings, await runScale({ ...scaleSizes(options.isSmall), folder, found, say: options.say }))
-    if (options.parts.has('history')) await runHistory({ isSmall: options.isSmall, folder, found, say: options.say })
+    for (const isLong of [false, true]) {
+      if (!options.parts.has(isLong ? 'history-long' : 'history')) continue
+      await runHistory({ isSmall: options.isSmall, isLong, folder, found, say: options.say })
+    }
     return { startedAt, machine: describeMachine(), limits, settings, results, kernels }
   } finally {
     rmSync(folder, { recursive: true, force: true })

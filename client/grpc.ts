@@ -220,7 +220,8 @@ class GrpcClient extends Client {
       call,
       leave() {
         signal?.removeEventListener('abort', cancel)
-        cancel()
+        // An error takes longer to make than most of a call.
+        if (!call.hasEnded) cancel()
       },
     }
   }

@@ -58,6 +58,7 @@ class HttpClient extends Client {
   readonly #agent: HttpAgent | HttpsAgent
   readonly #messages: RequestMessages
   readonly #byteLengthMax: number
+  #isClosed = false
 
   constructor(address: URL, options: ClientOptions) {
     super()
@@ -101,7 +102,12 @@ class HttpClient extends Client {
   async writeWire(request: WriteRequest, frames: FrameSource, options?: CallOptions): Promise<WriteResult> {
     const signal = signalOf(options)
     const call = this.#open('/write', signal)
-    const reply = answerOf(call, signal).then(textOf).then(writeResult)
+    const reply = answerOf(call, signal)
+      .then(textOf)
+      .then(writeResult)
+      .catch((error: unknown) => {
+        throw errorOf(error, signal)
+      })
     const feed = new FrameFeed(reply, (message) => sent(call, message))
     try {
       await feed.send(frameMessage(toBinary(InitialWriteRequestSchema, this.#messages.write(request))))
@@ -110,11 +116,13 @@ class HttpClient extends Client {
       return await reply
     } catch (error) {
       call.destroy()
-      throw errorOf(error, signal)
+      // What is not of the transport is the source's own error.
+      throw signal?.aborted ? abortError(signal) : error
     }
   }
 
   close(): void {
+    this.#isClosed = true
     this.#agent.destroy()
   }
 
@@ -137,10 +145,13 @@ class HttpClient extends Client {
     call.end(json)
     try {
       const answer = await answerOf(call, signal)
+      let errorText: string | null = null
       for await (const frame of splitMessages(answer, this.#byteLengthMax)) {
-        refuseErrorFrame(frame)
-        yield frame
+        errorText ??= errorTextOf(frame)
+        if (errorText === null) yield frame
       }
+      // Its code comes behind the body.
+      if (errorText !== null) throw remoteError(errorText, answer.trailers[errorCodeKey], 'internal')
     } catch (error) {
       throw errorOf(error, signal)
     } finally {
@@ -149,6 +160,7 @@ class HttpClient extends Client {
   }
 
   #open(path: string, signal: AbortSignal | undefined): ClientRequest {
+    if (this.#isClosed) throw new FramesError('CANCELLED', 'the client was closed')
     if (signal?.aborted) throw abortError(signal)
     const { hostname, port, pathname, protocol } = this.#address
     const base = pathname.endsWith('/') ? pathname.slice(0, -1) : pathname
@@ -195,17 +207,16 @@ function writeResult(text: string): WriteResult {
 /** Resolves when the socket has taken the message. */
 function sent(call: ClientRequest, message: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
-    call.write(message, (error) => (error ? reject(error) : resolve()))
+    call.write(message, (error) => (error ? reject(errorOf(error, undefined)) : resolve()))
   })
 }
 
 /** The first byte of a Frame with nothing but its `error`: field 4, length-delimited. */
 const errorTag = 0x22
 
-function refuseErrorFrame(frame: Uint8Array): void {
-  if (frame[0] !== errorTag) return
-  const { error } = fromBinary(FrameSchema, frame)
-  if (error !== '') throw remoteError(error, null, 'internal')
+function errorTextOf(frame: Uint8Array): string | null {
+  if (frame[0] !== errorTag) return null
+  return fromBinary(FrameSchema, frame).error || null
 }
 
 function errorOf(error: unknown, signal: AbortSignal | undefined): FramesError {

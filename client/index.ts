@@ -5,6 +5,8 @@ import { connectHttp } from './http.js'
 
 export type { CallOptions, Client, ClientOptions, FrameSource } from './client.js'
 export type { WriteResult } from '../engine/engine-api.js'
+import { FramesError } from '../engine/errors.js'
+
 export { type ErrorCode, type ErrorKind, FramesError } from '../engine/errors.js'
 export {
   columnOfCells,
@@ -26,9 +28,17 @@ export type * from '../engine/requests.js'
 
 /**
  * A client for the server at an address: `grpc://host:port` or `host:port` for gRPC, `http://host:port` or `https://...`
- * for HTTP. Connects on the first call.
+ * for HTTP. Connects on the first call. Throws INVALID_ARGUMENT for an address that is none of these.
  */
 export function connect(address: string, options: ClientOptions = {}): Client {
-  if (/^https?:\/\//.test(address)) return connectHttp(new URL(address), options)
-  return connectGrpc(address.replace(/^grpc:\/\//, '').replace(/\/+$/, ''), options)
+  if (/^https?:\/\//.test(address)) {
+    if (!URL.canParse(address)) throw new FramesError('INVALID_ARGUMENT', `address ${address} is no URL`)
+    return connectHttp(new URL(address), options)
+  }
+  const socketAddress = address.replace(/^grpc:\/\//, '').replace(/\/+$/, '')
+  if (socketAddress === '') throw new FramesError('INVALID_ARGUMENT', 'empty address')
+  if (socketAddress.includes('://')) {
+    throw new FramesError('INVALID_ARGUMENT', `address ${address} has a scheme other than grpc, http and https`)
+  }
+  return connectGrpc(socketAddress, options)
 }

@@ -6,6 +6,8 @@ export const messagePrefixByteLength = 5
 /** A message's first buffer: its length is only a claim until its bytes are there. */
 const firstByteLengthMax = 8 * 1024 * 1024
 
+const sharedByteLengthMax = 2048
+
 /** Writes the prefix of a message that is not compressed. */
 export function writePrefix(target: Buffer, byteLength: number): void {
   target[0] = 0
@@ -21,7 +23,7 @@ export class MessageReader {
   #filledByteLength = 0
   #byteLength = 0
 
-  /** `take` gets each message in memory of its own. */
+  /** `take` gets each message in memory that nobody else writes. */
   constructor(byteLengthMax: number, take: (message: Buffer) => void) {
     this.#byteLengthMax = byteLengthMax
     this.#take = take
@@ -39,7 +41,11 @@ export class MessageReader {
       if (this.#message === null) {
         at = this.#readPrefix(chunk, at)
         if (this.#prefixByteLength < messagePrefixByteLength) return
-        this.#message = Buffer.allocUnsafeSlow(Math.min(this.#byteLength, firstByteLengthMax))
+        // Small ones share a piece of memory: as many pieces of their own keep the collection of garbage busy.
+        this.#message =
+          this.#byteLength <= sharedByteLengthMax
+            ? Buffer.allocUnsafe(this.#byteLength)
+            : Buffer.allocUnsafeSlow(Math.min(this.#byteLength, firstByteLengthMax))
         this.#filledByteLength = 0
       }
       at = this.#fill(chunk, at)

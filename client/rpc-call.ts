@@ -46,6 +46,11 @@ export class RpcCall {
     stream.on('close', () => this.#close())
   }
 
+  /** Nothing is left to be cancelled: all has been said on both sides, or the stream is gone. */
+  get hasEnded(): boolean {
+    return this.#isOver && this.#hasEnded && this.#trailers !== null && this.#stream.writableEnded
+  }
+
   /** Told when the call fails, at once if it has. */
   onFailure(listener: (error: RpcError) => void): void {
     this.#onFailure = listener
@@ -77,7 +82,7 @@ export class RpcCall {
     this.#stream.end(message)
   }
 
-  /** Messages as they come, each in memory of its own; throws RpcError. A slow reader slows the server. */
+  /** Messages as they come, in memory that nobody else writes; throws RpcError. A slow reader slows the server. */
   async *messages(): AsyncGenerator<Buffer, void, undefined> {
     for (;;) {
       const message = this.#messages.shift()

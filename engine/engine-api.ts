@@ -48,6 +48,8 @@ export interface EngineApi {
    * when the consumer asks; the bytes of one are the consumer's until it asks for the next.
    */
   readEncoded(request: ReadRequest, format: ReadFormat, options?: CallOptions): AsyncIterable<Uint8Array>
+  /** As readEncoded in 'wire', all messages together that are ready together. */
+  readBatches(request: ReadRequest, options?: CallOptions): AsyncIterable<readonly Uint8Array[]>
   delete(request: DeleteRequest, options?: CallOptions): Promise<void>
   /** Wire bytes of the frame, or null when the command answers with none. */
   executeEncoded(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null>

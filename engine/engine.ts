@@ -113,6 +113,10 @@ export class Engine implements EngineApi {
       // Before anything is opened.
       parseDurationMs(ttl ?? '')
     }
+    const { workerCount } = options
+    if (workerCount !== undefined && !(Number.isInteger(workerCount) && workerCount >= 1)) {
+      throw new FramesError('INVALID_ARGUMENT', `workerCount is ${workerCount}, which is no number of threads`)
+    }
     const memory = createSharedMemory({
       heapBase: kernelHeapBase(),
       ...(options.memoryByteLength === undefined ? {} : { byteLength: options.memoryByteLength }),
@@ -124,7 +128,7 @@ export class Engine implements EngineApi {
     const store: Store = lmdb ?? openMemoryStore()
     const pool = openPool({
       memory,
-      ...(options.workerCount === undefined ? {} : { workerCount: options.workerCount }),
+      ...(workerCount === undefined ? {} : { workerCount }),
       ...(lmdb === null ? {} : { readerModule: new URL('../threads/lmdb-reader.js', import.meta.url) }),
       onEvent: (event) => report(`worker pool: ${JSON.stringify(event)}`, null),
     })
@@ -181,7 +185,7 @@ export class Engine implements EngineApi {
   }
 
   #begin(recorded: RecordedRequest, options: CallOptions): CallRecord {
-    if (this.#history === null) return new CallRecord(() => undefined)
+    if (this.#history === null) return new CallRecord(null, null)
     return this.#history.begin(recorded, this.#nameOf(recorded.request.backend), options.caller)
   }
 
@@ -272,24 +276,36 @@ export class Engine implements EngineApi {
   }
 
   readEncoded(request: ReadRequest, format: ReadFormat, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
+    if (format === 'wire') return new EachOf(this.readBatches(request, options))
     return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
+  }
+
+  readBatches(request: ReadRequest, options: CallOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
+    return this.#recordedRead(request, options, (record) => this.#batches(request, options, record))
+  }
+
+  async *#batches(
+    request: ReadRequest,
+    options: CallOptions,
+    record: CallRecord,
+  ): AsyncGenerator<readonly Uint8Array[]> {
+    for await (const { rowCount, bytes, batch } of this.#backend(request.backend).read(request, 'wire', options)) {
+      const messages = batch ?? (bytes === null ? [] : [bytes])
+      if (messages.length === 0) continue
+      let byteLength = 0
+      for (const message of messages) byteLength += message.byteLength
+      record.count(rowCount, byteLength)
+      yield messages
+    }
   }
 
   async *#encoded(
     request: ReadRequest,
-    format: ReadFormat,
+    format: Exclude<ReadFormat, 'wire'>,
     options: CallOptions,
     record: CallRecord,
   ): AsyncGenerator<Uint8Array> {
     const backend = this.#backend(request.backend)
-    if (format === 'wire') {
-      for await (const { rowCount, bytes } of backend.read(request, 'wire', options)) {
-        if (bytes === null) continue
-        record.count(rowCount, bytes.byteLength)
-        yield bytes
-      }
-      return
-    }
     let index = 0
     let columns: readonly ColumnHead[] = []
     for await (const message of backend.read(request, 'columns', { ...options, describe: format === 'arrow' })) {
@@ -390,6 +406,69 @@ export class Engine implements EngineApi {
       await this.#pool.close()
       await this.#store.close()
     }
+  }
+}
+
+/** The messages of batches one by one, as a generator would give them; that takes longer for one than it took to make it. */
+class EachOf<T> implements AsyncGenerator<T> {
+  readonly #batches: AsyncGenerator<readonly T[]>
+  #batch: readonly T[] = []
+  #index = 0
+  /** What is asked before the one before is answered waits for it. */
+  #last: Promise<unknown> | null = null
+
+  constructor(batches: AsyncGenerator<readonly T[]>) {
+    this.#batches = batches
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    if (this.#last === null && this.#index < this.#batch.length)
+      return Promise.resolve({ value: this.#batch[this.#index++]!, done: false })
+    return this.#inTurn(() => this.#next())
+  }
+
+  async #next(): Promise<IteratorResult<T>> {
+    while (this.#index >= this.#batch.length) {
+      const { value, done } = await this.#batches.next()
+      if (done === true) return { value: undefined, done: true }
+      this.#batch = value
+      this.#index = 0
+    }
+    return { value: this.#batch[this.#index++]!, done: false }
+  }
+
+  return(): Promise<IteratorResult<T>> {
+    return this.#inTurn(async () => {
+      this.#batch = []
+      await this.#batches.return(undefined)
+      return { value: undefined, done: true }
+    })
+  }
+
+  throw(error: unknown): Promise<IteratorResult<T>> {
+    return this.#inTurn(async () => {
+      this.#batch = []
+      await this.#batches.throw(error)
+      return { value: undefined, done: true }
+    })
+  }
+
+  #inTurn(work: () => Promise<IteratorResult<T>>): Promise<IteratorResult<T>> {
+    const answer = this.#last === null ? work() : this.#last.then(work, work)
+    this.#last = answer
+    const leave = (): void => {
+      if (this.#last === answer) this.#last = null
+    }
+    answer.then(leave, leave)
+    return answer
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
   }
 }
 

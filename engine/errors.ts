@@ -84,6 +84,7 @@ export const errorCodes = {
   STORE_READ_ONLY: { kind: 'internal', fix: 'Restart framesd after checking the disk; a flush to disk failed' },
   STORE_FAILED: { kind: 'unavailable', fix: 'Restart framesd; whether the last writes are stored shows after that' },
   STORE_IN_USE: { kind: 'precondition', fix: 'Stop the other framesd process, or use another data folder' },
+  STORE_FOLDER: { kind: 'precondition', fix: 'Name a folder that this user may make and write to' },
   DATA_DAMAGED: { kind: 'data-loss', fix: 'Restore the named block from a backup; other data stays readable' },
   FORMAT_VERSION: { kind: 'precondition', fix: 'Open this data folder with the version of framesd that wrote it' },
 } as const satisfies Record<string, { kind: ErrorKind; fix: string }>
@@ -115,7 +116,7 @@ export class FramesError extends Error {
 
 /** A caller's text as it stands in a message: cut where it gets long, so that the message stays readable. */
 export function shortened(text: string): string {
-  return text.length <= 200 ? text : `${text.slice(0, 200)}…`
+  return text.length <= 300 ? text : `${text.slice(0, 300)}…`
 }
 
 /** The form in which an error crosses a thread boundary. */

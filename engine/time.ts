@@ -44,7 +44,7 @@ function parseRelativeTimeMs(text: string, nowMs: number): number {
     if (error instanceof FramesError) throw error.prefixed("Could not parse the pattern following 'now-'.")
     throw error
   }
-  if (sign !== '-' && sign !== '+') throw invalid(`Unsupported time format: "${shortened(text)}"`)
+  if (sign !== '-' && sign !== '+') throw invalid(`Unsupported time format: ${shortened(text)}`)
   const timeMs = sign === '-' ? nowMs - durationMs : nowMs + durationMs
   if (!Number.isSafeInteger(timeMs)) {
     throw invalid(`Could not parse the pattern following 'now-'.: "${shortened(text)}": value out of range`)

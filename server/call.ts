@@ -72,6 +72,10 @@ export class Call {
     return this.#abort.signal
   }
 
+  get hasEnded(): boolean {
+    return this.#hasEnded
+  }
+
   /** Ends the work of the call: the client is gone, its time is over, or the server stops. Later aborts do nothing. */
   abort(error: FramesError): void {
     if (!this.#hasEnded) this.#abort.abort(error)

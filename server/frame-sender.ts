@@ -39,9 +39,26 @@ export class FrameSender {
         this.flush().catch(() => {})
       })
     }
-    writePrefix(this.#bundle, this.#byteLength, message.byteLength)
-    this.#bundle.set(message, this.#byteLength + messagePrefixByteLength)
-    this.#byteLength += byteLength
+    this.#add(this.#bundle, message)
+  }
+
+  #fits(message: Uint8Array): boolean {
+    const byteLength = messagePrefixByteLength + message.byteLength
+    return byteLength <= bundledByteLengthMax && this.#byteLength + byteLength <= bundleByteLengthMax
+  }
+
+  #add(bundle: Buffer, message: Uint8Array): void {
+    writePrefix(bundle, this.#byteLength, message.byteLength)
+    bundle.set(message, this.#byteLength + messagePrefixByteLength)
+    this.#byteLength += messagePrefixByteLength + message.byteLength
+  }
+
+  /** As send, of one after the other. */
+  async sendAll(messages: readonly Uint8Array[]): Promise<void> {
+    for (const message of messages) {
+      if (this.#bundle === null || !this.#fits(message)) await this.send(message)
+      else this.#add(this.#bundle, message)
+    }
   }
 
   /** Resolves when all that was taken has left. */

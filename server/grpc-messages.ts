@@ -48,10 +48,22 @@ const ownBuffers = new WeakSet<ArrayBufferLike>()
 
 /** A call of grpc-js as its own code sees it. */
 interface SendingCall {
-  serializeMessage(message: Uint8Array): Buffer
+  readonly stream: {
+    readonly writableLength: number
+    /** A stream's own way out, behind its buffer. */
+    _write(chunk: Buffer, encoding: 'buffer', onWritten: () => void): void
+  }
+  /** -1: none. */
+  readonly maxSendMessageSize: number
+  serializeMessage(message: unknown): Buffer
   /** Calls back when the message has left; when it cannot, the call ends. */
-  sendMessage(message: Uint8Array, onSent: () => void): void
+  sendMessage(message: unknown, onSent: () => void): void
+  checkCancelled(): boolean
+  maybeSendMetadata(): void
 }
+
+/** What may be on its way of a call while its next message, or its end, is asked for. */
+const aheadByteLengthMax = 32 * 1024
 
 /** What grpc-js asks of its decoder: chunks in, messages with their prefix out. */
 class MessageDecoder {
@@ -154,7 +166,26 @@ export function encodeInto(buffers: MessageBuffers): void {
   bareCall ??= { serializeMessage: call.serializeMessage, sendMessage: call.sendMessage }
   const { serializeMessage, sendMessage } = bareCall
   const leaving = new WeakMap<SendingCall, Buffer>()
+  const aheadByteLengths = new WeakMap<SendingCall, number>()
+  /**
+   * Small messages count as sent at once: a call ends without waiting until node:http2 has heard that its last message left,
+   * and its trailers follow that message at once. They pass the buffer of the stream, which knows no end before that.
+   */
+  const sendAhead = (own: SendingCall, message: Uint8Array): boolean => {
+    const { stream, maxSendMessageSize } = own
+    if (maxSendMessageSize !== -1 && message.byteLength > maxSendMessageSize) return false
+    const ahead = (aheadByteLengths.get(own) ?? 0) + messagePrefixByteLength + message.byteLength
+    if (ahead > aheadByteLengthMax || stream.writableLength > 0 || own.checkCancelled()) return false
+    // Those who reuse the memory of a bundle may do so from now on.
+    const output = isBundle(message) ? Buffer.from(message) : serializeMessage.call(own, message)
+    own.maybeSendMetadata()
+    aheadByteLengths.set(own, ahead)
+    stream._write(output, 'buffer', () => aheadByteLengths.set(own, aheadByteLengths.get(own)! - output.byteLength))
+    return true
+  }
   call.serializeMessage = function (this: SendingCall, message) {
+    // Reflection sends objects, which its own definition puts into bytes.
+    if (!(message instanceof Uint8Array)) return serializeMessage.call(this, message)
     if (isBundle(message)) return message
     const byteLength = messagePrefixByteLength + message.byteLength
     if (byteLength < keptByteLengthMin) return serializeMessage.call(this, message)
@@ -166,6 +197,10 @@ export function encodeInto(buffers: MessageBuffers): void {
     return output
   }
   call.sendMessage = function (this: SendingCall, message, onSent) {
+    if (message instanceof Uint8Array && sendAhead(this, message)) {
+      onSent()
+      return
+    }
     sendMessage.call(this, message, () => {
       const output = leaving.get(this)
       if (output !== undefined) {
@@ -197,9 +232,10 @@ function isBundle(message: Uint8Array): message is Buffer {
 }
 
 /** As grpc-js has made it. */
-let bareCall: SendingCall | null = null
+let bareCall: Pick<SendingCall, 'serializeMessage' | 'sendMessage'> | null = null
 
 function isSendingCall(call: unknown): call is SendingCall {
   if (typeof call !== 'object' || call === null) return false
-  return ['serializeMessage', 'sendMessage'].every((name) => typeof Reflect.get(call, name) === 'function')
+  const names = ['serializeMessage', 'sendMessage', 'checkCancelled', 'maybeSendMetadata']
+  return names.every((name) => typeof Reflect.get(call, name) === 'function')
 }

@@ -147,8 +147,8 @@ function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits, in
       verbs.begin('version', originOf(call)).end()
       respond(null, encode(VersionResponseSchema, { version: verbs.config.version }))
     },
-    Read: serverStream(verbs, 'read', limits, readForm, (request, call) => verbs.read(request, 'wire', call)),
-    History: serverStream(verbs, 'history', limits, historyForm, (request, call) => verbs.history(request, call)),
+    Read: serverStream(verbs, 'read', limits, readForm, (request, call) => verbs.readBatches(request, call)),
+    History: serverStream(verbs, 'history', limits, historyForm, (request, call) => one(verbs.history(request, call))),
     Write: (stream: WriteStream, respond: Respond) => {
       void serveWrite(verbs, stream, incoming, respond)
     },
@@ -199,7 +199,7 @@ function serverStream<Request>(
   verb: Verb,
   limits: ServerLimits,
   form: RequestForm<Request>,
-  serve: (request: Request, call: Call) => AsyncIterable<Uint8Array>,
+  serve: (request: Request, call: Call) => AsyncIterable<readonly Uint8Array[]>,
 ) {
   return (rpc: FrameSink): void => {
     const call = beginCall(verbs, verb, rpc)
@@ -209,7 +209,7 @@ function serverStream<Request>(
       const request = form.fromBytes(controlBytes(rpc.request, limits))
       const sender = new FrameSender((message) => sendFrame(rpc, message, call.signal))
       try {
-        for await (const frame of serve(request, call)) await sender.send(frame)
+        for await (const batch of serve(request, call)) await sender.sendAll(batch)
       } finally {
         // What came before an error is sent before it.
         await sender.flush()
@@ -220,18 +220,26 @@ function serverStream<Request>(
   }
 }
 
+async function* one<T>(messages: AsyncIterable<T>): AsyncGenerator<[T], void, undefined> {
+  for await (const message of messages) yield [message]
+}
+
 /** Writes one message; resolves when HTTP/2's flow control has let it go, so a slow reader slows the engine. */
-function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
+async function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  let onSent = (_error?: Error | null): void => undefined
+  // Nothing is queued before it, so grpc-js copies the bytes within this very call.
+  rpc.write(frame, (error?: Error | null) => onSent(error))
+  // A small one counts as sent already.
+  if (rpc.writableLength === 0) return
+  await new Promise<void>((resolve, reject) => {
     const onAbort = () => reject(signal.reason)
-    if (signal.aborted) onAbort()
     signal.addEventListener('abort', onAbort, { once: true })
-    // Nothing is queued before it, so grpc-js copies the bytes within this very call.
-    rpc.write(frame, (error?: Error | null) => {
+    onSent = (error) => {
       signal.removeEventListener('abort', onAbort)
       if (error) reject(error)
       else resolve()
-    })
+    }
   })
 }
 
@@ -320,6 +328,8 @@ function originOf(rpc: Endable): Origin {
 function beginCall(verbs: Verbs, verb: Verb, rpc: Endable): Call {
   const call = verbs.begin(verb, originOf(rpc))
   rpc.on('cancelled', () => {
+    // grpc-js says so of each call once its last bytes are on their way.
+    if (call.hasEnded) return
     const isLate = Number(rpc.getDeadline()) <= Date.now()
     call.abort(
       isLate

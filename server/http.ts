@@ -253,8 +253,10 @@ class Routes {
         if (mayWait) response.setTimeout(0)
       }
     } catch (error) {
-      const text = wireText(call.fail(error))
-      if (!response.destroyed) response.end(frameMessage(toBinary(FrameSchema, create(FrameSchema, { error: text }))))
+      const shown = call.fail(error)
+      if (response.destroyed) return
+      response.addTrailers({ [errorCodeKey]: shown.code })
+      response.end(frameMessage(toBinary(FrameSchema, create(FrameSchema, { error: wireText(shown) }))))
       return
     }
     response.end()
@@ -315,7 +317,8 @@ class Routes {
       await release(messages, call)
       await this.#replyError(exchange, error, (text, shown) => {
         if (shown.code === 'UNKNOWN_SAVE_MODE') return [400, text]
-        return [500, text.startsWith(decodeError) ? text : `write error: ${text}`]
+        if (text.startsWith(decodeError)) return [500, text]
+        return [500, `${shown.code === 'MALFORMED_FRAME' ? decodeError : 'write error: '}${text}`]
       })
     }
   }
@@ -452,7 +455,10 @@ function formatOf(request: ReadRequest, accept: string): ReadFormat {
   return 'wire'
 }
 
-/** Writes a chunk; resolves when the socket has taken it, so a slow reader slows the engine. */
+/**
+ * Writes a chunk; resolves when the socket has taken it, so a slow reader slows the engine. A socket that takes no more is
+ * the client's doing: it may be known here before the connection is told to be closed.
+ */
 function send(response: ServerResponse, chunk: Buffer, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason)
@@ -460,7 +466,7 @@ function send(response: ServerResponse, chunk: Buffer, signal: AbortSignal): Pro
     signal.addEventListener('abort', onAbort, { once: true })
     response.write(chunk, (error) => {
       signal.removeEventListener('abort', onAbort)
-      if (error) reject(error)
+      if (error) reject(new FramesError('CANCELLED', 'the client closed the connection', { cause: error }))
       else resolve()
     })
   })

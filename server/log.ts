@@ -16,8 +16,45 @@ const levels: Readonly<Record<string, string>> = {
 /** Lines that a reader of stdout may leave waiting, in bytes; what comes after is dropped rather than held. */
 const waitingByteLengthMax = 16 * 1024 * 1024
 
+/** Lines wait so long, or until there are so many bytes of them, and leave together. */
+const gatherMs = 50
+const gatheredByteLength = 8 * 1024
+
 /** Opens the log. A level that is none of the known ones, also "", means debug. */
 export function openLog(level: string, destination?: DestinationStream): Log {
-  const target = destination ?? pino.destination({ dest: 1, sync: false, maxLength: waitingByteLengthMax })
-  return pino({ name: 'v3io-frames', level: levels[level.toLowerCase()] ?? 'debug' }, target)
+  return pino(
+    { name: 'v3io-frames', level: levels[level.toLowerCase()] ?? 'debug' },
+    destination ?? new GatheredLines(),
+  )
+}
+
+/**
+ * Lines on stdout. Written one by one, each wakes a thread of the pool and then the main thread, between the answer of a
+ * call and its end. A process that ends by itself writes all of them; one that is killed loses what gathered since.
+ */
+class GatheredLines implements DestinationStream {
+  readonly #output = pino.destination({
+    dest: 1,
+    sync: false,
+    minLength: gatheredByteLength,
+    maxLength: waitingByteLengthMax,
+  })
+  #timer: NodeJS.Timeout | null = null
+  readonly #onTime = (): void => {
+    this.#timer = null
+    this.#output.flush()
+  }
+
+  write(line: string): void {
+    this.#output.write(line)
+    this.#timer ??= setTimeout(this.#onTime, gatherMs).unref()
+  }
+
+  flush(onFlushed?: (error?: Error) => void): void {
+    this.#output.flush(onFlushed)
+  }
+
+  flushSync(): void {
+    this.#output.flushSync()
+  }
 }

@@ -40,10 +40,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const verbs = new Verbs(engine, config, log)
   const young = new YoungMemory()
   const budget = new ReceiveBudget(limits.receivedByteLengthMax, (byteLength) => young.add(byteLength))
-  const http = await started('HTTP', startHttpServer(verbs, httpAddress, limits, budget, log))
-  const startingGrpc = startGrpcServer(verbs, grpcAddress, limits, budget, log)
-  const grpc = await started('gRPC', startingGrpc).catch((error: unknown) => {
-    http.close()
+  // HTTP comes last: scripts wait until its port answers, and then call over gRPC.
+  const grpc = await started('gRPC', startGrpcServer(verbs, grpcAddress, limits, budget, log))
+  const startingHttp = startHttpServer(verbs, httpAddress, limits, budget, log)
+  const http = await started('HTTP', startingHttp).catch((error: unknown) => {
+    grpc.close()
     throw error
   })
   let stopping: Promise<void> | null = null

@@ -115,6 +115,22 @@ export class Verbs {
 
   /** Finished messages of a read; the bytes of one are valid until the next is asked for. */
   async *read(request: ReadRequest, format: ReadFormat, call: Call): AsyncGenerator<Uint8Array, void, undefined> {
+    const admitted = this.#admitRead(request, call)
+    const open = () => this.#engine.readEncoded(admitted, format, handedOn(call))
+    yield* relayed(open, (message) => call.count(message), call, readPrefixes)
+  }
+
+  /** As read, in the format of the wire: all messages together that are ready together. */
+  readBatches(request: ReadRequest, call: Call): AsyncIterable<readonly Uint8Array[]> {
+    const admitted = this.#admitRead(request, call)
+    const open = () => this.#engine.readBatches(admitted, handedOn(call))
+    const count = (batch: readonly Uint8Array[]): void => {
+      for (const message of batch) call.count(message)
+    }
+    return relayed(open, count, call, readPrefixes)
+  }
+
+  #admitRead(request: ReadRequest, call: Call): ReadRequest {
     const backend = this.#backendNamed(request.backend)
     const limit = request.limit ?? (this.config.limit > 0 ? BigInt(this.config.limit) : undefined)
     const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
@@ -123,9 +139,7 @@ export class Verbs {
     if (backend === null) {
       throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${JSON.stringify(request.backend)}`)
     }
-    const open = () =>
-      this.#engine.readEncoded(limit === undefined ? admitted : { ...admitted, limit }, format, handedOn(call))
-    yield* relayed(open, call, "can't query", 'error during iteration')
+    return limit === undefined ? admitted : { ...admitted, limit }
   }
 
   async *history(request: HistoryRequest, call: Call): AsyncGenerator<Uint8Array, void, undefined> {
@@ -136,7 +150,8 @@ export class Verbs {
     }
     const backend = request.backend === undefined ? undefined : (this.#backendNamed(request.backend) ?? request.backend)
     const filter = backend === undefined ? admitted : { ...admitted, backend }
-    yield* relayed(() => this.#engine.historyEncoded(filter, { signal: call.signal }), call)
+    const open = () => this.#engine.historyEncoded(filter, { signal: call.signal })
+    yield* relayed(open, (message) => call.count(message), call, {})
   }
 
   /**
@@ -304,18 +319,20 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
   }
 }
 
+const readPrefixes = { setUp: "can't query", iteration: 'error during iteration' } as const
+
 /**
  * Passes messages of the engine on, one each time the consumer asks. An error before the first is a failed set-up, a
  * later one a failed iteration; each has its prefix.
  */
-async function* relayed(
-  open: () => AsyncIterable<Uint8Array>,
+async function* relayed<T>(
+  open: () => AsyncIterable<T>,
+  count: (message: T) => void,
   call: Call,
-  setUpPrefix?: string,
-  iterationPrefix?: string,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  let prefix = setUpPrefix
-  let source: AsyncIterator<Uint8Array> | null = null
+  { setUp, iteration }: { readonly setUp?: string; readonly iteration?: string },
+): AsyncGenerator<T, void, undefined> {
+  let prefix = setUp
+  let source: AsyncIterator<T> | null = null
   try {
     source = open()[Symbol.asyncIterator]()
     for (;;) {
@@ -324,8 +341,8 @@ async function* relayed(
         source = null
         return
       }
-      prefix = iterationPrefix
-      call.count(next.value)
+      prefix = iteration
+      count(next.value)
       yield next.value
     }
   } catch (error) {
@@ -336,7 +353,7 @@ async function* relayed(
 }
 
 /** Tells a source that no more is wanted. One that still makes a message answers later: nobody waits for that. */
-async function release(source: AsyncIterator<Uint8Array> | null, call: Call): Promise<void> {
+async function release(source: AsyncIterator<unknown> | null, call: Call): Promise<void> {
   if (source?.return === undefined) return
   const released = source.return().catch((error: unknown) => {
     call.log.debug({ id: call.number, err: error }, 'read released')

@@ -6,9 +6,8 @@ import { join } from 'node:path'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
-import type { ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
+import type { ScanAnswer, ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
 import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
-import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
 import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
 import { GatheredWrites } from '../dist/engine/backends/tsdb/gathered-writes.js'
@@ -163,7 +162,7 @@ class Bench {
     const rows: Model = new Map()
     const { labels, blocks } = this.table
     const sources = await blocks.sources(snapshot.blocks)
-    for (let position: ScanResult['next'] = null, isFirst = true; isFirst || position !== null; isFirst = false) {
+    for (let position: ScanAnswer['next'] = null, isFirst = true; isFirst || position !== null; isFirst = false) {
       const { view, release } = labels.acquire()
       const job: ScanJob = {
         kind: 'tsdb.scan',
@@ -197,7 +196,7 @@ class Bench {
         newestWins: true,
         format: 'columns',
       }
-      const done = await pool.run<ScanResult>(job, { scratchByteLength: 8 * 2 ** 20 })
+      const done = await pool.run<ScanAnswer>(job, { scratchByteLength: 8 * 2 ** 20 })
       for (const message of done.result.messages) {
         const frame = takeFrame(this.kernels, message.frame!)
         const values = frame.column('value').floats()

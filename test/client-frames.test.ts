@@ -228,9 +228,7 @@ function engineCases(transport: string, addressOf: () => string): void {
     })
 
     test('errors of the engine keep their code', async () => {
-      // A failed read over HTTP ends in a frame that holds the text alone.
-      const reading = await codeOf(collect(client.read({ ...all, table: 'nosuch' })))
-      expect(reading).toBe(transport === 'over HTTP' ? 'INTERNAL' : 'TABLE_NOT_FOUND')
+      expect(await codeOf(collect(client.read({ ...all, table: 'nosuch' })))).toBe('TABLE_NOT_FOUND')
       expect(await codeOf(client.create({ ...table, rate: '1/s' }))).toBe('TABLE_EXISTS')
       expect(await codeOf(client.write(table, frameFromMap({ x: [1] })))).not.toBe('no error')
       const broken = (function* () {

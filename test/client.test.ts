@@ -229,6 +229,35 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
       expect(server.engine.finishCount).toBe(0)
     })
 
+    test('an error of the source that is no FramesError is passed on as it is', async () => {
+      async function* broken() {
+        yield frameOf(10)
+        throw new RangeError('made wrongly')
+      }
+      await expect(client.writeWire(table, broken())).rejects.toThrow(new RangeError('made wrongly'))
+    })
+
+    test('a client that was closed is not asked again', async () => {
+      client.close()
+      expect((await failure(client.version())).code).toBe('CANCELLED')
+      expect((await failure(collect(client.readWire(table)))).code).toBe('CANCELLED')
+    })
+
+    test('a failed read says which error it was, also after some frames', async () => {
+      const missing = await failure(collect(client.readWire({ ...table, table: missingTable })))
+      expect(missing.code).toBe('TABLE_NOT_FOUND')
+      server.engine.answer = function* () {
+        yield frameOf(10)
+        throw new FramesError('DATA_DAMAGED', 'block 7')
+      }
+      const frames: Uint8Array[] = []
+      const reading = async () => {
+        for await (const frame of client.readWire(table)) frames.push(frame)
+      }
+      expect((await failure(reading())).code).toBe('DATA_DAMAGED')
+      expect(frames).toHaveLength(1)
+    })
+
     test('an aborted call is cancelled on both sides', async () => {
       server.engine.onFinish = () => new Promise(() => {})
       const abort = new AbortController()
@@ -253,6 +282,10 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
 clientCases('over gRPC', (server) => `grpc://127.0.0.1:${server.grpcPort}`)
 clientCases('over gRPC without a scheme', (server) => `127.0.0.1:${server.grpcPort}`)
 clientCases('over HTTP', (server) => `http://127.0.0.1:${server.httpPort}/`)
+
+test.each(['', 'grpc://', 'ftp://127.0.0.1:80', 'http://'])('address "%s" is refused', (address) => {
+  expect(() => connect(address)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
+})
 
 test('what JSON has no form for is refused before it is sent', async () => {
   const client = connect('http://127.0.0.1:1')

@@ -21,8 +21,7 @@ function expectedText(): string {
 What a caller can act on is a \`FramesError\`: a \`code\` for programs, a \`kind\`, and a \`message\` that begins with what was
 wrong and ends with how to go on. The engine throws it; the server answers with the kind's status, the message, and the code
 as \`framesd-error\` (gRPC: trailing metadata, HTTP: a header); the TypeScript client throws the same error again. A read
-over HTTP has begun its answer when it fails, and ends with a frame that holds the text alone: there the client knows no code
-but \`INTERNAL\`.
+over HTTP has begun its answer when it fails, and ends with a frame that holds the text alone; the code follows as a trailer.
 
 Anything else is a defect of framesd: it is logged with the number of the request, and answered as "internal error" with that
 number.

@@ -88,6 +88,10 @@ export class FakeEngine implements EngineApi {
     yield* this.#messages()
   }
 
+  async *readBatches(request: ReadRequest, options?: { signal?: AbortSignal }) {
+    for await (const message of this.readEncoded(request, 'wire', options)) yield [message]
+  }
+
   async *historyEncoded(request: HistoryRequest, options?: { signal?: AbortSignal }) {
     await this.#take('history', request, options?.signal)
     yield* this.#messages()

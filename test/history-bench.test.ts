@@ -8,7 +8,13 @@ import type { Result } from '../dist/bench/results.js'
 test('the small bench of the history runs one mix with it and without it, served and embedded', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'framesd-history-bench-'))
   const results: Result[] = []
-  await runHistory({ isSmall: true, folder, found: (...some) => results.push(...some), say: () => undefined })
+  await runHistory({
+    isSmall: true,
+    isLong: false,
+    folder,
+    found: (...some) => results.push(...some),
+    say: () => undefined,
+  })
   rmSync(folder, { recursive: true, force: true })
   const times = results.filter(({ name }) => name.includes(': time of the mix'))
   expect(times.map(({ name }) => name.split(':')[0])).toEqual(['gRPC', 'embedded'])

@@ -252,17 +252,9 @@ describe('frames that are refused', () => {
     ['column number 1 has an empty name', frameOf({ x: [1n], '': [1n] }, { idx: ['a'] }), {}],
     ["column 'a b' has an invalid name", frameOf({ 'a b': [1n] }, { idx: ['a'] }), {}],
     ["column '9x' has an invalid name", frameOf({ '9x': [1n] }, { idx: ['a'] }), {}],
-    [
-      `column '${'x'.repeat(200)}…' exceeding maximum allowed attribute name of 256`,
-      frameOf({ [long]: [1n] }, { idx: ['a'] }),
-      {},
-    ],
+    [`column '${long}' exceeding maximum allowed attribute name of 256`, frameOf({ [long]: [1n] }, { idx: ['a'] }), {}],
     ["index 'i-d' has an invalid name", frameOf({ x: [1n] }, { 'i-d': ['a'] }), {}],
-    [
-      `column '${'x'.repeat(200)}…' exceeding maximum allowed attribute name of 256`,
-      frameOf({ x: [1n] }, { [long]: ['a'] }),
-      {},
-    ],
+    [`column '${long}' exceeding maximum allowed attribute name of 256`, frameOf({ x: [1n] }, { [long]: ['a'] }), {}],
     [
       `column 'p' does not exist in the dataframe: column "p" not found`,
       frameOf({ x: [1n] }, { p: ['a'] }),
@@ -273,9 +265,9 @@ describe('frames that are refused', () => {
       frameOf({ x: [1n] }, { p: ['a'] }),
       { partitionKeys: ['x', 'x'] },
     ],
-    ['invalid input. key "idx" should not be empty (row 1)', frameOf({ x: [1n, 2n] }, { idx: ['a', ''] }), {}],
+    ['row 1: invalid input. key "idx" should not be empty', frameOf({ x: [1n, 2n] }, { idx: ['a', ''] }), {}],
     [
-      'invalid input. sorting key "s" should not be empty (row 0)',
+      'row 0: invalid input. sorting key "s" should not be empty',
       frameOf({ x: [1n, 2n] }, { idx: ['a', 'b'], s: ['', 'x'] }),
       {},
     ],

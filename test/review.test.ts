@@ -1,4 +1,7 @@
 // Corners of the time series backend that a review found: each was wrong once.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fromBinary } from '@bufbuild/protobuf'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
@@ -303,4 +306,16 @@ test('a job that is given up ends before its caller is told', async () => {
   controller.abort()
   expect(await write).toMatchObject({ code: 'CANCELLED' })
   expect(engine.statistics().pool.runningCount).toBe(before)
+})
+
+test('a number of workers that is none is refused, and the data folder stays free', async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'framesd-review-'))
+  try {
+    for (const workerCount of [0, -1, 1.5]) {
+      await expect(openEngine({ dataDir, workerCount })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    }
+    await (await openEngine({ dataDir, workerCount: 1 })).close()
+  } finally {
+    rmSync(dataDir, { recursive: true })
+  }
 })

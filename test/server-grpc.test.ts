@@ -239,6 +239,22 @@ describe('calls of one message', () => {
   })
 })
 
+test.each(['v1', 'v1alpha'])('reflection %s tells the services and the contract', async (version) => {
+  const method = `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`
+  const call = client.makeBidiStreamRequest(method, identity, identity)
+  // ServerReflectionRequest: list_services is field 7, file_containing_symbol field 4.
+  const ask = (field: number, text: string) =>
+    call.write(Buffer.from([(field << 3) | 2, text.length, ...Buffer.from(text)]))
+  ask(7, '*')
+  ask(4, 'pb.Frames')
+  call.end()
+  const answers: Buffer[] = []
+  for await (const answer of call) answers.push(answer)
+  expect(answers).toHaveLength(2)
+  expect(answers[0].includes('pb.Frames')).toBe(true)
+  expect(answers[1].includes('InitialWriteRequest')).toBe(true)
+})
+
 describe('errors', () => {
   const cases: [string, string, Buffer, number, string][] = [
     ['create without a table', 'Create', bytesOf(CreateRequestSchema, { backend: 'kv' }), 3, 'missing parameters'],

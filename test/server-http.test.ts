@@ -506,6 +506,22 @@ describe('reads', () => {
     await eventually('the signal is aborted', () => server.engine.signal?.aborted === true)
     await eventually('the read is released', () => server.engine.isReadReleased)
   })
+
+  test('a reader that hangs up right before a frame is sent has cancelled its call', async () => {
+    const body = JSON.stringify(table)
+    const socket = connect({ port: server.httpPort, host: '127.0.0.1' })
+    socket.on('error', () => {})
+    server.engine.answer = function* () {
+      yield Buffer.alloc(1000)
+      // The server has not been told yet when it writes the next frame.
+      socket.resetAndDestroy()
+      yield Buffer.alloc(1000)
+    }
+    socket.write(`POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
+    const ends = () => server.logged.filter((line) => line.includes('"outcome"'))
+    await eventually('the call has ended', () => ends().length > 0)
+    expect(ends()).toEqual([expect.stringContaining('"outcome":"CANCELLED"')])
+  })
 })
 
 describe('writes', () => {
@@ -569,6 +585,15 @@ describe('writes', () => {
     expect(reply.status).toBe(500)
     expect(reply.text).toMatch(/^decode error: /)
     expect(reply.text).toMatch(/20 rows of the 2 frames before it are stored\.$/)
+  })
+
+  test('bytes that are no frame are a decode error', async () => {
+    server.engine.onFrame = () => {
+      throw new FramesError('MALFORMED_FRAME', 'frame: a varint is cut off')
+    }
+    const reply = await send('/write', Buffer.concat([head(), frame(10)]))
+    expect(reply.status).toBe(500)
+    expect(reply.text).toMatch(/^decode error: can't add frame: frame: a varint is cut off/)
   })
 
   const failures: [string, MessageInitShape<typeof InitialWriteRequestSchema>, string][] = [

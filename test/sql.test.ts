@@ -209,6 +209,7 @@ describe('clauses', () => {
     ['select cpu from t group os', "syntax error at position 25: expected 'BY', found 'os'"],
     ['select cpu from t group by', 'syntax error at position 27: expected a label, found the end'],
     ['select cpu from t order by time limit x', "syntax error at position 39: expected a number of rows, found 'x'"],
+    ['select cpu,, disk from t', "syntax error at position 12: expected a column, found ','"],
     ['select cpu from t;;', "syntax error at position 19: expected the end of the query, found ';'"],
     ['select cpu from t where nosuch(a)', "syntax error at position 25: unknown function 'nosuch'"],
     ["select cpu from t where a = 'x", 'syntax error at position 29: the string has no end'],

@@ -184,6 +184,16 @@ test('a folder in use is refused to a second store, in this process and in anoth
   expect(readdirSync(path).filter((name) => !name.startsWith('data.'))).toEqual([])
 })
 
+test('a folder that cannot be made is an error that names it', async () => {
+  const folder = newFolder()
+  mkdirSync(folder, { recursive: true })
+  const file = join(folder, 'file')
+  writeFileSync(file, '')
+  for (const path of [file, join(file, 'below'), '']) {
+    await expect(openLmdbStore({ path })).rejects.toMatchObject({ code: 'STORE_FOLDER' })
+  }
+})
+
 test('a folder with a path longer than a socket address may be is locked all the same', async () => {
   const folder = join(newFolder(), 'long'.repeat(30), 'er'.repeat(60))
   const lock = await lockFolder(folder)

@@ -78,3 +78,82 @@ describe('frames as the Python client needs them', () => {
     expect(await nullMaps(['full', 'gaps'], labels)).toEqual([[], ['gaps'], []])
   })
 })
+
+describe('encoded messages of several label sets', () => {
+  const minuteNs = 60_000_000_000n
+  const hosts = ['a', 'b', 'c', 'd', 'e', 'f']
+
+  /** Host number n has n + i in minute i; some hosts lack some minutes, one the other metric, and one has text in it. */
+  async function written(): Promise<{ backend: string; table: string }> {
+    const request = await newTable()
+    for (const [number, host] of hosts.entries()) {
+      const minutes = [0, 1, 2, 3, 4, 5].filter((minute) => host !== 'c' || (minute !== 2 && minute !== 5))
+      const columns = [
+        sliceColumn(
+          'load',
+          minutes.map((minute) => number + minute),
+          'float64',
+        ),
+      ]
+      if (host === 'e') {
+        const text = minutes.map((minute) => `text ${minute}`)
+        columns.push(sliceColumn('other', text, 'string'))
+      } else if (host !== 'b') {
+        const counts = minutes.map((minute) => BigInt(10 * number + minute))
+        columns.push(sliceColumn('other', counts, 'int64'))
+      }
+      const times = minutes.map((minute) => BigInt(minute) * minuteNs)
+      const labels = { host, place: `place of ${host}` }
+      await engine.write(request, new Frame({ columns, indices: [sliceColumn('time', times, 'time')], labels }))
+    }
+    return request
+  }
+
+  async function encoded(request: Parameters<Engine['readEncoded']>[0]): Promise<string[]> {
+    const messages: string[] = []
+    for await (const bytes of engine.readEncoded(request, 'wire')) messages.push(Buffer.from(bytes).toString('hex'))
+    return messages
+  }
+
+  const shapes: [name: string, fields: object][] = [
+    ['in one bucket', { aggregators: 'count,last', step: '6m' }],
+    ['in many buckets', { aggregators: 'avg,max', step: '1m' }],
+    ['in a part of the buckets', { aggregators: 'min,sum', step: '1m', start: '120000', end: '239999' }],
+    ['grouped by a label', { aggregators: 'avg,stddev', step: '2m', groupBy: 'host' }],
+    ['with labels as indexes', { aggregators: 'max', step: '1m', multiIndex: true }],
+    ['with columns that some lack', { aggregators: 'max', step: '1m', columns: ['load', 'other', 'none'] }],
+    ['cut into short messages', { aggregators: 'max', step: '1m', messageLimit: 4n }],
+  ]
+
+  test.for(shapes)('the answer %s is the same as set by set', async ([, fields]) => {
+    const table = await written()
+    const request = { ...table, columns: ['load'], start: '0', end: '359999', ...fields }
+    const all = await encoded(request)
+    const each: string[] = []
+    for (const host of hosts) each.push(...(await encoded({ ...request, filter: `host == '${host}'` })))
+    expect(all.length).toBeGreaterThanOrEqual(hosts.length)
+    expect(all).toEqual(each)
+  })
+
+  test('messages come in order however they are asked for, and end where the reader ends', async () => {
+    const request = {
+      ...(await written()),
+      columns: ['load'],
+      aggregators: 'max',
+      step: '6m',
+      start: '0',
+      end: '359999',
+    }
+    const all = await encoded(request)
+    expect(all).toHaveLength(hosts.length)
+    const hexOf = ({ value, done }: IteratorResult<Uint8Array>): string =>
+      done === true ? 'end' : Buffer.from(value).toString('hex')
+    const ahead = engine.readEncoded(request, 'wire')
+    const asked = await Promise.all(Array.from({ length: hosts.length + 2 }, () => ahead.next()))
+    expect(asked.map(hexOf)).toEqual([...all, 'end', 'end'])
+    const ended = engine.readEncoded(request, 'wire')
+    expect(hexOf(await ended.next())).toBe(all[0])
+    await ended.return(undefined)
+    expect(hexOf(await ended.next())).toBe('end')
+  })
+})

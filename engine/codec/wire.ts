@@ -548,7 +548,8 @@ function nullEntriesBound(frame: FrameSlice): number {
 /** Bytes that encodeFrame needs at most for this frame, working room included. */
 export function encodedFrameBound(frame: FrameSlice): number {
   let byteLength = nullEntriesBound(frame)
-  for (const column of [...frame.columns, ...frame.indices]) byteLength += columnBound(column)
+  for (const column of frame.columns) byteLength += columnBound(column)
+  for (const column of frame.indices) byteLength += columnBound(column)
   for (const label of frame.labels) byteLength += 8 + labelByteLengthMax(label)
   let nullMapByteLength = nullMapHeadByteLengthMax
   for (const column of frame.columns) {
@@ -599,15 +600,25 @@ function varintByteLength(value: number): number {
  * are 0, NaN, '', time 0 and false. Index columns have no null marks: of their missing cells the fillers are sent. A label
  * of dtype null carries bools [false]. Columns of one name share their marks. If no column tells the row count (all are slices of dtype null) the null maps do.
  *
- * target  targetByteLength ≥ encodedFrameBound(frame); bytes behind the message are working room
+ * target     targetByteLength ≥ encodedFrameBound(frame); bytes behind the message are working room
+ * valuePtrs  gets the place of each column's values, if it is given
  */
-export function encodeFrame(kernels: Kernels, frame: FrameSlice, targetPtr: number, targetByteLength: number): number {
+export function encodeFrame(
+  kernels: Kernels,
+  frame: FrameSlice,
+  targetPtr: number,
+  targetByteLength: number,
+  valuePtrs?: number[],
+): number {
   const targetEnd = targetPtr + targetByteLength
   assert(targetByteLength >= encodedFrameBound(frame), 'the target has room for the frame')
   assert(targetEnd <= kernels.u8.byteLength && targetEnd < 2 ** 32, 'the target lies in the memory')
   assert(frame.rowCount <= frameRowCountMax, 'the frame has no more rows than a frame may have')
   const writer = new MessageWriter(kernels.u8, targetPtr)
-  for (const column of frame.columns) writeColumn(kernels, writer, 1, column, targetEnd)
+  for (const column of frame.columns) {
+    const valuesPtr = writeColumn(kernels, writer, 1, column, targetEnd)
+    valuePtrs?.push(valuesPtr)
+  }
   for (const column of frame.indices) writeColumn(kernels, writer, 2, column, targetEnd)
   for (const label of frame.labels) writer.field(3, labelBytes(label))
   writeNulls(kernels, writer, frame, targetEnd)
@@ -642,13 +653,14 @@ const fieldOfDType: Readonly<Record<DType, number>> = {
   null: 9,
 }
 
+/** Returns where its values begin. */
 function writeColumn(
   kernels: Kernels,
   writer: MessageWriter,
   field: number,
   column: ColumnSlice,
   targetEnd: number,
-): void {
+): number {
   const { call } = kernels
   const { dtype, valuesPtr } = column
   const valueCount = valueCountOf(column)
@@ -693,13 +705,14 @@ function writeColumn(
   }
   assert(written === payload, `${dtype} column: as many bytes are written as were announced`)
   writer.position += payload
+  return position
 }
 
 /** One null map a row, if some cell is missing, or if no column tells the number of rows. */
 function writeNulls(kernels: Kernels, writer: MessageWriter, frame: FrameSlice, targetEnd: number): void {
+  if (frame.rowCount === 0) return
   const missing = frame.columns.filter((column) => mayMiss(column) && missesSome(kernels, column))
-  const isTold = [...frame.columns, ...frame.indices].some(({ dtype, kind }) => dtype !== 'null' || kind === 'label')
-  if (frame.rowCount === 0 || (missing.length === 0 && isTold)) return
+  if (missing.length === 0 && (frame.columns.some(tellsRowCount) || frame.indices.some(tellsRowCount))) return
 
   // The table: a record for each column, then the finished map entries, each rounded up so that it can be copied in
   // blocks of sixteen bytes.
@@ -724,6 +737,10 @@ function writeNulls(kernels: Kernels, writer: MessageWriter, frame: FrameSlice, 
   const written = kernels.call.wireEncodeNulls(entriesPtr, missing.length, frame.rowCount, writer.position, entriesPtr)
   assert(written >= 0, 'the null maps fit before their table')
   writer.position += written
+}
+
+function tellsRowCount({ dtype, kind }: ColumnSlice): boolean {
+  return dtype !== 'null' || kind === 'label'
 }
 
 function missesSome(kernels: Kernels, column: ColumnSlice): boolean {

@@ -164,7 +164,8 @@ class QueryParser {
   }
 
   #unknownColumn(token: Token): FramesError {
-    if (token.kind === 'end' || token.kind === 'word') return this.#lexer.unexpected('a column')
+    const isNone = token.kind === 'symbol' && /^[,;)]$/.test(token.text)
+    if (isNone || token.kind === 'end' || token.kind === 'word') return this.#lexer.unexpected('a column')
     return invalid(`unknown columns type - ${this.#lexer.describe(token)}`, token.position)
   }
 
@@ -312,14 +313,14 @@ function checkItems(items: readonly SqlItem[], positions: readonly number[]): vo
   items.forEach(({ metric, name, function: aggregate, acrossSeries, interpolator, toleranceMs }, i) => {
     const position = positions[i]!
     const shownName = name ?? (aggregate === null ? '*' : `${aggregate}(*)`)
-    if (names.has(shownName)) {
-      throw invalid(`column name '${shortened(shownName)}' appears more than once in select query`, position)
-    }
-    names.add(shownName)
     const shownMetric = metric ?? '*'
     const shownFunction = aggregate === null ? '' : `function '${aggregate}${acrossSeries ? '_all' : ''}' for `
     const requested = `${shownFunction}metric '${shownMetric}'`
-    if (functions.has(requested)) throw invalid(`${shortened(requested)} was requested multiple time`, position)
+    const twice: string[] = []
+    if (names.has(shownName)) twice.push(`column name '${shortened(shownName)}' appears more than once in select query`)
+    if (functions.has(requested)) twice.push(`${shortened(requested)} was requested multiple time`)
+    if (twice.length > 0) throw invalid(twice.join(': '), position)
+    names.add(shownName)
     functions.add(requested)
     const otherInterpolator = interpolators.get(shownMetric) ?? interpolator
     if (interpolator !== null && otherInterpolator !== interpolator) {

@@ -110,17 +110,15 @@ export const dataFields = [
 
 type DataField = (typeof dataFields)[number]
 
-/** Numbers that stand for an argument of a command: its name and its value follow, the value of a string as it is. */
-export const argumentField = dataFields.length
-export const stringArgumentField = argumentField + 1
-
 const numberOf = Object.fromEntries(dataFields.map((name, number) => [name, number])) as Readonly<
   Record<DataField, number>
 >
 
 /** Takes what was set of a request, field by field. */
 export interface DataSink {
+  /** number: index in dataFields. */
   field(number: number, text: string): void
+  /** An argument of a command; isString: the text is that of a string, and not yet as argumentText has it. */
   argument(name: string, text: string, isString: boolean): void
 }
 

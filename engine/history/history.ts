@@ -32,15 +32,15 @@ const retentionByteLengthDefault = 256 * MiB
 const flushIntervalMs = 0.75 * secondMs
 /** One commit at most; what is above it begins another. */
 const batchCountMax = 8192
-const batchTextLengthMax = 4 * MiB
+const batchTextByteLengthMax = 4 * MiB
 /** Entries that wait for a store that is slow or broken; further ones are left out, and that is reported. */
 const pendingCountMax = 65_536
-const pendingTextLengthMax = 32 * MiB
+const pendingTextByteLengthMax = 32 * MiB
 /** A failed commit is tried again after this time. */
 const retryMs = secondMs
 const retentionIntervalMs = minuteMs
 /** Blocks from here on are left as they are. */
-const fullRowCountMin = 32 * 1024
+const fullRowCountMin = 4 * 1024
 const fullTextByteLengthMin = 8 * MiB
 const mergedRowCountMax = 128 * 1024
 const mergedTextByteLengthMax = 16 * MiB
@@ -48,13 +48,27 @@ const jobScratchByteLength = 8 * MiB
 const tableName: TableName = { container: '', backend: 'history', path: 'history' }
 const shownName = 'the history'
 
+/** Who a request came from and when, as its entry tells it. */
+interface Told {
+  readonly recorded: RecordedRequest
+  /** Of the configuration. */
+  readonly backendName: string
+  readonly caller: Caller | undefined
+  readonly startMs: number
+}
+
 /** A request at work; its entry is written when it ends. */
 export class CallRecord {
   rowCount: number | null = null
   byteLength: number | null = null
   #hasEnded = false
+  readonly #beganMs = performance.now()
 
-  constructor(readonly onEnd: (record: CallRecord, error: unknown) => void) {}
+  /** onEnd null: nothing is recorded. */
+  constructor(
+    readonly told: Told | null,
+    readonly onEnd: ((record: CallRecord, durationMs: number, error: unknown) => void) | null,
+  ) {}
 
   /** Counts rows and bytes that came in or went out. */
   count(rowCount: number, byteLength: number): void {
@@ -66,7 +80,7 @@ export class CallRecord {
   end(error?: unknown): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    this.onEnd(this, error)
+    this.onEnd?.(this, performance.now() - this.#beganMs, error)
   }
 }
 
@@ -91,57 +105,50 @@ export class History {
     this.#retentionByteLength = options.retentionByteLength ?? retentionByteLengthDefault
   }
 
+  readonly #onEnd = (record: CallRecord, durationMs: number, error: unknown): void => {
+    this.#add(record.told!, record, durationMs, error)
+  }
+
   /** A request begins; backendName: of the configuration. */
   begin(recorded: RecordedRequest, backendName: string, caller: Caller | undefined): CallRecord {
-    const startMs = this.#parts.nowMs()
-    const beganMs = performance.now()
-    return new CallRecord((record, error) => {
-      this.#add(recorded, { backendName, caller, record, error, startMs, durationMs: performance.now() - beganMs })
-    })
+    return new CallRecord({ recorded, backendName, caller, startMs: this.#parts.nowMs() }, this.#onEnd)
   }
 
   /** A request that failed before a backend saw it. */
   addRefused(
     recorded: RecordedRequest,
     backendName: string,
-    told: { caller: Caller; error: unknown; durationMs: number },
+    { caller, error, durationMs }: { caller: Caller; error: unknown; durationMs: number },
   ): void {
-    const record = new CallRecord(() => undefined)
-    const startMs = this.#parts.nowMs() - told.durationMs
-    this.#add(recorded, { backendName, record, startMs, ...told })
+    const told = { recorded, backendName, caller, startMs: this.#parts.nowMs() - durationMs }
+    this.#add(told, { rowCount: null, byteLength: null }, durationMs, error)
   }
 
   #add(
-    recorded: RecordedRequest,
-    told: {
-      readonly backendName: string
-      readonly caller: Caller | undefined
-      readonly record: CallRecord
-      readonly error: unknown
-      readonly startMs: number
-      readonly durationMs: number
-    },
+    { recorded, backendName, caller, startMs }: Told,
+    { rowCount, byteLength }: Pick<CallRecord, 'rowCount' | 'byteLength'>,
+    durationMs: number,
+    error: unknown,
   ): void {
-    const { caller, record, error } = told
-    const { action, request } = recorded
-    const mask = Mask.of(request.session, caller)
     if (this.#isClosed) return
     const batch = this.#openBatch()
     if (batch === null) {
       if (this.#droppedCount++ === 0) this.#parts.report('the history is full: requests are left out of it', null)
       return
     }
+    const { action, request } = recorded
+    const mask = Mask.of(request.session, caller)
     const entry: Entry = {
       action,
       userName: mask.name(request.session?.user ?? ''),
-      backendName: mask.name(told.backendName),
+      backendName: mask.name(backendName),
       tableName: mask.name(request.table),
       container: mask.name(request.session?.container ?? ''),
-      startMs: Math.floor(told.startMs),
-      durationNs: told.durationMs * 1e6,
+      startMs: Math.floor(startMs),
+      durationNs: durationMs * 1e6,
       error: error === undefined ? null : mask.text(errorText(error)),
-      rowCount: record.rowCount,
-      byteLength: record.byteLength,
+      rowCount,
+      byteLength,
       protocol: caller?.protocol ?? null,
       clientAddress: caller?.address ?? null,
       requestId: caller?.requestId ?? null,
@@ -153,15 +160,15 @@ export class History {
   /** The batch that takes the next entry; null: too many wait. */
   #openBatch(): PendingEntries | null {
     const last = this.#batches[this.#batches.length - 1]!
-    if (last.count < batchCountMax && last.textLength < batchTextLengthMax) return last
+    if (last.count < batchCountMax && last.textByteLength < batchTextByteLengthMax) return last
     let count = 0
-    let textLength = 0
+    let textByteLength = 0
     for (const batch of this.#batches) {
       count += batch.count
-      textLength += batch.textLength
+      textByteLength += batch.textByteLength
     }
-    if (count >= pendingCountMax || textLength >= pendingTextLengthMax) return null
-    const next = new PendingEntries()
+    if (count >= pendingCountMax || textByteLength >= pendingTextByteLengthMax) return null
+    const next = new PendingEntries(last.count)
     this.#batches.push(next)
     void this.flush()
     return next
@@ -180,7 +187,7 @@ export class History {
       while (this.#batches[0]!.count > 0) {
         const batch = this.#batches[0]!
         // From here on entries go into the next one.
-        if (this.#batches.length === 1) this.#batches.push(new PendingEntries())
+        if (this.#batches.length === 1) this.#batches.push(new PendingEntries(batch.count))
         await this.#append(batch)
         this.#batches.shift()
       }
@@ -230,7 +237,7 @@ export class History {
       firstSequence: nextSequence(table.blocks),
     }
     const done = await this.#parts.pool.runToEnd<PreparedBlock>(job, {
-      scratchByteLength: 2 * MiB + 8 * batch.textLength + 256 * batch.count,
+      scratchByteLength: 2 * MiB + 4 * batch.textByteLength + 256 * batch.count,
     })
     await this.#commit(table, done, [])
   }

@@ -3,18 +3,20 @@ import { BlockBuilder, PageEncoder } from '../blocks/builder.js'
 import type { PreparedBlock } from '../blocks/merge-rule.js'
 import { BlockIo, BlockReader, type BlockSource, type DecodedPage } from '../blocks/reader.js'
 import { encodedFrameBound, encodeFrame } from '../codec/wire.js'
+import { bitmapByteLength } from '../frame/bitmap.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
 import type { Kernels } from '../kernels/kernels.js'
 import { pageRowCountMax } from '../limits.js'
+import { copyBytes } from '../memory/copy.js'
 import { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import { type JobHandler, throwIfCancelled } from '../pool/context.js'
 import type { Job } from '../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../stores/store.js'
 import type { HistoryFilter } from './filter.js'
-import { argumentField, argumentText, dataFields, stringArgumentField } from './entry.js'
-import { type EntryColumns, sentTexts, type TextRuns } from './pending.js'
+import { type EntryColumns, sentTexts } from './pending.js'
 import { decodeExtent, encodeExtent, numberColumns, storedColumns, textColumns } from './stored.js'
+import type { TextRuns } from './text-column.js'
 
 /** Where the blocks of the history stand. */
 export interface HistoryPlace {
@@ -132,84 +134,48 @@ function layTexts(kernels: Kernels, scratch: Scratch, texts: readonly (string | 
 // ---- Writing ----
 
 /** Texts by runs. */
-function layRuns(kernels: Kernels, scratch: Scratch, { text, lengths, rowCounts }: TextRuns): LaidColumn {
-  const { u8, u32 } = kernels
-  const memory = Buffer.from(u8.buffer)
-  let rowCount = 0
-  let lengthMax = 0
-  for (let run = 0; run < lengths.length; run++) {
-    rowCount += rowCounts[run]!
-    lengthMax += rowCounts[run]! * Math.max(0, lengths[run]!)
-  }
+function layRuns(
+  { call, u8, u32 }: Kernels,
+  scratch: Scratch,
+  rowCount: number,
+  { bytes, byteLengths, rowCounts }: TextRuns,
+): LaidColumn {
   const valuesPtr = scratch.allocate(4 * (rowCount + 1))
-  const validityPtr = layBits(kernels, scratch, rowCount)
-  const bytesPtr = scratch.allocate(byteLengthOfUnitMax * lengthMax)
-  const first = valuesPtr >> 2
-  const mark = scratch.mark()
-  const runsPtr = scratch.allocate(byteLengthOfUnitMax * text.length)
-  const isAscii = memory.write(text, runsPtr) === text.length
-  let row = 0
-  let presentCount = 0
+  const validityPtr = byteLengths.includes(-1) ? scratch.allocate(bitmapByteLength(rowCount) + 8) : 0
+  if (validityPtr !== 0) call.fillBits(validityPtr, rowCount, 1)
+  let totalByteLength = 0
+  for (let run = 0; run < byteLengths.length; run++) totalByteLength += Math.max(0, byteLengths[run]!) * rowCounts[run]!
+  const bytesPtr = scratch.allocate(totalByteLength)
+  const isEachOne = byteLengths.length === rowCount
+  if (isEachOne) copyBytes(bytes, u8, bytesPtr)
+  let at = valuesPtr >> 2
+  const first = at
+  u32[at] = 0
   let byteLength = 0
-  let unit = 0
-  u32[first] = 0
-  for (let run = 0; run < lengths.length; run++) {
-    const length = lengths[run]!
+  let from = 0
+  for (let run = 0; run < byteLengths.length; run++) {
+    const own = byteLengths[run]!
     const count = rowCounts[run]!
-    if (length < 0) u32.fill(byteLength, first + row + 1, first + row + 1 + count)
-    else {
+    if (own < 0) {
+      call.setBitRange(validityPtr, at - first, at - first + count, 0)
+      u32.fill(byteLength, at + 1, at + 1 + count)
+      at += count
+      continue
+    }
+    if (!isEachOne) {
       const start = bytesPtr + byteLength
-      let own = length
-      if (isAscii) u8.copyWithin(start, runsPtr + unit, runsPtr + unit + length)
-      else own = memory.write(text.slice(unit, unit + length), start)
+      const end = start + own * count
+      for (let i = 0; i < own; i++) u8[start + i] = bytes[from + i]!
       // Twice as many copies each time.
-      for (let copied = own; copied < own * count; copied *= 2)
-        u8.copyWithin(start + copied, start, start + Math.min(copied, own * count - copied))
-      for (let i = 1; i <= count; i++) {
-        u32[first + row + i] = byteLength + own * i
-        const at = row + i - 1
-        u8[validityPtr + (at >> 3)]! |= 1 << (at & 7)
-      }
-      byteLength += own * count
-      unit += length
-      presentCount += count
+      for (let to = start + own; to < end; to += to - start) u8.copyWithin(to, start, Math.min(to, start + end - to))
+      from += own
     }
-    row += count
+    for (const last = at + count; at < last; ) {
+      byteLength += own
+      u32[++at] = byteLength
+    }
   }
-  scratch.release(mark)
-  return { valuesPtr, validityPtr: presentCount === rowCount ? 0 : validityPtr, bytesPtr, byteLength }
-}
-
-/** Fields with their names, as JSON has them. */
-const fieldHeads = dataFields.map((name) => `${JSON.stringify(name)}:`)
-
-/** What was set of each request, as JSON of an object of texts; null for nothing. */
-function dataTexts({ fieldCounts, fields, values }: EntryColumns['data']): (string | null)[] {
-  const { text, lengths, rowCounts } = values
-  let run = -1
-  let left = 0
-  let start = 0
-  const next = (): string => {
-    if (left === 0) {
-      if (run >= 0) start += lengths[run]!
-      left = rowCounts[++run]!
-    }
-    left--
-    return text.slice(start, start + lengths[run]!)
-  }
-  let at = 0
-  return Array.from(fieldCounts, (count) => {
-    if (count === 0) return null
-    let json = ''
-    for (const end = at + count; at < end; at++) {
-      const field = fields[at]!
-      const isArgument = field >= argumentField
-      const head = isArgument ? `${JSON.stringify(`args_${next()}`)}:` : fieldHeads[field]!
-      const value = field === stringArgumentField ? argumentText(next()) : next()
-      json += `${json === '' ? '{' : ','}${head}${JSON.stringify(value)}`
-    }
-    return `${json}}`
-  })
+  return { valuesPtr, validityPtr, bytesPtr, byteLength }
 }
 
 function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockBuilder {
@@ -221,24 +187,34 @@ function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockB
 
 const nsPerMs = 1_000_000n
 
-/** Whole numbers, or (isMs) whole milliseconds as nanoseconds; NaN is a missing cell. */
-function layNumbers(kernels: Kernels, scratch: Scratch, values: Float64Array, isMs: boolean): LaidColumn {
-  const { u8, i64 } = kernels
-  const valuesPtr = scratch.allocate(8 * values.length)
-  const validityPtr = layBits(kernels, scratch, values.length)
-  const first = valuesPtr >> 3
+/** Numbers of less than 2^53 as whole ones, `base` added to each; NaN is a missing cell. */
+function layNumbers({ u8, u32 }: Kernels, scratch: Scratch, values: Float64Array, scale = 1, base = 0n): LaidColumn {
+  const { length } = values
+  const valuesPtr = scratch.allocate(8 * length)
+  const validityPtr = scratch.allocate(Math.ceil(length / 8))
+  u8.fill(0, validityPtr, validityPtr + Math.ceil(length / 8))
+  const first = valuesPtr >> 2
+  // In halves of 32 bits: a BigInt for each takes twenty times as long.
+  const baseLow = Number(base & 0xffffffffn)
+  const baseHigh = Number(base >> 32n)
   let presentCount = 0
-  for (let row = 0; row < values.length; row++) {
+  for (let row = 0; row < length; row++) {
     const value = values[row]!
+    const at = first + 2 * row
     if (Number.isNaN(value)) {
-      i64[first + row] = 0n
+      u32[at] = 0
+      u32[at + 1] = 0
       continue
     }
-    i64[first + row] = isMs ? BigInt(value) * nsPerMs : BigInt(Math.floor(value))
+    const whole = Math.floor(value * scale)
+    const high = Math.floor(whole / 2 ** 32)
+    const low = whole - high * 2 ** 32 + baseLow
+    u32[at] = low
+    u32[at + 1] = baseHigh + high + (low >= 2 ** 32 ? 1 : 0)
     u8[validityPtr + (row >> 3)]! |= 1 << (row & 7)
     presentCount++
   }
-  return { ...noCells, valuesPtr, validityPtr: presentCount === values.length ? 0 : validityPtr }
+  return { ...noCells, valuesPtr, validityPtr: presentCount === length ? 0 : validityPtr }
 }
 
 const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) => {
@@ -247,25 +223,28 @@ const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) =
   const scratch = new Scratch(job.scratch)
   const temporary = scratch.back()
   const builder = builderOf(kernels, scratch, entries.count)
-  const numbers = [entries.startMs, entries.durationNs, entries.rowCount, entries.byteLength]
+  const startMsMin = entries.startMs.reduce((a, b) => Math.min(a, b), Infinity)
+  const startMsMax = entries.startMs.reduce((a, b) => Math.max(a, b), -Infinity)
+  const sinceFirstMs = entries.startMs.map((startMs) => startMs - startMsMin)
+  const numbers = [sinceFirstMs, entries.durationNs, entries.rowCount, entries.byteLength]
   for (const [i, { name, dtype }] of numberColumns.entries()) {
     const mark = temporary.mark()
-    builder.addColumn(name, { dtype, ...layNumbers(kernels, temporary, numbers[i]!, name === 'startTime') }, 0)
+    const laid =
+      name === 'startTime'
+        ? layNumbers(kernels, temporary, sinceFirstMs, Number(nsPerMs), BigInt(startMsMin) * nsPerMs)
+        : layNumbers(kernels, temporary, numbers[i]!)
+    builder.addColumn(name, { dtype, ...laid }, 0)
     temporary.release(mark)
   }
   let textByteLength = 0
   for (const name of textColumns) {
     const mark = temporary.mark()
-    const column =
-      name === 'data'
-        ? layTexts(kernels, temporary, dataTexts(entries.data))
-        : layRuns(kernels, temporary, entries.texts[sentTexts.indexOf(name)]!)
+    const runs = name === 'data' ? entries.data : entries.texts[sentTexts.indexOf(name)]!
+    const column = layRuns(kernels, temporary, entries.count, runs)
     textByteLength += column.byteLength
     builder.addColumn(name, { dtype: 'string', ...column }, 0)
     temporary.release(mark)
   }
-  const startMsMin = entries.startMs.reduce((a, b) => Math.min(a, b), Infinity)
-  const startMsMax = entries.startMs.reduce((a, b) => Math.max(a, b), -Infinity)
   return builder.finish(new Uint8Array(0), encodeExtent({ firstSequence, textByteLength, startMsMin, startMsMax }))
 }
 

@@ -1,9 +1,10 @@
-// Entries on their way to the store: column by column, and few objects, so that neither a request nor the message to a worker
-// takes long. A worker lays them out (jobs.ts).
+// Entries on their way to the store: column by column, as numbers and bytes, so that neither a request nor the message to a
+// worker takes long. A worker makes a block of them (jobs.ts).
 import type { RecordedRequest } from '../requests.js'
-import { argumentField, type DataSink, type Entry, type Mask, stringArgumentField, tellData } from './entry.js'
+import { argumentText, dataFields, type DataSink, type Entry, type Mask, tellData } from './entry.js'
+import { TextColumn, type TextRuns } from './text-column.js'
 
-/** The texts of an entry, in the order in which they are sent. */
+/** The texts of an entry, in the order in which they are sent; `data` comes last. */
 export const sentTexts = [
   'userName',
   'backendName',
@@ -16,15 +17,6 @@ export const sentTexts = [
   'requestId',
 ] as const satisfies readonly (keyof Entry)[]
 
-/** Texts of several rows; neighbours that are equal are one run. */
-export interface TextRuns {
-  /** The texts of all runs, one behind the other. */
-  readonly text: string
-  /** Units of each; -1: there is none. */
-  readonly lengths: Int32Array
-  readonly rowCounts: Uint32Array
-}
-
 /** Some entries as plain data. Numbers that an entry has not are NaN. */
 export interface EntryColumns {
   readonly count: number
@@ -34,40 +26,8 @@ export interface EntryColumns {
   readonly byteLength: Float64Array
   /** By the order of sentTexts. */
   readonly texts: readonly TextRuns[]
-  /** What was set of the requests: fields of each entry, their numbers, and their values; arguments have a name before it. */
-  readonly data: {
-    readonly fieldCounts: Uint32Array
-    readonly fields: Uint8Array
-    readonly values: TextRuns
-  }
-}
-
-class TextCollector {
-  readonly #texts: (string | null)[] = []
-  #rowCounts = new Uint32Array(capacityMin)
-  #last: string | null | undefined = undefined
-
-  add(text: string | null): void {
-    // Mostly the very same string, which is found out by looking at where it stands.
-    if (text === this.#last) {
-      this.#rowCounts[this.#texts.length - 1]!++
-      return
-    }
-    this.#last = text
-    if (this.#texts.push(text) > this.#rowCounts.length) {
-      const wider = new Uint32Array(2 * this.#rowCounts.length)
-      wider.set(this.#rowCounts)
-      this.#rowCounts = wider
-    }
-    this.#rowCounts[this.#texts.length - 1] = 1
-  }
-
-  runs(): TextRuns {
-    const texts = this.#texts
-    const lengths = new Int32Array(texts.length)
-    for (let i = 0; i < texts.length; i++) lengths[i] = texts[i]?.length ?? -1
-    return { text: texts.join(''), lengths, rowCounts: this.#rowCounts.slice(0, texts.length) }
-  }
+  /** What was set of each request, as JSON of an object of texts; none where nothing was. */
+  readonly data: TextRuns
 }
 
 /** Entries that there is room for at first. */
@@ -79,28 +39,65 @@ function widened(values: Float64Array): Float64Array {
   return wider
 }
 
+/** Fields of the JSON, each with a comma before it: the first one's becomes the brace. */
+function headOf(name: string): Uint8Array {
+  return Buffer.from(`,${JSON.stringify(name)}:"`)
+}
+
+const fieldHeads = dataFields.map(headOf)
+/** Of arguments: nearly always the same few. */
+const argumentHeads = new Map<string, Uint8Array>()
+const argumentHeadCountMax = 256
+const argumentNameLengthMax = 256
+
+function argumentHead(name: string): Uint8Array {
+  const known = argumentHeads.get(name)
+  if (known !== undefined) return known
+  const head = headOf(`args_${name}`)
+  if (argumentHeads.size < argumentHeadCountMax && name.length <= argumentNameLengthMax) argumentHeads.set(name, head)
+  return head
+}
+
+const brace = 0x7b
+const fieldEnd = Buffer.from('"')
+const dataEnd = Buffer.from('}')
+/** Around the text of a string, as argumentText has it and JSON escapes it. */
+const stringStart = Buffer.from('sval:\\"')
+const stringEnd = Buffer.from('\\""')
+/** What JSON leaves as it is, also when it is escaped twice. */
+const plainText = /^[ !#-[\]-~]*$/
+
 export class PendingEntries implements DataSink {
   count = 0
-  /** Characters of all texts. */
-  textLength = 0
-  #startMs: Float64Array = new Float64Array(capacityMin)
-  #durationNs: Float64Array = new Float64Array(capacityMin)
-  #rowCount: Float64Array = new Float64Array(capacityMin)
-  #byteLength: Float64Array = new Float64Array(capacityMin)
-  #fieldCounts: Float64Array = new Float64Array(capacityMin)
-  readonly #texts: Readonly<Record<(typeof sentTexts)[number], TextCollector>> = {
-    userName: new TextCollector(),
-    backendName: new TextCollector(),
-    tableName: new TextCollector(),
-    action: new TextCollector(),
-    container: new TextCollector(),
-    error: new TextCollector(),
-    protocol: new TextCollector(),
-    clientAddress: new TextCollector(),
-    requestId: new TextCollector(),
+  /** Bytes of all texts. */
+  textByteLength = 0
+  #startMs: Float64Array
+  #durationNs: Float64Array
+  #rowCount: Float64Array
+  #byteLength: Float64Array
+  readonly #texts: Readonly<Record<(typeof sentTexts)[number], TextColumn>>
+  readonly #data: TextColumn
+
+  /** countLike: entries that there will be, about. */
+  constructor(countLike = 0) {
+    const capacity = Math.max(capacityMin, countLike)
+    this.#startMs = new Float64Array(capacity)
+    this.#durationNs = new Float64Array(capacity)
+    this.#rowCount = new Float64Array(capacity)
+    this.#byteLength = new Float64Array(capacity)
+    this.#data = new TextColumn(capacity)
+    this.#texts = {
+      userName: new TextColumn(capacityMin),
+      backendName: new TextColumn(capacityMin),
+      tableName: new TextColumn(capacityMin),
+      action: new TextColumn(capacityMin),
+      container: new TextColumn(capacityMin),
+      error: new TextColumn(capacityMin),
+      protocol: new TextColumn(capacityMin),
+      clientAddress: new TextColumn(capacityMin),
+      requestId: new TextColumn(capacity),
+    }
   }
-  readonly #fields: number[] = []
-  readonly #values = new TextCollector()
 
   add(entry: Entry, recorded: RecordedRequest, mask: Mask): void {
     const at = this.count++
@@ -109,49 +106,50 @@ export class PendingEntries implements DataSink {
       this.#durationNs = widened(this.#durationNs)
       this.#rowCount = widened(this.#rowCount)
       this.#byteLength = widened(this.#byteLength)
-      this.#fieldCounts = widened(this.#fieldCounts)
     }
     this.#startMs[at] = entry.startMs
     this.#durationNs[at] = entry.durationNs
     this.#rowCount[at] = entry.rowCount ?? Number.NaN
     this.#byteLength[at] = entry.byteLength ?? Number.NaN
-    const { userName, backendName, tableName, action, container, error, protocol, clientAddress, requestId } = entry
     const texts = this.#texts
-    texts.userName.add(userName)
-    texts.backendName.add(backendName)
-    texts.tableName.add(tableName)
-    texts.action.add(action)
-    texts.container.add(container)
-    texts.error.add(error)
-    texts.protocol.add(protocol)
-    texts.clientAddress.add(clientAddress)
-    texts.requestId.add(requestId)
-    this.textLength +=
-      userName.length +
-      backendName.length +
-      tableName.length +
-      action.length +
-      container.length +
-      (error?.length ?? 0) +
-      (protocol?.length ?? 0) +
-      (clientAddress?.length ?? 0) +
-      (requestId?.length ?? 0)
-    const before = this.#fields.length
+    const data = this.#data.bytes
+    const start = data.byteLength
     tellData(recorded, mask, this)
-    this.#fieldCounts[at] = this.#fields.length - before
+    if (data.byteLength > start) {
+      data.buffer[start] = brace
+      data.addBytes(dataEnd)
+    }
+    this.textByteLength +=
+      texts.userName.add(entry.userName) +
+      texts.backendName.add(entry.backendName) +
+      texts.tableName.add(entry.tableName) +
+      texts.action.add(entry.action) +
+      texts.container.add(entry.container) +
+      texts.error.add(entry.error) +
+      texts.protocol.add(entry.protocol) +
+      texts.clientAddress.add(entry.clientAddress) +
+      texts.requestId.add(entry.requestId) +
+      this.#data.endRow(start)
   }
 
   field(number: number, text: string): void {
-    this.#fields.push(number)
-    this.#values.add(text)
-    this.textLength += text.length + jsonLengthOfField
+    const { bytes } = this.#data
+    bytes.addBytes(fieldHeads[number]!)
+    bytes.addEscaped(text)
+    bytes.addBytes(fieldEnd)
   }
 
   argument(name: string, text: string, isString: boolean): void {
-    this.#fields.push(isString ? stringArgumentField : argumentField)
-    this.#values.add(name)
-    this.#values.add(text)
-    this.textLength += name.length + text.length + jsonLengthOfField
+    const { bytes } = this.#data
+    bytes.addBytes(argumentHead(name))
+    if (isString && plainText.test(text)) {
+      bytes.addBytes(stringStart)
+      bytes.add(text)
+      bytes.addBytes(stringEnd)
+      return
+    }
+    bytes.addEscaped(isString ? argumentText(text) : text)
+    bytes.addBytes(fieldEnd)
   }
 
   columns(): EntryColumns {
@@ -163,14 +161,7 @@ export class PendingEntries implements DataSink {
       rowCount: this.#rowCount.slice(0, count),
       byteLength: this.#byteLength.slice(0, count),
       texts: sentTexts.map((name) => this.#texts[name].runs()),
-      data: {
-        fieldCounts: Uint32Array.from(this.#fieldCounts.subarray(0, count)),
-        fields: Uint8Array.from(this.#fields),
-        values: this.#values.runs(),
-      },
+      data: this.#data.runs(),
     }
   }
 }
-
-/** What JSON adds to a value: its name, about. */
-const jsonLengthOfField = 24

@@ -11,6 +11,14 @@ import { arenaShareOfJobs, memoryByteLengthDefaultMax, memoryByteLengthMax, memo
 import { Region, type RegionStatistics, runByteLength } from './region.js'
 import type { Slice } from './slice.js'
 
+declare global {
+  // Programs whose `lib` has neither DOM nor another declaration of it still compile; where there is one, this adds nothing.
+  namespace WebAssembly {
+    interface Memory {}
+    interface Module {}
+  }
+}
+
 export interface SharedMemory {
   readonly memory: WebAssembly.Memory
   readonly byteLength: number

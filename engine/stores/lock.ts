@@ -30,9 +30,23 @@ const attemptDelayMsMax = 150
 /** Longest path of a socket that every system takes, in bytes (Linux 107, macOS 103). */
 const socketPathByteLengthMax = 100
 
-/** Takes the folder (made if it is missing) for this process. Throws STORE_IN_USE when another one, or this one, has it. */
+/**
+ * Takes the folder (made if it is missing) for this process. Throws STORE_IN_USE when another one, or this one, has it,
+ * and STORE_FOLDER when it can be neither made nor written to.
+ */
 export async function lockFolder(folder: string): Promise<FolderLock> {
-  await mkdir(folder, { recursive: true })
+  try {
+    await mkdir(folder, { recursive: true })
+    return await takeFolder(folder)
+  } catch (error) {
+    if (error instanceof FramesError || !(error instanceof Error)) throw error
+    throw new FramesError('STORE_FOLDER', `the data folder ${folder} cannot be used: ${error.message}`, {
+      cause: error,
+    })
+  }
+}
+
+async function takeFolder(folder: string): Promise<FolderLock> {
   for (let attempt = 1; ; attempt++) {
     const lock = await tryLock(folder)
     if (lock) return lock

@@ -1,8 +1,9 @@
 // Runs the interop suite: makes virtual environments with the published Python client, starts the built server on free
-// ports over a data folder of its own, runs pytest against it, and stops it with SIGTERM. Arguments go to pytest.
-// Where Python or the package index cannot be reached it says so and is skipped; FRAMESD_INTEROP=required fails instead.
+// ports over a data folder of its own, runs pytest against it, and stops it with SIGTERM. Arguments go to pytest. Then the
+// same with the published Go client and `go test`. Where Python or Go is missing, or the clients cannot be had, it says so
+// and that part is skipped; FRAMESD_INTEROP=required fails instead.
 //
-// The client runs on pandas 2 and, with some care of its caller, on pandas 3: all tests run on the one, and those of
+// The Python client runs on pandas 2 and, with some care of its caller, on pandas 3: all tests run on the one, and those of
 // writing and reading on the other.
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -161,27 +162,67 @@ async function runDialect(python, { tests }) {
   }
 }
 
+/** Downloads and compiles the tests of the published Go client. */
+function prepareGo() {
+  const cwd = join(suite, 'go')
+  try {
+    execFileSync('go', ['version'], { stdio: 'ignore' })
+  } catch (cause) {
+    throw new Unavailable('there is no go', { cause })
+  }
+  console.log('interop: building the tests of the published Go client ...')
+  try {
+    execFileSync('go', ['mod', 'download'], { cwd, stdio: ['ignore', 'inherit', 'inherit'] })
+  } catch (cause) {
+    throw new Unavailable('the modules of test/interop/go cannot be had: is the module proxy reachable?', { cause })
+  }
+  execFileSync('go', ['vet', './...'], { cwd, stdio: ['ignore', 'inherit', 'inherit'] })
+}
+
+/** Runs the tests of the Go client; resolves with 0 when all of them passed. */
+async function runGo() {
+  const dataDir = mkdtempSync(join(tmpdir(), 'framesd-interop-go-'))
+  try {
+    return await withServer(dataDir, ({ grpc, http }) => {
+      const env = { ...process.env, FRAMESD_GRPC: grpc, FRAMESD_HTTP: http }
+      for (const name of Object.keys(env)) if (name.startsWith('V3IO_')) delete env[name]
+      const tests = spawn('go', ['test', '-count=1', './...'], { cwd: join(suite, 'go'), env, stdio: 'inherit' })
+      return new Promise((resolve, reject) => tests.on('error', reject).on('exit', (code) => resolve(code ?? 1)))
+    })
+  } finally {
+    rmSync(dataDir, { recursive: true, force: true })
+  }
+}
+
+/** What `prepare` makes, or null where it cannot be had, said loudly. */
+function preparedOrSkipped(name, prepare) {
+  try {
+    return { ready: prepare() }
+  } catch (error) {
+    if (!(error instanceof Unavailable) || process.env.FRAMESD_INTEROP === 'required') throw error
+    const line = '!'.repeat(100)
+    console.log(`${line}\n!!! INTEROP SKIPPED (${name}): ${error.message}\n${line}`)
+    return null
+  }
+}
+
 async function main() {
   for (const dialect of dialects) {
     // Arguments name tests of the first dialect.
     if (process.argv.length > 2 && dialect !== dialects[0]) break
-    let python
-    try {
-      python = prepareEnvironment(dialect)
-    } catch (error) {
-      if (!(error instanceof Unavailable) || process.env.FRAMESD_INTEROP === 'required') throw error
-      const line = '!'.repeat(100)
-      console.log(`${line}\n!!! INTEROP SKIPPED (${dialect.name}): ${error.message}\n${line}`)
-      continue
-    }
-    const status = await runDialect(python, dialect)
+    const prepared = preparedOrSkipped(dialect.name, () => prepareEnvironment(dialect))
+    if (prepared === null) continue
+    const status = await runDialect(prepared.ready, dialect)
     if (status !== 0) {
       console.log(`interop: FAILED on ${dialect.name}`)
       return status
     }
     console.log(`interop: the published Python client passed on ${dialect.name}, over gRPC and HTTP`)
   }
-  return 0
+  if (process.argv.length > 2 || preparedOrSkipped('Go', prepareGo) === null) return 0
+  const status = await runGo()
+  console.log(`interop: the published Go client ${status === 0 ? 'passed' : 'FAILED'}, over gRPC and HTTP`)
+  return status
 }
 
 process.exitCode = await main()

@@ -20,6 +20,20 @@ const chunkBucketCountMax = 4096
 const chunkByteLengthMax = 512 * 1024
 const stateByteLengthPerBucket = 56
 
+const noBuckets = new Uint32Array(0)
+
+/** A chunk of buckets from `first` on, of those before bucketEnd. */
+interface Chunk {
+  readonly first: number
+  readonly bucketEnd: number
+  readonly chunkNs: bigint
+  /** Rows from here on belong to no bucket of it. */
+  readonly chunkEndNs: bigint
+  /** Times of the rows that it needs and those behind it, [startNs, endNs). */
+  readonly startNs: bigint
+  readonly endNs: bigint
+}
+
 /** Before the first row. */
 const timeMinNs = -(2n ** 63n)
 /** In windows a time counts as floored to milliseconds: each ends with the last nanosecond of its millisecond. */
@@ -46,14 +60,23 @@ export class Aggregation {
   readonly #timesPtr: number
   /** Value and time (ms) of the last bucket with samples, two numbers a metric; NaN: none. Kept where `rate` is. */
   #carry: number[] = []
+  readonly #hasRate: boolean
+  readonly #countsBoth: boolean
+  /** A unit has one chunk, and its columns are made of states alone. */
+  readonly #isWhole: boolean
   readonly bucketCount: number
   /** Buckets from here on are not sent. */
   bucketEnd: number
+  /** The time that it was made of. */
+  #bucketEndOf: bigint | null = null
+  /** The times of the chunk under way, and of the rows that it needs; most units have the same one. */
+  #chunk: Chunk = { first: -1, bucketEnd: -1, chunkNs: 0n, chunkEndNs: 0n, startNs: 0n, endNs: 0n }
   /** Values at the times of the buckets: what functions across series and raw columns beside functions are made of. */
   readonly #steps: StepSampler | null
   /** Those times, for functions across series. */
   readonly #stepTimesPtr: number
   readonly #windowNs: bigint
+  readonly #looksBack: boolean
   /** States of one member and times of their last rows, then those times of the pool; needed where `last` is. */
   readonly #memberStates: number[]
   readonly #memberTimes: number[]
@@ -76,6 +99,9 @@ export class Aggregation {
     this.bucketCount = bucketCount
     this.bucketEnd = bucketCount
     this.#windowNs = toNs(plan.windowMs)
+    this.#looksBack = plan.windowMs > 0 && plan.mode === 'over-time'
+    this.#countsBoth = wanted.columns.some(({ counted }) => counted >= 0)
+    this.#hasRate = plan.functions.includes('rate')
     this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
     const needsTimes = plan.mode === 'over-time' && plan.groupBy !== null && (this.#needed & functionStates.last) !== 0
     const stateByteLength = needsTimes ? 2 * stateByteLengthPerBucket + 16 : stateByteLengthPerBucket
@@ -84,6 +110,10 @@ export class Aggregation {
         ((stateByteLength + stepByteLengthPerPoint) * wanted.metrics.length + 8 * wanted.columns.length),
     )
     this.#chunkBucketCount = Math.max(1, Math.min(bucketCount, chunkBucketCountMax, affordable))
+    this.#isWhole =
+      plan.mode === 'over-time' &&
+      this.#chunkBucketCount === bucketCount &&
+      wanted.columns.every(({ fn, counted }) => fn !== null && fn !== 'rate' && (fn !== 'count' || counted < 0))
     const count = this.#chunkBucketCount
     const stateful = plan.mode === 'downsample' ? [] : wanted.metrics
     this.#states = stateful.map(() => scratch.allocate(stateByteLengthPerBucket * count))
@@ -109,10 +139,12 @@ export class Aggregation {
   begin(carry: readonly Carry[], setCount: number, toNs: bigint | null = null): void {
     this.#first = -1
     this.#setCount = setCount
-    const end = toNs === null ? this.bucketCount : this.bucketAt(toNs + this.#stepNs - 1n)
-    this.bucketEnd = Math.max(0, Math.min(this.bucketCount, end))
+    if (toNs === null) this.bucketEnd = this.bucketCount
+    else if (toNs !== this.#bucketEndOf)
+      this.bucketEnd = Math.max(0, Math.min(this.bucketCount, this.bucketAt(toNs + this.#stepNs - 1n)))
+    this.#bucketEndOf = toNs
     this.#steps?.begin(setCount)
-    if (!this.#plan.functions.includes('rate')) return
+    if (!this.#hasRate) return
     const known = new Map(carry.map(([metric, value, timeMs]) => [metric, [value, timeMs]]))
     this.#carry = this.wanted.metrics.flatMap(({ name }) => known.get(name) ?? [Number.NaN, Number.NaN])
   }
@@ -170,23 +202,18 @@ export class Aggregation {
       this.#first = Number((i64[(batch.timesPtr >> 3) + row]! - this.#startNs) / this.#stepNs)
       for (const statePtr of this.#states) call.initWindows(statePtr, this.#chunkBucketCount)
     }
-    const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
-    const chunkEndNs = toInt64(chunkNs + BigInt(this.#chunkBucketCount) * this.#stepNs)
+    const { chunkNs, chunkEndNs } = this.#chunkOf(this.#first)
     const last = i64[(batch.timesPtr >> 3) + batch.rowCount - 1]!
     const end =
       last < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(batch.timesPtr, row, batch.rowCount, chunkEndNs)
     const rowCount = end - row
     if (batch.digests !== null) {
-      batch.digests.forEach((digests, i) => {
-        if (digests !== null)
-          this.#addDigests(
-            row === 0 ? digests : digestsFrom(digests, row),
-            batch.timesPtr + 8 * row,
-            rowCount,
-            chunkNs,
-            this.#states[i]!,
-          )
-      })
+      for (let i = 0; i < batch.digests.length; i++) {
+        const digests = batch.digests[i]!
+        if (digests === null) continue
+        const rest = row === 0 ? digests : digestsFrom(digests, row)
+        this.#addDigests(rest, batch.timesPtr + 8 * row, rowCount, chunkNs, this.#states[i]!)
+      }
       return end
     }
     const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.wanted.metrics)
@@ -308,10 +335,6 @@ export class Aggregation {
     return this.#windowNs === this.#stepNs ? this.#windowNs : this.#windowNs + restOfMsNs
   }
 
-  get #looksBack(): boolean {
-    return this.#windowNs > 0n && this.takesSamples
-  }
-
   /** The bucket that has this time. */
   bucketAt(timeNs: bigint): number {
     return Number((timeNs - this.#startNs) / this.#stepNs)
@@ -326,12 +349,35 @@ export class Aggregation {
     const count = this.#chunkBucketCount
     for (const statePtr of this.#states) call.initWindows(statePtr, count)
     for (const timesPtr of this.#lastTimes) call.fillInt64(timesPtr, count, timeMinNs)
-    const chunkNs = this.#startNs + BigInt(bucket) * this.#stepNs
+    const chunk = this.#chunkOf(bucket)
     this.#steps?.beginChunk()
-    if (this.#stepTimesPtr !== 0) call.stepTimes(chunkNs, this.#stepNs, this.#stepCount, this.#stepTimesPtr)
-    if (!this.#looksBack) return { startNs: chunkNs, endNs: toNs(this.#plan.endMs + 1) }
-    const lastNs = this.#startNs + BigInt(this.bucketEnd - 1) * this.#stepNs
-    return { startNs: toInt64(chunkNs - this.#windowNs), endNs: toInt64(lastNs + nsPerMs) }
+    if (this.#stepTimesPtr !== 0) call.stepTimes(chunk.chunkNs, this.#stepNs, this.#stepCount, this.#stepTimesPtr)
+    return chunk
+  }
+
+  #chunkOf(first: number): Chunk {
+    if (this.#chunk.first !== first || this.#chunk.bucketEnd !== this.bucketEnd) this.#chunk = this.#chunkAt(first)
+    return this.#chunk
+  }
+
+  #chunkAt(first: number): Chunk {
+    const { bucketEnd } = this
+    const count = BigInt(this.#chunkBucketCount)
+    const chunkNs = this.#startNs + BigInt(first) * this.#stepNs
+    if (!this.#looksBack) {
+      const endNs = toNs(this.#plan.endMs + 1)
+      return { first, bucketEnd, chunkNs, chunkEndNs: toInt64(chunkNs + count * this.#stepNs), startNs: chunkNs, endNs }
+    }
+    const lastNs = this.#startNs + BigInt(bucketEnd - 1) * this.#stepNs
+    return {
+      first,
+      bucketEnd,
+      chunkNs,
+      // Behind the end of the last bucket's window.
+      chunkEndNs: toInt64(chunkNs + (count - 1n) * this.#stepNs + nsPerMs),
+      startNs: toInt64(chunkNs - this.#windowNs),
+      endNs: toInt64(lastNs + nsPerMs),
+    }
   }
 
   /** A new member of the pool. */
@@ -348,24 +394,27 @@ export class Aggregation {
     const { call, i64 } = this.#kernels
     const { timesPtr } = batch
     const count = this.#chunkBucketCount
-    const chunkNs = this.#startNs + BigInt(this.#first) * this.#stepNs
-    // Behind the last bucket, and for look-back behind the end of its window.
-    const chunkEndNs = toInt64(
-      this.#looksBack ? chunkNs + BigInt(count - 1) * this.#stepNs + nsPerMs : chunkNs + BigInt(count) * this.#stepNs,
-    )
+    const { chunkNs, chunkEndNs } = this.#chunk
     const lastNs = i64[(timesPtr >> 3) + batch.rowCount - 1]!
     const rowCount =
       lastNs < chunkEndNs ? batch.rowCount : call.lowerBoundInt64(timesPtr, 0, batch.rowCount, chunkEndNs)
     if (rowCount > 0) {
-      const lastAddedNs = i64[(timesPtr >> 3) + rowCount - 1]!
-      if (lastAddedNs > this.#lastNs) this.#lastNs = lastAddedNs
+      if (this.#looksBack) {
+        const lastAddedNs = i64[(timesPtr >> 3) + rowCount - 1]!
+        if (lastAddedNs > this.#lastNs) this.#lastNs = lastAddedNs
+      }
       const isTimed = this.#isTimed
       const into = isTimed ? this.#memberStates : this.#states
+      if (batch.digests !== null) {
+        for (let i = 0; i < states.length; i++) {
+          const digests = batch.digests[i]!
+          if (digests !== null) this.#addDigests(digests, timesPtr, rowCount, chunkNs, into[states[i]!]!)
+        }
+        return this.#isWithin(batch, rowCount)
+      }
       const firstEndNs = toInt64(chunkNs + restOfMsNs)
       metrics.forEach(({ type }, i) => {
         const state = states[i]!
-        const digests = batch.digests?.[i]
-        if (digests != null) this.#addDigests(digests, timesPtr, rowCount, chunkNs, into[state]!)
         const cells = batch.columns[i]
         if (cells == null) return
         if (this.#looksBack) this.#addLookback(type, timesPtr, cells, rowCount, firstEndNs, into[state]!)
@@ -388,8 +437,13 @@ export class Aggregation {
           call.accumulateWindowsLastTime(timesPtr, validityPtr, rowCount, chunkNs, this.#stepNs, count, lastTimesPtr)
       })
     }
-    if (rowCount === batch.rowCount) return true
-    const behindNs = i64[(timesPtr >> 3) + rowCount]!
+    return this.#isWithin(batch, rowCount)
+  }
+
+  /** Whether the chunk takes all rows of a batch; the first that it does not take is remembered. */
+  #isWithin({ timesPtr, rowCount }: Batch, takenCount: number): boolean {
+    if (takenCount === rowCount) return true
+    const behindNs = this.#kernels.i64[(timesPtr >> 3) + takenCount]!
     if (this.#behindNs === null || behindNs < this.#behindNs) this.#behindNs = behindNs
     return false
   }
@@ -411,12 +465,12 @@ export class Aggregation {
 
   /** The first bucket behind the chunk that began with `bucket` which may have samples. */
   nextBucket(bucket: number): number {
-    const next = bucket + this.#chunkBucketCount
     if (!this.takesSamples) return bucket + (this.#steps?.nextStep ?? Infinity)
+    if (!this.#looksBack) return this.#behindNs === null ? this.bucketEnd : this.bucketAt(this.#behindNs)
+    const next = bucket + this.#chunkBucketCount
     const nextNs = this.#startNs + BigInt(next) * this.#stepNs
-    if (this.#looksBack && this.#lastNs >= nextNs - this.#windowNs) return next
+    if (this.#lastNs >= nextNs - this.#windowNs) return next
     if (this.#behindNs === null) return this.bucketEnd
-    if (!this.#looksBack) return this.bucketAt(this.#behindNs)
     return Math.max(next, this.bucketAt(this.#behindNs - restOfMsNs + this.#stepNs - 1n))
   }
 
@@ -437,9 +491,13 @@ export class Aggregation {
     const first = this.#first
     this.#first = -1
     if (rowCount === 0) return null
-    const chunkNs = this.#startNs + BigInt(first) * this.#stepNs
+    if (this.#isWhole && this.#writeWhole(sink, first, rowCount)) return null
+    const { chunkNs } = this.#chunkOf(first)
     call.bucketTimes(this.#indexesPtr, rowCount, chunkNs, this.#stepNs, this.#timesPtr)
-    const buckets = u32.subarray(this.#indexesPtr >> 2, (this.#indexesPtr >> 2) + rowCount)
+    const buckets =
+      this.#hasRate || this.#countsBoth
+        ? u32.subarray(this.#indexesPtr >> 2, (this.#indexesPtr >> 2) + rowCount)
+        : noBuckets
     const columns = this.wanted.columns.map(({ metric, counted, fn }, i): BatchColumn => {
       const targetPtr = this.#columnPtrs[i]!
       const isString = metric >= 0 && this.wanted.metrics[metric]!.type === 'string'
@@ -455,11 +513,35 @@ export class Aggregation {
     })
     const batch: Batch = { rowCount, timesPtr: this.#timesPtr, columns, digests: null }
     const rest = sink.push(batch)
-    const sentRows = rest === null ? rowCount : Number((rest.fromNs - chunkNs) / this.#stepNs)
-    if (this.#plan.functions.includes('rate')) {
+    if (this.#hasRate) {
+      const sentRows = rest === null ? rowCount : Number((rest.fromNs - chunkNs) / this.#stepNs)
       this.#advanceCarry(first, rest === null ? buckets : buckets.filter((bucket) => bucket < sentRows))
     }
-    return rest === null ? null : { ...rest, carry: this.#plan.functions.includes('rate') ? this.#namedCarry() : [] }
+    return rest === null ? null : { ...rest, carry: this.#hasRate ? this.#namedCarry() : [] }
+  }
+
+  /** Writes the rows of a unit into a message that has all but their values; false where that cannot be. */
+  #writeWhole(sink: RowSink, first: number, rowCount: number): boolean {
+    const { call, u32 } = this.#kernels
+    const indexes = this.#indexesPtr >> 2
+    const firstIndex = u32[indexes]!
+    if (u32[indexes + rowCount - 1]! - firstIndex !== rowCount - 1) return false
+    const targets = sink.reserve?.(rowCount, first + firstIndex) ?? null
+    if (targets === null) return false
+    const { columns, metrics } = this.wanted
+    const count = this.#chunkBucketCount
+    for (let i = 0; i < columns.length; i++) {
+      const { metric, fn } = columns[i]!
+      const targetPtr = targets[i]!
+      if (metric < 0 || (metrics[metric]!.type === 'string' && fn !== 'count'))
+        call.fillFloat64(targetPtr, rowCount, Number.NaN)
+      else if (rowCount === count) call.finishWindows(this.#states[metric]!, count, functionNumbers[fn!], targetPtr)
+      else {
+        call.finishWindows(this.#states[metric]!, count, functionNumbers[fn!], this.#finishedPtr)
+        call.copyBytes(this.#finishedPtr + 8 * firstIndex, 8 * rowCount, targetPtr)
+      }
+    }
+    return true
   }
 
   #namedCarry(): Carry[] {

@@ -32,7 +32,7 @@ import type { Listing } from './label-listing.js'
 import { listLabels } from './label-listing.js'
 import { timeColumnName } from './run-writer.js'
 import { scanSets } from './scan.js'
-import type { ScanPosition, ScanResult } from './scan-input.js'
+import type { ScanMessage, ScanPosition } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import type { Selection } from './select.js'
 import { labelsOf, selectSets } from './select.js'
@@ -167,6 +167,15 @@ export interface ScanJob extends TableJob {
   readonly rowCountMax: number
   readonly newestWins: boolean
   readonly format: 'wire' | 'columns'
+}
+
+/** What a scan has made. Encoded messages are told by numbers: as objects they take longer to travel than to make. */
+export interface ScanAnswer {
+  /** Rows, byte offset and byte length of each encoded message, in the order of their places; null: columns are wanted. */
+  readonly wire: Uint32Array | null
+  /** Columns. */
+  readonly messages: readonly ScanMessage[]
+  readonly next: ScanPosition | null
 }
 
 export interface DescribeJob extends Job {
@@ -554,7 +563,7 @@ function fitsKept(
   return 8 * rowCount * share * (columnCount + 1) <= kept.byteLength / 2
 }
 
-const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
+const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
   const { kernels } = context
   const signatureAt = signatureReader(context, job.labels)
   const { sets, metricListOf, metricLists } = job
@@ -562,7 +571,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const kept = keptPagesOf(context, job)
   const keptForm = fitsKept(job, signatureAt) ? 'decoded' : 'none'
   const parts = { store: storeReader(context, job.access), kept, keptForm } as const
-  return scanSets(kernels, new Scratch(job.scratch), parts, {
+  const { messages, next } = scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,
     setCount: sets.length,
     labelsId: job.labels.id,
@@ -572,6 +581,15 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })
+  if (job.format === 'columns') return { wire: null, messages, next }
+  const wire = new Uint32Array(3 * messages.length)
+  for (let i = 0; i < messages.length; i++) {
+    const { rowCount, bytes } = messages[i]!
+    wire[3 * i] = rowCount
+    wire[3 * i + 1] = bytes!.byteOffset
+    wire[3 * i + 2] = bytes!.byteLength
+  }
+  return { wire, messages: [], next }
 }
 
 const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {

@@ -15,8 +15,11 @@ interface Tail {
 }
 
 const tailByteLengthMax = 16 * MiB
-const tails = new Map<string, Tail>()
+/** By what the sets are of, then by set. */
+const tails = new Map<string, Map<number, Tail>>()
 let tailByteLength = 0
+/** What a tail takes beside its bytes, about. */
+const tailOverheadByteLength = 200
 
 const noBytes = new Uint8Array(0)
 const textEncoder = new TextEncoder()
@@ -47,21 +50,52 @@ export function labelColumns(kernels: Kernels, scratch: Scratch, labels: Labels,
  * Wire bytes to append to a frame that has the set's value columns and its time index. Fields of one number keep their
  * order when messages are joined, so label columns come behind the value columns, or (multiIndex) behind the index.
  *
- * key  names the label set among all tables of the process
+ * of, set  name the label set: a set of that number among those of one table, with the labels that are wanted of them
  */
 export function labelTail(
   kernels: Kernels,
   scratch: Scratch,
-  key: string,
+  of: string,
+  set: number,
   labelsOf: () => Labels,
   rowCount: number,
   multiIndex: boolean,
 ): Uint8Array {
-  const known = tails.get(key)
+  let own = tails.get(of)
+  const known = own?.get(set)
   if (known !== undefined && known.rowCount === rowCount && known.multiIndex === multiIndex) return known.bytes
   const labels = labelsOf()
   // A frame without any column would have its row count told by null maps; joined, the frame would have them twice.
-  if (labels.length === 0) return noBytes
+  const bytes = labels.length === 0 ? noBytes : encodedLabels(kernels, scratch, labels, rowCount, multiIndex)
+  if (own === undefined) tails.set(of, (own = new Map()))
+  if (known !== undefined) {
+    own.delete(set)
+    tailByteLength -= tailOverheadByteLength + known.bytes.length
+  }
+  own.set(set, { rowCount, multiIndex, bytes })
+  tailByteLength += tailOverheadByteLength + bytes.length
+  if (tailByteLength > tailByteLengthMax) dropOldTails()
+  return bytes
+}
+
+function dropOldTails(): void {
+  for (const [of, own] of tails) {
+    for (const [set, { bytes }] of own) {
+      own.delete(set)
+      tailByteLength -= tailOverheadByteLength + bytes.length
+      if (tailByteLength <= tailByteLengthMax) return
+    }
+    tails.delete(of)
+  }
+}
+
+function encodedLabels(
+  kernels: Kernels,
+  scratch: Scratch,
+  labels: Labels,
+  rowCount: number,
+  multiIndex: boolean,
+): Uint8Array {
   const mark = scratch.mark()
   const columns = labelColumns(kernels, scratch, labels, rowCount)
   const frame: FrameSlice = {
@@ -74,16 +108,5 @@ export function labelTail(
   const targetPtr = scratch.allocate(bound)
   const bytes = kernels.u8.slice(targetPtr, targetPtr + encodeFrame(kernels, frame, targetPtr, bound))
   scratch.release(mark)
-  if (known !== undefined) {
-    tails.delete(key)
-    tailByteLength -= known.bytes.length
-  }
-  tails.set(key, { rowCount, multiIndex, bytes })
-  tailByteLength += bytes.length
-  for (const [oldKey, old] of tails) {
-    if (tailByteLength <= tailByteLengthMax) break
-    tails.delete(oldKey)
-    tailByteLength -= old.bytes.length
-  }
   return bytes
 }

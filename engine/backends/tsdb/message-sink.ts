@@ -16,6 +16,8 @@ import type { MetricType } from './signature.js'
 
 /** Rows of a message, whatever their size: pointers of the collector stay small. */
 const messageRowCountMax = 65_536
+/** A row limit that is none. */
+const rowCountNone = 2 ** 52
 /** An entry of a null map, without its name. */
 const nullEntryByteLength = 8
 
@@ -46,6 +48,17 @@ export function shiftBatch(
   return { rowCount, timesPtr: batch.timesPtr + 8 * row, columns, digests: null }
 }
 
+/** A finished message of buckets. The next one of the same buckets and columns differs in its values and labels only. */
+interface Pattern {
+  readonly wanted: WantedColumns
+  readonly rowCount: number
+  readonly firstBucket: number
+  /** The message without its labels, and where its values stand. */
+  readonly ptr: number
+  readonly byteLength: number
+  readonly valuePtrs: readonly number[]
+}
+
 /** Collects rows of one label set after another and closes messages when they are large enough. */
 export class MessageSink {
   readonly messages: ScanMessage[] = []
@@ -64,6 +77,12 @@ export class MessageSink {
   #batchNumbers: readonly number[] = []
   readonly #mark: number
   readonly #aliases: ReadonlySet<string>
+  /** What tells tails of labels apart, beside the set. */
+  readonly #tailOf: string
+  readonly #takesPatterns: boolean
+  #pattern: Pattern | null = null
+  /** The buckets of the message under way, if it can become a pattern. */
+  #patternBuckets: Pick<Pattern, 'rowCount' | 'firstBucket'> | null = null
 
   constructor(
     readonly kernels: Kernels,
@@ -74,6 +93,9 @@ export class MessageSink {
   ) {
     this.#mark = collected.mark()
     this.#aliases = aliasesOf(input.plan)
+    const { groupBy } = input.plan
+    this.#takesPatterns = input.format === 'wire' && input.rowCountMax >= rowCountNone
+    this.#tailOf = groupBy === null ? input.labelsId : `${input.labelsId}:${groupBy.join()}`
   }
 
   /** Enough for one job. */
@@ -86,6 +108,8 @@ export class MessageSink {
   }
 
   begin(index: number, set: ScanSet, wanted: WantedColumns): void {
+    const isAsBefore = wanted === this.#wanted
+    this.#patternBuckets = null
     this.#index = index
     this.#set = set
     this.#wanted = wanted
@@ -96,6 +120,10 @@ export class MessageSink {
         this.#aliases,
         this.input.labelsOf(set.set).map(([label]) => label),
       )
+    if (isAsBefore) {
+      this.#collector!.clear()
+      return
+    }
     const types = wanted.columns.map(({ type }) => type).join()
     if (this.#collector === null || types !== this.#types) {
       this.collected.release(this.#mark)
@@ -155,6 +183,31 @@ export class MessageSink {
       }
       return this.#positionOf(rest)
     }
+  }
+
+  reserve(rowCount: number, firstBucket: number): readonly number[] | null {
+    if (!this.#takesPatterns || this.#collector!.rowCount > 0 || rowCount > this.#capacity) return null
+    const pattern = this.#pattern
+    if (
+      pattern === null ||
+      pattern.wanted !== this.#wanted ||
+      pattern.rowCount !== rowCount ||
+      pattern.firstBucket !== firstBucket
+    ) {
+      this.#patternBuckets = { rowCount, firstBucket }
+      return null
+    }
+    const { output, kernels } = this
+    const tail = this.#tail(this.#set!.set, rowCount)
+    const byteLength = pattern.byteLength + tail.length
+    const byteOffset = output.allocate(byteLength)
+    kernels.call.copyBytes(pattern.ptr, pattern.byteLength, byteOffset)
+    kernels.u8.set(tail, byteOffset + pattern.byteLength)
+    this.messages.push({ rowCount, bytes: { byteOffset, byteLength }, frame: null })
+    this.#sentRowCount += rowCount
+    this.#byteLength += byteLength
+    const distance = byteOffset - pattern.ptr
+    return pattern.valuePtrs.map((ptr) => ptr + distance)
   }
 
   #positionOf({ timesPtr }: Batch): ScanPosition {
@@ -252,14 +305,9 @@ export class MessageSink {
     const { output, kernels, collected } = this
     const { rowCount } = frame
     const { multiIndex } = this.input.plan
-    const { groupBy } = this.input.plan
-    const labelsOf = (): Labels => {
-      const labels = this.input.labelsOf(set)
-      return groupBy === null ? labels : labels.filter(([name]) => groupBy.includes(name))
-    }
     if (this.input.format === 'columns') {
       const start = output.mark()
-      const labels = labelsOf()
+      const labels = this.#labelsOf(set)
       const constants = labelColumns(kernels, collected, labels, rowCount)
       const copy = copyFrame(kernels, output, {
         rowCount,
@@ -270,11 +318,14 @@ export class MessageSink {
       this.#byteLength += output.mark() - start
       return { rowCount, bytes: null, frame: copy }
     }
-    const group = groupBy === null ? '' : `:${groupBy.join()}`
-    const tail = labelTail(kernels, collected, `${this.input.labelsId}:${set}${group}`, labelsOf, rowCount, multiIndex)
+    const tail = this.#tail(set, rowCount)
     const bound = encodedFrameBound(frame)
     const byteOffset = output.allocate(bound + tail.length)
-    const headByteLength = encodeFrame(kernels, frame, byteOffset, bound)
+    const valuePtrs: number[] = []
+    const headByteLength = encodeFrame(kernels, frame, byteOffset, bound, valuePtrs)
+    const buckets = this.#patternBuckets
+    if (buckets?.rowCount === rowCount && frame.columns.every(isPlain))
+      this.#pattern = { ...buckets, wanted: this.#wanted!, ptr: byteOffset, byteLength: headByteLength, valuePtrs }
     kernels.u8.set(tail, byteOffset + headByteLength)
     const byteLength = headByteLength + tail.length
     output.release(byteOffset)
@@ -282,6 +333,22 @@ export class MessageSink {
     this.#byteLength += byteLength
     return { rowCount, bytes: { byteOffset, byteLength }, frame: null }
   }
+
+  #labelsOf(set: number): Labels {
+    const { groupBy } = this.input.plan
+    const labels = this.input.labelsOf(set)
+    return groupBy === null ? labels : labels.filter(([name]) => groupBy.includes(name))
+  }
+
+  #tail(set: number, rowCount: number): Uint8Array {
+    const { kernels, collected, input } = this
+    return labelTail(kernels, collected, this.#tailOf, set, () => this.#labelsOf(set), rowCount, input.plan.multiIndex)
+  }
+}
+
+/** Whether only the values of a column differ from message to message. */
+function isPlain({ dtype, validityPtr }: ColumnSlice): boolean {
+  return dtype === 'float64' && validityPtr === 0
 }
 
 /** The rows of a column that a list of indexes names, so many as the column is told to have. */

@@ -73,6 +73,8 @@ export class Pools {
     { wanted: WantedColumns | null; read: Map<Signature, Omit<Member, keyof ScanSet>> }
   >()
   readonly #signatureNumbers = new Map<Signature, number>()
+  /** Of pools of one set; null: nothing is read of them. */
+  readonly #singles = new Map<Signature, { wanted: WantedColumns; read: Omit<Member, keyof ScanSet> } | null>()
 
   constructor(
     readonly plan: ReadPlan,
@@ -81,6 +83,7 @@ export class Pools {
 
   /** Of sets [start, end); null when none of them has a requested metric. */
   of(start: number, end: number): Pool | null {
+    if (end - start === 1) return this.#single(this.#setAt(start))
     const signatures = new Set<Signature>()
     for (let index = start; index < end; index++) signatures.add(this.#setAt(index).signature)
     const key = [...signatures]
@@ -104,9 +107,21 @@ export class Pools {
         own = ownMetrics(wanted, entry.signature)
         read.set(entry.signature, own)
       }
-      return own.metrics.length === 0 ? null : { ...entry, ...own }
+      return memberOf(entry, own)
     }
     return { wanted, first: this.#setAt(start), setCount: end - start, memberAt }
+  }
+
+  #single(first: ScanSet): Pool | null {
+    let known = this.#singles.get(first.signature)
+    if (known === undefined) {
+      const wanted = wantedMetrics(this.plan, first.signature, null)
+      known = wanted === null ? null : { wanted, read: ownMetrics(wanted, first.signature) }
+      this.#singles.set(first.signature, known)
+    }
+    if (known === null) return null
+    const member = memberOf(first, known.read)
+    return { wanted: known.wanted, first, setCount: 1, memberAt: () => member }
   }
 
   /** What a filter on metrics lets through is a signature of its own. */
@@ -135,6 +150,11 @@ export class Pools {
     if (number === undefined) this.#signatureNumbers.set(signature, (number = this.#signatureNumbers.size))
     return number
   }
+}
+
+/** Not by spreading, which makes an object of a shape of its own. Null: it has none of the metrics. */
+function memberOf({ set, signature }: ScanSet, { metrics, states }: Omit<Member, keyof ScanSet>): Member | null {
+  return metrics.length === 0 ? null : { set, signature, metrics, states }
 }
 
 /** Which of a pool's metrics a set of this signature has. */

@@ -7,7 +7,7 @@ import { takeBytes } from '../../memory/copy.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import { decodeExtent } from './directory.js'
-import type { DescribeJob, LabelView, ScanJob } from './jobs.js'
+import type { DescribeJob, LabelView, ScanAnswer, ScanJob } from './jobs.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, type ReadPlan } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan-input.js'
@@ -176,17 +176,24 @@ async function* messagesOf(
     const { job, isLast } = step
     try {
       const { messages, next } = job
+      if (job.batch !== null) {
+        const batch = [...job.batch.messages]
+        if (isLast && next !== null && batch.length > 0) {
+          const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)
+          batch.push(appendMarker(batch.pop()!, marker))
+        }
+        if (batch.length > 0) yield { rowCount: job.batch.rowCount, bytes: null, frame: null, batch }
+        continue
+      }
       for (let i = 0; i < messages.length; i++) {
-        const { rowCount, bytes, frame } = messages[i]!
-        let copy = bytes
+        const { rowCount, frame } = messages[i]!
         let labelled = frame
         if (isLast && i === messages.length - 1 && next !== null) {
           const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)
-          if (copy !== null) copy = appendMarker(copy, marker)
           if (labelled !== null)
             labelled = { ...labelled, labels: [...labelled.labels, { name: 'next_marker', value: marker }] }
         }
-        yield { rowCount, bytes: copy, frame: labelled }
+        yield { rowCount, bytes: null, frame: labelled }
       }
     } finally {
       job.release()
@@ -215,7 +222,10 @@ function markerAt(
 
 /** What a job has made; its columns are valid until it is released. */
 interface ScanStep extends Pick<ScanResult, 'next'> {
+  /** Columns. */
   readonly messages: readonly ReadMessage[]
+  /** Encoded messages; null where columns are wanted. */
+  readonly batch: { readonly rowCount: number; readonly messages: readonly Uint8Array[] } | null
   release(): void
 }
 
@@ -223,16 +233,27 @@ interface ScanStep extends Pick<ScanResult, 'next'> {
  * Finished bytes are copied out as soon as their job has ended, and its scratch is free: a few readers that stop reading
  * would hold all memory of the arenas otherwise, and nobody else could read.
  */
-function stepOf(parts: BackendParts, job: JobResult<ScanResult>): ScanStep {
-  const { u8 } = parts.kernels
-  const { next } = job.result
-  const messages = job.result.messages.map(({ rowCount, bytes, frame }): ReadMessage => {
-    if (bytes === null) return { rowCount, bytes, frame }
-    return { rowCount, bytes: takeBytes(u8, bytes), frame }
-  })
-  if (messages.some(({ frame }) => frame !== null)) return { messages, next, release: () => job.release() }
+function stepOf(parts: BackendParts, job: JobResult<ScanAnswer>): ScanStep {
+  const { next, wire } = job.result
+  if (wire === null) {
+    const messages = job.result.messages.map(({ rowCount, frame }): ReadMessage => ({ rowCount, bytes: null, frame }))
+    return { messages, batch: null, next, release: () => job.release() }
+  }
+  const messages: Uint8Array[] = []
+  let rowCount = 0
+  if (wire.length > 0) {
+    // They stand one behind the other: one piece of memory for all, and one copy.
+    const start = wire[1]!
+    const byteLength = wire[wire.length - 2]! + wire[wire.length - 1]! - start
+    const bytes = takeBytes(parts.kernels.u8, { byteOffset: start, byteLength })
+    for (let i = 0; i < wire.length; i += 3) {
+      rowCount += wire[i]!
+      const from = wire[i + 1]! - start
+      messages.push(bytes.subarray(from, from + wire[i + 2]!))
+    }
+  }
   job.release()
-  return { messages, next, release: () => undefined }
+  return { messages: [], batch: { rowCount, messages }, next, release: () => undefined }
 }
 
 /** One job after another over a range of label sets; the next one runs while the messages of the last leave. */
@@ -260,7 +281,7 @@ class ScanChain {
   async #run(position: ScanPosition | null): Promise<ScanStep> {
     const done = await withLabels(this.table, (labels) => {
       const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
-      return this.parts.pool.runToEnd<ScanResult>(job, {
+      return this.parts.pool.runToEnd<ScanAnswer>(job, {
         scratchByteLength: scanScratchByteLength,
         ...(this.signal === null ? {} : { signal: this.signal }),
       })
@@ -272,7 +293,8 @@ class ScanChain {
   async next(): Promise<{ job: ScanStep; isLast: boolean } | null> {
     if (this.#next === null) return null
     const job = await this.#next
-    const { messages, next } = job
+    const { messages, batch, next } = job
+    this.#rowCountLeft -= batch?.rowCount ?? 0
     for (const { rowCount } of messages) this.#rowCountLeft -= rowCount
     const isLast = this.#rowCountLeft <= 0
     this.#next = next === null || isLast ? null : this.#start(next)

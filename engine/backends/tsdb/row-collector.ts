@@ -38,6 +38,9 @@ export class RowCollector {
   readonly timesPtr: number
   readonly #columns: Column[] = []
   readonly #indexesPtr: number
+  /** Column → where batches have it, -1: nowhere; and the list that this was made of. */
+  readonly #batchIndexes: number[] = []
+  #batchColumns: readonly number[] | null = null
   #mark: number
 
   constructor(
@@ -57,6 +60,7 @@ export class RowCollector {
   /** Adds a column; rows collected before have no cell in it. Returns its number. */
   addColumn(type: MetricType): number {
     const { call } = this.kernels
+    this.#batchColumns = null
     const validityPtr = this.scratch.allocate(bitmapByteLength(this.capacity))
     call.fillBits(validityPtr, this.capacity, 0)
     let valuesPtr = 0
@@ -74,10 +78,12 @@ export class RowCollector {
   clear(): void {
     if (this.#mark === 0) this.#mark = this.scratch.mark()
     else this.scratch.release(this.#mark)
+    // Kernels write whole words.
+    const used = Math.min(this.capacity, this.rowCount + 128)
     this.rowCount = 0
     this.textByteLength = 0
     for (const column of this.#columns) {
-      this.kernels.call.fillBits(column.validityPtr, this.capacity, 0)
+      this.kernels.call.fillBits(column.validityPtr, used, 0)
       column.pieces.length = 0
       column.presentCount = 0
     }
@@ -96,20 +102,23 @@ export class RowCollector {
     if (isWhole) call.copyBytes(batch.timesPtr, 8 * rowCount, this.timesPtr + 8 * row)
     else call.gather64(batch.timesPtr, this.#indexesPtr, indexCount, this.timesPtr + 8 * row)
     // Column → where the batch has it; a search for each column would cost the square of a wide table's columns.
-    const batchIndexes = new Int32Array(this.#columns.length).fill(-1)
-    columns.forEach((number, index) => {
-      batchIndexes[number] = index
-    })
-    this.#columns.forEach((column, number) => {
-      const index = batchIndexes[number]!
+    if (this.#batchColumns !== columns) {
+      this.#batchIndexes.length = 0
+      for (let number = 0; number < this.#columns.length; number++) this.#batchIndexes.push(-1)
+      for (let index = 0; index < columns.length; index++) this.#batchIndexes[columns[index]!] = index
+      this.#batchColumns = columns
+    }
+    for (let number = 0; number < this.#columns.length; number++) {
+      const column = this.#columns[number]!
+      const index = this.#batchIndexes[number]!
       const cells = index < 0 ? null : batch.columns[index]!
       if (cells === null) {
         if (column.type !== 'string' && column.type !== 'bool')
           u8.fill(0, column.valuesPtr + 8 * row, column.valuesPtr + 8 * (row + indexCount))
-        return
+        continue
       }
       this.#appendCells(column, cells, row, indexCount, isWhole)
-    })
+    }
     this.rowCount += indexCount
   }
 

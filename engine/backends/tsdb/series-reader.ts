@@ -76,6 +76,12 @@ interface DigestRun {
   readonly firstNs: bigint
 }
 
+/** Digests [from, to) of a block. */
+interface Gap {
+  readonly from: number
+  readonly to: number
+}
+
 /** The digests of a block that serve the open metrics. columns: the block's column of each metric; -1: it has none. */
 interface ServingDigests {
   readonly grain: StoredGrain
@@ -116,6 +122,9 @@ interface Part {
 }
 
 const beforeAllTimes = -(2n ** 63n)
+const noRuns: readonly DigestRun[] = []
+/** A bucket for all times. */
+const wholeNs = 2n ** 63n - 1n
 
 /** Reads one label set after another, in time order. */
 export interface SampleReader {
@@ -237,7 +246,7 @@ export class SeriesReader implements SampleReader {
       if (!isServedAlike) cursor.serving = this.#serving(cursor)
       const index = findSet(directory, set)
       if (index < 0) continue
-      cursor.runs = []
+      cursor.runs = noRuns
       cursor.run = 0
       cursor.row = directory.starts[index]!
       cursor.rowEnd = directory.starts[index + 1]!
@@ -278,7 +287,8 @@ export class SeriesReader implements SampleReader {
   #findRuns(cursor: Cursor): void {
     const { reader, serving } = cursor
     if (serving === null) return
-    const { startNs: bucketNs, stepNs } = this.#grid ?? { startNs: this.#startNs, stepNs: 2n ** 63n - 1n }
+    const bucketNs = this.#grid?.startNs ?? this.#startNs
+    const stepNs = this.#grid?.stepNs ?? wholeNs
     const { call, i64 } = this.io.kernels
     const { digestCount } = serving.grain
     const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain)
@@ -292,15 +302,22 @@ export class SeriesReader implements SampleReader {
     cursor.row = rowAt(from)
     cursor.rowEnd = rowAt(to)
     cursor.page = pageOf(reader.layout.pageStarts, cursor.row)
-    const gaps = [{ from: to, to }]
+    if (from === to) return
+    // Digests between which another block may have rows; the last one ends the search.
+    const gaps: Gap[] = []
     for (const other of this.#open) {
       if (other === cursor || other.timeMaxMs < cursor.timeMinMs || other.timeMinMs > cursor.timeMaxMs) continue
       const gapFrom = call.lowerBoundInt64(lastsPtr, from, to, toNs(other.timeMinMs))
       const gapTo = call.lowerBoundInt64(firstsPtr, from, to, toNs(other.timeMaxMs + 1))
       gaps.push({ from: gapFrom, to: Math.max(gapFrom, gapTo) })
     }
-    gaps.sort((a, b) => a.from - b.from)
+    gaps.push({ from: to, to })
+    if (gaps.length > 1) gaps.sort((a, b) => a.from - b.from)
     const runs: DigestRun[] = []
+    const add = (first: number, end: number): void => {
+      const firstNs = i64[(firstsPtr >> 3) + first]!
+      runs.push({ rowFrom: rowAt(first), rowTo: rowAt(end), from: first, to: end, firstNs })
+    }
     const find = (at: number, gapFrom: number, wanted: number): number =>
       call.findDigest(firstsPtr, lastsPtr, at, gapFrom, this.#startNs, this.#endNs, bucketNs, stepNs, wanted)
     let at = from
@@ -309,11 +326,8 @@ export class SeriesReader implements SampleReader {
         const begin = find(at, gap.from, 1)
         if (begin === gap.from) break
         at = find(begin, gap.from, 0)
-        const taken = this.#skip === null ? [{ from: begin, to: at }] : this.#skipped(cursor, serving, begin, at, rowAt)
-        for (const run of taken) {
-          const firstNs = i64[(firstsPtr >> 3) + run.from]!
-          runs.push({ ...run, rowFrom: rowAt(run.from), rowTo: rowAt(run.to), firstNs })
-        }
+        if (this.#skip === null) add(begin, at)
+        else for (const run of this.#skipped(cursor, serving, begin, at, rowAt)) add(run.from, run.to)
       }
       at = Math.max(at, gap.to)
     }
@@ -327,7 +341,7 @@ export class SeriesReader implements SampleReader {
     from: number,
     to: number,
     rowAt: (digest: number) => number,
-  ): { from: number; to: number }[] {
+  ): Gap[] {
     const { f64 } = this.io.kernels
     const { metrics, canSkip } = this.#skip!
     const known = new Map(

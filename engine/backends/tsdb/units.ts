@@ -13,6 +13,11 @@ import type { Signature } from './signature.js'
 /** Takes rows; the position that it returns names what it could not take. */
 export interface RowSink {
   push(batch: Batch): ScanPosition | null
+  /**
+   * Takes all rows of a unit at once, which are those of neighbouring buckets. Returns where their values go, for each column
+   * rowCount × f64, not aligned; null: they must be pushed, as where there is no such thing.
+   */
+  reserve?(rowCount: number, firstBucket: number): readonly number[] | null
 }
 
 /** Rows to send: [fromNs, toNs); of buckets those that have a part in it. */
