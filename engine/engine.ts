@@ -8,7 +8,7 @@ import { Kv } from './backends/kv/kv.js'
 import { Streams } from './backends/stream/stream.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
-import { frameByteLength, takeFrame } from './codec/columns.js'
+import { takeFrame } from './codec/columns.js'
 import type { EncodeFrameJob, FormatFrameJob } from './codec/jobs.js'
 import type { CallOptions, EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
 import { FramesError } from './errors.js'
@@ -268,7 +268,7 @@ export class Engine implements EngineApi {
     for await (const { frame } of this.#backend(request.backend).read(request, 'columns', options)) {
       if (frame === null) continue
       const own = takeFrame(this.#parts.kernels, frame)
-      const byteLength = frameByteLength(own)
+      const { byteLength } = own
       record.count(own.length, byteLength)
       this.#young.add(byteLength)
       yield own
@@ -332,27 +332,38 @@ export class Engine implements EngineApi {
   }
 
   /** The frame a command answers with, or null. */
-  execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
-    return this.#recorded({ action: 'execute', request }, options, async (record) => {
+  async execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
+    // Not by #recorded, here and below: many small calls come this way, and each function that waits costs them.
+    const record = this.#begin({ action: 'execute', request }, options)
+    try {
       const answer = await this.#backend(request.backend).execute(request, executeOptions(options, 'columns'))
       assert(!(answer instanceof Uint8Array), 'an answer of columns is no wire bytes')
-      if (answer === null) return null
-      const frame = answer instanceof Frame ? answer : new Frame({ columns: answer.columns.map(plainColumn) })
-      record.count(frame.length, frameByteLength(frame))
+      const isFrame = answer === null || answer instanceof Frame
+      const frame = isFrame ? answer : new Frame({ columns: answer.columns.map(plainColumn) })
+      if (frame !== null) record.count(frame.length, frame.byteLength)
+      record.end()
       return frame
-    })
+    } catch (error) {
+      record.end(error)
+      throw error
+    }
   }
 
-  executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
-    return this.#recorded({ action: 'execute', request }, options, async (record) => {
+  async executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
+    const record = this.#begin({ action: 'execute', request }, options)
+    try {
       const answer = await this.#backend(request.backend).execute(request, executeOptions(options, 'wire'))
       assert(!(answer instanceof Frame), 'a frame for the wire is encoded by the backend')
-      if (answer === null) return null
-      const bytes = answer instanceof Uint8Array ? answer : await this.#encode(answer)
-      record.byteLength = bytes.byteLength
-      if (!(answer instanceof Uint8Array)) record.rowCount = answer.columns[0]?.values.length ?? 0
+      const isDone = answer === null || answer instanceof Uint8Array
+      const bytes = isDone ? answer : await this.#encode(answer)
+      if (bytes !== null) record.byteLength = bytes.byteLength
+      if (!isDone) record.rowCount = answer.columns[0]?.values.length ?? 0
+      record.end()
       return bytes
-    })
+    } catch (error) {
+      record.end(error)
+      throw error
+    }
   }
 
   async #encode(plain: PlainFrame): Promise<Uint8Array> {
@@ -492,7 +503,7 @@ export class EngineWriteSession implements WriteSession {
 
   /** Takes one frame, which must not change before this resolves: then the next may be given. */
   add(frame: Frame): Promise<void> {
-    this.#record.count(0, frameByteLength(frame))
+    this.#record.count(0, frame.byteLength)
     return this.#noting(this.#session.addFrame(frame))
   }
 

@@ -6,7 +6,8 @@
 //
 // Row r has entry code[r]; its text is the prefix and what stands between two offsets, which are counted from the prefix on.
 // Where each row is an entry of its own, there stands instead of the codes, for a search in sorted texts, what every 16th of
-// them begins with behind the prefix: eight bytes, the first one highest, zeros behind a shorter text.
+// them begins with behind the prefix: eight bytes, the first one highest, zeros behind a shorter text, the highest bit turned
+// over, so that numbers with a sign order as the texts do.
 import { putBit } from './bits'
 import { packedByteLength, readNarrowBits } from './codes'
 import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
@@ -17,6 +18,7 @@ const HEADER_BYTE_LENGTH: usize = 24
 const NO_CODES: u32 = 32
 /** Rows from one beginning to the next. */
 const ROWS_PER_BEGINNING: u32 = 16
+const HIGHEST_BIT: u64 = 0x8000000000000000
 /** In a list of rows: none. */
 const NO_ROW: u32 = 0xffffffff
 
@@ -151,7 +153,8 @@ function compactPlain(
   for (let row: u32 = 0; row < <u32>rowCount; row += ROWS_PER_BEGINNING) {
     const start = offsetAt(offsetsPtr, offsetByteLength, row)
     const length = offsetAt(offsetsPtr, offsetByteLength, row + 1) - start
-    store<u64>(beginningsPtr + <usize>((row / ROWS_PER_BEGINNING) << 3), beginningOf(textPtr + start, length))
+    const beginning = beginningOf(textPtr + start, length) ^ HIGHEST_BIT
+    store<u64>(beginningsPtr + <usize>((row / ROWS_PER_BEGINNING) << 3), beginning)
   }
   return <i32>(textPtr + textByteLength - targetPtr) + 8
 }
@@ -369,19 +372,29 @@ function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLengt
   let low = from
   let high = to
   if (codeWidth === NO_CODES) {
-    // Among the beginnings of these rows the first that is not before the text's, and the first behind it.
-    let first = (from + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING
-    const end = (to + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING
-    let left = max(first, end) - first
-    // By halving without a branch to guess.
-    while (left > 0) {
-      const half = (left + 1) >> 1
-      first += load<u64>(codesPtr + ((<usize>(first + half - 1)) << 3)) < beginning ? half : 0
-      left -= half
+    // How many beginnings of these rows are before the text's, and how many not behind it. All are looked at, and not by
+    // halving: loads that wait for nothing cost less than a few that wait for each other.
+    const first = (from + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING
+    const end = max(first, (to + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING)
+    const wanted = <i64>(beginning ^ HIGHEST_BIT)
+    const wantedTwice = i64x2.splat(wanted)
+    let before = i64x2.splat(0)
+    let notBehind = i64x2.splat(0)
+    let at = first
+    for (; at + 2 <= end; at += 2) {
+      const beginnings = v128.load(codesPtr + ((<usize>at) << 3))
+      before = i64x2.sub(before, i64x2.lt_s(beginnings, wantedTwice))
+      notBehind = i64x2.sub(notBehind, i64x2.le_s(beginnings, wantedTwice))
     }
-    if (first > 0) low = max(from, (first - 1) * ROWS_PER_BEGINNING)
-    while (first < end && load<u64>(codesPtr + ((<usize>first) << 3)) === beginning) first++
-    high = min(to, first * ROWS_PER_BEGINNING)
+    let beforeEnd = first + <u32>(i64x2.extract_lane(before, 0) + i64x2.extract_lane(before, 1))
+    let notBehindEnd = first + <u32>(i64x2.extract_lane(notBehind, 0) + i64x2.extract_lane(notBehind, 1))
+    if (at < end) {
+      const last = load<i64>(codesPtr + ((<usize>at) << 3))
+      beforeEnd += u32(last < wanted)
+      notBehindEnd += u32(last <= wanted)
+    }
+    if (beforeEnd > 0) low = max(from, (beforeEnd - 1) * ROWS_PER_BEGINNING)
+    high = min(to, notBehindEnd * ROWS_PER_BEGINNING)
   }
   while (low < high) {
     const middle = (low + high) >>> 1

@@ -100,6 +100,29 @@ describe('a column', () => {
     expect(() => column.stringAt(1)).toThrow('index 1 out of bounds [0:1]')
   })
 
+  test.each(samples)(
+    'of %s has the same cells in a slice before and after its buffers are asked for',
+    (_dtype, column) => {
+      const validity = Uint8Array.of(0b101)
+      const slice = column.withValidity(validity).slice(1, 3).copyWithName('d').slice(0, 2)
+      const cells = [null, column.at(2)]
+      expect(slice.values()).toEqual(cells)
+      expect(slice.fillerAt(1)).toEqual(column.at(2))
+      // Bytes before and after: counted from the whole column's buffers, then from its own.
+      const { byteLength } = slice
+      const { buffers } = slice
+      expect(slice.validity).toEqual(Uint8Array.of(0b10))
+      if (buffers.dtype === 'string') expect(buffers.offsets[0]).toBe(0)
+      expect(slice.values()).toEqual(cells)
+      expect(slice.byteLength).toBe(byteLength)
+      expect(slice.slice(1, 2).values()).toEqual([column.at(2)])
+      const arrays =
+        buffers.dtype === 'string' ? [buffers.offsets, buffers.bytes] : buffers.dtype === 'null' ? [] : [buffers.values]
+      expect(byteLength).toBe(arrays.reduce((sum, array) => sum + array.byteLength, slice.validity!.byteLength))
+      expect(new Frame({ columns: [slice], indices: [slice] }).byteLength).toBe(2 * byteLength)
+    },
+  )
+
   test('refuses slices that it does not have', () => {
     const column = ints('c', 1n, 2n, 3n)
     expect(messageOf(() => column.slice(2, 1))).toMatch(/^start 2 bigger than end 1/)

@@ -45,7 +45,7 @@ export interface DecodedPage {
 /** A parsed block, kept by the worker between jobs (blocks never change). */
 interface ParsedBlock {
   readonly layout: BlockLayout
-  readonly columnsByKey: ReadonlyMap<string, ColumnEntry>
+  readonly columnsByName: ReadonlyMap<string, readonly ColumnEntry[]>
   readonly tables: (PageTable | undefined)[]
   /** What the worker keeps of it between jobs; null: nothing yet. See #keptIndex. */
   kept: KeptOfBlock | null
@@ -146,10 +146,9 @@ export class BlockReader {
     let parsed = parsedBlocks.get(source.id)
     if (parsed === undefined) {
       const layout = this.#readHeader()
-      const columnsByKey = new Map(layout.columns.map((column) => [columnKey(column.name, column.dtype), column]))
       parsed = {
         layout,
-        columnsByKey,
+        columnsByName: columnsByName(layout),
         tables: [],
         kept: null,
         directory: undefined,
@@ -183,7 +182,10 @@ export class BlockReader {
   }
 
   column(name: string, dtype: DType): ColumnEntry | undefined {
-    return this.#parsed.columnsByKey.get(columnKey(name, dtype))
+    // Not by a text made of both: look-ups ask for each column of each block, thousands of times a second.
+    const columns = this.#parsed.columnsByName.get(name)
+    if (columns !== undefined) for (const column of columns) if (column.dtype === dtype) return column
+    return undefined
   }
 
   #readHeader(): BlockLayout {
@@ -575,6 +577,12 @@ export class BlockReader {
   }
 }
 
-function columnKey(name: string, dtype: DType): string {
-  return `${dtype} ${name}`
+function columnsByName({ columns }: BlockLayout): Map<string, ColumnEntry[]> {
+  const byName = new Map<string, ColumnEntry[]>()
+  for (const column of columns) {
+    const others = byName.get(column.name)
+    if (others === undefined) byName.set(column.name, [column])
+    else others.push(column)
+  }
+  return byName
 }

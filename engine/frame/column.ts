@@ -50,15 +50,26 @@ export class Column {
   readonly name: string
   readonly kind: ColumnKind
   readonly length: number
-  readonly validity: Uint8Array | null
-  readonly buffers: ColumnBuffers
+  /** Of a slice: those of the whole column, until somebody asks for its own. Typed arrays cost more than all else of it. */
+  #validity: Uint8Array | null
+  #buffers: ColumnBuffers
+  /** The row of these where the slice begins; null once they are the column's own. */
+  #start: number | null
 
-  private constructor(parts: ColumnParts) {
-    this.name = parts.name
-    this.kind = parts.kind
-    this.length = parts.length
-    this.validity = parts.validity
-    this.buffers = parts.buffers
+  private constructor(
+    name: string,
+    kind: ColumnKind,
+    length: number,
+    validity: Uint8Array | null,
+    buffers: ColumnBuffers,
+    start: number | null,
+  ) {
+    this.name = name
+    this.kind = kind
+    this.length = length
+    this.#validity = validity
+    this.#buffers = buffers
+    this.#start = start
   }
 
   /**
@@ -68,11 +79,52 @@ export class Column {
   static fromBuffers(parts: ColumnParts): Column {
     const problem = shapeProblem(parts)
     if (problem !== null) throw new FramesError('FRAME_SHAPE', `column "${parts.name}": ${problem}`)
-    return new Column(parts)
+    const { name, kind, length, validity, buffers } = parts
+    return new Column(name, kind, length, validity, buffers, null)
   }
 
   get dtype(): DType {
-    return this.buffers.dtype
+    return this.#buffers.dtype
+  }
+
+  get validity(): Uint8Array | null {
+    this.#own()
+    return this.#validity
+  }
+
+  get buffers(): ColumnBuffers {
+    this.#own()
+    return this.#buffers
+  }
+
+  /** Bytes of its values, text and validity. */
+  get byteLength(): number {
+    const buffers = this.#buffers
+    const valueCount = this.kind === 'label' ? 1 : this.length
+    const validityByteLength = this.#validity === null ? 0 : bitmapByteLength(this.length)
+    switch (buffers.dtype) {
+      case 'null':
+        return 0
+      case 'bool':
+        return validityByteLength + bitmapByteLength(valueCount)
+      case 'string': {
+        const first = this.#place(0)
+        const textByteLength = buffers.offsets[first + valueCount] - buffers.offsets[first]
+        return validityByteLength + 4 * (valueCount + 1) + textByteLength
+      }
+      default:
+        return validityByteLength + 8 * valueCount
+    }
+  }
+
+  /** Makes buffers that begin with the column's first row. */
+  #own(): void {
+    const start = this.#start
+    if (start === null) return
+    const end = start + this.length
+    if (this.#validity !== null) this.#validity = sliceBitmap(this.#validity, start, end)
+    if (this.kind === 'slice') this.#buffers = sliceBuffers(this.#buffers, start, end)
+    this.#start = null
   }
 
   /** True where the cell is missing. Throws COLUMN_ACCESS for a row that the column has not. */
@@ -122,34 +174,34 @@ export class Column {
   }
 
   bools(): boolean[] {
-    const { buffers } = this
+    const buffers = this.#buffers
     if (buffers.dtype !== 'bool') throw wrongDtype()
     return Array.from({ length: this.length }, (_, row) => bitAt(buffers.values, this.#place(row)))
   }
 
   intAt(row: number): bigint {
-    const { buffers } = this
+    const buffers = this.#buffers
     if (buffers.dtype !== 'int64') throw wrongDtype()
     this.#checkRow(row)
     return buffers.values[this.#place(row)]
   }
 
   floatAt(row: number): number {
-    const { buffers } = this
+    const buffers = this.#buffers
     if (buffers.dtype !== 'float64') throw wrongDtype()
     this.#checkRow(row)
     return buffers.values[this.#place(row)]
   }
 
   timeNsAt(row: number): bigint {
-    const { buffers } = this
+    const buffers = this.#buffers
     if (buffers.dtype !== 'time') throw wrongDtype()
     this.#checkRow(row)
     return buffers.values[this.#place(row)]
   }
 
   boolAt(row: number): boolean {
-    const { buffers } = this
+    const buffers = this.#buffers
     if (buffers.dtype !== 'bool') throw wrongDtype()
     this.#checkRow(row)
     return bitAt(buffers.values, this.#place(row))
@@ -157,12 +209,12 @@ export class Column {
 
   /** Every value as text, of whatever type: floats in plain decimal, times as RFC 3339; '' where one is missing. */
   strings(): string[] {
-    if (this.buffers.dtype === 'null') throw unknownDtype()
+    if (this.dtype === 'null') throw unknownDtype()
     return this.#each((row) => valueText(this.#valueAt(row), 'never'), '')
   }
 
   stringAt(row: number): string {
-    if (this.buffers.dtype === 'null') throw unknownDtype()
+    if (this.dtype === 'null') throw unknownDtype()
     this.#checkRow(row)
     return this.#textAt(row)
   }
@@ -172,25 +224,25 @@ export class Column {
     if (start > end) throw access(`start ${start} bigger than end ${end}`)
     this.#checkRow(start)
     if (end !== 0) this.#checkRow(end - 1)
-    const validity = this.validity === null ? null : sliceBitmap(this.validity, start, end)
-    const buffers = this.kind === 'label' ? this.buffers : sliceBuffers(this.buffers, start, end)
-    return new Column({ name: this.name, kind: this.kind, length: end - start, validity, buffers })
+    const first = (this.#start ?? 0) + start
+    return new Column(this.name, this.kind, end - start, this.#validity, this.#buffers, first)
   }
 
   /** The same values under another name. */
   copyWithName(name: string): Column {
-    return new Column({ ...this, name })
+    return new Column(name, this.kind, this.length, this.#validity, this.#buffers, this.#start)
   }
 
   /** The same values with other cells missing. */
   withValidity(validity: Uint8Array | null): Column {
-    return Column.fromBuffers({ ...this, validity })
+    const { name, kind, length, buffers } = this
+    return Column.fromBuffers({ name, kind, length, validity, buffers })
   }
 
   /** One value for each row; a label's is made once. */
   #each<T>(make: (row: number) => T, missing: T): T[] {
     const { length } = this
-    if (this.kind === 'slice' || this.buffers.dtype === 'null') {
+    if (this.kind === 'slice' || this.dtype === 'null') {
       return Array.from({ length }, (_, row) => (this.#isNull(row) ? missing : make(row)))
     }
     const value = make(0)
@@ -199,15 +251,16 @@ export class Column {
 
   /** Where a row stands in the buffers. */
   #place(row: number): number {
-    return this.kind === 'label' ? 0 : row
+    return this.kind === 'label' ? 0 : (this.#start ?? 0) + row
   }
 
   #isNull(row: number): boolean {
-    return this.buffers.dtype === 'null' || (this.validity !== null && !bitAt(this.validity, row))
+    const validity = this.#validity
+    return this.#buffers.dtype === 'null' || (validity !== null && !bitAt(validity, (this.#start ?? 0) + row))
   }
 
   #valueAt(row: number): Value {
-    const { buffers } = this
+    const buffers = this.#buffers
     const place = this.#place(row)
     switch (buffers.dtype) {
       case 'int64':

@@ -41,6 +41,14 @@ export class Frame {
     return this.columns.map((column) => column.name)
   }
 
+  /** Bytes of the values, text and validity of all columns. */
+  get byteLength(): number {
+    let byteLength = 0
+    for (const column of this.columns) byteLength += column.byteLength
+    for (const index of this.indices) byteLength += index.byteLength
+    return byteLength
+  }
+
   /** The data column of a name; the last one where several have it. Throws COLUMN_NOT_FOUND. */
   column(name: string): Column {
     const column = this.columns.findLast((candidate) => candidate.name === name)

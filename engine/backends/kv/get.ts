@@ -19,7 +19,7 @@ export interface GetInput {
   readonly names: string
   readonly nameLengths: Uint32Array
   /** Caller i asked for names callerStarts[i] to before callerStarts[i + 1]. */
-  readonly callerStarts: readonly number[]
+  readonly callerStarts: Uint32Array
   /** Where the names are looked for, in order. */
   readonly folders: readonly string[]
   readonly shape: ReadShape
@@ -30,10 +30,10 @@ export interface GetInput {
 
 export interface GetResult {
   /** Rows of each caller: the items that there are, in the order of the names. */
-  readonly rowCounts: readonly number[]
+  readonly rowCounts: Uint32Array
   /** format columns: the rows of all callers; null when there is none. */
   readonly frame: FrameSlice | null
-  /** format wire: one pb.Frame a caller, null for those without rows. */
+  /** format wire: one pb.Frame a caller, null for those without rows; none where nobody has any. */
   readonly messages: readonly (Slice | null)[]
 }
 
@@ -84,7 +84,7 @@ export function getItems(
   const isExpired = expiredTest(kernels, input.expiredNs, () => gather(mtimeColumn, 'time'))
 
   const placesPtr = temporary.allocate(4 * count)
-  const rowCounts: number[] = []
+  const rowCounts = new Uint32Array(callerStarts.length - 1)
   let rowCount = 0
   let isInOrder = true
   for (let caller = 0; caller + 1 < callerStarts.length; caller++) {
@@ -97,9 +97,9 @@ export function getItems(
         u32[(placesPtr >> 2) + rowCount++] = place
       }
     }
-    rowCounts.push(rowCount - before)
+    rowCounts[caller] = rowCount - before
   }
-  if (rowCount === 0) return { rowCounts, frame: null, messages: rowCounts.map(() => null) }
+  if (rowCount === 0) return { rowCounts, frame: null, messages: [] }
   const isWhole = isInOrder && rowCount === count
   const made = input.shape.made.map((column) => {
     const shown = makeColumn(kernels, temporary, column, input.contents, count, gather)
@@ -114,7 +114,7 @@ export function getItems(
   }
   if (format === 'columns') return { rowCounts, frame, messages: [] }
   let start = 0
-  const messages = rowCounts.map((callerRowCount): Slice | null => {
+  const messages = Array.from(rowCounts, (callerRowCount): Slice | null => {
     if (callerRowCount === 0) return null
     const part = sliceFrame(kernels, output, frame, start, start + callerRowCount)
     start += callerRowCount

@@ -9,7 +9,7 @@ import { BlockReader } from '../../blocks/reader.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { DType } from '../../frame/dtype.js'
 import type { Scratch } from '../../memory/scratch.js'
-import type { FolderList, FolderStart } from './item-block.js'
+import type { Fences, FolderList, FolderStart } from './item-block.js'
 import { directoryOf, fencesOf, filterAttachment, folderBytes, lowerBoundFolder, placeFolders } from './item-block.js'
 import { attributeOf, nameColumn } from './item-columns.js'
 import { extentMayHold, type KeyNumbers, keyNumbers } from './item-extent.js'
@@ -145,6 +145,12 @@ export class ItemReader {
     return keyNumbers(text(folders.offsetsPtr, folders.bytesPtr, folder), text(names.valuesPtr, names.bytesPtr, key))
   }
 
+  #folderText({ offsetsPtr, bytesPtr }: FolderList, folder: number): Uint8Array {
+    const { u8, u32 } = this.io.kernels
+    const offsets = (offsetsPtr >> 2) + folder
+    return u8.subarray(bytesPtr + u32[offsets]!, bytesPtr + u32[offsets + 1]!)
+  }
+
   /** The folder of a key, at `from` or behind it. */
   #folderOf({ count, startsPtr }: FolderList, key: number, from: number): number {
     const { u32 } = this.io.kernels
@@ -161,7 +167,7 @@ export class ItemReader {
 
   #findIn(index: number, search: Search): void {
     const { cache, kernels } = this.io
-    const { call, u8, u32 } = kernels
+    const { call, u32 } = kernels
     const { names, folders, survivorsPtr, pagesPtr } = search
     cache.beginEpoch()
     const reader = this.reader(index)
@@ -171,12 +177,9 @@ export class ItemReader {
     if (pendingTo > fewKeyCount) {
       const fences = fencesOf(reader)
       const directory = directoryOf(reader)
-      const fence = (i: number): [ptr: number, byteLength: number] => {
-        const offsets = (fences.offsetsPtr >> 2) + i
-        return [fences.bytesPtr + u32[offsets]!, u32[offsets + 1]! - u32[offsets]!]
-      }
-      const from = this.#lowerBoundKey(search, folderBytes(directory, 0), fence(0), false)
-      const to = this.#lowerBoundKey(search, folderBytes(directory, directory.count - 1), fence(fences.count - 1), true)
+      const from = this.#lowerBoundKey(search, folderBytes(directory, 0), fences, 0, false)
+      const lastFolder = folderBytes(directory, directory.count - 1)
+      const to = this.#lowerBoundKey(search, lastFolder, fences, fences.count - 1, true)
       pendingFrom = this.#lowerBoundPending(search, from)
       pendingTo = this.#lowerBoundPending(search, to)
       if (pendingFrom >= pendingTo) return
@@ -210,10 +213,8 @@ export class ItemReader {
       let end = start + 1
       if (folder + 1 === folders.count) end = survivorCount
       else while (end < survivorCount && u32[survivors + end]! < nextKey) end++
-      const offsets = (folders.offsetsPtr >> 2) + folder
-      const text = u8.subarray(folders.bytesPtr + u32[offsets]!, folders.bytesPtr + u32[offsets + 1]!)
-      const place = lowerBoundFolder(directory, text)
-      if (place < directory.count && Buffer.compare(folderBytes(directory, place), text) === 0) {
+      const place = directory.count === 1 ? 0 : lowerBoundFolder(directory, this.#folderText(folders, folder))
+      if (place < directory.count && this.#isFolder(folders, folder, folderBytes(directory, place))) {
         const rowStart = directory.rowStarts[place]!
         const rowEnd = place + 1 < directory.count ? directory.rowStarts[place + 1]! : rowCount
         call.findPages(
@@ -328,40 +329,57 @@ export class ItemReader {
     )
   }
 
-  /** The number of keys before (folder, name), with `isAfter` also of those that are equal. */
+  /** The number of keys before (folder, name of a fence), with `isAfter` also of those that are equal. */
   #lowerBoundKey(
     { names, folders }: Search,
     folder: Uint8Array,
-    [namePtr, nameByteLength]: readonly [ptr: number, byteLength: number],
+    fences: Fences,
+    fence: number,
     isAfter: boolean,
   ): number {
     const { call, u8, u32 } = this.io.kernels
-    const { temporary } = this
     const count = names.rowCount
-    const mark = temporary.mark()
-    const folderPtr = temporary.allocate(folder.length)
-    u8.set(folder, folderPtr)
-    const place = call.lowerBoundText(folders.offsetsPtr, folders.bytesPtr, 0, folders.count, folderPtr, folder.length)
-    temporary.release(mark)
-    if (place === folders.count) return count
-    const starts = (folders.startsPtr >> 2) + place
-    const start = u32[starts]!
-    const offsets = (folders.offsetsPtr >> 2) + place
-    const text = u8.subarray(folders.bytesPtr + u32[offsets]!, folders.bytesPtr + u32[offsets + 1]!)
-    if (Buffer.compare(text, folder) !== 0) return start
-    const end = place + 1 < folders.count ? u32[starts + 1]! : count
-    let key = call.lowerBoundText(names.valuesPtr, names.bytesPtr, start, end, namePtr, nameByteLength)
+    let start = 0
+    let end = count
+    if (folders.count > 1 || !this.#isFolder(folders, 0, folder)) {
+      const { temporary } = this
+      const mark = temporary.mark()
+      const folderPtr = temporary.allocate(folder.length)
+      u8.set(folder, folderPtr)
+      const { offsetsPtr, bytesPtr, startsPtr } = folders
+      const place = call.lowerBoundText(offsetsPtr, bytesPtr, 0, folders.count, folderPtr, folder.length)
+      temporary.release(mark)
+      if (place === folders.count) return count
+      start = u32[(startsPtr >> 2) + place]!
+      if (!this.#isFolder(folders, place, folder)) return start
+      if (place + 1 < folders.count) end = u32[(startsPtr >> 2) + place + 1]!
+    }
+    const fenceAt = (fences.offsetsPtr >> 2) + fence
+    const namePtr = fences.bytesPtr + u32[fenceAt]!
+    const byteLength = u32[fenceAt + 1]! - u32[fenceAt]!
+    let key = call.lowerBoundText(names.valuesPtr, names.bytesPtr, start, end, namePtr, byteLength)
     if (isAfter) {
-      const name = u8.subarray(namePtr, namePtr + nameByteLength)
-      const nameOffsets = names.valuesPtr >> 2
-      const isEqual = (): boolean =>
-        Buffer.compare(
-          u8.subarray(names.bytesPtr + u32[nameOffsets + key]!, names.bytesPtr + u32[nameOffsets + key + 1]!),
-          name,
-        ) === 0
+      const offsets = names.valuesPtr >> 2
+      const isEqual = (): boolean => {
+        const from = names.bytesPtr + u32[offsets + key]!
+        const to = names.bytesPtr + u32[offsets + key + 1]!
+        if (to - from !== byteLength) return false
+        for (let i = 0; i < byteLength; i++) if (u8[from + i] !== u8[namePtr + i]) return false
+        return true
+      }
       while (key < end && isEqual()) key++
     }
     return key
+  }
+
+  /** Whether a folder of the keys is the one of these bytes. */
+  #isFolder({ offsetsPtr, bytesPtr }: FolderList, place: number, folder: Uint8Array): boolean {
+    const { u8, u32 } = this.io.kernels
+    const from = bytesPtr + u32[(offsetsPtr >> 2) + place]!
+    const to = bytesPtr + u32[(offsetsPtr >> 2) + place + 1]!
+    if (to - from !== folder.length) return false
+    for (let i = 0; i < folder.length; i++) if (u8[from + i] !== folder[i]) return false
+    return true
   }
 
   /** The first pending key that is not below `key`, as index of the pending list. */

@@ -3,6 +3,7 @@ import type { Kill } from '../../blocks/dead-rows.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { keptPagesOf } from '../../blocks/kept-pages.js'
 import { BlockIo } from '../../blocks/reader.js'
+import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
 import type { Expression } from '../../expression/tree.js'
 import { MiB } from '../../limits.js'
 import { Scratch } from '../../memory/scratch.js'
@@ -17,20 +18,21 @@ import type { SettleRequest, SettleResult } from './settle.js'
 import { settleWrites } from './settle.js'
 
 /** What a job on a table is told. */
-export interface TableJob extends Job {
+interface TableJob extends Job {
   readonly partition: string
   readonly tableName: string
   readonly access: WorkerAccess
-  readonly sources: readonly BlockSource[]
 }
 
 export interface SettleJob extends TableJob, SettleRequest {
   readonly kind: 'kv.settle'
+  readonly sources: SentSources
 }
 
 /** Finds the living rows that a delete is about. */
 export interface KillJob extends TableJob {
   readonly kind: 'kv.kill'
+  readonly sources: readonly BlockSource[]
   /** Null: all rows. */
   readonly filter: Expression | null
   /** Only items in this partition folder and those in it; null: all. */
@@ -54,7 +56,8 @@ function divide(slice: Slice): { pages: Scratch; temporary: Scratch; rest: Scrat
 
 const settle: JobHandler<SettleJob, SettleResult> = (job, context) => {
   const { kernels } = context
-  const { sources, partition, tableName, access } = job
+  const { partition, tableName, access } = job
+  const sources = receiveSources(job.sources)
   const check = (): void => throwIfCancelled(job, context)
   if (sources.length === 0) {
     const whole = new Scratch(job.scratch)

@@ -7,7 +7,15 @@ import { conditionOf, filterOf, updateOf } from '../../expression/cache.js'
 import type { Value } from '../../frame/dtype.js'
 import { nameByteLengthMax } from '../../limits.js'
 import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, WriteRequest } from '../../requests.js'
-import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
+import type {
+  Backend,
+  BackendParts,
+  BackendWriteSession,
+  CallOptions,
+  ExecuteAnswer,
+  ReadMessage,
+  ReadOptions,
+} from '../backend.js'
 import { tableNameOf } from '../table-name.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
 import { inferItemCountDefault, inferItemCountMax } from './infer.js'
@@ -160,7 +168,7 @@ export class Kv implements Backend {
     )
   }
 
-  async execute(request: ExecuteRequest, options: CallOptions): ReturnType<typeof executeRead> {
+  async execute(request: ExecuteRequest, options: CallOptions): Promise<ExecuteAnswer> {
     const command = request.command.trim().toLowerCase()
     const whole = tableNameOf(request, backendName, this.#parts.defaultContainer)
     if (command === 'update') {
@@ -172,7 +180,7 @@ export class Kv implements Backend {
       throw new FramesError('INVALID_ARGUMENT', text)
     }
     const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole) : { name: whole, folder: '' }
-    return this.#inPlace(name, async (place) => {
+    return await this.#inPlace(name, async (place) => {
       const table = await place.current()
       if (table === null) throw missingSchema(whole, request.table)
       if (command === 'compact') {
@@ -187,7 +195,8 @@ export class Kv implements Backend {
         return null
       }
       const asked = { folder, command, inferItemCount: this.#inferItemCount }
-      return executeRead(this.#parts, table, asked, request, options)
+      // Awaited here: what returns a promise of its own waits for it three turns longer.
+      return await executeRead(this.#parts, table, asked, request, options)
     })
   }
 

@@ -1,5 +1,6 @@
 // The commands that read a kv table: items by name, counts and aggregates, statistics, and the schema that items show.
 import type { LiveBlock } from '../../blocks/live-block.js'
+import { sendSources } from '../../blocks/sent-sources.js'
 import { takeFrame } from '../../codec/columns.js'
 import { FramesError, shortened } from '../../errors.js'
 import { filterOf } from '../../expression/cache.js'
@@ -14,7 +15,7 @@ import { addTotals, type AggregateResult, type ColumnTotals, noTotals } from './
 import type { GetResult } from './get.js'
 import { inferSchema } from './infer.js'
 import { expiryNs, missingSchema, tableSources } from './read.js'
-import type { AggregateJob, GetJob, SampleJob } from './read-jobs.js'
+import type { AggregateJob, GetJob, SampleJob, ToldView } from './read-jobs.js'
 import type { PlainSample } from './sample.js'
 import { encodeSchema, type KvSchema } from './schema.js'
 import type { KvTable } from './table.js'
@@ -36,6 +37,8 @@ const aggregateScratchByteLength = 8 * MiB
 const namesOfJobMax = 4096
 /** As few names as these are not shared out among the workers: what a job costs beside its names is as much. */
 const namesOfJobMin = 64
+/** So many jobs tell of a new state of the table, in full; a worker that none of them went to says so. */
+const toldJobsPerWorker = 4
 /** Rows of a part of an aggregate: a job of some ms. */
 const partRowCountMax = 2 * 1024 * 1024
 const partRowCountMin = 131_072
@@ -53,20 +56,18 @@ export type CommandArguments = Readonly<Record<string, Value | readonly Value[]>
  *   stats      one row about the table
  *   infer      key. Replaces the schema; no frame
  */
-export async function executeRead(
+export function executeRead(
   parts: BackendParts,
   table: KvTable,
   asked: { readonly folder: string; readonly command: string; readonly inferItemCount: number },
   request: ExecuteRequest,
   options: ExecuteOptions,
-): Promise<ExecuteAnswer> {
+): ExecuteAnswer | Promise<ExecuteAnswer> {
   const { folder, command, inferItemCount } = asked
   const args: CommandArguments = request.args ?? {}
   if (command === 'stats') return tableStatistics(table)
-  if (command.startsWith('infer')) {
-    await infer(parts, table, { key: textArgument(args, 'key'), itemCount: inferItemCount }, options)
-    return null
-  }
+  if (command.startsWith('infer'))
+    return infer(parts, table, { key: textArgument(args, 'key'), itemCount: inferItemCount }, options)
   if (table.schema.key === '') throw missingSchema(table.name, request.table)
   switch (command) {
     case 'get':
@@ -192,6 +193,8 @@ function queueOf(parts: BackendParts, table: KvTable): GetQueue {
 /** The `get` calls on one table: while a job runs, those that come wait and are answered by the next one together. */
 class GetQueue {
   readonly #groups = new Map<string, WaitingGroup>()
+  /** The state of the table that workers were told of last, and by how many jobs. */
+  #told = { view: '', jobCount: 0 }
 
   constructor(
     readonly parts: BackendParts,
@@ -219,8 +222,7 @@ class GetQueue {
       })
       waitingGroup.waiting.push({ names, resolve, reject })
       if (waitingGroup.waiting.length > 1) return
-      // Those who call in the same turn of the event loop go together.
-      queueMicrotask(() => this.#start(key, waitingGroup))
+      this.#startSoon(key, waitingGroup)
     })
   }
 
@@ -246,44 +248,72 @@ class GetQueue {
         })
         .finally(() => {
           group.runningCount--
-          if (group.waiting.length > 0) this.#start(key, group)
-          else if (group.runningCount === 0) this.#groups.delete(key)
+          this.#startSoon(key, group)
         })
     }
+  }
+
+  /** When all that promises have set going is done: those who call in the same turn, or again at once, go together. */
+  #startSoon(key: string, group: WaitingGroup): void {
+    process.nextTick(() => {
+      if (group.waiting.length > 0) this.#start(key, group)
+      else if (group.runningCount === 0 && this.#groups.get(key) === group) this.#groups.delete(key)
+    })
   }
 
   async #run({ folder, columns, format }: WaitingGroup, callers: readonly Waiting[]): Promise<void> {
     const { parts, table } = this
     const { schema } = table
     const names: string[] = []
-    const callerStarts = [0]
-    for (const caller of callers) {
+    const callerStarts = new Uint32Array(callers.length + 1)
+    callers.forEach((caller, i) => {
       for (const name of caller.names) names.push(name)
-      callerStarts.push(names.length)
-    }
-    const { common, version, release } = await tableSources(parts, table)
+      callerStarts[i + 1] = names.length
+    })
+    const { partition, name: tableName } = table.blocks
+    const snapshot = table.blocks.acquire()
     try {
-      const job: GetJob = {
-        ...common,
+      const view = `${partition} ${snapshot.version} ${schema.key}`
+      if (this.#told.view !== view) this.#told = { view, jobCount: 0 }
+      const asked = {
         kind: 'kv.get',
-        view: `${common.partition} ${version} ${schema.key}`,
-        schema: { fields: schema.fields, key: schema.key, sortingKey: schema.sortingKey },
+        partition,
+        tableName,
+        access: parts.store.workerAccess,
+        view,
         columns,
         folder,
         ...joinedNames(names),
         callerStarts,
         expiredNs: expiryNs(schema.ttlMs, parts.nowMs()),
         format,
-      }
-      const done = await parts.pool.runToEnd<GetResult>(job, { scratchByteLength: getScratchByteLength })
-      try {
-        answerCallers(parts, callers, done.result)
-      } finally {
-        done.release()
+      } as const
+      for (let isAnswered = false; !isAnswered; ) {
+        const job: GetJob = { ...asked, told: await this.#tell(view, snapshot.blocks, schema) }
+        const done = await parts.pool.runToEnd<GetResult | null>(job, { scratchByteLength: getScratchByteLength })
+        try {
+          isAnswered = done.result !== null
+          if (done.result !== null) answerCallers(parts, callers, done.result)
+          else if (this.#told.view === view) this.#told.jobCount = 0
+        } finally {
+          done.release()
+        }
       }
     } finally {
-      release()
+      snapshot.release()
     }
+  }
+
+  /** What a job tells of the table; null when enough jobs did that every worker should know it. */
+  async #tell(view: string, blocks: readonly LiveBlock[], schema: KvSchema): Promise<ToldView | null> {
+    const { parts, table } = this
+    const told = this.#told.view === view ? this.#told : { view, jobCount: 0 }
+    if (told.jobCount >= toldJobsPerWorker * parts.pool.statistics().workerCount) return null
+    const { fields, key, sortingKey } = schema
+    const sources = await table.blocks.sources(blocks)
+    const isKept = sources.every(({ values, dead }) => values === null && !(dead instanceof Uint8Array))
+    if (isKept) told.jobCount++
+    return { sources: sendSources(sources), schema: { fields, key, sortingKey }, isKept }
   }
 }
 
@@ -460,7 +490,7 @@ function infer(
   table: KvTable,
   { key, itemCount }: { readonly key: string; readonly itemCount: number },
   options: ExecuteOptions,
-): Promise<void> {
+): Promise<null> {
   return table.turn.run(async () => {
     const { schema: before, blocks } = table
     const { common, release } = await tableSources(parts, table)
@@ -484,5 +514,6 @@ function infer(
     const items = samples.map(({ name, attributes }) => ({ name, attributes: new Map(attributes) }))
     const schema: KvSchema = { ...before, ...inferSchema(items, key) }
     await blocks.commitRows(await blocks.stageRows([]), { schema: encodeSchema(schema) })
+    return null
   })
 }

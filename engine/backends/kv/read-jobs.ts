@@ -1,7 +1,9 @@
 // The jobs of kv's reads: their messages, and what a worker does with each.
+import { assert } from '../../assert.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, type BlockReader } from '../../blocks/reader.js'
 import { keptPagesOf } from '../../blocks/kept-pages.js'
+import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
 import { canFolderMatch } from '../../expression/skip.js'
 import type { Expression } from '../../expression/tree.js'
 import type { ColumnHead } from '../../frame/column-head.js'
@@ -66,17 +68,29 @@ export interface ScanJob extends TableJob {
   readonly format: 'wire' | 'columns'
 }
 
-export interface GetJob extends TableJob {
+/** What is the same for all `get` jobs on one state of a table: said in full it takes as long as the look-up of many names. */
+export interface ToldView {
+  readonly sources: SentSources
+  readonly schema: Pick<KvSchema, 'fields' | 'key' | 'sortingKey'>
+  /** Whether the worker keeps the sources, so that later jobs need not tell them: all of them are places, none is bytes. */
+  readonly isKept: boolean
+}
+
+export interface GetJob extends Job {
   readonly kind: 'kv.get'
+  readonly partition: string
+  readonly tableName: string
+  readonly access: WorkerAccess
   /** Names this state of the table: what a worker finds out of it holds as long as the name is the same. */
   readonly view: string
-  readonly schema: Pick<KvSchema, 'fields' | 'key' | 'sortingKey'>
+  /** Null: the worker was told before, most likely. */
+  readonly told: ToldView | null
   readonly columns: readonly string[]
   /** '': in all folders. */
   readonly folder: string
   readonly names: string
   readonly nameLengths: Uint32Array
-  readonly callerStarts: readonly number[]
+  readonly callerStarts: Uint32Array
   readonly expiredNs: bigint | null
   readonly format: 'wire' | 'columns'
 }
@@ -161,43 +175,73 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) =>
 interface View {
   readonly contents: TableContents
   readonly folders: readonly string[]
+  readonly schema: ToldView['schema']
+  /** Null where they are told with each job. */
+  readonly sources: readonly BlockSource[] | null
+  /** By the columns asked for. */
+  readonly shapes: Map<string, ReadShape>
 }
 
-/** What this worker knows of tables as they stood lately. */
+/** What this worker knows of tables as they stood lately, least recently used first. */
 const views = new Map<string, View>()
 const viewCountMax = 64
+const shapeCountMax = 64
 
-function viewOf(job: GetJob, readerOf: (source: number) => BlockReader, temporary: Scratch): View {
-  let view = views.get(job.view)
-  if (view === undefined) {
-    const folders = new Set<string>()
-    for (let source = 0; source < job.sources.length; source++)
-      for (const { folder } of foldersOf(readerOf(source))) folders.add(folder)
-    view = {
-      contents: tableContents(job.sources.length, readerOf, job.schema, temporary),
-      folders: [...folders].sort(compareTexts),
-    }
-    views.set(job.view, view)
-    for (const name of views.keys()) {
-      if (views.size <= viewCountMax) break
-      views.delete(name)
-    }
+function newView(
+  { schema, isKept }: ToldView,
+  sources: readonly BlockSource[],
+  readerOf: (source: number) => BlockReader,
+  temporary: Scratch,
+): View {
+  const folders = new Set<string>()
+  for (let source = 0; source < sources.length; source++)
+    for (const { folder } of foldersOf(readerOf(source))) folders.add(folder)
+  return {
+    contents: tableContents(sources.length, readerOf, schema, temporary),
+    folders: [...folders].sort(compareTexts),
+    schema,
+    sources: isKept ? sources : null,
+    shapes: new Map(),
   }
-  return view
 }
 
-const get: JobHandler<GetJob, GetResult> = (job, context) => {
+function shapeOf({ contents, schema, shapes }: View, columns: readonly string[]): ReadShape {
+  const key = columns.length === 0 ? '' : JSON.stringify(columns)
+  let shape = shapes.get(key)
+  if (shape === undefined) {
+    shape = readShape(schema, contents, { columns, resetIndex: false })
+    if (shapes.size < shapeCountMax) shapes.set(key, shape)
+  }
+  return shape
+}
+
+/** Null: this worker has to be told of the view. */
+const get: JobHandler<GetJob, GetResult | null> = (job, context) => {
+  const { told } = job
+  const known = views.get(job.view)
+  const sources = known?.sources ?? (told === null ? null : receiveSources(told.sources))
+  if (sources === null) return null
   const { kernels } = context
   const [cache, output, temporary] = new Scratch(job.scratch).split([0.5, 0.2, 0.3]) as [Scratch, Scratch, Scratch]
   const store = storeReader(context, job.access)
   const io = new BlockIo(kernels, cache, store, job.partition, job.tableName, keptPagesOf(context, job))
-  const readerOf = readersOf(io, job.sources)
-  const { contents, folders } = viewOf(job, readerOf, temporary)
+  let view = known
+  if (view === undefined) {
+    assert(told !== null, 'a worker is told of views that it does not know')
+    view = newView(told, sources, readersOf(io, sources), temporary)
+  }
+  views.delete(job.view)
+  views.set(job.view, view)
+  for (const oldest of views.keys()) {
+    if (views.size <= viewCountMax) break
+    views.delete(oldest)
+  }
   return getItems(kernels, io, output, temporary, {
     ...job,
-    folders: job.folder === '' ? folders : [job.folder],
-    contents,
-    shape: readShape(job.schema, contents, { columns: job.columns, resetIndex: false }),
+    sources,
+    folders: job.folder === '' ? view.folders : [job.folder],
+    contents: view.contents,
+    shape: shapeOf(view, job.columns),
   })
 }
 

@@ -1,5 +1,6 @@
 // Writes to one table, main-thread half: they wait in line, and all that waits is settled by one job and stored by one
 // commit. Each write has its own result.
+import { sendSources } from '../../blocks/sent-sources.js'
 import { FramesError, fromErrorMessage } from '../../errors.js'
 import { KiB, MiB } from '../../limits.js'
 import type { JobResult } from '../../pool/pool.js'
@@ -168,7 +169,7 @@ export class WriteQueue {
         partition: blocks.partition,
         tableName: blocks.name,
         access: store.workerAccess,
-        sources,
+        sources: sendSources(sources),
         schema: table.schema,
         rules,
         writes,
