@@ -59,7 +59,16 @@ function isShapedAs({ columns, indices, labels }: FrameSlice, shape: FrameShape)
   )
 }
 
-function areShapedAs(columns: readonly ColumnSlice[], shapes: readonly ColumnShape[]): boolean {
+export function isSameShape(a: FrameShape, b: FrameShape): boolean {
+  return (
+    areShapedAs(a.columns, b.columns) &&
+    areShapedAs(a.indices, b.indices) &&
+    a.labelNames.length === b.labelNames.length &&
+    a.labelNames.every((name, i) => name === b.labelNames[i])
+  )
+}
+
+function areShapedAs(columns: readonly ColumnShape[], shapes: readonly ColumnShape[]): boolean {
   if (columns.length !== shapes.length) return false
   return columns.every(({ name, dtype, kind }, i) => {
     const shape = shapes[i]!

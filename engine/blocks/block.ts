@@ -94,13 +94,10 @@ export function encodeHeader(layout: BlockLayout): Uint8Array {
   view.setUint32(20, layout.directory.length, true)
   view.setUint32(24, layout.extent.length, true)
   let at = headerFixedByteLength
-  for (const start of layout.pageStarts) {
-    view.setUint32(at, start, true)
-    at += 4
-  }
-  for (const length of layout.segmentByteLengths) {
-    view.setUint32(at, length, true)
-    at += 4
+  // Little endian, as all that kernels see.
+  for (const { buffer, byteOffset, byteLength } of [layout.pageStarts, layout.segmentByteLengths]) {
+    bytes.set(new Uint8Array(buffer, byteOffset, byteLength), at)
+    at += byteLength
   }
   layout.columns.forEach((column, i) => {
     const name = names[i]!
