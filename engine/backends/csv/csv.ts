@@ -406,17 +406,18 @@ function dtypeOfBits(bits: number): DType {
   }
 }
 
-/** The asked columns in their order, each once; none asked: all. Throws COLUMN_NOT_FOUND. */
+/** The asked columns in the order of the file, each once; none asked: all. Throws COLUMN_NOT_FOUND. */
 function wantedColumns({ names, dtypes }: Profile, asked: readonly string[]): ReadTextJob['columns'] {
   if (asked.length === 0) return names.map((name, field) => ({ field, name, dtype: dtypes[field]! }))
   const fields = new Map<string, number>()
   // Of several with one name the last, as clients take it.
   for (const [field, name] of names.entries()) fields.set(name, field)
-  return [...new Set(asked)].map((name) => {
+  const wanted = [...new Set(asked)].map((name) => {
     const field = fields.get(name)
     if (field === undefined) throw new FramesError('COLUMN_NOT_FOUND', `column '${shortened(name)}' doesn't exist`)
     return { field, name, dtype: dtypes[field]! }
   })
+  return wanted.sort((a, b) => a.field - b.field)
 }
 
 const pingRowCountDefault = 37n
