@@ -35,6 +35,7 @@ import {
 } from './client.js'
 import { FrameFeed } from './frame-feed.js'
 import { messagePrefixByteLength, writePrefix } from './message-reader.js'
+import { requestBytes } from './request-bytes.js'
 import { RequestMessages } from './requests.js'
 import { RpcCall } from './rpc-call.js'
 import { RpcConnection } from './rpc-connection.js'
@@ -118,7 +119,8 @@ class GrpcClient extends Client {
     if (request.followMs !== undefined) {
       throw new FramesError('INVALID_ARGUMENT', 'followMs works over HTTP, and in the engine itself')
     }
-    return this.#stream('Read', encode(ReadRequestSchema, this.#messages.read(request)), options)
+    const bytes = requestBytes(ReadRequestSchema, this.#messages.withSession(request))
+    return this.#stream('Read', bytes ?? encode(ReadRequestSchema, this.#messages.read(request)), options)
   }
 
   historyWire(request: HistoryRequest, options?: CallOptions): AsyncIterable<Uint8Array> {

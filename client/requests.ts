@@ -85,6 +85,13 @@ export class RequestMessages {
     return create(HistoryRequestSchema, { ...request, session: this.#sessionOf(request) })
   }
 
+  /** A request as it is, with its session. */
+  withSession<Request extends { readonly session?: Session }>(
+    request: Request,
+  ): Request & { readonly session: Session } {
+    return { ...request, session: this.#sessionOf(request) }
+  }
+
   #sessionOf(request: { readonly session?: Session }): Session {
     return request.session ?? this.#session
   }
