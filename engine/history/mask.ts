@@ -13,8 +13,21 @@ const ellipsis = '…'
 /** Secrets that JSON and addresses leave as they are. */
 const plainSecret = /^[\w.~!*'()-]*$/
 
+/** Those asked for last: a client sends its own with every call. */
+const knownSpellings = new Map<string, readonly string[]>()
+const knownSpellingCountMax = 64
+
+function spellingsOf(secret: string): readonly string[] {
+  const known = knownSpellings.get(secret)
+  if (known !== undefined) return known
+  const spellings = makeSpellings(secret)
+  if (knownSpellings.size >= knownSpellingCountMax) knownSpellings.clear()
+  knownSpellings.set(secret, spellings)
+  return spellings
+}
+
 /** A secret as texts may have it: quoted once and twice, as a part of an address, in small letters (commands are shown so). */
-function spellingsOf(secret: string): string[] {
+function makeSpellings(secret: string): string[] {
   const spellings = [secret]
   if (!plainSecret.test(secret)) {
     const quoted = JSON.stringify(secret).slice(1, -1)
