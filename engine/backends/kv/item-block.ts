@@ -6,7 +6,7 @@ import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { BlockReader } from '../../blocks/reader.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
-import { blockByteLengthMax, blockCellCountMax, blockRowCountMax, KiB, kvPageRowCountMax, MiB } from '../../limits.js'
+import { blockByteLengthMax, blockCellCountMax, blockRowCountMax, KiB, kvPageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { spreadLabel } from '../frame-input.js'
 import type { Slice } from '../../memory/slice.js'
@@ -17,8 +17,11 @@ import { encodeItemExtent, keyNumbers } from './item-extent.js'
 export const filterAttachment = 0
 export const fencesAttachment = 1
 
-/** Text of one column in a page, unless a single cell is longer. */
-const pageTextByteLengthMax = MiB
+/**
+ * Text of one column in a page, unless a single cell is longer. A look-up reads whole pages, and one of 1024 rows of a hundred
+ * bytes each cost it a tenth of a millisecond; a stored value holds several of these.
+ */
+const pageTextByteLengthMax = 32 * KiB
 /** Folders of one block: they stand in its header, which is read whole. */
 const folderTextByteLengthMax = 256 * KiB
 
