@@ -19,6 +19,13 @@ export const fencesAttachment = 1
 
 /** Text of one column in a page, unless a single cell is longer. */
 const pageTextByteLengthMax = MiB
+/**
+ * Pages of more than a few rows are cut sooner: a look-up reads whole pages, and one of 1024 rows of a hundred bytes each cost
+ * it a tenth of a millisecond. Not those of fewer rows, which all other columns would have to be cut for.
+ */
+const longPageTextByteLengthMax = 32 * KiB
+const longPageRowCountMin = 65
+
 /** Folders of one block: they stand in its header, which is read whole. */
 const folderTextByteLengthMax = 256 * KiB
 
@@ -124,7 +131,8 @@ function cutPages(
   for (let start = rowStart; start < rowEnd; ) {
     let end = Math.min(rowEnd, start + kvPageRowCountMax)
     const isTooLong = (column: ColumnSlice): boolean =>
-      textByteLength(kernels, column, start, end) > pageTextByteLengthMax
+      textByteLength(kernels, column, start, end) >
+      (end - start >= longPageRowCountMin ? longPageTextByteLengthMax : pageTextByteLengthMax)
     while (end - start > 1 && stringColumns.some(isTooLong)) end = start + ((end - start) >> 1)
     pageStarts.push(start - rowStart)
     start = end

@@ -36,7 +36,7 @@ const aggregateScratchByteLength = 8 * MiB
 /** Names of one job: what waits behind it is the next one's. */
 const namesOfJobMax = 4096
 /** As few names as these are not shared out among the workers: what a job costs beside its names is as much. */
-const namesOfJobMin = 64
+const namesOfJobMin = 32
 /** So many jobs tell of a new state of the table, in full; a worker that none of them went to says so. */
 const toldJobsPerWorker = 4
 /** Rows of a part of an aggregate: a job of some ms. */
