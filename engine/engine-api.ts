@@ -22,6 +22,14 @@ export interface CallOptions {
   readonly caller?: Caller
 }
 
+export interface ReadEncodedOptions extends CallOptions {
+  /**
+   * The bytes of a 'wire' message may stand in memory that threads share, where they change when the next is asked for; by
+   * default they are in memory of their own.
+   */
+  readonly borrows?: boolean
+}
+
 /** What a write has stored. */
 export type WriteResult = WriteCounts
 
@@ -44,12 +52,12 @@ export interface EngineApi {
   create(request: CreateRequest, options?: CallOptions): Promise<void>
   openWrite(request: WriteRequest, options?: CallOptions): Promise<WriteSession>
   /**
-   * Finished messages. 'wire': each is one pb.Frame; otherwise chunks of the body. At most two are made ahead, the next
-   * when the consumer asks; the bytes of one are the consumer's until it asks for the next.
+   * Finished messages. 'wire': each is one pb.Frame; otherwise chunks of the body. Some MiB are made ahead for each worker,
+   * more when the consumer asks; the bytes of one are the consumer's until it asks for the next.
    */
-  readEncoded(request: ReadRequest, format: ReadFormat, options?: CallOptions): AsyncIterable<Uint8Array>
+  readEncoded(request: ReadRequest, format: ReadFormat, options?: ReadEncodedOptions): AsyncIterable<Uint8Array>
   /** As readEncoded in 'wire', all messages together that are ready together. */
-  readBatches(request: ReadRequest, options?: CallOptions): AsyncIterable<readonly Uint8Array[]>
+  readBatches(request: ReadRequest, options?: ReadEncodedOptions): AsyncIterable<readonly Uint8Array[]>
   delete(request: DeleteRequest, options?: CallOptions): Promise<void>
   /** Wire bytes of the frame, or null when the command answers with none. */
   executeEncoded(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null>

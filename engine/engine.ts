@@ -5,12 +5,13 @@ import type { Backend, BackendParts, BackendWriteSession, ExecuteOptions } from 
 import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
+import { OutgoingMessages } from './backends/outgoing.js'
 import { Streams } from './backends/stream/stream.js'
 import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
 import { takeFrame } from './codec/columns.js'
 import type { EncodeFrameJob, FormatFrameJob } from './codec/jobs.js'
-import type { CallOptions, EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
+import type { CallOptions, EngineApi, ReadEncodedOptions, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
 import { FramesError } from './errors.js'
 import { sliceColumn } from './frame/builder.js'
 import type { Column } from './frame/column.js'
@@ -140,6 +141,7 @@ export class Engine implements EngineApi {
       kernels,
       pool,
       inputs: new InputGate(memory.arenas),
+      outgoing: new OutgoingMessages(kernels.u8, memory.arenas),
       defaultContainer: options.container ?? 'users',
       shrinkStore: () => (lmdb === null ? Promise.resolve() : shrink(lmdb)),
       nowMs: options.nowMs ?? Date.now,
@@ -275,18 +277,18 @@ export class Engine implements EngineApi {
     }
   }
 
-  readEncoded(request: ReadRequest, format: ReadFormat, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
+  readEncoded(request: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array> {
     if (format === 'wire') return new EachOf(this.readBatches(request, options))
     return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
   }
 
-  readBatches(request: ReadRequest, options: CallOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
+  readBatches(request: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
     return this.#recordedRead(request, options, (record) => this.#batches(request, options, record))
   }
 
   async *#batches(
     request: ReadRequest,
-    options: CallOptions,
+    options: ReadEncodedOptions,
     record: CallRecord,
   ): AsyncGenerator<readonly Uint8Array[]> {
     for await (const { rowCount, bytes, batch } of this.#backend(request.backend).read(request, 'wire', options)) {
@@ -302,7 +304,7 @@ export class Engine implements EngineApi {
   async *#encoded(
     request: ReadRequest,
     format: Exclude<ReadFormat, 'wire'>,
-    options: CallOptions,
+    options: ReadEncodedOptions,
     record: CallRecord,
   ): AsyncGenerator<Uint8Array> {
     const backend = this.#backend(request.backend)

@@ -58,6 +58,9 @@ export const readMessageByteLength = 1 * MiB
 /** A job that reads a stream ends when its messages have this many bytes. */
 export const streamJobByteLength = 2 * readMessageByteLength
 
+/** What one job of a read makes before it ends: there are a few for each worker and reader, and each costs 0.2 ms by itself. */
+export const readJobByteLength = 2 * readMessageByteLength
+
 /** One record of a CSV file: a quote that is never closed must not pull the whole file into memory. */
 export const csvRecordByteLengthMax = 32 * MiB
 /** Cells that the csv command `ping` answers with: they are plain values of the main thread. */

@@ -39,6 +39,7 @@ export * from './times'
 export * from './utf8'
 export * from './wire'
 export * from './wire-like'
+export * from './wire-pages'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
 export function trap(_message: usize, _file: usize, _line: u32, _column: u32): void {

@@ -232,7 +232,7 @@ class Routes {
     const plain = await this.#plainRequest(exchange, readForm)
     if (plain === null) return
     const format = formatOf(plain, exchange.request.headers.accept ?? '')
-    const messages = this.#verbs.read(plain, format, exchange.call)
+    const messages = this.#verbs.read(plain, format, exchange.call, { borrows: true })
     if (format !== 'wire') return this.#streamBody(exchange, messages, mediaTypes[format])
     await this.#streamFrames(exchange, messages, plain.followMs !== undefined)
   }

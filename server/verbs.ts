@@ -113,17 +113,24 @@ export class Verbs {
     }
   }
 
-  /** Finished messages of a read; the bytes of one are valid until the next is asked for. */
-  async *read(request: ReadRequest, format: ReadFormat, call: Call): AsyncGenerator<Uint8Array, void, undefined> {
+  /**
+   * Finished messages of a read; the bytes of one are valid until the next is asked for. borrows: as in ReadEncodedOptions.
+   */
+  async *read(
+    request: ReadRequest,
+    format: ReadFormat,
+    call: Call,
+    { borrows }: { readonly borrows: boolean } = { borrows: false },
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const admitted = this.#admitRead(request, call)
-    const open = () => this.#engine.readEncoded(admitted, format, handedOn(call))
+    const open = () => this.#engine.readEncoded(admitted, format, { ...handedOn(call), borrows })
     yield* relayed(open, (message) => call.count(message), call, readPrefixes)
   }
 
   /** As read, in the format of the wire: all messages together that are ready together. */
   readBatches(request: ReadRequest, call: Call): AsyncIterable<readonly Uint8Array[]> {
     const admitted = this.#admitRead(request, call)
-    const open = () => this.#engine.readBatches(admitted, handedOn(call))
+    const open = () => this.#engine.readBatches(admitted, { ...handedOn(call), borrows: true })
     const count = (batch: readonly Uint8Array[]): void => {
       for (const message of batch) call.count(message)
     }

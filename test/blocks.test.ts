@@ -7,6 +7,7 @@ import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
 import type { ScanAnswer, ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
+import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
 import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
 import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
 import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
@@ -73,6 +74,7 @@ class Bench {
       kernels: this.kernels,
       pool,
       inputs: new InputGate(memory.arenas),
+      outgoing: new OutgoingMessages(kernels.u8, memory.arenas),
       shrinkStore: async () => undefined,
       nowMs: Date.now,
       defaultContainer: '',
@@ -195,6 +197,7 @@ class Bench {
         rowCountMax: 2 ** 52,
         newestWins: true,
         format: 'columns',
+        keptRowCount: 0,
       }
       const done = await pool.run<ScanAnswer>(job, { scratchByteLength: 8 * 2 ** 20 })
       for (const message of done.result.messages) {

@@ -1,5 +1,6 @@
 // A kv table whose blocks are written directly: items of any shape, in as many runs as a test wants.
 import { InputGate } from '../dist/engine/backends/input-gate.js'
+import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { writeItems } from '../dist/engine/backends/kv/item-block.js'
 import { ItemReader, noRow } from '../dist/engine/backends/kv/item-reader.js'
@@ -76,6 +77,7 @@ export class KvFixture {
       kernels,
       pool: openPool({ memory, workerCount }),
       inputs: new InputGate(memory.arenas),
+      outgoing: new OutgoingMessages(kernels.u8, memory.arenas),
       shrinkStore: async () => undefined,
       nowMs: () => this.nowMs,
       defaultContainer: 'x',

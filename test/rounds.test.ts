@@ -1,6 +1,7 @@
 // Rounds over the tables of a backend, and what they do for streams that nobody opens; the clocks are the test's.
 import { afterEach, expect, test, vi } from 'vitest'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
+import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
 import { Rounds } from '../dist/engine/backends/rounds.js'
 import { Streams } from '../dist/engine/backends/stream/stream.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
@@ -97,6 +98,7 @@ test('records expire in a stream that nobody has opened since the start', async 
       kernels: loadKernels(memory.memory),
       pool,
       inputs: new InputGate(memory.arenas),
+      outgoing: new OutgoingMessages(kernels.u8, memory.arenas),
       defaultContainer: 'users',
       shrinkStore: async () => undefined,
       nowMs: () => nowMs,

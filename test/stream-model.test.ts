@@ -2,6 +2,7 @@
 import { afterAll, expect, test } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
+import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
 import { Streams } from '../dist/engine/backends/stream/stream.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
 import { takeFrame } from '../dist/engine/codec/columns.js'
@@ -40,6 +41,7 @@ class Bench {
       kernels,
       pool,
       inputs: new InputGate(memory.arenas),
+      outgoing: new OutgoingMessages(kernels.u8, memory.arenas),
       defaultContainer: 'c',
       shrinkStore: async () => undefined,
       nowMs: () => this.nowMs,

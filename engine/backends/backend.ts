@@ -17,6 +17,7 @@ import type {
 } from '../requests.js'
 import type { Store } from '../stores/store.js'
 import type { InputGate } from './input-gate.js'
+import type { OutgoingMessages } from './outgoing.js'
 
 /** What a backend works with; one of each in an engine. */
 export interface BackendParts {
@@ -27,6 +28,7 @@ export interface BackendParts {
   readonly kernels: Kernels
   readonly pool: Pool
   readonly inputs: InputGate
+  readonly outgoing: OutgoingMessages
   /** The container of requests that name none; '' when they must. */
   readonly defaultContainer: string
   /** Gives free space of the store back to the disk where that is worth it. */
@@ -54,6 +56,8 @@ export interface ReadMessage {
 export interface ReadOptions extends CallOptions {
   /** Begin with a message that tells the columns; not sent when there is nothing to read. */
   readonly describe?: boolean
+  /** Bytes may stand in the shared memory; see ReadEncodedOptions. */
+  readonly borrows?: boolean
 }
 
 export interface ExecuteOptions extends CallOptions {

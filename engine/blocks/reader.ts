@@ -490,11 +490,42 @@ export class BlockReader {
     return isWhole ? wholePtr : -1
   }
 
+  /**
+   * Writes an entry for the kernel wirePages: rows [from, to) of a page without missing cells. The page's bytes stay until the
+   * cache's next epoch.
+   */
+  locate(column: ColumnEntry, page: number, from: number, to: number, entryPtr: number): void {
+    const { u32 } = this.io.kernels
+    const table = this.table(column)
+    const entry = entryPtr >> 2
+    u32[entry] = this.segment(table.segments[page]!) + table.offsets[page]!
+    u32[entry + 1] = table.byteLengths[page]!
+    u32[entry + 2] = table.crcs[page]!
+    u32[entry + 3] = table.presentCounts[page]!
+    u32[entry + 4] = from
+    u32[entry + 5] = to
+  }
+
+  /** Whether each row of a page has a cell in a column. */
+  isWhole(column: ColumnEntry, page: number): boolean {
+    const { pageStarts } = this.layout
+    return this.table(column).presentCounts[page] === pageStarts[page + 1]! - pageStarts[page]!
+  }
+
+  /** What the kernel wirePages has found wrong with a page. */
+  damageOf(column: ColumnEntry, page: number, isChecksum: boolean): FramesError {
+    return isChecksum ? this.#misfit(column, page) : this.#undecodable(column, page)
+  }
+
   /** Where the bytes of a page stand, checked. */
   #storedPage(column: ColumnEntry, table: PageTable, page: number): number {
     const ptr = this.segment(table.segments[page]!) + table.offsets[page]!
     if (this.io.crcOf(ptr, table.byteLengths[page]!) === table.crcs[page]) return ptr
-    throw this.io.damaged(this.source.id, `page ${page} of column '${column.name}' does not fit its checksum`)
+    throw this.#misfit(column, page)
+  }
+
+  #misfit(column: ColumnEntry, page: number): FramesError {
+    return this.io.damaged(this.source.id, `page ${page} of column '${column.name}' does not fit its checksum`)
   }
 
   /** The parts of a decoded page that stands at ptr: validity, values, text. */

@@ -5,6 +5,7 @@
 //   │ int64le length │ length bytes  │ int64le length │ ...
 //   └────────────────┴───────────────┴────────────────┴─────
 import { FramesError } from '../errors.js'
+import { copyBytes } from '../memory/copy.js'
 
 /** The length before each message. */
 export const messagePrefixByteLength = 8
@@ -13,7 +14,7 @@ export const messagePrefixByteLength = 8
 export function frameMessage(message: Uint8Array): Buffer {
   const framed = Buffer.allocUnsafe(messagePrefixByteLength + message.byteLength)
   framed.writeBigInt64LE(BigInt(message.byteLength), 0)
-  framed.set(message, messagePrefixByteLength)
+  copyBytes(message, framed, messagePrefixByteLength)
   return framed
 }
 

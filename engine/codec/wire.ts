@@ -594,6 +594,12 @@ function varintByteLength(value: number): number {
 }
 
 /**
+ * Writes the values of a data column of numbers as one packed field, without its tag and length, to before targetEnd; returns
+ * the bytes written. column: its number.
+ */
+export type PutValues = (column: number, targetPtr: number, targetEnd: number) => number
+
+/**
  * Writes a whole pb.Frame at target and returns its byte length.
  *
  * Missing cells become null_values, with exactly one map a row, only if some data column has a missing cell; their fillers
@@ -602,6 +608,8 @@ function varintByteLength(value: number): number {
  *
  * target     targetByteLength ≥ encodedFrameBound(frame); bytes behind the message are working room
  * valuePtrs  gets the place of each column's values, if it is given
+ * put        writes the values of the data columns, whose valuesPtr is not looked at: numbers, none missing; null: they stand
+ *            in the columns
  */
 export function encodeFrame(
   kernels: Kernels,
@@ -609,16 +617,20 @@ export function encodeFrame(
   targetPtr: number,
   targetByteLength: number,
   valuePtrs?: number[],
+  put: PutValues | null = null,
 ): number {
   const targetEnd = targetPtr + targetByteLength
   assert(targetByteLength >= encodedFrameBound(frame), 'the target has room for the frame')
   assert(targetEnd <= kernels.u8.byteLength && targetEnd < 2 ** 32, 'the target lies in the memory')
   assert(frame.rowCount <= frameRowCountMax, 'the frame has no more rows than a frame may have')
   const writer = new MessageWriter(kernels.u8, targetPtr)
-  for (const column of frame.columns) {
-    const valuesPtr = writeColumn(kernels, writer, 1, column, targetEnd)
-    valuePtrs?.push(valuesPtr)
-  }
+  frame.columns.forEach((column, i) => {
+    if (put !== null) putColumn(kernels, writer, column, targetEnd, (at, end) => put(i, at, end))
+    else {
+      const valuesPtr = writeColumn(kernels, writer, 1, column, targetEnd)
+      valuePtrs?.push(valuesPtr)
+    }
+  })
   for (const column of frame.indices) writeColumn(kernels, writer, 2, column, targetEnd)
   for (const label of frame.labels) writer.field(3, labelBytes(label))
   writeNulls(kernels, writer, frame, targetEnd)
@@ -653,30 +665,26 @@ const fieldOfDType: Readonly<Record<DType, number>> = {
   null: 9,
 }
 
-/** Returns where its values begin. */
-function writeColumn(
-  kernels: Kernels,
-  writer: MessageWriter,
-  field: number,
-  column: ColumnSlice,
-  targetEnd: number,
-): number {
-  const { call } = kernels
-  const { dtype, valuesPtr } = column
-  const valueCount = valueCountOf(column)
-  const name = nameBytes(column.name)
-  const payload = payloadByteLength(kernels, column)
-  const isPacked = dtype !== 'string' && payload > 0
-  const isLabel = column.kind === 'label'
-  writer.fieldHead(
-    field,
+/** Bytes of a column's message with a payload of so many bytes. */
+function columnByteLength({ dtype, kind, name: text, rowCount }: ColumnSlice, payload: number): number {
+  const name = nameBytes(text)
+  const isLabel = kind === 'label'
+  return (
     (isLabel ? 2 : 0) +
-      (name.byteLength > 0 ? 1 + varintByteLength(name.byteLength) + name.byteLength : 0) +
-      2 +
-      (isLabel && column.rowCount > 0 ? 1 + varintByteLength(column.rowCount) : 0) +
-      (isPacked ? 1 + varintByteLength(payload) : 0) +
-      payload,
+    (name.byteLength > 0 ? 1 + varintByteLength(name.byteLength) + name.byteLength : 0) +
+    2 +
+    (isLabel && rowCount > 0 ? 1 + varintByteLength(rowCount) : 0) +
+    (dtype !== 'string' && payload > 0 ? 1 + varintByteLength(payload) : 0) +
+    payload
   )
+}
+
+/** Everything of a column but its payload. */
+function writeColumnHead(writer: MessageWriter, field: number, column: ColumnSlice, payload: number): void {
+  const { dtype } = column
+  const name = nameBytes(column.name)
+  const isLabel = column.kind === 'label'
+  writer.fieldHead(field, columnByteLength(column, payload))
   if (isLabel) {
     writer.varint(0x08)
     writer.varint(1)
@@ -688,8 +696,45 @@ function writeColumn(
     writer.varint(0x20)
     writer.varint(column.rowCount)
   }
-  if (isPacked) writer.fieldHead(fieldOfDType[dtype], payload)
+  if (dtype !== 'string' && payload > 0) writer.fieldHead(fieldOfDType[dtype], payload)
+}
 
+/** A data column of numbers whose payload is as long as it turns out to be. */
+function putColumn(
+  { call }: Kernels,
+  writer: MessageWriter,
+  column: ColumnSlice,
+  targetEnd: number,
+  put: (targetPtr: number, targetEnd: number) => number,
+): void {
+  const start = writer.position
+  const headByteLength = (payload: number): number => {
+    const byteLength = columnByteLength(column, payload)
+    return 1 + varintByteLength(byteLength) + byteLength - payload
+  }
+  const guess = column.dtype === 'float64' ? 8 * column.rowCount : column.rowCount
+  const guessedPtr = start + headByteLength(guess)
+  const payload = put(guessedPtr, targetEnd)
+  const payloadPtr = start + headByteLength(payload)
+  if (payloadPtr !== guessedPtr) call.copyBytes(guessedPtr, payload, payloadPtr)
+  writeColumnHead(writer, 1, column, payload)
+  assert(writer.position === payloadPtr, 'the head of a column is as long as it was thought to be')
+  writer.position += payload
+}
+
+/** Returns where its values begin. */
+function writeColumn(
+  kernels: Kernels,
+  writer: MessageWriter,
+  field: number,
+  column: ColumnSlice,
+  targetEnd: number,
+): number {
+  const { call } = kernels
+  const { dtype, valuesPtr } = column
+  const valueCount = valueCountOf(column)
+  const payload = payloadByteLength(kernels, column)
+  writeColumnHead(writer, field, column, payload)
   const { position } = writer
   let written = payload
   if (dtype === 'float64') {

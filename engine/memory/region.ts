@@ -131,6 +131,23 @@ export class Region {
     this.#serveWaiters()
   }
 
+  /** Gives the end of a slice back: what is left of it has the first byteLength bytes, in whole runs, and is the one to free. */
+  shrink(slice: Slice, byteLength: number): Slice {
+    const kept = Math.ceil(byteLength / runByteLength) * runByteLength
+    assert(kept <= slice.byteLength, 'a slice does not grow')
+    if (kept === slice.byteLength) return slice
+    if (kept === 0) {
+      this.free(slice)
+      return emptySlice
+    }
+    assert(this.#held.get(slice.byteOffset) === slice.byteLength, `a slice of ${this.name} that shrinks is out`)
+    this.#held.set(slice.byteOffset, kept)
+    this.#byteLengthUsed -= slice.byteLength - kept
+    this.#insertFree({ byteOffset: slice.byteOffset + kept, byteLength: slice.byteLength - kept })
+    this.#serveWaiters()
+    return { byteOffset: slice.byteOffset, byteLength: kept }
+  }
+
   statistics(): RegionStatistics {
     return {
       byteLength: this.slice.byteLength,

@@ -66,6 +66,8 @@ export interface JobResult<R> {
   readonly result: R
   /** Where the result stands, if it is not in `result` itself. */
   readonly scratch: Slice
+  /** Gives back all of the scratch but its first byteLength bytes: the result stands there. */
+  keepFirst(byteLength: number): void
   /** Gives the scratch back; to be called once, when the result has been used. */
   release(): void
 }
@@ -413,8 +415,17 @@ class WorkerPool implements Pool {
     } else if (outcome.ok) {
       if (request.isWanted) {
         const { scratch } = request
+        const { arenas } = this.#memory
+        let kept = scratch
         request.scratch = emptySlice
-        request.resolve({ result: outcome.result, scratch, release: () => this.#memory.arenas.free(scratch) })
+        request.resolve({
+          result: outcome.result,
+          scratch,
+          keepFirst: (byteLength) => {
+            kept = arenas.shrink(kept, byteLength)
+          },
+          release: () => arenas.free(kept),
+        })
       }
       this.#end(request, thread)
     } else {

@@ -167,6 +167,8 @@ export interface ScanJob extends TableJob {
   readonly rowCountMax: number
   readonly newestWins: boolean
   readonly format: 'wire' | 'columns'
+  /** Rows that the read looks at, as far as they may come to one worker. */
+  readonly keptRowCount: number
 }
 
 /** What a scan has made. Encoded messages are told by numbers: as objects they take longer to travel than to make. */
@@ -176,6 +178,8 @@ export interface ScanAnswer {
   /** Columns. */
   readonly messages: readonly ScanMessage[]
   readonly next: ScanPosition | null
+  /** Messages stand in so many first bytes of the scratch. */
+  readonly byteLength: number
 }
 
 export interface DescribeJob extends Job {
@@ -552,15 +556,13 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
 
 /** Whether the pages of a scan may be kept: one over much data would push out all that others come back for. */
 function fitsKept(
-  { sources, sets, labels, plan, kept }: SentJob<ScanJob>,
+  { sets, plan, kept, keptRowCount }: SentJob<ScanJob>,
   signatureAt: (set: number) => Signature,
 ): boolean {
   const first = sets[0]
   if (first === undefined) return false
-  const rowCount = sources.reduce((sum, source) => sum + source.rowCount, 0)
   const columnCount = plan.items.some(({ metric }) => metric === null) ? signatureAt(first).size : plan.items.length
-  const share = sets.length / Math.max(1, labels.setCount)
-  return 8 * rowCount * share * (columnCount + 1) <= kept.byteLength / 2
+  return 8 * keptRowCount * (columnCount + 1) <= kept.byteLength / 2
 }
 
 const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
@@ -571,7 +573,7 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
   const kept = keptPagesOf(context, job)
   const keptForm = fitsKept(job, signatureAt) ? 'decoded' : 'none'
   const parts = { store: storeReader(context, job.access), kept, keptForm } as const
-  const { messages, next } = scanSets(kernels, new Scratch(job.scratch), parts, {
+  const { messages, next, byteLength } = scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,
     setCount: sets.length,
     labelsId: job.labels.id,
@@ -581,7 +583,7 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })
-  if (job.format === 'columns') return { wire: null, messages, next }
+  if (job.format === 'columns') return { wire: null, messages, next, byteLength }
   const wire = new Uint32Array(3 * messages.length)
   for (let i = 0; i < messages.length; i++) {
     const { rowCount, bytes } = messages[i]!
@@ -589,7 +591,7 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
     wire[3 * i + 1] = bytes!.byteOffset
     wire[3 * i + 2] = bytes!.byteLength
   }
-  return { wire, messages: [], next }
+  return { wire, messages: [], next, byteLength }
 }
 
 const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {

@@ -1,25 +1,35 @@
 // Rows of label sets become messages: finished wire frames, or columns.
-import { encodedFrameBound, encodeFrame } from '../../codec/wire.js'
+import { assert } from '../../assert.js'
+import { encodedFrameBound, encodeFrame, type PutValues } from '../../codec/wire.js'
 import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
-import { readMessageByteLength } from '../../limits.js'
+import { readJobByteLength, readMessageByteLength } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Labels } from './label-tail.js'
 import { labelColumns, labelTail } from './label-tail.js'
 import { aliasesOf, checkAliases } from './plan.js'
 import type { WantedColumns } from './pools.js'
-import { RowCollector } from './row-collector.js'
+import { type CollectedPage, RowCollector } from './row-collector.js'
 import type { ScanInput, ScanMessage, ScanPosition, ScanSet } from './scan-input.js'
-import type { Batch, BatchColumn } from './series-reader.js'
-import { bitmapByteLength } from './series-reader.js'
+import type { Batch, BatchColumn, PageRows } from './series-reader.js'
+import { bitmapByteLength, cellsOfPage } from './series-reader.js'
 import type { MetricType } from './signature.js'
 
 /** Rows of a message, whatever their size: pointers of the collector stay small. */
 const messageRowCountMax = 65_536
 /** A row limit that is none. */
 const rowCountNone = 2 ** 52
+/** An entry of the kernel wirePages, and the faults that it finds. */
+const pageEntryByteLength = 24
+const badChecksum = 1
+const noRoom = 3
 /** An entry of a null map, without its name. */
 const nullEntryByteLength = 8
+
+/** A column without missing cells whose values are put where they belong when the message is written. */
+function plainColumn(name: string, dtype: MetricType, rowCount: number): ColumnSlice {
+  return { name, dtype, kind: 'slice', rowCount, valuesPtr: 0, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+}
 
 /** A batch without its first rows. */
 export function shiftBatch(
@@ -100,7 +110,7 @@ export class MessageSink {
 
   /** Enough for one job. */
   get isLarge(): boolean {
-    return this.#byteLength >= readMessageByteLength
+    return this.#byteLength >= readJobByteLength
   }
 
   get isAtRowLimit(): boolean {
@@ -156,6 +166,13 @@ export class MessageSink {
     const collector = this.#collector!
     const isRaw = plan.mode === 'raw'
     const numbers = this.#batchNumbers
+    if (batch.page !== undefined) {
+      const isWhole = numbers.length === wanted.columns.length
+      if (isWhole && collector.takesPages) return this.#pushPage(batch, batch.page)
+      const { rowCount, timesPtr, page } = batch
+      return this.push({ rowCount, timesPtr, columns: cellsOfPage(page), digests: null }, keepsWhole)
+    }
+    if (collector.pages.length > 0) collector.settle(numbers)
     const types = isRaw ? wanted.metrics : wanted.columns
     if (keepsWhole) {
       const extra = this.#extraByteLength + this.#extraOf(batch, batch.rowCount)
@@ -210,7 +227,21 @@ export class MessageSink {
     return pattern.valuePtrs.map((ptr) => ptr + distance)
   }
 
-  #positionOf({ timesPtr }: Batch): ScanPosition {
+  /** As push, for rows that have all their cells. */
+  #pushPage({ rowCount, timesPtr }: Batch, page: PageRows): ScanPosition | null {
+    const collector = this.#collector!
+    for (let row = 0; ; ) {
+      const limited = this.input.rowCountMax - this.#sentRowCount - collector.rowCount
+      const taken = Math.min(rowCount - row, this.#capacity - collector.rowCount, limited)
+      if (taken > 0) collector.appendPage({ ...page, from: page.from + row }, taken, timesPtr + 8 * row)
+      if (collector.rowCount >= this.#capacity) this.#close()
+      row += taken
+      if (row === rowCount) return null
+      if (this.isAtRowLimit || this.isLarge) return this.#positionOf({ timesPtr: timesPtr + 8 * row })
+    }
+  }
+
+  #positionOf({ timesPtr }: Pick<Batch, 'timesPtr'>): ScanPosition {
     return { index: this.#index, fromNs: this.kernels.i64[timesPtr >> 3]!, carry: [], ordered: null }
   }
 
@@ -273,7 +304,9 @@ export class MessageSink {
     if (rowCount === 0) return
     const set = this.#set!
     const mark = this.collected.mark()
+    const { pages } = collector
     let columns: ColumnSlice[] = this.#wanted!.columns.map(({ name, type }, i) => {
+      if (pages.length > 0) return plainColumn(name, type, rowCount)
       const { valuesPtr, validityPtr, bytesPtr, byteLength } = collector.column(this.#columnNumbers[i]!)
       return { name, dtype: type, kind: 'slice', rowCount, valuesPtr, validityPtr, bytesPtr, byteLength }
     })
@@ -293,15 +326,37 @@ export class MessageSink {
       columns = columns.map((column) => gatheredColumn(this.kernels, this.collected, column, indexesPtr))
       time = gatheredColumn(this.kernels, this.collected, time, indexesPtr)
     }
-    this.messages.push(this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set))
+    const put = pages.length > 0 ? this.#pageWriter(pages) : null
+    this.messages.push(this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set, put))
     this.collected.release(mark)
     this.#sentRowCount += rowCount
     this.#extraByteLength = 0
     collector.clear()
   }
 
+  /** Writes the values of a column out of its pages. */
+  #pageWriter(pages: readonly CollectedPage[]): PutValues {
+    const { call } = this.kernels
+    const entriesPtr = this.collected.allocate(pageEntryByteLength * pages.length)
+    return (column, targetPtr, targetEnd) => {
+      const { metric, type } = this.#wanted!.columns[column]!
+      for (let i = 0; i < pages.length; i++) {
+        const { reader, page, from, rowCount, entries } = pages[i]!
+        reader.locate(entries[metric]!, page, from, from + rowCount, entriesPtr + pageEntryByteLength * i)
+      }
+      const { densePtr } = pages[0]!.reader.io
+      const isFloat = type === 'float64' ? 1 : 0
+      const written = call.wirePages(entriesPtr, pages.length, isFloat, densePtr, targetPtr, targetEnd)
+      if (written >= 0) return written
+      const { reader, page, entries } = pages[-written >> 2]!
+      const fault = -written & 3
+      assert(fault !== noRoom, 'the message has room for its columns')
+      throw reader.damageOf(entries[metric]!, page, fault === badChecksum)
+    }
+  }
+
   /** Writes the frame of a label set, whose labels are added here. */
-  #write(frame: FrameSlice, set: number): ScanMessage {
+  #write(frame: FrameSlice, set: number, put: PutValues | null): ScanMessage {
     const { output, kernels, collected } = this
     const { rowCount } = frame
     const { multiIndex } = this.input.plan
@@ -322,9 +377,9 @@ export class MessageSink {
     const bound = encodedFrameBound(frame)
     const byteOffset = output.allocate(bound + tail.length)
     const valuePtrs: number[] = []
-    const headByteLength = encodeFrame(kernels, frame, byteOffset, bound, valuePtrs)
+    const headByteLength = encodeFrame(kernels, frame, byteOffset, bound, valuePtrs, put)
     const buckets = this.#patternBuckets
-    if (buckets?.rowCount === rowCount && frame.columns.every(isPlain))
+    if (put === null && buckets?.rowCount === rowCount && frame.columns.every(isPlain))
       this.#pattern = { ...buckets, wanted: this.#wanted!, ptr: byteOffset, byteLength: headByteLength, valuePtrs }
     kernels.u8.set(tail, byteOffset + headByteLength)
     const byteLength = headByteLength + tail.length

@@ -3,14 +3,14 @@ import type { LiveBlock } from '../../blocks/live-block.js'
 import { appendMarker } from '../../codec/labels.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
-import { takeBytes } from '../../memory/copy.js'
-import type { JobResult } from '../../pool/pool.js'
+import { readJobByteLength } from '../../limits.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
+import type { OutgoingStep } from '../outgoing.js'
 import { decodeExtent } from './directory.js'
 import type { DescribeJob, LabelView, ScanAnswer, ScanJob } from './jobs.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, type ReadPlan } from './plan.js'
-import type { ScanPosition, ScanResult } from './scan-input.js'
+import type { ScanPosition } from './scan-input.js'
 import type { Selection } from './select.js'
 import type { OpenTable } from './tsdb.js'
 
@@ -27,12 +27,16 @@ export interface ReadOptions {
   readonly format: 'wire' | 'columns'
   /** Whether the first message tells the columns of all others. */
   readonly describe: boolean
+  /** Whether bytes may stand in the shared memory; see OutgoingMessages. */
+  readonly borrows: boolean
   readonly signal: AbortSignal | null
 }
 
 const scanScratchByteLength = 16 * 1024 * 1024
 /** A read of more rows than this is shared out to several workers. */
 const parallelRowCountMin = 50_000
+/** Rows of the first ranges of a raw read, about; what comes of them says how large the next ones are. */
+const firstRangeRowCount = 16_384
 const rowCountNone = 2 ** 52
 const viewRetryCountMax = 100
 
@@ -63,12 +67,18 @@ export async function* readSets(
     const sources = await table.blocks.sources(wanted)
     const rowCount = wanted.reduce((sum, block) => sum + block.rowCount, 0)
     const limit = options.limit > 0n ? Number(options.limit) : rowCountNone
+    const workerCount =
+      limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin
+        ? Math.max(1, parts.pool.statistics().workerCount)
+        : 1
+    const readRowCount = rowCount * Math.min(1, selection.sets.length / table.labels.setCount)
     const common = {
       kind: 'tsdb.scan' as const,
       partition: table.blocks.partition,
       tableName: table.blocks.name,
       access: parts.store.workerAccess,
-      sources,
+      // What even ranges have not read, others of them do.
+      keptRowCount: plan.mode === 'raw' ? readRowCount : readRowCount / workerCount,
       plan,
       metricLists: selection.metricLists,
       rowCondition: selection.rowCondition,
@@ -83,13 +93,13 @@ export async function* readSets(
         columns: await columnsOf(parts, table, plan, selection, options.signal),
       }
     const first = marker === null ? 0 : marker.index(selection)
-    const ranges =
-      limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin
-        ? parts.pool.statistics().workerCount
-        : 1
     const { groupStarts } = selection
     const unitCount = groupStarts === null ? selection.sets.length : groupStarts.length - 1
-    const chains = shareOut(first, unitCount, Math.max(1, ranges)).map(({ start, end }) => {
+    const ranges =
+      workerCount > 1 && plan.mode === 'raw' && plan.order === null
+        ? new UnitRanges(first, unitCount, firstRangeRowCount / (readRowCount / unitCount))
+        : new EvenRanges(first, unitCount, workerCount)
+    const start = ({ start, end }: UnitRange): ScanChain => {
       const position =
         marker !== null && first === start
           ? { index: 0, fromNs: marker.fromNs, carry: marker.carry, ordered: null }
@@ -97,20 +107,20 @@ export async function* readSets(
       // A group is read by one job.
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
-      return new ScanChain(parts, table, options.signal, {
+      const sets = selection.sets.slice(firstSet, endSet)
+      return new ScanChain(parts, table, options, {
         ...common,
-        sets: selection.sets.slice(firstSet, endSet),
+        sources: blocksOfSets(sources, sets),
+        sets,
         groupStarts: groupStarts?.slice(start, end + 1).map((place) => place - firstSet) ?? null,
         metricListOf: selection.metricListOf?.slice(firstSet, endSet) ?? null,
         position,
         rowCountMax: limit,
       })
-    })
-    try {
-      for (const chain of chains) yield* messagesOf(chain, { plan, selection, first, options })
-    } finally {
-      await Promise.all(chains.map((chain) => chain.close()))
     }
+    yield* messagesInOrder(ranges, start, workerCount, (next) =>
+      encodeMarker(markerAt(next, plan, selection, first), options.markerOf),
+    )
   } finally {
     snapshot.release()
   }
@@ -119,8 +129,11 @@ export async function* readSets(
 /** Few label sets are looked up one by one; for many, nearly every block has some. */
 const pruneSetCountMax = 16
 
-/** Blocks that may hold one of the sets. */
-function blocksOfSets(blocks: readonly LiveBlock[], sets: Uint32Array): readonly LiveBlock[] {
+/** Those of some blocks that may hold one of the sets. */
+function blocksOfSets<Block extends Pick<LiveBlock, 'extent'>>(
+  blocks: readonly Block[],
+  sets: Uint32Array,
+): readonly Block[] {
   if (sets.length > pruneSetCountMax) return blocks
   return blocks.filter(({ extent }) => {
     if (extent === null) return true
@@ -159,46 +172,134 @@ export async function withLabels<T>(table: OpenTable, run: (labels: LabelView) =
   }
 }
 
-/** [start, end) of `count` parts of nearly equal size; fewer when there are fewer sets. */
-function shareOut(first: number, end: number, count: number): { start: number; end: number }[] {
-  const parts = Math.max(1, Math.min(count, end - first))
-  return Array.from({ length: parts }, (_, i) => ({
-    start: first + Math.floor(((end - first) * i) / parts),
-    end: first + Math.floor(((end - first) * (i + 1)) / parts),
-  }))
+/** Units [start, end) that one chain of jobs reads. */
+interface UnitRange {
+  readonly start: number
+  readonly end: number
 }
 
-async function* messagesOf(
-  chain: ScanChain,
-  { plan, selection, first, options }: { plan: ReadPlan; selection: Selection; first: number; options: ReadOptions },
+/** Cuts the units of a read into ranges. */
+interface Ranges {
+  /** The next range; null: there is none. */
+  take(): UnitRange | null
+  /** What came of the first job of a range: so many units made so many bytes. */
+  learn(unitCount: number, byteLength: number): void
+}
+
+/** So many ranges of nearly equal size; fewer when there are fewer units. */
+class EvenRanges implements Ranges {
+  readonly #count: number
+  #taken = 0
+
+  constructor(
+    readonly first: number,
+    readonly end: number,
+    countMax: number,
+  ) {
+    this.#count = Math.max(1, Math.min(countMax, end - first))
+  }
+
+  take(): UnitRange | null {
+    if (this.#taken === this.#count) return null
+    const at = (i: number): number => this.first + Math.floor(((this.end - this.first) * i) / this.#count)
+    const i = this.#taken++
+    return { start: at(i), end: at(i + 1) }
+  }
+
+  learn(): void {}
+}
+
+/** Ranges of as many units as one job reads: it stops when it has made enough. */
+class UnitRanges implements Ranges {
+  #next: number
+  #unitCount: number
+
+  constructor(
+    first: number,
+    readonly end: number,
+    unitCount: number,
+  ) {
+    this.#next = first
+    this.#unitCount = Math.max(1, Math.round(unitCount))
+  }
+
+  take(): UnitRange | null {
+    if (this.#next >= this.end) return null
+    const start = this.#next
+    this.#next = Math.min(this.end, start + this.#unitCount)
+    return { start, end: this.#next }
+  }
+
+  learn(unitCount: number, byteLength: number): void {
+    const wanted = byteLength === 0 ? Infinity : Math.ceil((readJobByteLength * unitCount) / byteLength)
+    this.#unitCount = Math.max(1, Math.min(wanted, 4 * this.#unitCount))
+  }
+}
+
+/**
+ * The messages of all ranges in their order. Some ranges are begun ahead, one job of each: a reader that stalls holds what
+ * those have made.
+ */
+async function* messagesInOrder(
+  ranges: Ranges,
+  start: (range: UnitRange) => ScanChain,
+  workerCount: number,
+  markerOf: (next: ScanPosition) => string,
 ): AsyncGenerator<ReadMessage> {
-  for (let step = await chain.next(); step !== null; step = await chain.next()) {
-    const { job, isLast } = step
-    try {
-      const { messages, next } = job
-      if (job.batch !== null) {
-        const batch = [...job.batch.messages]
-        if (isLast && next !== null && batch.length > 0) {
-          const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)
-          batch.push(appendMarker(batch.pop()!, marker))
-        }
-        if (batch.length > 0) yield { rowCount: job.batch.rowCount, bytes: null, frame: null, batch }
-        continue
-      }
-      for (let i = 0; i < messages.length; i++) {
-        const { rowCount, frame } = messages[i]!
-        let labelled = frame
-        if (isLast && i === messages.length - 1 && next !== null) {
-          const marker = encodeMarker(markerAt(next, plan, selection, first), options.markerOf)
-          if (labelled !== null)
-            labelled = { ...labelled, labels: [...labelled.labels, { name: 'next_marker', value: marker }] }
-        }
-        yield { rowCount, bytes: null, frame: labelled }
-      }
-    } finally {
-      job.release()
+  const chains: ScanChain[] = []
+  let isTaken = false
+  const fill = (): void => {
+    // One more than there are workers, so that none waits for a message to leave; before anybody takes one, fewer.
+    while (chains.length < workerCount + (isTaken && workerCount > 1 ? 1 : 0)) {
+      const range = ranges.take()
+      if (range === null) return
+      chains.push(start(range))
     }
   }
+  try {
+    for (;;) {
+      fill()
+      const chain = chains[0]
+      if (chain === undefined) return
+      const step = await chain.next(ranges)
+      if (step === null) {
+        chains.shift()
+        continue
+      }
+      if (chain.isDone) chains.shift()
+      try {
+        fill()
+        for (const message of marked(step, markerOf)) {
+          yield message
+          isTaken = true
+        }
+      } finally {
+        step.release()
+      }
+    }
+  } finally {
+    await Promise.all(chains.map((chain) => chain.close()))
+  }
+}
+
+/** The messages of a step; the last one says where a limited read goes on. */
+function marked(
+  { messages, batch, rowCount, isLast, next }: TakenStep,
+  markerOf: (next: ScanPosition) => string,
+): readonly ReadMessage[] {
+  const marker = isLast && next !== null ? markerOf(next) : null
+  if (batch !== null) {
+    if (batch.length === 0) return []
+    const last = batch[batch.length - 1]!
+    const all = marker === null ? batch : [...batch.slice(0, -1), appendMarker(last, marker)]
+    return [{ rowCount, bytes: null, frame: null, batch: all }]
+  }
+  if (marker === null) return messages
+  return messages.map((message, i) => {
+    const { frame } = message
+    if (i < messages.length - 1 || frame === null) return message
+    return { ...message, frame: { ...frame, labels: [...frame.labels, { name: 'next_marker', value: marker }] } }
+  })
 }
 
 function markerAt(
@@ -220,55 +321,34 @@ function markerAt(
   }
 }
 
-/** What a job has made; its columns are valid until it is released. */
-interface ScanStep extends Pick<ScanResult, 'next'> {
-  /** Columns. */
-  readonly messages: readonly ReadMessage[]
-  /** Encoded messages; null where columns are wanted. */
-  readonly batch: { readonly rowCount: number; readonly messages: readonly Uint8Array[] } | null
-  release(): void
+/** What a job has made. */
+interface ScanStep extends OutgoingStep {
+  readonly next: ScanPosition | null
 }
 
-/**
- * Finished bytes are copied out as soon as their job has ended, and its scratch is free: a few readers that stop reading
- * would hold all memory of the arenas otherwise, and nobody else could read.
- */
-function stepOf(parts: BackendParts, job: JobResult<ScanAnswer>): ScanStep {
-  const { next, wire } = job.result
-  if (wire === null) {
-    const messages = job.result.messages.map(({ rowCount, frame }): ReadMessage => ({ rowCount, bytes: null, frame }))
-    return { messages, batch: null, next, release: () => job.release() }
-  }
-  const messages: Uint8Array[] = []
-  let rowCount = 0
-  if (wire.length > 0) {
-    // They stand one behind the other: one piece of memory for all, and one copy.
-    const start = wire[1]!
-    const byteLength = wire[wire.length - 2]! + wire[wire.length - 1]! - start
-    const bytes = takeBytes(parts.kernels.u8, { byteOffset: start, byteLength })
-    for (let i = 0; i < wire.length; i += 3) {
-      rowCount += wire[i]!
-      const from = wire[i + 1]! - start
-      messages.push(bytes.subarray(from, from + wire[i + 2]!))
-    }
-  }
-  job.release()
-  return { messages: [], batch: { rowCount, messages }, next, release: () => undefined }
+interface TakenStep extends ScanStep {
+  /** The row limit ends the read here. */
+  readonly isLast: boolean
 }
 
-/** One job after another over a range of label sets; the next one runs while the messages of the last leave. */
+/** One job after another over a range of units; the next one runs while the messages of the last leave. */
 class ScanChain {
   #next: Promise<ScanStep> | null
   #rowCountLeft: number
+  #isFirst = true
 
   constructor(
     readonly parts: BackendParts,
     readonly table: OpenTable,
-    readonly signal: AbortSignal | null,
+    readonly options: Pick<ReadOptions, 'borrows' | 'signal'>,
     readonly job: Omit<ScanJob, 'labels'>,
   ) {
     this.#rowCountLeft = job.rowCountMax
     this.#next = this.#start(job.position)
+  }
+
+  get isDone(): boolean {
+    return this.#next === null
   }
 
   #start(position: ScanPosition | null): Promise<ScanStep> {
@@ -279,33 +359,43 @@ class ScanChain {
   }
 
   async #run(position: ScanPosition | null): Promise<ScanStep> {
+    const { borrows, signal } = this.options
     const done = await withLabels(this.table, (labels) => {
       const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
       return this.parts.pool.runToEnd<ScanAnswer>(job, {
         scratchByteLength: scanScratchByteLength,
-        ...(this.signal === null ? {} : { signal: this.signal }),
+        ...(signal === null ? {} : { signal }),
       })
     })
-    return stepOf(this.parts, done)
+    const { wire, messages, next, byteLength } = done.result
+    const { outgoing } = this.parts
+    const step =
+      wire === null ? outgoing.takeColumns(done, messages, byteLength) : outgoing.takeWire(done, wire, borrows)
+    return { ...step, next }
   }
 
-  /** The next result; its scratch is the caller's. `isLast`: the row limit ends the read here. */
-  async next(): Promise<{ job: ScanStep; isLast: boolean } | null> {
+  /** The next result, to be released by the caller. */
+  async next(ranges: Ranges): Promise<TakenStep | null> {
     if (this.#next === null) return null
-    const job = await this.#next
-    const { messages, batch, next } = job
-    this.#rowCountLeft -= batch?.rowCount ?? 0
-    for (const { rowCount } of messages) this.#rowCountLeft -= rowCount
+    const step = await this.#next
+    const { next } = step
+    this.#rowCountLeft -= step.rowCount
     const isLast = this.#rowCountLeft <= 0
     this.#next = next === null || isLast ? null : this.#start(next)
-    return { job, isLast }
+    if (this.#isFirst) {
+      this.#isFirst = false
+      const { groupStarts, sets } = this.job
+      const unitCount = next?.index ?? (groupStarts === null ? sets.length : groupStarts.length - 1)
+      ranges.learn(Math.max(1, unitCount), step.byteLength)
+    }
+    return { ...step, isLast }
   }
 
   /** Gives back what was started and not taken. */
   async close(): Promise<void> {
     const pending = this.#next
     this.#next = null
-    const job = await pending?.catch(() => null)
-    job?.release()
+    const step = await pending?.catch(() => null)
+    step?.release()
   }
 }

@@ -1,8 +1,8 @@
 // Gathers batches of sorted rows into whole columns: for a message of a raw read, or for a block of a merge.
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
-import type { Batch, BatchColumn } from './series-reader.js'
-import { bitmapByteLength } from './series-reader.js'
+import type { Batch, BatchColumn, PageRows } from './series-reader.js'
+import { bitmapByteLength, cellsOfPage } from './series-reader.js'
 import type { MetricType } from './signature.js'
 
 interface TextPiece {
@@ -20,6 +20,11 @@ interface Column {
   readonly validityPtr: number
   readonly pieces: TextPiece[]
   presentCount: number
+}
+
+/** Rows of a page that are collected. */
+export interface CollectedPage extends PageRows {
+  readonly rowCount: number
 }
 
 /** A collected column; see ColumnSlice. */
@@ -41,6 +46,7 @@ export class RowCollector {
   /** Column → where batches have it, -1: nowhere; and the list that this was made of. */
   readonly #batchIndexes: number[] = []
   #batchColumns: readonly number[] | null = null
+  readonly #pages: CollectedPage[] = []
   #mark: number
 
   constructor(
@@ -82,10 +88,47 @@ export class RowCollector {
     const used = Math.min(this.capacity, this.rowCount + 128)
     this.rowCount = 0
     this.textByteLength = 0
+    // Pages leave no traces in columns.
+    if (this.#pages.length > 0) {
+      this.#pages.length = 0
+      return
+    }
     for (const column of this.#columns) {
       this.kernels.call.fillBits(column.validityPtr, used, 0)
       column.pieces.length = 0
       column.presentCount = 0
+    }
+  }
+
+  /** The pages that all rows are of, in order; none: rows are in columns. */
+  get pages(): readonly CollectedPage[] {
+    return this.#pages
+  }
+
+  /** Whether rows can be taken as a page: those before them were, or there are none. */
+  get takesPages(): boolean {
+    return this.rowCount === 0 || this.#pages.length > 0
+  }
+
+  /** Takes rows as what they are of. timesPtr: their times. */
+  appendPage(page: PageRows, rowCount: number, timesPtr: number): void {
+    this.kernels.call.copyBytes(timesPtr, 8 * rowCount, this.timesPtr + 8 * this.rowCount)
+    this.#pages.push({ ...page, rowCount })
+    this.rowCount += rowCount
+  }
+
+  /** Puts the rows of pages into columns: others are to follow that stand in no page. columns: as of `append`. */
+  settle(columns: readonly number[]): void {
+    const pages = this.#pages.splice(0)
+    this.rowCount = 0
+    for (const page of pages) {
+      const timesPtr = this.timesPtr + 8 * this.rowCount
+      this.append(
+        { rowCount: page.rowCount, timesPtr, columns: cellsOfPage(page), digests: null },
+        page.rowCount,
+        columns,
+        false,
+      )
     }
   }
 

@@ -19,17 +19,24 @@ export function scanSets(
   { store, kept, keptForm }: { store: WorkerReader | null; kept: KeptPages | null; keptForm: BlockIo['keptForm'] },
   input: ScanInput,
 ): ScanResult {
+  const usedByteLength = (): number => output.mark() - scratch.slice.byteOffset
   const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
   const [output, collected, states, cacheScratch, temporary] = parts as [Scratch, Scratch, Scratch, Scratch, Scratch]
   const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName, kept, keptForm)
-  const samples = new SeriesReader(io, temporary, input.sources, input.newestWins)
-  const { rowCondition: condition } = input
+  const { rowCondition: condition, plan } = input
+  // Pages go into messages as they are, where nobody else looks at their cells, nor wants them again.
+  const passesPages =
+    input.format === 'wire' && plan.mode === 'raw' && plan.order === null && condition === null && keptForm === 'none'
+  const samples = new SeriesReader(io, temporary, input.sources, input.newestWins, passesPages)
   const reader = condition === null ? samples : new FilteredReader(samples, kernels, temporary, { ...input, condition })
   const sink = new MessageSink(kernels, output, collected, temporary, input)
   const units = new Units(kernels, reader, { states, temporary }, input)
-  if (input.plan.order !== null) return scanOrdered(kernels, units, sink, { collected, temporary }, input)
-  const startNs = toNs(input.plan.startMs)
-  const endNs = toNs(input.plan.endMs + 1)
+  if (plan.order !== null) {
+    const ordered = scanOrdered(kernels, units, sink, { collected, temporary }, input)
+    return { ...ordered, byteLength: usedByteLength() }
+  }
+  const startNs = toNs(plan.startMs)
+  const endNs = toNs(plan.endMs + 1)
   for (let index = input.position?.index ?? 0; index < units.count; index++) {
     if (input.isCancelled()) throw cancelled()
     const unit = units.at(index)
@@ -39,13 +46,14 @@ export function scanSets(
     sink.begin(index, unit.first, unit.wanted)
     const next = unit.send(sink)
     sink.end()
-    if (next !== null) return { messages: sink.messages, next }
+    if (next !== null) return { messages: sink.messages, next, byteLength: usedByteLength() }
     // At the row limit the scan goes on to the next row, if there is one: only then there is a place to go on from.
     if (sink.isLarge && !sink.isAtRowLimit)
       return {
         messages: sink.messages,
+        byteLength: usedByteLength(),
         next: index + 1 < units.count ? { index: index + 1, fromNs: startNs, carry: [], ordered: null } : null,
       }
   }
-  return { messages: sink.messages, next: null }
+  return { messages: sink.messages, next: null, byteLength: usedByteLength() }
 }

@@ -36,6 +36,8 @@ export interface BatchColumn {
 /**
  * Some rows of the open label set, times strictly ascending. Valid until the next call of next().
  *
+ * page     of a reader that was told to pass pages: what the rows are of, when each has a number of each metric; then there are
+ *          no columns
  * digests  null, or, of a reader that was given a grid, what is known of stretches of rows instead of the rows: rowCount
  *          counts stretches, each with the time of its first row, and there are no columns. Null in it: no row has a cell.
  */
@@ -44,6 +46,24 @@ export interface Batch {
   readonly timesPtr: number
   readonly columns: readonly (BatchColumn | null)[]
   readonly digests: readonly (DigestColumn | null)[] | null
+  readonly page?: PageRows
+}
+
+/** Rows of one page, from a row on, whose cells are not decoded; the column of each metric. */
+export interface PageRows {
+  readonly reader: BlockReader
+  readonly page: number
+  readonly from: number
+  readonly entries: readonly ColumnEntry[]
+}
+
+/** The cells of such rows, of each metric. */
+export function cellsOfPage({ reader, page, from, entries }: PageRows): BatchColumn[] {
+  return entries.map((entry) => {
+    const decoded = reader.page(entry, page)
+    assert(decoded !== null && decoded.validityPtr === 0, 'each row of the page has a cell')
+    return { valuesPtr: decoded.valuesPtr + 8 * from, validityPtr: 0, bytesPtr: 0 }
+  })
 }
 
 /** The buckets that samples go to: [startNs + i × stepNs, startNs + (i + 1) × stepNs); and what they keep, as digestFields. */
@@ -98,6 +118,8 @@ interface Cursor {
   readonly timeMaxMs: number
   /** What serves the metrics and the grid that were last asked for; null: nothing. */
   serving: ServingDigests | null
+  /** The columns of the metrics that were last asked for, when all are numbers and stored as they are wanted; else null. */
+  plain: readonly ColumnEntry[] | null
   /** Runs of the open set that are not taken yet, from `run` on. */
   runs: readonly DigestRun[]
   run: number
@@ -159,12 +181,14 @@ export class SeriesReader implements SampleReader {
   /**
    * sources: oldest first. `temporary` holds what a batch needs beyond decoded pages; it is taken back with each batch.
    * newestWins: of cells with one series and time, the newest commit's (else the oldest's).
+   * passesPages: batches may have a page in place of columns.
    */
   constructor(
     readonly io: BlockIo,
     readonly temporary: Scratch,
     sources: readonly BlockSource[],
     readonly newestWins: boolean,
+    readonly passesPages = false,
   ) {
     this.#cursors = sources.flatMap((source, number) => {
       try {
@@ -192,6 +216,7 @@ export class SeriesReader implements SampleReader {
       timeMinMs: extent?.timeMinMs ?? -Infinity,
       timeMaxMs: extent?.timeMaxMs ?? Infinity,
       serving: null,
+      plain: null,
       runs: [],
       run: 0,
       row: 0,
@@ -243,7 +268,10 @@ export class SeriesReader implements SampleReader {
     this.io.cache.beginEpoch()
     for (const cursor of this.#cursors) {
       const { directory, reader } = cursor
-      if (!isServedAlike) cursor.serving = this.#serving(cursor)
+      if (!isServedAlike) {
+        cursor.serving = this.#serving(cursor)
+        cursor.plain = this.passesPages ? this.#plain(cursor) : null
+      }
       const index = findSet(directory, set)
       if (index < 0) continue
       cursor.runs = noRuns
@@ -256,6 +284,17 @@ export class SeriesReader implements SampleReader {
     }
     for (const cursor of this.#open) this.#findRuns(cursor)
     return this.#open.length > 0
+  }
+
+  #plain({ reader }: Cursor): ColumnEntry[] | null {
+    const entries: ColumnEntry[] = []
+    for (const { name, type, storedTypes } of this.#metrics) {
+      const stored = storedTypes.flatMap((storedType) => reader.column(name, storedType) ?? [])
+      const isPlain = stored.length === 1 && stored[0]!.dtype === type && (type === 'int64' || type === 'float64')
+      if (!isPlain) return null
+      entries.push(stored[0]!)
+    }
+    return entries
   }
 
   /** The coarsest digests of a block that have all that the grid keeps, for all metrics, and may lie within its buckets. */
@@ -528,8 +567,11 @@ export class SeriesReader implements SampleReader {
   #direct({ cursor, page, from, rowCount }: Part): Batch {
     const { kernels } = this.io
     const { call } = kernels
-    const { reader } = cursor
+    const { reader, plain } = cursor
     const times = reader.page(cursor.timeColumn, page)!
+    const timesPtr = times.valuesPtr + 8 * from
+    if (plain?.every((entry) => reader.isWhole(entry, page)))
+      return { rowCount, timesPtr, columns: [], digests: null, page: { reader, page, from, entries: plain } }
     const columns = this.#metrics.map((metric): BatchColumn | null => {
       const stored = metric.storedTypes
         .map((type) => reader.column(metric.name, type))
@@ -554,7 +596,7 @@ export class SeriesReader implements SampleReader {
       } else valuesPtr += from * (metric.type === 'string' ? 4 : 8)
       return { valuesPtr, validityPtr, bytesPtr: decoded.bytesPtr }
     })
-    return { rowCount, timesPtr: times.valuesPtr + 8 * from, columns, digests: null }
+    return { rowCount, timesPtr, columns, digests: null }
   }
 
   /** Rows of several blocks: sorted by time, one row a time, each cell the newest that is there. */

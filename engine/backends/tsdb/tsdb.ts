@@ -151,6 +151,7 @@ export class Tsdb implements Backend {
         clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
         format,
         describe: options.describe ?? false,
+        borrows: options.borrows ?? false,
         signal: options.signal ?? null,
       })
     } finally {

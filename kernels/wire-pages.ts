@@ -1,0 +1,57 @@
+// Pages of a block as the packed values of a wire column: decoded and written in one go, while they are in a core's cache.
+import { crc32cFolded } from './crc'
+import { decodeFloat64Page } from './floats'
+import { decodeInt64Page } from './ints'
+import { wireEncodeVarints } from './wire'
+
+/** The bytes of a page do not fit its checksum. */
+const BAD_CHECKSUM: i32 = 1
+const UNDECODABLE: i32 = 2
+/** There is no room for what is written. */
+const NO_ROOM: i32 = 3
+
+/**
+ * Writes rows of pages without missing cells, one page after the other, as packed doubles or packed varints.
+ *
+ * entries  entryCount × 6 × u32: where a page stands; its bytes; their CRC-32C; its values, at most 4096; which of them are
+ *          written: [from, to)
+ * isFloat  1: pages of float64, 0: of int64
+ * scratch  8 bytes for each value of the largest page, 16-byte aligned, and no less than crcScratchByteLength(); overwritten
+ * target   any alignment; up to 7 bytes behind what is written are overwritten, but nothing at or after targetEnd
+ *
+ * Returns the bytes written, or -(4 × entry + what is wrong with it).
+ */
+export function wirePages(
+  entriesPtr: usize,
+  entryCount: i32,
+  isFloat: i32,
+  scratchPtr: usize,
+  targetPtr: usize,
+  targetEnd: usize,
+): i32 {
+  let pos = targetPtr
+  for (let i = 0; i < entryCount; i++) {
+    const entry = entriesPtr + <usize>(i * 24)
+    const pagePtr = <usize>load<u32>(entry)
+    const byteLength = load<i32>(entry, 4)
+    const count = load<i32>(entry, 12)
+    const from = load<i32>(entry, 16)
+    const to = load<i32>(entry, 20)
+    if (crc32cFolded(pagePtr, byteLength, 0, scratchPtr) !== load<u32>(entry, 8)) return -((i << 2) + BAD_CHECKSUM)
+    if (isFloat !== 0) {
+      const written = (<usize>(to - from)) << 3
+      if (targetEnd - pos < written) return -((i << 2) + NO_ROOM)
+      const isWhole = from === 0 && to === count
+      if (decodeFloat64Page(pagePtr, byteLength, count, isWhole ? pos : scratchPtr) < 0)
+        return -((i << 2) + UNDECODABLE)
+      if (!isWhole) memory.copy(pos, scratchPtr + ((<usize>from) << 3), written)
+      pos += written
+    } else {
+      if (decodeInt64Page(pagePtr, byteLength, count, scratchPtr) < 0) return -((i << 2) + UNDECODABLE)
+      const written = wireEncodeVarints(scratchPtr + ((<usize>from) << 3), <u32>(to - from), pos, targetEnd)
+      if (written < 0) return -((i << 2) + NO_ROOM)
+      pos += <usize>written
+    }
+  }
+  return <i32>(pos - targetPtr)
+}
