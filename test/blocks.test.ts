@@ -74,7 +74,7 @@ class Bench {
       kernels: this.kernels,
       pool,
       inputs: new InputGate(memory.arenas),
-      outgoing: new OutgoingMessages(kernels.u8, memory.arenas),
+      outgoing: new OutgoingMessages(this.kernels.u8, memory.arenas),
       shrinkStore: async () => undefined,
       nowMs: Date.now,
       defaultContainer: '',

@@ -98,7 +98,7 @@ test('records expire in a stream that nobody has opened since the start', async 
       kernels: loadKernels(memory.memory),
       pool,
       inputs: new InputGate(memory.arenas),
-      outgoing: new OutgoingMessages(kernels.u8, memory.arenas),
+      outgoing: new OutgoingMessages(loadKernels(memory.memory).u8, memory.arenas),
       defaultContainer: 'users',
       shrinkStore: async () => undefined,
       nowMs: () => nowMs,
