@@ -2,6 +2,8 @@
 import { crc32cFolded } from './crc'
 import { decodeFloat64Page } from './floats'
 import { decodeInt64Page } from './ints'
+import { PAGE_COUNT_MAX } from './page-codecs'
+import { SMALL_SCRATCH, smallIntegers } from './small-ints'
 import { wireEncodeVarints } from './wire'
 
 /** The bytes of a page do not fit its checksum. */
@@ -16,8 +18,8 @@ const NO_ROOM: i32 = 3
  * entries  entryCount × 6 × u32: where a page stands; its bytes; their CRC-32C; its values, at most 4096; which of them are
  *          written: [from, to)
  * isFloat  1: pages of float64, 0: of int64
- * scratch  8 bytes for each value of the largest page, 16-byte aligned, and no less than crcScratchByteLength(); overwritten
- * target   any alignment; up to 7 bytes behind what is written are overwritten, but nothing at or after targetEnd
+ * scratch  8 bytes for each of 4096 values, 16-byte aligned, overwritten
+ * target   any alignment; up to 16 bytes behind what is written are overwritten, but nothing at or after targetEnd
  *
  * Returns the bytes written, or -(4 × entry + what is wrong with it).
  */
@@ -37,6 +39,7 @@ export function wirePages(
     const count = load<i32>(entry, 12)
     const from = load<i32>(entry, 16)
     const to = load<i32>(entry, 20)
+    if (count < 1 || count > PAGE_COUNT_MAX) return -((i << 2) + UNDECODABLE)
     if (crc32cFolded(pagePtr, byteLength, 0, scratchPtr) !== load<u32>(entry, 8)) return -((i << 2) + BAD_CHECKSUM)
     if (isFloat !== 0) {
       const written = (<usize>(to - from)) << 3
@@ -47,6 +50,18 @@ export function wirePages(
       if (!isWhole) memory.copy(pos, scratchPtr + ((<usize>from) << 3), written)
       pos += written
     } else {
+      // Most whole numbers are small: varints of one byte, which need no pass through 64 bits.
+      const isDirect = from === 0 && to === count && targetEnd - pos >= <usize>count + 16
+      const bytesPtr = isDirect ? pos : scratchPtr + SMALL_SCRATCH
+      if (byteLength < count && smallIntegers(pagePtr, byteLength, count, bytesPtr, scratchPtr)) {
+        const rowCount = <usize>(to - from)
+        if (!isDirect) {
+          if (targetEnd - pos < rowCount) return -((i << 2) + NO_ROOM)
+          memory.copy(pos, bytesPtr + <usize>from, rowCount)
+        }
+        pos += rowCount
+        continue
+      }
       if (decodeInt64Page(pagePtr, byteLength, count, scratchPtr) < 0) return -((i << 2) + UNDECODABLE)
       const written = wireEncodeVarints(scratchPtr + ((<usize>from) << 3), <u32>(to - from), pos, targetEnd)
       if (written < 0) return -((i << 2) + NO_ROOM)

@@ -1,0 +1,176 @@
+// Pages as values of a wire column: what the kernel writes at once is what decoding and encoding one by one would write.
+import { expect, test } from 'vitest'
+import { KernelMemory } from './kernel-memory.js'
+import { SeededRandom, seed } from './seeded-random.js'
+
+const memory = new KernelMemory(8 * 1024 * 1024)
+const { call, kernels } = memory
+const random = new SeededRandom(seed)
+const scratchByteLength = 256 * 1024
+const entryByteLength = 24
+const badChecksum = 1
+const undecodable = 2
+const noRoom = 3
+
+interface Page {
+  readonly bytes: Uint8Array
+  readonly values: BigInt64Array
+  readonly from: number
+  readonly to: number
+}
+
+/** A page as it is stored; floats by their bits. */
+function pageOf(values: BigInt64Array, isFloat: boolean, from = 0, to = values.length): Page {
+  memory.reset()
+  const count = values.length
+  const max = isFloat ? call.maxEncodedFloat64Page(count) : call.maxEncodedInt64Page(count)
+  const valuesPtr = memory.allocate(8 * count)
+  const targetPtr = memory.allocate(max)
+  const scratchPtr = memory.allocate(scratchByteLength)
+  kernels.i64.set(values, valuesPtr / 8)
+  const encode = isFloat ? call.encodeFloat64Page : call.encodeInt64Page
+  const byteLength = encode(valuesPtr, count, targetPtr, scratchPtr)
+  return { bytes: kernels.u8.slice(targetPtr, targetPtr + byteLength), values, from, to }
+}
+
+function written(pages: readonly Page[], isFloat: boolean): Uint8Array {
+  const bytes: number[] = []
+  for (const { values, from, to } of pages) {
+    if (isFloat) {
+      bytes.push(...new Uint8Array(values.slice(from, to).buffer))
+      continue
+    }
+    for (const value of values.subarray(from, to)) {
+      let rest = BigInt.asUintN(64, value)
+      for (; rest >= 0x80n; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80)
+      bytes.push(Number(rest))
+    }
+  }
+  return Uint8Array.from(bytes)
+}
+
+/** Lays the pages out and runs the kernel over a target of so many bytes; its result, and what stands in the target. */
+function write(
+  pages: readonly Page[],
+  isFloat: boolean,
+  room: number,
+  { offset = 0, damage = -1 } = {},
+): { code: number; target: Uint8Array } {
+  memory.reset()
+  const entriesPtr = memory.allocate(entryByteLength * pages.length)
+  pages.forEach(({ bytes, values, from, to }, i) => {
+    const ptr = memory.bytes(bytes)
+    const crc = call.crc32c(ptr, bytes.length, 0) >>> 0
+    kernels.u32.set([ptr, bytes.length, i === damage ? crc ^ 1 : crc, values.length, from, to], entriesPtr / 4 + 6 * i)
+  })
+  const scratchPtr = memory.allocate(8 * 4096)
+  const targetPtr = memory.allocate(offset + room) + offset
+  const code = call.wirePages(entriesPtr, pages.length, isFloat ? 1 : 0, scratchPtr, targetPtr, targetPtr + room)
+  memory.checkGuards()
+  return { code, target: kernels.u8.slice(targetPtr, targetPtr + Math.max(0, code)) }
+}
+
+const counts = [1, 2, 3, 15, 16, 17, 100, 127, 128, 129, 255, 256, 257, 300, 384, 500, 1000, 3360, 4095, 4096]
+
+/** Integers of a shape that some path of the kernel is for. */
+function integers(count: number): BigInt64Array {
+  const kind = random.integer(0, 9)
+  const high = random.pick([2, 3, 10, 100, 127, 128, 129, 300, 20_000])
+  let walk = random.integer(0, high)
+  const step = random.pick([1, 1, 2, 5, 60])
+  const stray = random.pick([-1n, 128n, 32_768n, 65_536n + 5n, 65_536n, 2n ** 40n, -65_500n])
+  const strayRow = random.integer(0, count)
+  return BigInt64Array.from({ length: count }, (_, row) => {
+    if (kind === 0) return random.int64()
+    if (kind === 1) return BigInt(random.integer(0, high))
+    if (kind === 2) return BigInt(random.chance(0.01) ? random.integer(0, high) : 7)
+    if (kind === 3) return BigInt(row)
+    if (kind === 4) return BigInt(random.chance(0.02) ? random.integer(0, 128) : random.integer(0, 4))
+    walk = Math.max(0, Math.min(high - 1, walk + random.integer(-step, step + 1)))
+    if (kind === 5) return BigInt(random.chance(0.03) ? random.integer(0, 128) : walk)
+    if (kind === 6 && row === strayRow) return stray
+    if (kind === 7 && row >= strayRow) return BigInt(walk) + stray
+    return BigInt(walk)
+  })
+}
+
+function doubles(count: number): BigInt64Array {
+  const kind = random.integer(0, 3)
+  let walk = 50
+  const values = Float64Array.from({ length: count }, () => {
+    walk += random.integer(-100, 101) / 100
+    return kind === 0 ? random.float64() : Math.round(walk * 100) / 100
+  })
+  return new BigInt64Array(values.buffer)
+}
+
+test.for([false, true])(
+  'rows of pages are written one behind the other, wherever they are cut (floats: %s)',
+  (isFloat) => {
+    for (let round = 0; round < 250; round++) {
+      const pages = random.list(random.integer(1, 5), () => {
+        const count = random.pick(counts)
+        const from = random.chance(0.7) ? 0 : random.integer(0, count)
+        const to = random.chance(0.7) ? count : random.integer(from, count) + 1
+        return pageOf(
+          isFloat ? doubles(count) : integers(count),
+          isFloat,
+          from,
+          Math.max(from + 1, Math.min(count, to)),
+        )
+      })
+      const wanted = written(pages, isFloat)
+      const room = wanted.length + (random.chance(0.5) ? 0 : random.integer(0, 40))
+      const { code, target } = write(pages, isFloat, room, { offset: random.integer(0, 16) })
+      expect(code, `round ${round}`).toBe(wanted.length)
+      expect(Buffer.from(target).equals(wanted), `round ${round}`).toBe(true)
+    }
+  },
+)
+
+test.for([false, true])('a page that is damaged is told by its number (floats: %s)', (isFloat) => {
+  for (let round = 0; round < 100; round++) {
+    const make = () => pageOf(isFloat ? doubles(500) : integers(500), isFloat)
+    const pages = [make(), make(), make()]
+    const damage = random.integer(0, 3)
+    const room = written(pages, isFloat).length
+    expect(write(pages, isFloat, room, { damage }).code).toBe(-(4 * damage + badChecksum))
+    // Bytes that fit their checksum and are no page.
+    const broken = pages.map((page, i) => {
+      if (i !== damage) return page
+      const bytes = random.chance(0.5)
+        ? page.bytes.subarray(0, random.integer(0, page.bytes.length))
+        : page.bytes.slice()
+      if (bytes.length === page.bytes.length) bytes[0] = 200
+      return { ...page, bytes }
+    })
+    expect(write(broken, isFloat, room).code).toBe(-(4 * damage + undecodable))
+  }
+})
+
+test.for([false, true])('nothing is written at the end of the room or behind it (floats: %s)', (isFloat) => {
+  for (let round = 0; round < 100; round++) {
+    const pages = [pageOf(isFloat ? doubles(300) : integers(300), isFloat, random.integer(0, 2))]
+    const wanted = written(pages, isFloat)
+    expect(write(pages, isFloat, random.integer(0, wanted.length)).code).toBe(-noRoom)
+  }
+})
+
+test('whatever the bytes of a page, the kernel refuses them or writes as many values as it has rows', () => {
+  for (let round = 0; round < 2000; round++) {
+    const page = pageOf(integers(random.pick([17, 256, 300, 1000])), false)
+    const bytes = page.bytes.slice()
+    for (let i = random.integer(1, 4); i > 0; i--) bytes[random.integer(0, bytes.length)] = random.integer(0, 256)
+    const { code, target } = write([{ ...page, bytes }], false, 10 * page.values.length + 16)
+    if (code < 0) {
+      expect(-code).toBe(undecodable)
+      continue
+    }
+    expect(target.filter((byte) => byte < 0x80).length).toBe(page.values.length)
+    const valuesPtr = memory.allocate(8 * page.values.length)
+    const pagePtr = memory.bytes(bytes)
+    expect(call.decodeInt64Page(pagePtr, bytes.length, page.values.length, valuesPtr)).toBe(0)
+    const values = kernels.i64.slice(valuesPtr / 8, valuesPtr / 8 + page.values.length)
+    expect(Buffer.from(target).equals(written([{ ...page, values }], false))).toBe(true)
+  }
+})
