@@ -55,29 +55,51 @@ export function smallIntegers(pagePtr: usize, byteLength: i32, count: i32, targe
 
 /** Unpacks the zigzag codes (u16) of one block; returns where the next one begins, 0 when it is none of ours. */
 function unpackBlock(ptr: usize, end: usize, count: i32, codesPtr: usize): usize {
-  if (end - ptr < 3) return 0
+  if (ptr >= end) return 0
   const head = <i32>load<u8>(ptr)
   const width = head & (ESCAPES - 1)
   if (width > WIDTH_MAX) return 0
   if (head < ESCAPES) return unpackCodes(ptr + 1, end, count, width, codesPtr)
+  if (end - ptr < 3) return 0
   const escapeWidth = <i32>load<u8>(ptr, 1)
   if (escapeWidth > WIDTH_MAX) return 0
   if (width === 0) return unpackSparse(ptr + 2, end, count, escapeWidth, codesPtr)
   const source = unpackCodes(ptr + 2, end, count, width, codesPtr)
   if (source === 0) return 0
+  return unpackEscapes(source, end, count, (1 << width) - 1, escapeWidth, codesPtr)
+}
+
+/** Adds what escapes have above the marker; returns where the block ends, 0 when it is malformed. */
+function unpackEscapes(source: usize, end: usize, count: i32, marker: i32, width: i32, codesPtr: usize): usize {
   const bitCount = (<i32>min<usize>(end - source, BLOCK_COUNT << 1)) << 3
-  const marker = (1 << width) - 1
+  // Away from the page's end, eight bytes hold any escape.
+  const fastBitCount = <i32>min<usize>(end - source, (BLOCK_COUNT << 1) + 8) * 8 - 64
   const markers = i16x8.splat(<i16>marker)
+  const mask = ((<u64>1) << width) - 1
   let bitIndex = 0
-  for (let i = 0; i < count; i += 8) {
-    const place = codesPtr + ((<usize>i) << 1)
-    let places = i16x8.bitmask(i16x8.eq(v128.load(place), markers))
-    if (count - i < 8) places &= (1 << (count - i)) - 1
+  for (let start = 0; start < count; start += 64) {
+    const place = codesPtr + ((<usize>start) << 1)
+    let places: u64 = 0
+    for (let i: usize = 0; i < 4; i++) {
+      const at = place + (i << 5)
+      const isEscape = i8x16.narrow_i16x8_s(i16x8.eq(v128.load(at), markers), i16x8.eq(v128.load(at, 16), markers))
+      places |= (<u64>i8x16.bitmask(isEscape)) << (i << 4)
+    }
+    if (count - start < 64) places &= ((<u64>1) << (count - start)) - 1
+    const bitEnd = bitIndex + <i32>popcnt(places) * width
+    if (bitEnd <= fastBitCount) {
+      for (; places !== 0; places &= places - 1) {
+        const excess = (load<u64>(source + <usize>(bitIndex >> 3)) >> (bitIndex & 7)) & mask
+        store<u16>(place + ((<usize>ctz(places)) << 1), <u16>(marker + <i32>excess))
+        bitIndex += width
+      }
+      continue
+    }
+    if (bitEnd > bitCount) return 0
     for (; places !== 0; places &= places - 1) {
-      if (bitIndex + escapeWidth > bitCount) return 0
-      const code = marker + <i32>readNarrowBits(source, end, bitIndex, escapeWidth)
+      const code = marker + <i32>readNarrowBits(source, end, bitIndex, width)
       store<u16>(place + ((<usize>ctz(places)) << 1), <u16>code)
-      bitIndex += escapeWidth
+      bitIndex += width
     }
   }
   return source + <usize>((bitIndex + 7) >> 3)
