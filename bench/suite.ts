@@ -124,7 +124,8 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       const { isSmall, say, queryRunCount, hostCount } = options
       const hours = isSmall ? options.hours : Math.ceil(10_000_000 / (hostCount * 3600))
       const runCount = Math.min(10, queryRunCount)
-      await readRaw({ hostCount, hours, warmUpCount: isSmall ? 0 : 5, runCount, folder, found, say })
+      // Compiled by then: a server runs for longer than it warms up.
+      await readRaw({ hostCount, hours, warmUpCount: isSmall ? 0 : 20, runCount, folder, found, say })
     }
     if (options.parts.has('ingest'))
       await ingest({ seconds: options.isSmall ? 1 : options.ingestSeconds, folder, found, say: options.say })

@@ -69,6 +69,28 @@ describe('a region', () => {
     expect(region.tryAllocate(5 * run)).toEqual({ byteOffset: 3 * run, byteLength: 5 * run })
   })
 
+  test('takes the end of a slice back, and the rest when that is freed', () => {
+    const region = regionOfRuns(4)
+    const slice = region.tryAllocate(4 * run)!
+    const kept = region.shrink(slice, run + 1)
+    expect(kept).toEqual({ byteOffset: slice.byteOffset, byteLength: 2 * run })
+    expect(region.statistics()).toMatchObject({ byteLengthUsed: 2 * run, allocationCount: 1 })
+    const behind = region.tryAllocate(2 * run)!
+    expect(behind.byteOffset).toBe(slice.byteOffset + 2 * run)
+    expect(region.shrink(kept, 2 * run)).toEqual(kept)
+    region.free(kept)
+    expect(region.shrink(behind, 0).byteLength).toBe(0)
+    expect(region.tryAllocate(4 * run)).toEqual(slice)
+  })
+
+  test('serves who waits with the end that a slice gives back', async () => {
+    const region = regionOfRuns(3)
+    const slice = region.tryAllocate(3 * run)!
+    const waiting = region.allocate(2 * run)
+    const kept = region.shrink(slice, 1)
+    expect(await waiting).toEqual({ byteOffset: kept.byteOffset + run, byteLength: 2 * run })
+  })
+
   test('joins a freed slice with its neighbours on both sides', () => {
     const region = regionOfRuns(3)
     const slices = [1, 2, 3].map(() => region.tryAllocate(run)!)

@@ -101,6 +101,20 @@ describe('a job', () => {
     expect(memory.arenas.statistics().byteLengthUsed).toBe(0)
   })
 
+  test('gives back the end of its scratch first, where its result needs only the beginning', async () => {
+    const place = open()
+    const { keepFirst, release } = await place.pool.run({ kind: 'echo' }, { scratchByteLength: 5 * run })
+    keepFirst(run + 1)
+    expect(place.memory.arenas.statistics().byteLengthUsed).toBe(2 * run)
+    release()
+    await expectAllFree(place)
+    const other = await place.pool.run({ kind: 'echo' }, { scratchByteLength: run })
+    other.keepFirst(0)
+    expect(place.memory.arenas.statistics().byteLengthUsed).toBe(0)
+    other.release()
+    await expectAllFree(place)
+  })
+
   test('may need no memory at all', async () => {
     const place = open()
     const { scratch, release } = await place.pool.run({ kind: 'echo' }, { scratchByteLength: 0 })
