@@ -265,9 +265,9 @@ describe('frames that are refused', () => {
       frameOf({ x: [1n] }, { p: ['a'] }),
       { partitionKeys: ['x', 'x'] },
     ],
-    ['row 1: invalid input. key "idx" should not be empty', frameOf({ x: [1n, 2n] }, { idx: ['a', ''] }), {}],
+    ['invalid input. key "idx" should not be empty (row 1)', frameOf({ x: [1n, 2n] }, { idx: ['a', ''] }), {}],
     [
-      'row 0: invalid input. sorting key "s" should not be empty',
+      'invalid input. sorting key "s" should not be empty (row 0)',
       frameOf({ x: [1n, 2n] }, { idx: ['a', 'b'], s: ['', 'x'] }),
       {},
     ],

@@ -104,7 +104,7 @@ export function checkNames(kernels: Kernels, names: ColumnSlice, what: string, a
   const place = (names.valuesPtr >> 2) + row
   const byteLength = kernels.u32[place + 1]! - kernels.u32[place]!
   if (byteLength === 0)
-    throw new FramesError('INVALID_ARGUMENT', `row ${row}: invalid input. ${what} "${attribute}" should not be empty`)
+    throw new FramesError('INVALID_ARGUMENT', `invalid input. ${what} "${attribute}" should not be empty (row ${row})`)
   throw new FramesError(
     'VALUE_TOO_LARGE',
     `${what} "${attribute}" of row ${row} has ${byteLength} bytes, at most ${nameByteLengthMax} are allowed`,
