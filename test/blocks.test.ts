@@ -612,7 +612,8 @@ test('while a large merge has not ended, small runs are merged beside it, and wh
   const before = bench.table.blocks.blocks.map(({ id }) => id)
   expect(before.length).toBe(8)
   for (let i = 0; i < 200; i++) await write(i % 20, 1)
-  await vi.waitFor(() => expect(bench.table.blocks.blocks.length).toBeLessThan(8 + 40))
+  // Not all of them, since 64 fresh ones are not many; without a merge there would be 200.
+  await vi.waitFor(() => expect(bench.table.blocks.blocks.length).toBeLessThan(8 + 80))
   // The large merge has changed nothing yet.
   expect(bench.table.blocks.blocks.slice(0, 8).map(({ id }) => id)).toEqual(before)
   expectSame(await bench.now(), model, 'while the large merge waits')

@@ -1,6 +1,6 @@
 // Which runs of a table are merged, and when: in the background, and when asked.
 import { FramesError } from '../errors.js'
-import type { MergeBounds } from './compaction.js'
+import type { MergeBounds, Run } from './compaction.js'
 import {
   chooseMerge,
   chooseRewrite,
@@ -30,10 +30,11 @@ const runCountMax = 256
 /** After a failed merge (disk full, worker lost) the next one waits this long. */
 const mergeRetryMs = 1000
 /**
- * Merges of a table at once: while a large run is written, for many seconds, smaller ones keep the number of fresh runs low. Each
- * reads at most an eighth of the rows of the one before, so they end before it does.
+ * Merges of a table at once: where a large run is written, for many seconds, and many fresh ones have gathered meanwhile, a
+ * merge that is not large, of at most an eighth of the rows, runs beside it. Large ones wait: two take twice the memory, and
+ * from a load both workers.
  */
-const concurrentMergeCountMax = 3
+const concurrentMergeCountMax = 2
 
 interface UnderWay {
   /** Of the blocks that it reads. */
@@ -190,7 +191,9 @@ export class Merges {
     if (this.#live.isEnding || this.#work.rule === null || this.#exclusiveCount > 0 || this.#mergeRetry !== null) return
     const { size } = this.#underWay
     if (size >= concurrentMergeCountMax) return
-    const rowCountMax = Math.min(...[...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge)))
+    if (size > 0 && this.#mergeableRunCount((run) => !this.#isBarrier(run)) < patientRunCountMax) return
+    const eighths = [...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge))
+    const rowCountMax = size === 0 ? Infinity : Math.min(largeMergeRowCount, ...eighths)
     if (rowCountMax < smallestRowCount) return
     const { blocks } = this.#live.snapshot
     const outlived =
@@ -244,8 +247,7 @@ export class Merges {
   /** Merges leave the workers to requests until they are idle, or until too many runs have gathered. */
   #isPostponed(blocks: readonly LiveBlock[]): boolean {
     const { runningCount, queueCount, jobDoneCount } = this.#context.pool.statistics()
-    // Each merge under way has one job at most.
-    const isIdle = runningCount + queueCount <= this.#underWay.size
+    const isIdle = runningCount + queueCount === 0
     const isLarge = rowCountOf(blocks) >= largeMergeRowCount
     const wasIdle = this.#idleJobCount === jobDoneCount
     if (this.#mergeLater === null) this.#idleJobCount = isIdle ? jobDoneCount : null
@@ -293,9 +295,9 @@ export class Merges {
   }
 
   /** Runs that later merges may take. */
-  #mergeableRunCount(): number {
+  #mergeableRunCount(isWanted: (run: Run) => boolean = () => true): number {
     let count = 0
-    for (const run of runsOf(this.#live.snapshot.blocks)) if (isMergeable(run, this.#bounds)) count++
+    for (const run of runsOf(this.#live.snapshot.blocks)) if (isMergeable(run, this.#bounds) && isWanted(run)) count++
     return count
   }
 
