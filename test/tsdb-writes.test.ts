@@ -404,9 +404,17 @@ describe('writes of one small frame each, many at once', () => {
     const request = await newTable()
     await writeOne(request, one(0))
     const aborted = new AbortController()
-    const outcomes = Promise.all(
+    const sessions = await Promise.all(
       Array.from({ length: 30 }, (_, writer) =>
-        writeOne(request, one(writer), writer % 3 === 2 ? aborted.signal : undefined).catch(
+        engine.openWrite(request, writer % 3 === 2 ? { signal: aborted.signal } : {}),
+      ),
+    )
+    await Promise.all(sessions.map((session, writer) => session.addWire(one(writer))))
+    // The first frame is with the only worker now, and all others wait for the next job.
+    const outcomes = Promise.all(
+      sessions.map((session) =>
+        session.finish().then(
+          ({ rowCount }) => rowCount,
           (error: FramesError) => error.code,
         ),
       ),
