@@ -14,7 +14,7 @@ import type { Job } from '../../pool/job.js'
 import type { WorkerAccess } from '../../stores/store.js'
 import { ItemReader } from './item-reader.js'
 import { findKills } from './kill.js'
-import type { SettleRequest, SettleResult } from './settle.js'
+import type { SettleRequest, SettleResult } from './settle-request.js'
 import { settleWrites } from './settle.js'
 
 /** What a job on a table is told. */

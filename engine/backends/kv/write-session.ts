@@ -5,7 +5,7 @@ import { MiB } from '../../limits.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
-import type { WriteRule } from './settle.js'
+import type { WriteRule } from './settle-request.js'
 import type { TablePlace } from './table.js'
 import type { WriteGroup } from './writes.js'
 

@@ -7,7 +7,7 @@ import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts } from '../backend.js'
 import type { SettleJob } from './jobs.js'
 import { encodeSchema } from './schema.js'
-import type { SettledWrite, SettleResult, SettleWrite, Write, WriteRule } from './settle.js'
+import type { SettledWrite, SettleResult, SettleWrite, Write, WriteRule } from './settle-request.js'
 import type { KvTable, TablePlace } from './table.js'
 
 /** Writes that are settled at once: enough for many small ones, few enough that nobody waits long. */

@@ -1,0 +1,155 @@
+import { FramesError, shortened, toErrorMessage } from '../../errors.js'
+import type { Expression } from '../../expression/tree.js'
+import { collectPlaceholders, expressionsOf } from '../../expression/tree.js'
+import type { ColumnSlice } from '../../frame/column-slice.js'
+import type { Kernels } from '../../kernels/kernels.js'
+import type { Scratch } from '../../memory/scratch.js'
+import { sortByBytes } from './folders.js'
+import type { FrameRules, PreparedRows } from './prepare.js'
+import { prepareRows } from './prepare.js'
+import type { KvSchema } from './schema.js'
+import { emptySchema, mergeSchema } from './schema.js'
+import type { SettledWrite, SettleRequest, SettleWrite, WriteRule } from './settle-request.js'
+
+/** A write whose frame is in order, or several of single items, a row each, that follow one another by one rule. */
+export interface OpenWrite {
+  /** Number among the request's writes; of several, the first one's: the others follow. */
+  readonly number: number
+  readonly session: number
+  readonly rule: WriteRule
+  readonly rows: PreparedRows
+  /** Null for one write; else the sessions of several. */
+  readonly sessions: readonly number[] | null
+  /** Set when the rows are numbered. */
+  rowsPlace: RowsPlace | null
+}
+
+/** Where a write's rows stand among all: item and round of each, and rows by round. */
+export interface RowsPlace {
+  readonly itemsPtr: number
+  readonly roundsPtr: number
+  /** 0: there is one round, of all rows. */
+  readonly rowsByRoundPtr: number
+  /** Round i: rowsByRound[starts[i]] to before rowsByRound[starts[i + 1]]. */
+  readonly roundStartsPtr: number
+  readonly roundCount: number
+}
+
+/** Frames decoded and checked, and their fields merged into the schema, one after the other. */
+export function prepareWrites(
+  kernels: Kernels,
+  work: Scratch,
+  request: SettleRequest,
+  results: SettledWrite[],
+): { writes: OpenWrite[]; schema: KvSchema } {
+  let { schema } = request
+  const open: OpenWrite[] = []
+  const failedSessions = new Set<number>()
+  /** Rows that earlier frames of a session had, for those that number their rows. */
+  const rowCounts = new Map<number, number>()
+  for (let number = 0; number < request.writes.length; number++) {
+    const write = request.writes[number]!
+    const { session } = write
+    const rule = request.rules[write.rule]!
+    if (write.kind === 'item') {
+      const several = itemWrites(request.writes, number)
+      if (several.some(({ folder }) => folder !== '') && !schema.foldersDrifted)
+        schema = { ...schema, foldersDrifted: true }
+      const sessions = several.length > 1 ? several.map((one) => one.session) : null
+      open.push({ number, session, rule, rows: itemRows(kernels, work, several), sessions, rowsPlace: null })
+      for (const _ of several) results.push({ rowCount: 1, skippedCount: 0, error: null, isAbandoned: false })
+      number += several.length - 1
+      continue
+    }
+    if (failedSessions.has(session)) {
+      results.push(abandoned)
+      continue
+    }
+    try {
+      const before = rowCounts.get(session) ?? 0
+      // Where an expression is applied, every frame counts its rows from the start.
+      const rowStart = rule.actions === null ? write.rowStart + BigInt(before) : 0n
+      const rules: FrameRules = { partitionKeys: rule.partitionKeys, storesRows: rule.actions === null }
+      const rows = prepareRows(kernels, work, write.input, rules, schema, rowStart)
+      checkPlaceholders(rule, rows.placeholders)
+      rowCounts.set(session, before + rows.rowCount)
+      if (rows.schema.key !== '') schema = mergeSchema(schema, rows.schema)
+      open.push({ number, session, rule, rows, sessions: null, rowsPlace: null })
+      results.push({ rowCount: rows.rowCount, skippedCount: 0, error: null, isAbandoned: false })
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error
+      failedSessions.add(session)
+      results.push(failed(error))
+    }
+  }
+  return { writes: open, schema }
+}
+
+/** A placeholder that the frame has no column or index for is a misspelt name, not a missing cell. */
+function checkPlaceholders({ condition, actions }: WriteRule, columns: readonly ColumnSlice[]): void {
+  const known = new Set(columns.map(({ name }) => name))
+  const check = (what: 'condition' | 'update', trees: readonly Expression[]): void => {
+    const named = new Set<string>()
+    for (const tree of trees) collectPlaceholders(tree, named)
+    for (const name of named) {
+      if (known.has(name)) continue
+      const detail = `the frame has no column or index for the placeholder {${shortened(name)}}`
+      throw new FramesError('INVALID_ARGUMENT', `invalid ${what} expression: ${detail}`)
+    }
+  }
+  if (condition !== null) check('condition', [condition])
+  if (actions !== null) check('update', actions.flatMap(expressionsOf))
+}
+
+export const abandoned: SettledWrite = { rowCount: 0, skippedCount: 0, error: null, isAbandoned: true }
+
+export function failed(error: FramesError): SettledWrite {
+  return { rowCount: 0, skippedCount: 0, error: toErrorMessage(error), isAbandoned: false }
+}
+
+type ItemWrite = Extract<SettleWrite, { kind: 'item' }>
+
+/** The writes of single items from one on that follow one another by its rule. */
+function itemWrites(writes: readonly SettleWrite[], start: number): ItemWrite[] {
+  const { rule } = writes[start]!
+  const several: ItemWrite[] = []
+  for (let i = start; i < writes.length; i++) {
+    const write = writes[i]!
+    if (write.kind !== 'item' || write.rule !== rule) break
+    several.push(write)
+  }
+  return several
+}
+
+/** A row for each of them. */
+function itemRows(kernels: Kernels, work: Scratch, writes: readonly ItemWrite[]): PreparedRows {
+  const { u8, u32 } = kernels
+  const rowCount = writes.length
+  const texts = writes.map(({ name }) => Buffer.from(name))
+  const byteLength = texts.reduce((sum, text) => sum + text.length, 0)
+  const valuesPtr = work.allocate(4 * (rowCount + 1))
+  const bytesPtr = work.allocate(byteLength)
+  u32[valuesPtr >> 2] = 0
+  texts.forEach((text, row) => {
+    const start = u32[(valuesPtr >> 2) + row]!
+    u8.set(text, bytesPtr + start)
+    u32[(valuesPtr >> 2) + row + 1] = start + text.length
+  })
+  const folders = sortByBytes(new Set(writes.map(({ folder }) => folder)))
+  let codesPtr = 0
+  if (folders.length > 1) {
+    codesPtr = work.allocate(4 * rowCount)
+    writes.forEach(({ folder }, row) => {
+      u32[(codesPtr >> 2) + row] = folders.indexOf(folder)
+    })
+  }
+  const place = { valuesPtr, validityPtr: 0, bytesPtr, byteLength }
+  return {
+    rowCount,
+    names: { name: '', dtype: 'string', kind: 'slice', rowCount, ...place },
+    folders: { folders, codesPtr },
+    attributes: [],
+    placeholders: [],
+    schema: emptySchema,
+  }
+}

@@ -1,0 +1,52 @@
+// What a settle job is asked, and what it answers.
+import type { Kill } from '../../blocks/dead-rows.js'
+import type { PreparedBlock } from '../../blocks/merge-rule.js'
+import type { ErrorMessage } from '../../errors.js'
+import type { Expression, UpdateAction } from '../../expression/tree.js'
+import type { FrameInput } from '../frame-input.js'
+import type { KvSchema } from './schema.js'
+
+export type SaveMode = 'errorIfTableExists' | 'overwriteTable' | 'updateItem' | 'overwriteItem' | 'createNewItemsOnly'
+
+/** What a write does with each of its rows. */
+export interface WriteRule {
+  readonly saveMode: SaveMode
+  /** Rows for which it is false are skipped; null: none. */
+  readonly condition: Expression | null
+  /** Applied to the item instead of the row's cells; null: the cells are. */
+  readonly actions: readonly UpdateAction[] | null
+  readonly partitionKeys: readonly string[]
+}
+
+/** A frame of a write, or one item that `execute update` changes. */
+export type Write =
+  | { readonly kind: 'frame'; readonly input: FrameInput; readonly rowStart: bigint }
+  | { readonly kind: 'item'; readonly folder: string; readonly name: string }
+
+/** session: writes of one session fail together, from the first that fails on. */
+export type SettleWrite = Write & { readonly session: number; readonly rule: number }
+
+export interface SettleRequest {
+  readonly schema: KvSchema
+  readonly rules: readonly WriteRule[]
+  /** In the order in which they take effect. */
+  readonly writes: readonly SettleWrite[]
+  /** Times of what changes. */
+  readonly nowNs: bigint
+}
+
+/** error: nothing of the write is stored; abandoned: an earlier write of its session failed. */
+export interface SettledWrite {
+  readonly rowCount: number
+  readonly skippedCount: number
+  readonly error: ErrorMessage | null
+  readonly isAbandoned: boolean
+}
+
+/** schema: null when it is unchanged. */
+export interface SettleResult {
+  readonly writes: readonly SettledWrite[]
+  readonly blocks: readonly PreparedBlock[]
+  readonly kills: readonly Kill[]
+  readonly schema: KvSchema | null
+}
