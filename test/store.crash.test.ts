@@ -268,6 +268,22 @@ test('a failed sync makes the store read-only until it is opened again', async (
   })
 })
 
+test('a file that LMDB has given up takes no more writes until it is opened again', async () => {
+  const faults = new LmdbFaults()
+  const path = newFolder()
+  await withStore({ path, faults }, async (store) => {
+    await store.commit(put('p', ['a', '1']))
+    faults.giveUp()
+    const codes = await Promise.all([1, 2].map((n) => codeOf(store.commit(put('p', [`k${n}`, 'v'])))))
+    expect(codes).toEqual(['STORE_READ_ONLY', 'STORE_READ_ONLY'])
+    expect(await codeOf(store.dropPartition('p'))).toBe('STORE_READ_ONLY')
+  })
+  await withStore({ path }, async (store) => {
+    expect((await store.read('p', [bytes('a'), bytes('k1')])).map(text)).toEqual(['1', null])
+    expect(await codeOf(store.commit(put('p', ['b', '1'])))).toBe('none')
+  })
+})
+
 test('the same error on a full disk refuses the commits and nothing more', async () => {
   const faults = new LmdbFaults()
   await withStore({ path: newFolder(), faults }, async (store) => {

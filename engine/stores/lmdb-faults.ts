@@ -8,10 +8,12 @@ export const faultWords = {
   failedSyncs: 1,
   /** Not 0: the storage thread throws before its next transaction. */
   crash: 2,
+  /** Not 0: transactions fail as if LMDB had given the file up. */
+  givenUp: 3,
 } as const
 
 export class LmdbFaults {
-  readonly shared = new SharedArrayBuffer(24)
+  readonly shared = new SharedArrayBuffer(32)
   readonly #words = new BigInt64Array(this.shared)
 
   constructor() {
@@ -25,6 +27,10 @@ export class LmdbFaults {
 
   failSyncs(transactionCount: number): void {
     Atomics.store(this.#words, faultWords.failedSyncs, BigInt(transactionCount))
+  }
+
+  giveUp(): void {
+    Atomics.store(this.#words, faultWords.givenUp, 1n)
   }
 
   crashThread(): void {

@@ -125,10 +125,20 @@ interface TreeStats {
 /** LMDB's codes for bytes that cannot be a database: page not found, corrupted, not an LMDB file. */
 const damageCodes = new Set([-30797, -30796, -30793])
 
+/**
+ * Whether LMDB has given the file up: the page that ends a transaction could not be written, and from then on all calls
+ * of this process fail, those that read, too. Renewing a read transaction says so in its text only.
+ */
+export function isGivenUp(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: unknown }
+  return code === -30795 || String(message).includes('MDB_PANIC')
+}
+
 /** What lmdb-js threw, as an error of ours. */
 export function toStoreError(error: unknown, path: string): FramesError {
   if (error instanceof FramesError) return error
   const { code, message } = error as { code?: unknown; message?: unknown }
+  if (isGivenUp(error)) return new FramesError('STORE_FAILED', `${path}: ${message}`, { cause: error })
   const damaged = typeof code === 'number' && damageCodes.has(code)
   return new FramesError(damaged ? 'DATA_DAMAGED' : 'INTERNAL', `${path}: ${message}`, { cause: error })
 }

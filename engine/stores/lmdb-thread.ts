@@ -8,7 +8,7 @@ import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
 import { MiB } from '../limits.js'
 import { faultWords } from './lmdb-faults.js'
-import { inspectFile, LmdbFile, toStoreError } from './lmdb-file.js'
+import { inspectFile, isGivenUp, LmdbFile, toStoreError } from './lmdb-file.js'
 import { currentFile, nextFile, publishFile, removeOldFiles, withdrawFile } from './lmdb-folder.js'
 import {
   type FileSpace,
@@ -372,17 +372,25 @@ function isFailedSync(error: unknown): boolean {
   return (error as { code?: unknown }).code === 5 && freeByteLength() >= options.reserveByteLength
 }
 
-/** What a failed transaction means for its caller. A failed sync makes the store read-only until the restart. */
+/**
+ * What a failed transaction means for its caller. A failed sync makes the store read-only until the restart, and so does
+ * a file that LMDB has given up.
+ */
 function writeError(error: unknown, byteLength: number): FramesError {
   if (error instanceof FramesError) return error
-  if (isFailedSync(error)) {
+  if (isFailedSync(error) || isGivenUp(error)) {
     becomeReadOnly(error)
     return readOnly()
   }
   const { code } = error as { code?: unknown }
   // EIO without room, ENOSPC, and LMDB's "map full" and "transaction full".
   if (code === 5 || code === 28 || code === -30792 || code === -30788) {
-    cutUnusedTail()
+    try {
+      cutUnusedTail()
+    } catch (cannotRead) {
+      becomeReadOnly(cannotRead) // the write that failed was the one that ends the transaction
+      return readOnly()
+    }
     return diskFull(byteLength)
   }
   return toStoreError(error, file.path)
@@ -401,9 +409,12 @@ function diskFull(byteLength: number): FramesError {
   return new FramesError('DISK_FULL', `no room for ${byteLength} bytes: ${disk}`)
 }
 
-/** For tests: the next transactions fail as if the disk had refused to sync. */
+/** For tests: the next transactions fail as if the disk had refused to sync, or as if LMDB had given the file up. */
 function throwInjectedFault(): void {
-  if (faults === null || Atomics.load(faults, faultWords.failedSyncs) <= 0n) return
+  if (faults === null) return
+  if (Atomics.load(faults, faultWords.givenUp) !== 0n)
+    throw Object.assign(new Error('Invalid argument: MDB_PANIC (injected)'), { code: 22 })
+  if (Atomics.load(faults, faultWords.failedSyncs) <= 0n) return
   Atomics.sub(faults, faultWords.failedSyncs, 1n)
   throw Object.assign(new Error('Input/output error (injected)'), { code: 5 })
 }
