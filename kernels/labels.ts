@@ -148,11 +148,11 @@ export function labelKeys(
 // ---- The table of label sets ----------------------------------------------------------------------------------------
 //
 // Append-only. One writer at a time; readers on other threads need no lock, because they trust only set numbers below
-// a count that a message gave them, and the writer stores a set's slot after all else of it.
+// a count that they read before, and the writer stores a set's count and slot after all else of it.
 //
 //      0  u32 setCount            4  u32 setCapacity       8  u32 slotCapacity   12  u32 keyBytesUsed
 //     16  u32 keyBytesCapacity   20  u32 keyOffsetsAt     24  u32 signaturesAt   28  u32 keyBytesAt
-//     32  32 bytes of 0                                          (…At: bytes from the table's begin)
+//     32  u32 for writers, to agree who is the one; 28 bytes of 0 (…At: bytes from the table's begin)
 //    ┌────────────────────────────────────────────────────────────────────────────────────────────┐
 //  64│ slots       slotCapacity × u64: hash << 32 | set + 1; 0 = empty. Open addressing, linear     │
 //    │             probing from the hash's high bits on. A power of two, at least 2 × setCapacity    │

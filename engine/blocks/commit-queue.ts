@@ -22,6 +22,8 @@ export interface CommitRequest {
   readonly build: (commit: number) => Change
   /** Called once, when the commit is durable, in the order of the numbers. */
   readonly publish: (commit: number) => void
+  /** Called each time that a commit which was sent is not stored, before any other is built; it may be built again. */
+  readonly onReturned?: () => void
   /** Called once, when the commit has failed for good, and before those behind it are tried again. */
   readonly onFailure?: (error: unknown) => void
 }
@@ -115,6 +117,7 @@ export class CommitQueue {
     if (failure === null) this.#finish(pending, commit)
     else {
       this.#isBroken = true
+      pending.onReturned?.()
       const isConflict = failure.error instanceof FramesError && failure.error.code === 'COMMIT_CONFLICT'
       if (isConflict && pending.tries < commitTriesMax) this.#again.push(pending)
       else fail(pending, failure.error)

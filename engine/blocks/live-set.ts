@@ -21,6 +21,14 @@ export interface LiveChange extends Change {
   /** Bytes stored for the kills; 0: they are stored in the bitmaps already. */
   readonly killsByteLength?: number
   readonly schema?: Uint8Array | undefined
+  /** Whether its rows may need what addSets was given. */
+  readonly bringsSets?: boolean
+}
+
+/** Entries of label sets, as long as no durable commit has brought them. */
+interface OwedSets {
+  readonly number: number
+  readonly entries: readonly Entry[]
 }
 
 /** Kills that stand in the commits that brought them, and not in the bitmaps of their blocks yet. */
@@ -38,6 +46,9 @@ export class LiveSet {
   readonly #commits: CommitQueue
   #snapshot: Snapshot
   #schema: Uint8Array
+  /** What the next commit that brings sets stores first, by number. */
+  #owedSets: OwedSets[] = []
+  #lastOwedNumber = 0
   #isSealed = false
   #isDropped = false
   #isClosed = false
@@ -88,31 +99,46 @@ export class LiveSet {
     onFailure?: (error: unknown) => void,
   ): Promise<void> {
     let change: LiveChange
+    let sets: readonly OwedSets[] = []
     return this.#commits.run({
       build: (commit) => {
         if (this.#isDropped) this.assertUsable() // a merge may still end while the table is closed
         change = build(commit)
-        return change
+        if (change.bringsSets !== true) return change
+        sets = this.#owedSets.splice(0)
+        return sets.length === 0
+          ? change
+          : { ...change, puts: [...sets.flatMap(({ entries }) => entries), ...change.puts] }
       },
+      onReturned: () => this.#oweAgain(sets),
       publish: (commit) => this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, contents) }),
       ...(onFailure === undefined ? {} : { onFailure }),
     })
   }
 
-  /** Commits entries that change no block, in the order of the calls; see BlockTable.commitSets. */
-  commitEntries(
-    puts: readonly Entry[],
-    { check, onFailure }: { check: () => void; onFailure: (error: unknown) => void },
-  ): Promise<void> {
+  /** Commits entries that change no block, in the order of the calls. */
+  commitEntries(puts: readonly Entry[]): Promise<void> {
     return this.#commits.run({
       build: () => {
         this.assertWritable()
-        check()
         return { puts }
       },
       publish: (commit) => this.#publish(commit, { added: [], removed: new Set() }),
-      onFailure,
     })
+  }
+
+  /** The next commit of rows brings these entries, and all that were added before and are not stored by then. */
+  addSets(entries: readonly Entry[]): void {
+    this.#owedSets.push({ number: ++this.#lastOwedNumber, entries })
+  }
+
+  /** Resolves when all that addSets was given is stored. */
+  storeSets(): Promise<void> {
+    return this.commit(() => ({ puts: [], added: [], removed: new Set(), bringsSets: true }), [])
+  }
+
+  #oweAgain(sets: readonly OwedSets[]): void {
+    if (sets.length > 0) this.#owedSets = [...sets, ...this.#owedSets].sort((a, b) => a.number - b.number)
   }
 
   /** Resolves when no commit is on its way. */

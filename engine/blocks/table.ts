@@ -214,6 +214,7 @@ export class BlockTable {
             kills,
             killsByteLength: killsPayload?.length ?? 0,
             schema,
+            bringsSets: prepared.length > 0,
           }
         },
         prepared.map((block) => contentOf(bytes, block)),
@@ -257,14 +258,16 @@ export class BlockTable {
   }
 
   /**
-   * Commits label sets, in the order of the calls; later commits may depend on it. `check` as in commitRows; onFailure is
-   * called before anything behind the failed commit is tried again.
+   * Label sets that the rows of later commits name: the next commit of rows brings them, in the order of these calls. What no
+   * rows need is not stored.
    */
-  commitSets(
-    puts: readonly Entry[],
-    options: { check: () => void; onFailure: (error: unknown) => void },
-  ): Promise<void> {
-    return this.#live.commitEntries(puts, options)
+  addSets(entries: readonly Entry[]): void {
+    this.#live.addSets(entries)
+  }
+
+  /** Resolves when all that addSets was given is stored. */
+  storeSets(): Promise<void> {
+    return this.#live.storeSets()
   }
 
   /** The values under `sets`, in order; where one is damaged, its copy serves. Throws DATA_DAMAGED. */
@@ -275,7 +278,7 @@ export class BlockTable {
   /** Commits a value of the backend's own, found again under its two numbers. */
   commitNote(high: bigint, low: bigint, payload: Uint8Array): Promise<void> {
     const key = noteKey(high, low)
-    return this.commitSets([{ key, value: seal(key, payload) }], { check: () => undefined, onFailure: () => undefined })
+    return this.#live.commitEntries([{ key, value: seal(key, payload) }])
   }
 
   /** The backend's own values; null for one that is damaged. */

@@ -21,7 +21,6 @@ import { conflicts, isMetricType, typeBits } from './signature.js'
 /** Sample times are years 1970 to 2400. */
 export const timeMsMax = 13_569_465_600_000
 const endNs = BigInt(timeMsMax + 1) * 1_000_000n
-const notFound = 0xffffffff
 
 /** A decoded frame index and what its value columns are; values are decoded one by one. */
 export interface OpenFrame {
@@ -154,24 +153,6 @@ export function checkTimes(kernels: Kernels, timesPtr: number, rowCount: number,
     'INVALID_ARGUMENT',
     `failed to Add: time '${timeMs}' doesn't seem to be a valid Unix timesamp in milliseconds. ` +
       `The time must be in the years range 1970-2400 (index '${name}', row ${row})`,
-  )
-}
-
-/** A label table and how many of its sets may be used. */
-export interface VisibleLabels {
-  readonly tablePtr: number
-  readonly setCount: number
-}
-
-/** u32 a group: the number of its label set. Returns how many are not in the table yet. */
-export function findSets(kernels: Kernels, labels: VisibleLabels, grouping: Grouping, targetPtr: number): number {
-  return kernels.call.labelTableFind(
-    labels.tablePtr,
-    labels.setCount,
-    grouping.keyOffsetsPtr,
-    grouping.keyBytesPtr,
-    grouping.groupCount,
-    targetPtr,
   )
 }
 
@@ -521,21 +502,4 @@ function orderColumn(
   }
   if (!needsValidity) validityPtr = 0
   return { ...column, rowCount, valuesPtr, validityPtr, bytesPtr }
-}
-
-/** Numbers of the label sets of a frame's groups, or null when one is unknown. */
-export function knownSets(
-  kernels: Kernels,
-  scratch: Scratch,
-  labels: VisibleLabels,
-  grouping: Grouping,
-): number | null {
-  const targetPtr = scratch.allocate(4 * Math.max(1, grouping.groupCount))
-  return findSets(kernels, labels, grouping, targetPtr) === 0 ? targetPtr : null
-}
-
-export function setNumberOf(kernels: Kernels, setNumbersPtr: number, group: number): number {
-  const set = kernels.u32[(setNumbersPtr >> 2) + group]!
-  if (set === notFound) throw new FramesError('INTERNAL', 'a label set is not in the table')
-  return set
 }

@@ -1,11 +1,11 @@
-// Frames of the shared memory become blocks, by jobs; label sets that they bring are registered first. Main thread.
+// Frames of the shared memory become blocks, by jobs; what they bring to the table is made known. Main thread.
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import { FramesError } from '../../errors.js'
 import { duplicateCheckByteLength, MiB } from '../../limits.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts } from '../backend.js'
 import type { TakenFrame } from '../frame-intake.js'
-import type { IngestJob, IngestResult, RegisterJob, RegisterResult } from './jobs.js'
+import type { IngestJob, IngestResult } from './jobs.js'
 import type { OpenTable } from './tsdb.js'
 
 /**
@@ -28,8 +28,6 @@ export interface EncodedFrames {
   /** The bytes of the blocks stay in place until it is released. */
   readonly job: JobResult<IngestResult>
   readonly blocks: readonly PreparedBlock[]
-  /** To be called before the commit is sent: throws when a label set of the rows could not be stored. */
-  readonly assertStored: () => void
 }
 
 type TableParts = Pick<OpenTable, 'labels' | 'schema' | 'blocks'>
@@ -38,18 +36,11 @@ export class FrameEncoder {
   readonly #parts: BackendParts
   readonly #table: TableParts
   readonly #signal: AbortSignal | null
-  /** The last frames brought new label sets: the next ones are registered before they are tried. */
-  #expectsNew: boolean
-  /** Writers of one table often begin together, with the same label sets: what another has registered may do. */
-  #mayBeRegistered = true
-  /** How many of the frames that wait, from the first on, have been registered. */
-  #registeredCount = 0
 
   constructor(parts: BackendParts, table: TableParts, signal: AbortSignal | null) {
     this.#parts = parts
     this.#table = table
     this.#signal = signal
-    this.#expectsNew = table.labels.setCount === 0
   }
 
   /** Whether what is stored must not change between the look at it and the commit, since duplicates are refused. */
@@ -73,14 +64,9 @@ export class FrameEncoder {
   /**
    * Encodes frames in their order; null: each is to be tried by itself. Throws what is wrong with the first of them.
    *
-   * requestKinds: metric → type bits of earlier frames of the same request. waiting: these frames and those behind them, which
-   * are registered together.
+   * requestKinds: metric → type bits of earlier frames of the same request.
    */
-  async encode(
-    frames: readonly TakenFrame[],
-    requestKinds: IngestJob['requestKinds'],
-    waiting = frames,
-  ): Promise<EncodedFrames | null> {
+  async encode(frames: readonly TakenFrame[], requestKinds: IngestJob['requestKinds']): Promise<EncodedFrames | null> {
     const { pool } = this.#parts
     const byteLength = frames.reduce((sum, frame) => sum + frame.byteLength, 0)
     const inputs = frames.map(({ input }) => input)
@@ -88,10 +74,6 @@ export class FrameEncoder {
       ingestScratchByteLength + Math.ceil(2.5 * byteLength) + (this.isSerial ? duplicateCheckByteLength : 0)
     const options = this.#signal === null ? { scratchByteLength } : { scratchByteLength, signal: this.#signal }
     for (let tries = 0; ; tries++) {
-      if (this.#expectsNew && this.#registeredCount < frames.length) {
-        const expected = this.isSerial ? inputs : waiting.map(({ input }) => input)
-        await this.#register(expected, requestKinds, scratchByteLength, tries)
-      }
       const { labels, schema, blocks } = this.#table
       await labels.ready()
       const handle = labels.acquire()
@@ -117,45 +99,26 @@ export class FrameEncoder {
         const job = await pool.runToEnd<IngestResult>(ingest, options)
         const { result } = job
         if (result.status === 'rows') {
-          if (result.isNextNew) this.#expectsNew = true
-          this.#registeredCount = Math.max(0, this.#registeredCount - result.frameCount)
-          return { ...result, job, assertStored: handle.assertStored }
+          try {
+            if (result.registered === null || handle.register(result.registered)) return { ...result, job }
+          } catch (error) {
+            job.release()
+            throw error
+          }
         }
         job.release()
         if (result.status === 'split') return null
+        if (result.status === 'grow') await labels.grow(result)
+        if (tries >= viewRetryCountMax) throw new FramesError('VIEW_OUTDATED', 'the label sets change all the time')
       } catch (error) {
+        // A worker that died may have been about to put label sets into the table.
+        if (!(error instanceof FramesError) || (error.kind === 'internal' && !isOutdated(error))) labels.doubt()
         if (frames.length > 1 && error instanceof FramesError && error.code === 'MEMORY_BUDGET') return null
         if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
       } finally {
         snapshot?.release()
         handle.release()
       }
-      // Most likely unregistered: and where one frame brings new label sets, the next one often does.
-      this.#expectsNew = true
-      this.#registeredCount = 0
-    }
-  }
-
-  /** Registers what is new in some frames. When nothing is, the next ones are tried without. */
-  async #register(
-    inputs: RegisterJob['inputs'],
-    requestKinds: RegisterJob['requestKinds'],
-    scratchByteLength: number,
-    tries: number,
-  ): Promise<void> {
-    const mayBeDone = this.#mayBeRegistered
-    this.#mayBeRegistered = false
-    try {
-      this.#expectsNew = await this.#table.labels.register(async (view) => {
-        const job: RegisterJob = { kind: 'tsdb.register', inputs, labels: view, requestKinds }
-        // Not cancelled with the call: half a registration would have to be undone.
-        const done = await this.#parts.pool.runToEnd<RegisterResult>(job, { scratchByteLength })
-        done.release()
-        if (done.result.status === 'registered') this.#registeredCount = done.result.frameCount
-        return done.result
-      }, mayBeDone)
-    } catch (error) {
-      if (!isOutdated(error) || tries >= viewRetryCountMax) throw error
     }
   }
 }

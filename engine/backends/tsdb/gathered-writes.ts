@@ -92,7 +92,7 @@ export class GatheredWrites {
     let committed: Promise<void>
     try {
       const staged = await this.#table.blocks.stageRows(blocks)
-      committed = this.#table.blocks.commitRows(staged, { check: encoded.assertStored })
+      committed = this.#table.blocks.commitRows(staged)
     } catch (error) {
       job.release()
       for (const { reject } of taken) reject(error)

@@ -1,5 +1,5 @@
 // The tsdb's jobs: their messages, and what a worker does with each.
-import { unpack, pack } from 'msgpackr'
+import { unpack } from 'msgpackr'
 import type { MergeStep, PreparedBlock, RewriteStep } from '../../blocks/merge-rule.js'
 import { keptPagesOf } from '../../blocks/kept-pages.js'
 import type { BlockSource } from '../../blocks/reader.js'
@@ -8,16 +8,15 @@ import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
 import type { PlainFrame } from '../../frame/plain.js'
-import { duplicateCheckByteLength, tableColumnCountMax } from '../../limits.js'
-import type { Kernels } from '../../kernels/kernels.js'
-import { Scratch, ScratchFull } from '../../memory/scratch.js'
+import { duplicateCheckByteLength } from '../../limits.js'
+import { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { JobHandler, WorkerContext } from '../../pool/context.js'
 import type { Job, SentJob } from '../../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../../stores/store.js'
 import type { FrameInput } from '../frame-input.js'
 import type { OpenFrame, RowOrder } from './append.js'
-import { checkTypes, encodeFrameRows, frameKinds, knownSets, setNumberOf } from './append.js'
+import { encodeFrameRows, frameKinds } from './append.js'
 import type { DigestGrain } from './digests.js'
 import { describeSets } from './describe.js'
 import type { Erasure } from './erase.js'
@@ -31,6 +30,7 @@ import type { ReadPlan } from './plan.js'
 import type { Listing } from './label-listing.js'
 import { listLabels } from './label-listing.js'
 import { timeColumnName } from './run-writer.js'
+import { type MissingRoom, moveTable, Registration } from './registration.js'
 import { scanSets } from './scan.js'
 import type { ScanMessage, ScanPosition } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
@@ -79,10 +79,21 @@ export interface IngestJob extends Job {
   readonly requestKinds: readonly (readonly [metric: string, bits: number])[]
 }
 
+/** What a job has found to be new; the label sets themselves stand in the table already. */
+export interface Registered {
+  /** Label sets below this number may stand in its rows. */
+  readonly setCount: number
+  readonly signatures: readonly SignatureMessage[]
+  /** Which sets need which of these signatures, beside what they have: set and index by turns, by set. */
+  readonly changes: Uint32Array
+}
+
 export type IngestResult =
-  /** A label set, a metric or a type of the first frame is new: it must be registered first. */
-  | { readonly status: 'unregistered' }
-  /** One of the frames cannot be decoded: each is to be sent by itself, so that those before it are stored. */
+  /** The label table has no room for the new sets of the first frame: it must hold so much. */
+  | { readonly status: 'grow'; readonly setCount: number; readonly keyByteLength: number }
+  /** The label table has moved, or somebody who died keeps others out: to be sent again with a new view. */
+  | { readonly status: 'outdated' }
+  /** One of the frames cannot be encoded: each is to be sent by itself, so that those before it are stored. */
   | { readonly status: 'split' }
   | {
       readonly status: 'rows'
@@ -92,31 +103,8 @@ export type IngestResult =
       /** Rows of each of these frames, as the sender counts them. */
       readonly rowCounts: readonly number[]
       readonly kinds: readonly [metric: string, bits: number][]
-      /** The frame behind them brings something new. */
-      readonly isNextNew: boolean
-    }
-
-export interface RegisterJob extends Job {
-  readonly kind: 'tsdb.register'
-  /** Frames of one write, in order, one at least: all are registered, or those before one that is in doubt. */
-  readonly inputs: readonly FrameInput[]
-  readonly labels: LabelView
-  readonly requestKinds: readonly (readonly [metric: string, bits: number])[]
-}
-
-export type RegisterResult =
-  /** Too small a label table: nothing was changed. */
-  | { readonly status: 'grow'; readonly setCount: number; readonly keyByteLength: number }
-  | {
-      readonly status: 'registered'
-      /** How many of the frames, from the first on. */
-      readonly frameCount: number
-      /** What must be stored, in order; none when nothing was new. */
-      readonly payloads: readonly Uint8Array[]
-      readonly setCount: number
-      readonly signatures: readonly SignatureMessage[]
-      /** Which sets have which signature from now on: set and number by turns. */
-      readonly changes: Uint32Array
+      /** null: nothing is new. */
+      readonly registered: Registered | null
     }
 
 export interface LoadLabelsJob extends Job {
@@ -264,10 +252,12 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   const { kernels } = context
   const output = new Scratch(job.scratch)
   const work = output.back()
-  const { frames, rowCounts, isNextNew } = takeFrames(job, context, work)
+  const registration = new Registration(kernels, job.labels, signaturesOf(context, job.labels), job.requestKinds)
+  const { frames, rowCounts, missing } = takeFrames(job, context, work, registration)
   const frameCount = rowCounts.length
-  if (frameCount === 0) return { status: 'unregistered' }
-  if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCounts, kinds: [], isNextNew }
+  if (frameCount === 0) return missing === 'moved' ? { status: 'outdated' } : { status: 'grow', ...missing! }
+  const registered = registration.found()
+  if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCounts, kinds: [], registered }
   const { frame, setNumbersPtr } = joinFrames(kernels, work, frames)
   const signatureAt = signatureReader(context, job.labels)
   try {
@@ -277,7 +267,7 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
       check: job.stored === null ? null : duplicateCheck(job, context, work, frame, signatureAt),
       isCancelled: () => context.isCancelled(job),
     })
-    return { status: 'rows', frameCount, blocks, rowCounts, kinds: frameKinds(frame), isNextNew }
+    return { status: 'rows', frameCount, blocks, rowCounts, kinds: frameKinds(frame), registered }
   } catch (error) {
     if (frames.length > 1 && error instanceof FramesError && error.code !== 'CANCELLED') return { status: 'split' }
     throw error
@@ -286,29 +276,35 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
 
 interface TakenFrames {
   readonly frames: readonly KnownFrame[]
-  /** Rows of each of the inputs that they stand in, with those that have none; no input: the first must be registered. */
+  /** Rows of each of the inputs that they stand in, with those that have none. */
   readonly rowCounts: readonly number[]
-  readonly isNextNew: boolean
+  /** Why there is none. */
+  readonly missing: MissingRoom | null
 }
 
 /**
- * Opens as many frames from the first on as can be encoded together. A frame with an error ends that: it comes again as
- * the first of a job, and fails then. Throws for an error of the first frame.
+ * Opens as many frames from the first on as can be encoded together, and puts their label sets into the table. A frame with
+ * an error ends that: it comes again as the first of a job, and fails then. Throws for an error of the first frame.
  */
-function takeFrames(job: SentJob<IngestJob>, context: WorkerContext, work: Scratch): TakenFrames {
+function takeFrames(
+  job: SentJob<IngestJob>,
+  context: WorkerContext,
+  work: Scratch,
+  registration: Registration,
+): TakenFrames {
   const frames: KnownFrame[] = []
   const rowCounts: number[] = []
   const opener = new FrameOpener(context.kernels, work)
-  const requestKinds = new Map(job.requestKinds)
   for (const input of job.inputs) {
     if (context.isCancelled(job)) throw new FramesError('CANCELLED', 'the write was cancelled')
     try {
       const frame = opener.open(input)
       if (frame !== null) {
-        const setNumbersPtr = registeredSets(job, context, work, frame, requestKinds)
-        if (setNumbersPtr === null) return { frames, rowCounts, isNextNew: true }
+        const setNumbersPtr = work.allocate(4 * frame.grouping.groupCount)
         const known = { frame, setNumbersPtr }
         if (frames.length > 0 && !canJoin(frames, known)) break
+        const missing = registration.register(frame, setNumbersPtr)
+        if (missing !== null) return { frames, rowCounts, missing }
         frames.push(known)
       }
       rowCounts.push(frame?.sentRowCount ?? 0)
@@ -317,32 +313,7 @@ function takeFrames(job: SentJob<IngestJob>, context: WorkerContext, work: Scrat
       throw error
     }
   }
-  return { frames, rowCounts, isNextNew: false }
-}
-
-/** u32 a group: its label set; null when a set, or a metric or type of one, must be registered. */
-function registeredSets(
-  job: SentJob<IngestJob>,
-  context: WorkerContext,
-  work: Scratch,
-  frame: OpenFrame,
-  requestKinds: ReadonlyMap<string, number>,
-): number | null {
-  const { kernels } = context
-  const setsPtr = knownSets(kernels, work, job.labels, frame.grouping)
-  if (setsPtr === null) return null
-  const signatureAt = signatureReader(context, job.labels)
-  let isKnown = true
-  checkTypes(
-    kernels,
-    frame,
-    (group) => signatureAt(setNumberOf(kernels, setsPtr, group)),
-    () => {
-      isKnown = false
-    },
-    requestKinds,
-  )
-  return isKnown ? setsPtr : null
+  return { frames, rowCounts, missing: null }
 }
 
 /** For tables that refuse duplicates. The reader's memory is given back with the check. */
@@ -377,140 +348,14 @@ function duplicateCheck(
 }
 
 /** New label sets of one stored value. */
-const setsPerPayload = 4096
-
 /** A stored value of label sets: the first one's number, keys, signatures that are new, and which set has which. */
-type SetsPayload = [
+export type SetsPayload = [
   first: number,
   keyOffsets: readonly number[],
   keys: Uint8Array,
   signatures: readonly SignatureMessage[],
   changes: readonly number[],
 ]
-
-/** Runs alone for its table. What it changes in memory is made durable by the caller before anything depends on it. */
-const register: JobHandler<RegisterJob, RegisterResult> = (job, context) => {
-  const { call, u8 } = context.kernels
-  const work = new Scratch(job.scratch)
-  const { tablePtr } = job.labels
-  const countBefore = call.labelTableCount(tablePtr)
-  const signatures = signaturesOf(context, job.labels).fork()
-  const signatureCountBefore = signatures.list.length
-  const registration: Registration = {
-    labels: job.labels,
-    requestKinds: new Map(job.requestKinds),
-    countBefore,
-    signatures,
-    metrics: new Set(signatures.list.flatMap((signature) => [...signature.keys()])),
-    numbers: new Map(),
-  }
-  const opener = new FrameOpener(context.kernels, work)
-  let frameCount = 0
-  for (const input of job.inputs) {
-    const isFirst = frameCount === 0
-    const mark = work.mark()
-    try {
-      const missing = registerFrame(context.kernels, work, opener.open(input), registration)
-      if (missing !== null && isFirst) return { status: 'grow', ...missing }
-      if (missing !== null) break
-    } catch (error) {
-      // What is registered already must be stored, so this frame is left to the next job: also for want of memory.
-      if (!isFirst && (error instanceof FramesError || error instanceof ScratchFull)) break
-      throw error
-    }
-    work.release(mark)
-    frameCount++
-  }
-  // The caller writes the numbers into the table.
-  const changes = Uint32Array.from([...registration.numbers].flat())
-  const countAfter = call.labelTableCount(tablePtr)
-  const newSignatures = signatures.since(signatureCountBefore)
-  if (countAfter === countBefore && changes.length === 0)
-    return { status: 'registered', frameCount, payloads: [], setCount: countBefore, signatures: [], changes }
-
-  const payloads: Uint8Array[] = []
-  const add = (first: number, count: number, ownChanges: number[]) => {
-    const offsets = [0]
-    for (let i = 0; i < count; i++) offsets.push(offsets[i]! + call.labelTableKeyByteLength(tablePtr, first + i))
-    const keysPtr = count === 0 ? 0 : call.labelTableKeyPtr(tablePtr, first)
-    const keys = u8.slice(keysPtr, keysPtr + offsets[count]!)
-    const payload: SetsPayload = [first, offsets, keys, payloads.length === 0 ? newSignatures : [], ownChanges]
-    payloads.push(pack(payload))
-  }
-  // Each entry changes sets that it or one before it brings: it is read back by itself.
-  const pairs = [...registration.numbers].sort(([a], [b]) => a - b)
-  const oldCount = pairs.findIndex(([set]) => set >= countBefore)
-  const old = oldCount < 0 ? pairs : pairs.slice(0, oldCount)
-  for (let at = 0; at < old.length; at += setsPerPayload) add(countBefore, 0, old.slice(at, at + setsPerPayload).flat())
-  for (let first = countBefore, at = old.length; first < countAfter; first += setsPerPayload) {
-    const end = Math.min(first + setsPerPayload, countAfter)
-    let atEnd = at
-    while (atEnd < pairs.length && pairs[atEnd]![0] < end) atEnd++
-    add(first, end - first, pairs.slice(at, atEnd).flat())
-    at = atEnd
-  }
-  return { status: 'registered', frameCount, payloads, setCount: countAfter, signatures: newSignatures, changes }
-}
-
-/** What the frames of a register job have brought so far. */
-interface Registration {
-  readonly labels: LabelView
-  readonly requestKinds: ReadonlyMap<string, number>
-  /** Sets of the table before the job. */
-  readonly countBefore: number
-  readonly signatures: Signatures
-  /** All metrics of the table. */
-  readonly metrics: Set<string>
-  /** Set → signature, where that changes; the table still has the old one. */
-  readonly numbers: Map<number, number>
-}
-
-/**
- * Adds what is new in one frame. Returns what the table would have to hold when it is too small. Throws for a frame that
- * is malformed or whose types do not fit; then, as when the table is too small, nothing has changed.
- */
-function registerFrame(
-  kernels: Kernels,
-  work: Scratch,
-  frame: OpenFrame | null,
-  { labels, requestKinds, countBefore, signatures, metrics, numbers }: Registration,
-): { setCount: number; keyByteLength: number } | null {
-  const { call, u32 } = kernels
-  const { tablePtr } = labels
-  if (frame === null) return null
-  const { keyOffsetsPtr, keyBytesPtr, groupCount } = frame.grouping
-  const setsPtr = work.allocate(4 * groupCount)
-  const setCount = call.labelTableCount(tablePtr)
-  call.labelTableFind(tablePtr, setCount, keyOffsetsPtr, keyBytesPtr, groupCount, setsPtr)
-  // Sets that are new have no types.
-  const numberOf = (set: number): number =>
-    numbers.get(set) ?? (set < countBefore ? call.labelTableSignature(tablePtr, set) : 0)
-  const wanted: { group: number; types: ReadonlyMap<string, number> }[] = []
-  checkTypes(
-    kernels,
-    frame,
-    (group) => signatures.list[numberOf(u32[(setsPtr >> 2) + group]!)]!,
-    (group, types) => wanted.push({ group, types }),
-    requestKinds,
-  )
-  const newMetrics = new Set<string>()
-  for (const { types } of wanted) for (const name of types.keys()) if (!metrics.has(name)) newMetrics.add(name)
-  if (metrics.size + newMetrics.size > tableColumnCountMax) {
-    const what = `the table would have ${metrics.size + newMetrics.size} metrics; at most ${tableColumnCountMax} are possible`
-    throw new FramesError('TOO_MANY_COLUMNS', what)
-  }
-  if (call.labelTableInsert(tablePtr, keyOffsetsPtr, keyBytesPtr, groupCount, setsPtr) < 0) {
-    const keyByteLength = call.labelTableKeyBytesUsed(tablePtr) + u32[(keyOffsetsPtr >> 2) + groupCount]!
-    return { setCount: setCount + groupCount, keyByteLength }
-  }
-  for (const name of newMetrics) metrics.add(name)
-  // Several groups may be one set (0.0 and -0.0 have one text).
-  for (const { group, types } of wanted) {
-    const set = u32[(setsPtr >> 2) + group]!
-    numbers.set(set, signatures.extended(numberOf(set), types))
-  }
-  return null
-}
 
 const loadLabels: JobHandler<LoadLabelsJob, LoadLabelsResult> = (job, { kernels }) => {
   const { call, u8, u32 } = kernels
@@ -540,8 +385,7 @@ const loadLabels: JobHandler<LoadLabelsJob, LoadLabelsResult> = (job, { kernels 
 
 const copyLabels: JobHandler<CopyLabelsJob, null> = (job, { kernels }) => {
   kernels.call.initLabelTable(job.toPtr, job.setCapacity, job.keyByteCapacity)
-  if (job.fromPtr !== 0 && kernels.call.copyLabelTable(job.fromPtr, job.toPtr) < 0)
-    throw new RangeError('the new label table is too small')
+  if (!moveTable(kernels, job.fromPtr, job.toPtr)) throw new RangeError('the label table cannot be moved')
   return null
 }
 
@@ -662,7 +506,6 @@ const erase: JobHandler<EraseJob, RewriteStep> = (job, context) => {
 
 export const tsdbHandlers = {
   'tsdb.ingest': ingest,
-  'tsdb.register': register,
   'tsdb.loadLabels': loadLabels,
   'tsdb.copyLabels': copyLabels,
   'tsdb.select': select,

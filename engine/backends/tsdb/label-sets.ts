@@ -1,17 +1,20 @@
-// The label sets of one table, on the main thread: who may look at them, and how new ones come in. The sets themselves
-// stand in the shared memory (kernels/labels.ts); only jobs read and write them there.
+// The label sets of one table, on the main thread: who may look at them, and how new ones are stored. The sets themselves
+// stand in the shared memory (kernels/labels.ts), where ingest jobs find them and put new ones.
+import { pack } from 'msgpackr'
 import { assert } from '../../assert.js'
 import { setsEntries } from '../../blocks/sets-entries.js'
 import type { BlockTable } from '../../blocks/table.js'
 import { FramesError } from '../../errors.js'
 import type { Kernels } from '../../kernels/kernels.js'
+import { tableColumnCountMax } from '../../limits.js'
 import type { Region } from '../../memory/region.js'
 import type { Slice } from '../../memory/slice.js'
 import type { Job } from '../../pool/job.js'
 import type { Pool } from '../../pool/pool.js'
+import type { Entry } from '../../stores/store.js'
 import { Turn } from '../turn.js'
-import type { CopyLabelsJob, LabelView, LoadLabelsJob, LoadLabelsResult, RegisterResult } from './jobs.js'
-import type { SignatureMessage } from './signature.js'
+import type { CopyLabelsJob, LabelView, LoadLabelsJob, LoadLabelsResult, Registered, SetsPayload } from './jobs.js'
+import { isContradictory, type Signature, Signatures } from './signature.js'
 
 export interface LabelParts {
   readonly pool: Pool
@@ -28,9 +31,18 @@ interface Held {
 /** What a job may look at; release it when the job has ended. */
 export interface LabelHandle {
   readonly view: LabelView
-  /** Throws when sets that this view may name were never stored: what was made of it must not be, either. */
-  assertStored(): void
+  /**
+   * Makes known what an ingest job with this view has found to be new: whatever is committed from then on is stored together
+   * with it or behind it. False where that cannot be: the job is to be sent again with a new view.
+   */
+  register(registered: Registered): boolean
   release(): void
+}
+
+/** More than a label table has room for, all included. */
+export interface NeededRoom {
+  readonly setCount: number
+  readonly keyByteLength: number
 }
 
 interface TableRoom {
@@ -42,7 +54,10 @@ interface TableRoom {
 /** How much larger than needed a table becomes: by much, as long as there is room. */
 const growthFactors: readonly number[] = [1.5, 1.25, 1.1, 1.03]
 const firstSetCapacity = 256
-const firstKeyByteCapacity = 16 * 1024
+/** What a run of 64 KiB has room for. */
+const firstKeyByteCapacity = 56 * 1024
+/** Label sets of one stored value. */
+const setsPerPayload = 4096
 /** Scratch of the jobs that work on label sets alone, beside what they are given. */
 const labelScratchByteLength = 1024 * 1024
 
@@ -54,21 +69,25 @@ class SetsInMemory {
   /** Unique among all tables: workers keep what they made of the signatures under it. */
   readonly id = `${++copyCounter}`
   #table: Held
-  #signatures: Held
-  signatureMessages: SignatureMessage[] = []
-  /** Sets that writers may use; their entries are stored, or on their way before anything that needs them. */
+  #signaturesText: Held
+  readonly signatures = new Signatures()
+  /** Of all signatures. */
+  readonly #metrics = new Set<string>()
+  /** Sets that are stored, or will be together with the next rows. */
   setCount = 0
   /** Number of the next stored entry. */
   nextEntry = 0
   /** Times that sets were added, or their signatures changed. */
   changeCount = 0
   #isClosed = false
+  /** Numbers that were written while the table is copied: they are written into the copy, too. */
+  #copyChanges: number[] | null = null
   readonly #wholeSlices = new Map<number, Slice>()
 
-  private constructor(parts: LabelParts, table: Held, signatures: Held) {
+  private constructor(parts: LabelParts, table: Held, signaturesText: Held) {
     this.#parts = parts
     this.#table = table
-    this.#signatures = signatures
+    this.#signaturesText = signaturesText
   }
 
   static async load(parts: LabelParts, table: BlockTable): Promise<SetsInMemory> {
@@ -95,7 +114,7 @@ class SetsInMemory {
 
   acquire(): Pick<LabelHandle, 'view' | 'release'> {
     const table = this.#table
-    const signatures = this.#signatures
+    const signatures = this.#signaturesText
     table.holderCount++
     signatures.holderCount++
     return {
@@ -103,7 +122,7 @@ class SetsInMemory {
         id: this.id,
         tablePtr: table.slice.byteOffset,
         setCount: this.setCount,
-        signaturesId: `${this.id}:${this.signatureMessages.length}`,
+        signaturesId: `${this.id}:${this.signatures.list.length}`,
         signatures: signatures.slice,
       },
       release: () => {
@@ -113,41 +132,119 @@ class SetsInMemory {
     }
   }
 
-  apply({
-    setCount,
-    signatures,
-    changes,
-  }: {
-    setCount: number
-    signatures: readonly SignatureMessage[]
-    changes: Uint32Array
-  }): void {
+  /**
+   * Takes what a job has found to be new, and returns the entries to be stored; null where that does not go together with what
+   * others have registered since it began.
+   */
+  apply({ setCount, signatures: found, changes }: Registered): Entry[] | null {
     const { call } = this.#parts.kernels
-    if (signatures.length > 0) {
-      this.signatureMessages = [...this.signatureMessages, ...signatures]
+    const tablePtr = this.#table.slice.byteOffset
+    const { signatures } = this
+    const first = signatures.list.length
+    const types = found.map((message) => new Map(message))
+    const befores = changes.filter((_, i) => i % 2 === 0).map((set) => call.labelTableSignature(tablePtr, set))
+    if (!this.#goTogether(befores, types, changes)) return null
+    const pairs: number[] = []
+    for (let i = 0; i < befores.length; i++) {
+      const number = signatures.extended(befores[i]!, types[changes[2 * i + 1]!]!)
+      if (number !== befores[i]) pairs.push(changes[2 * i]!, number)
+    }
+    if (signatures.list.length > first) {
+      for (const signature of signatures.list.slice(first))
+        for (const metric of signature.keys()) this.#metrics.add(metric)
       this.#writeSignatures()
     }
-    this.setCount = setCount
+    const entries = this.#entries(setCount, signatures.since(first), pairs)
+    if (entries.length === 0) return entries
+    this.setCount = Math.max(this.setCount, setCount)
+    this.#changed(pairs)
+    return entries
+  }
+
+  /** Whether no series would be of text and of numbers, and the table have as many metrics as it may at most. */
+  #goTogether(befores: Uint32Array, types: readonly Signature[], changes: Uint32Array): boolean {
+    const { list } = this.signatures
+    const seen = new Set<number>()
+    const newMetrics = new Set<string>()
+    for (let i = 0; i < befores.length; i++) {
+      const number = changes[2 * i + 1]!
+      const pair = befores[i]! * types.length + number
+      if (seen.has(pair)) continue
+      seen.add(pair)
+      for (const [metric, bits] of types[number]!) {
+        if (isContradictory((list[befores[i]!]!.get(metric) ?? 0) | bits)) return false
+        if (!this.#metrics.has(metric)) newMetrics.add(metric)
+      }
+    }
+    return newMetrics.size === 0 || this.#metrics.size + newMetrics.size <= tableColumnCountMax
+  }
+
+  /** The stored values of new sets up to `setCount`, and of changes: set and signature by turns, by set. */
+  #entries(setCount: number, newSignatures: SetsPayload[3], pairs: readonly number[]): Entry[] {
+    const { call, u8 } = this.#parts.kernels
+    const tablePtr = this.#table.slice.byteOffset
+    const entries: Entry[] = []
+    let isFirst = true
+    let at = 0
+    const add = (first: number, count: number, atEnd: number): void => {
+      const offsets = [0]
+      for (let i = 0; i < count; i++) offsets.push(offsets[i]! + call.labelTableKeyByteLength(tablePtr, first + i))
+      const keysPtr = count === 0 ? 0 : call.labelTableKeyPtr(tablePtr, first)
+      const keys = u8.slice(keysPtr, keysPtr + offsets[count]!)
+      const payload: SetsPayload = [first, offsets, keys, isFirst ? newSignatures : [], pairs.slice(at, atEnd)]
+      entries.push(...setsEntries(this.nextEntry++, pack(payload)))
+      isFirst = false
+      at = atEnd
+    }
+    // Each entry changes sets that it or one before it brings: it is read back by itself.
+    const before = this.setCount
+    const endOf = (end: number, limit: number): number => {
+      let atEnd = at
+      while (atEnd < limit && pairs[atEnd]! < end) atEnd += 2
+      return atEnd
+    }
+    while (at < pairs.length && pairs[at]! < before) {
+      add(before, 0, endOf(before, Math.min(pairs.length, at + 2 * setsPerPayload)))
+    }
+    for (let first = before; first < setCount; first += setsPerPayload) {
+      const end = Math.min(first + setsPerPayload, setCount)
+      add(first, end - first, endOf(end, pairs.length))
+    }
+    return entries
+  }
+
+  /** Writes signatures of sets: set and number by turns. */
+  #changed(pairs: readonly number[] | Uint32Array): void {
+    const { call } = this.#parts.kernels
     this.changeCount++
-    for (let i = 0; i < changes.length; i += 2)
-      call.setLabelTableSignature(this.#table.slice.byteOffset, changes[i]!, changes[i + 1]!)
+    for (let i = 0; i < pairs.length; i += 2)
+      call.setLabelTableSignature(this.#table.slice.byteOffset, pairs[i]!, pairs[i + 1]!)
+    if (this.#copyChanges !== null) for (const word of pairs) this.#copyChanges.push(word)
   }
 
   /** Puts the list of signatures where jobs can read it. */
   #writeSignatures(): void {
     const { kernels, region } = this.#parts
-    const bytes = new TextEncoder().encode(JSON.stringify(this.signatureMessages))
+    const bytes = new TextEncoder().encode(JSON.stringify(this.signatures.since(1)))
     const slice = take(region, bytes.length)
     kernels.u8.set(bytes, slice.byteOffset)
-    this.#letGo(this.#signatures)
+    this.#letGo(this.#signaturesText)
     // The region hands out whole runs; the text is shorter.
-    this.#signatures = { slice: { byteOffset: slice.byteOffset, byteLength: bytes.length }, holderCount: 1 }
+    this.#signaturesText = { slice: { byteOffset: slice.byteOffset, byteLength: bytes.length }, holderCount: 1 }
     this.#wholeSlices.set(slice.byteOffset, slice)
   }
 
-  /** Moves to a table with more room. Nothing may write to the present one meanwhile. */
-  async grow(setCount: number, keyByteLength: number): Promise<void> {
-    const { region, pool } = this.#parts
+  hasRoom({ setCount, keyByteLength }: NeededRoom): boolean {
+    const { call } = this.#parts.kernels
+    const tablePtr = this.#table.slice.byteOffset
+    return (
+      setCount <= call.labelTableSetCapacity(tablePtr) && keyByteLength <= call.labelTableKeyBytesCapacity(tablePtr)
+    )
+  }
+
+  /** Moves to a table with more room; jobs that put sets into the present one meanwhile are told that it has moved. */
+  async grow({ setCount, keyByteLength }: NeededRoom): Promise<void> {
+    const { region, pool, kernels } = this.#parts
     const { slice, setCapacity, keyByteCapacity } = this.#takeLarger(setCount, keyByteLength)
     const job: CopyLabelsJob = {
       kind: 'tsdb.copyLabels',
@@ -158,18 +255,24 @@ class SetsInMemory {
     }
     const old = this.#table
     old.holderCount++
+    this.#copyChanges = []
     try {
       const done = await pool.runToEnd<null>(job as Job, { scratchByteLength: 0 })
       done.release()
       if (this.#isClosed) throw closed()
     } catch (error) {
       region.free(slice)
+      this.#copyChanges = null
       throw error
     } finally {
       this.#letGo(old)
     }
     this.#letGo(old)
     this.#table = hold(slice)
+    const changes = this.#copyChanges
+    this.#copyChanges = null
+    for (let i = 0; i < changes.length; i += 2)
+      kernels.call.setLabelTableSignature(slice.byteOffset, changes[i]!, changes[i + 1]!)
   }
 
   /**
@@ -201,10 +304,17 @@ class SetsInMemory {
       })
       done.release()
       if (done.result.status === 'loaded') {
-        this.apply(done.result)
+        const { setCount, signatures, changes } = done.result
+        for (const message of signatures) {
+          this.signatures.add(new Map(message))
+          for (const [metric] of message) this.#metrics.add(metric)
+        }
+        if (signatures.length > 0) this.#writeSignatures()
+        this.setCount = setCount
+        this.#changed(changes)
         break
       }
-      await this.grow(done.result.setCount, done.result.keyByteLength)
+      await this.grow(done.result)
     }
     this.nextEntry++
   }
@@ -222,33 +332,21 @@ class SetsInMemory {
   close(): void {
     this.#isClosed = true
     this.#letGo(this.#table)
-    this.#letGo(this.#signatures)
+    this.#letGo(this.#signaturesText)
   }
-}
-
-/** Registrations [first, last] that were made known and then could not be stored; Infinity until memory is filled anew. */
-interface LostRange {
-  readonly first: number
-  last: number
-  readonly error: unknown
 }
 
 export class LabelSets {
   readonly #parts: LabelParts
   readonly #blocks: BlockTable
   #sets: SetsInMemory
-  /** One registration at a time. */
+  /** What moves the sets to other memory, one at a time. */
   readonly #turn = new Turn()
   /** Why it is closed; null: it is open. */
   #closedBy: FramesError | null = null
-  /** Memory may hold sets that are not stored: it is filled anew before the next registration. */
-  #isStale = false
-  #isReloadDue = false
-  /** Registrations so far; a view is as old as their number. */
-  #registrationCount = 0
-  readonly #lost: LostRange[] = []
-  /** Settles when the entries that were submitted last are stored, or not. */
-  #stored: Promise<void> = Promise.resolve()
+  /** A job died that may have been about to put sets into the memory: it is filled anew before the next view for writing. */
+  #isDoubtful = false
+  #isGrowing = false
 
   private constructor(parts: LabelParts, blocks: BlockTable, sets: SetsInMemory) {
     this.#parts = parts
@@ -268,7 +366,7 @@ export class LabelSets {
   /** All metrics with their type bits, over all label sets. */
   metrics(): Map<string, number> {
     const all = new Map<string, number>()
-    for (const signature of this.#sets.signatureMessages)
+    for (const signature of this.#sets.signatures.list)
       for (const [name, bits] of signature) all.set(name, (all.get(name) ?? 0) | bits)
     return all
   }
@@ -279,11 +377,11 @@ export class LabelSets {
     return `${id}:${changeCount}`
   }
 
-  /** Resolves when a view may be taken for writing: at once, unless sets were lost and are read again. */
+  /** Resolves when a view may be taken for writing: at once, unless the sets are moving to other memory. */
   async ready(): Promise<void> {
-    while (this.#isStale && this.#closedBy === null) {
+    while ((this.#isDoubtful || this.#isGrowing) && this.#closedBy === null) {
       await this.#turn.run(async () => {
-        if (this.#isStale && this.#closedBy === null) await this.#reload()
+        if (this.#isDoubtful && this.#closedBy === null) await this.#reload()
       })
     }
   }
@@ -291,101 +389,52 @@ export class LabelSets {
   /** Throws when the table is closed or deleted: the memory of its sets may be another table's by now. */
   acquire(): LabelHandle {
     this.#assertOpen()
-    const age = this.#registrationCount
-    return { ...this.#sets.acquire(), assertStored: () => this.#assertStored(age) }
-  }
-
-  #assertStored(age: number): void {
-    const range = this.#lost.find(({ first, last }) => first <= age && age <= last)
-    if (range === undefined) return
-    this.#reloadSoon()
-    throw range.error
-  }
-
-  /**
-   * Takes the turn and registers what is new in a frame: `runJob` is given a view and must run a register job. Resolves
-   * when the new sets may be used, with whether there were any; their entries stand in the table's queue before whatever
-   * is committed from then on. With `mayBeDone` nothing is done when others have registered while this waited for the turn.
-   */
-  register(runJob: (view: LabelView) => Promise<RegisterResult>, mayBeDone = false): Promise<boolean> {
-    const before = this.#registrationCount
-    return this.#turn.run(async () =>
-      mayBeDone && this.#registrationCount !== before ? false : this.#register(runJob),
-    )
-  }
-
-  async #register(runJob: (view: LabelView) => Promise<RegisterResult>): Promise<boolean> {
-    for (;;) {
-      if (this.#closedBy !== null) throw this.#closedBy
-      if (this.#isStale) await this.#reload()
-      const handle = this.acquire()
-      let result: RegisterResult
-      try {
-        result = await runJob(handle.view)
-      } catch (error) {
-        // A worker that died may have left sets in memory that nobody stored.
-        if (!(error instanceof FramesError) || error.kind === 'internal') this.#isStale = true
-        throw error
-      } finally {
-        handle.release()
-      }
-      // Closed while the job ran: the memory that its result belongs to may be somebody else's by now.
-      if (this.#closedBy !== null) throw this.#closedBy
-      // Earlier sets were lost while the job ran: what it has added stands in the wrong memory.
-      if (this.#isStale) continue
-      if (result.status === 'grow') {
-        await this.#sets.grow(result.setCount, result.keyByteLength).catch((error: unknown) => {
-          throw this.#closedBy ?? error
-        })
-        continue
-      }
-      const isNew = result.payloads.length > 0
-      if (isNew) this.#store(result)
-      return isNew
-    }
-  }
-
-  #store(result: Extract<RegisterResult, { status: 'registered' }>): void {
     const sets = this.#sets
+    return { ...sets.acquire(), register: (registered) => this.#register(sets, registered) }
+  }
+
+  #register(sets: SetsInMemory, registered: Registered): boolean {
+    this.#assertOpen()
+    // What was put into memory that is given up is in no other.
+    if (sets !== this.#sets || this.#isDoubtful) return false
+    let entries: Entry[] | null
     try {
-      sets.apply(result)
+      entries = sets.apply(registered)
     } catch (error) {
-      // No room for the signatures: the table in memory is ahead of what is known of it.
-      this.#isStale = true
+      // No room for the signatures: what is in memory is ahead of what will be stored.
+      this.#isDoubtful = true
       throw error
     }
-    const age = ++this.#registrationCount
-    const entries = result.payloads.flatMap((payload) => setsEntries(sets.nextEntry++, payload))
-    // Submitted here, before the turn ends: what later writers commit stands behind it in the table's queue.
-    this.#stored = this.#blocks
-      .commitSets(entries, {
-        check: () => this.#assertStored(age),
-        onFailure: (error) => this.#lose(age, error),
-      })
-      .catch(() => undefined) // onFailure has told everybody who needs to know
+    if (entries === null) return false
+    if (entries.length > 0) this.#blocks.addSets(entries)
+    return true
   }
 
-  /** Everything that was made of the sets since registration `age` may name sets that will never be stored. */
-  #lose(age: number, error: unknown): void {
-    this.#lost.push({ first: age, last: Number.POSITIVE_INFINITY, error })
-    this.#isStale = true
-    this.#reloadSoon()
+  /** A job failed that may have been about to put sets into the memory. */
+  doubt(): void {
+    this.#isDoubtful = true
   }
 
-  /** Without it, writers that need no new sets would be refused for ever. A failure is tried again when one is. */
-  #reloadSoon(): void {
-    if (this.#isReloadDue || !this.#isStale) return
-    this.#isReloadDue = true
-    this.#turn
-      .run(async () => {
-        this.#isReloadDue = false
-        if (this.#isStale && this.#closedBy === null) await this.#reload()
-      })
-      .catch(() => undefined)
+  /** Makes room. Throws MEMORY_BUDGET when there is none. */
+  async grow(needed: NeededRoom): Promise<void> {
+    this.#isGrowing = true
+    await this.#turn.run(async () => {
+      this.#isGrowing = true
+      try {
+        if (this.#closedBy !== null) throw this.#closedBy
+        if (this.#isDoubtful) await this.#reload()
+        if (!this.#sets.hasRoom(needed)) await this.#sets.grow(needed)
+      } catch (error) {
+        throw this.#closedBy ?? error
+      } finally {
+        this.#isGrowing = false
+      }
+    })
   }
 
   async #reload(): Promise<void> {
-    await this.#stored
+    // All that is known is stored first: what is not yet would have to be forgotten by those who use it.
+    await this.#blocks.storeSets()
     const sets = await SetsInMemory.load(this.#parts, this.#blocks)
     if (this.#closedBy !== null) {
       sets.close()
@@ -393,9 +442,7 @@ export class LabelSets {
     }
     const old = this.#sets
     this.#sets = sets
-    this.#isStale = false
-    for (const range of this.#lost) range.last = Math.min(range.last, this.#registrationCount)
-    this.#registrationCount++
+    this.#isDoubtful = false
     old.close()
   }
 
@@ -403,7 +450,7 @@ export class LabelSets {
     if (this.#closedBy !== null) throw this.#closedBy
   }
 
-  /** Gives the memory back when the last job that looks at it has ended. Registrations fail with `reason` from now on. */
+  /** Gives the memory back when the last job that looks at it has ended. Writers fail with `reason` from now on. */
   close(reason: FramesError = closed()): void {
     if (this.#closedBy !== null) return
     this.#closedBy = reason

@@ -20,6 +20,11 @@ export function conflicts(bits: number, type: MetricType): boolean {
   return type === 'string' ? (bits & numericBits) !== 0 : (bits & typeBits.string) !== 0
 }
 
+/** True when a series would be of text and of numbers. */
+export function isContradictory(bits: number): boolean {
+  return (bits & typeBits.string) !== 0 && (bits & numericBits) !== 0
+}
+
 /** The one type in which a series reads: bool with int is int, anything with float is float. */
 export function seriesType(bits: number): MetricType {
   if (bits & typeBits.string) return 'string'
@@ -43,7 +48,7 @@ export class Signatures {
 
   static of(messages: readonly SignatureMessage[]): Signatures {
     const signatures = new Signatures()
-    for (const message of messages) signatures.#add(new Map(message))
+    for (const message of messages) signatures.add(new Map(message))
     return signatures
   }
 
@@ -59,7 +64,8 @@ export class Signatures {
     return this.#numbers.get(text) ?? (this.#base === null ? undefined : this.#base.#numberOf(text))
   }
 
-  #add(signature: Signature): number {
+  /** Its number; one that equals it is not looked for. */
+  add(signature: Signature): number {
     const number = this.list.length
     this.list.push(signature)
     this.#numbers.set(textOf(signature), number)
@@ -85,7 +91,7 @@ export class Signatures {
       changed.set(metric, before | bits)
     }
     if (changed === null) return number
-    return this.#numberOf(textOf(changed)) ?? this.#add(changed)
+    return this.#numberOf(textOf(changed)) ?? this.add(changed)
   }
 
   /** Those from `first` on, as messages. */

@@ -120,12 +120,12 @@ export class TsdbWriteSession implements BackendWriteSession {
   async #writeSome(): Promise<void> {
     if (this.#isGathered) return this.#writeGathered(this.#frames[0]!)
     const frames = this.#frames.slice(0, this.#aloneCount > 0 ? 1 : this.#encoder.jobFrameCount(this.#frames))
-    const encoded = await this.#encoder.encode(frames, [...this.#kinds], this.#frames)
+    const encoded = await this.#encoder.encode(frames, [...this.#kinds])
     if (encoded === null) {
       this.#aloneCount = frames.length
       return
     }
-    const { frameCount, rowCounts, kinds, job, blocks, assertStored } = encoded
+    const { frameCount, rowCounts, kinds, job, blocks } = encoded
     this.#take(frameCount)
     this.#aloneCount = Math.max(0, this.#aloneCount - frameCount)
     this.#count(frameCount, rowCounts, kinds)
@@ -140,7 +140,6 @@ export class TsdbWriteSession implements BackendWriteSession {
       const check = (): void => {
         // Not every failure: frames before a bad one stay written.
         if (this.#commitFailure !== null) throw this.#commitFailure
-        assertStored()
       }
       // Before the commits behind it are tried again: they must find the failure.
       const onFailure = (error: unknown): void => {
