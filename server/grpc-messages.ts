@@ -104,8 +104,8 @@ export class MessageDecoder {
     if (this.#prefixByteLength < messagePrefixByteLength) return end
     const byteLength = this.#prefix.readUInt32BE(1)
     if (byteLength > this.#byteLengthMax) {
-      const sizes = `${byteLength} bytes is above the limit of ${this.#byteLengthMax}`
-      throw new FramesError('FRAME_TOO_LARGE', `a message of ${sizes}`)
+      const sizes = `${byteLength} vs ${this.#byteLengthMax}`
+      throw new FramesError('FRAME_TOO_LARGE', `Received message larger than max (${sizes})`)
     }
     this.#byteLength = messagePrefixByteLength + byteLength
     return end
