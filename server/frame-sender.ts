@@ -1,6 +1,6 @@
 // Sends the messages of one answer. Small ones that are ready together leave together: written one by one, each costs a
 // turn of the event loop and a call of the system, and an answer of a hundred label sets is a hundred messages.
-import { asBundle, messagePrefixByteLength, writePrefix } from './grpc-messages.js'
+import { type MessageBuffers, messagePrefixByteLength, writePrefix } from './grpc-messages.js'
 
 /** What leaves in one write at most; larger messages leave alone. */
 const bundleByteLengthMax = 64 * 1024
@@ -10,73 +10,82 @@ const freeBufferCountMax = 32
 
 const freeBuffers: Buffer[] = []
 
+/** Where messages go, behind their prefixes; see RpcStream. */
+export interface MessageTarget {
+  send(output: Buffer, onLeft: () => void): Promise<void> | null
+}
+
 export class FrameSender {
-  readonly #write: (message: Uint8Array) => Promise<void>
+  readonly #target: MessageTarget
+  readonly #buffers: MessageBuffers
   #bundle: Buffer | null = null
   #byteLength = 0
-  /** Of all that has been given to `write`; it stays rejected. */
-  #sent: Promise<void> = Promise.resolve()
-
-  /** write: resolves when HTTP/2's flow control has let a message go. Called again only then. */
-  constructor(write: (message: Uint8Array) => Promise<void>) {
-    this.#write = write
+  /** Of a bundle that left unasked and met no room. */
+  #room: Promise<void> | null = null
+  readonly #onTurn = (): void => {
+    const room = this.flush()
+    if (room === null) return
+    this.#room = room.then(() => {
+      this.#room = null
+    })
   }
 
-  /** Takes a message, which may change once this has resolved. Rejects with what a write has failed with. */
-  async send(message: Uint8Array): Promise<void> {
+  /** buffers: where large messages are copied to. */
+  constructor(target: MessageTarget, buffers: MessageBuffers) {
+    this.#target = target
+    this.#buffers = buffers
+  }
+
+  /** Takes messages, which may change afterwards. Returns null where there is room for more, else a promise of it. */
+  sendAll(messages: readonly Uint8Array[]): Promise<void> | null {
+    if (this.#room !== null) return this.#sendRest(messages, 0, this.#room)
+    for (let i = 0; i < messages.length; i++) {
+      const room = this.#take(messages[i])
+      if (room !== null) return this.#sendRest(messages, i + 1, room)
+    }
+    return null
+  }
+
+  async #sendRest(messages: readonly Uint8Array[], start: number, room: Promise<void>): Promise<void> {
+    await room
+    for (let i = start; i < messages.length; i++) await this.#take(messages[i])
+  }
+
+  #take(message: Uint8Array): Promise<void> | null {
     const byteLength = messagePrefixByteLength + message.byteLength
     if (byteLength > bundledByteLengthMax) {
-      await this.flush()
-      await this.#write(message)
-      return
+      void this.flush()
+      const output = this.#buffers.take(byteLength, byteLength).subarray(0, byteLength)
+      put(message, output, 0)
+      return this.#target.send(output, () => this.#buffers.takeBack(output))
     }
-    if (this.#byteLength + byteLength > bundleByteLengthMax) await this.flush()
+    const room = this.#byteLength + byteLength > bundleByteLengthMax ? this.flush() : null
     if (this.#bundle === null) {
       this.#bundle = freeBuffers.pop() ?? Buffer.allocUnsafeSlow(bundleByteLengthMax)
       // What is ready now is taken before this is called; nobody waits for a bundle to be full.
-      setImmediate(() => {
-        // The next call that sends or flushes is told.
-        this.flush().catch(() => {})
-      })
+      setImmediate(this.#onTurn)
     }
-    this.#add(this.#bundle, message)
+    put(message, this.#bundle, this.#byteLength)
+    this.#byteLength += byteLength
+    return room
   }
 
-  #fits(message: Uint8Array): boolean {
-    const byteLength = messagePrefixByteLength + message.byteLength
-    return byteLength <= bundledByteLengthMax && this.#byteLength + byteLength <= bundleByteLengthMax
-  }
-
-  #add(bundle: Buffer, message: Uint8Array): void {
-    writePrefix(bundle, this.#byteLength, message.byteLength)
-    const start = this.#byteLength + messagePrefixByteLength
-    // Of shared memory this is one memcpy; `set` would copy word by word. It refuses to repeat nothing.
-    if (message.byteLength > 0) bundle.fill(message, start, start + message.byteLength)
-    this.#byteLength += messagePrefixByteLength + message.byteLength
-  }
-
-  /** As send, of one after the other. */
-  async sendAll(messages: readonly Uint8Array[]): Promise<void> {
-    for (const message of messages) {
-      if (this.#bundle === null || !this.#fits(message)) await this.send(message)
-      else this.#add(this.#bundle, message)
-    }
-  }
-
-  /** Resolves when all that was taken has left. */
-  flush(): Promise<void> {
-    this.#sent = this.#sent.then(() => this.#writeBundle())
-    return this.#sent
-  }
-
-  async #writeBundle(): Promise<void> {
+  /** Sends what was taken. */
+  flush(): Promise<void> | null {
     const bundle = this.#bundle
-    if (bundle === null) return
-    const byteLength = this.#byteLength
+    if (bundle === null) return null
+    const output = bundle.subarray(0, this.#byteLength)
     this.#bundle = null
     this.#byteLength = 0
-    await this.#write(asBundle(bundle.subarray(0, byteLength)))
-    // After a failure it may still be on its way.
-    if (freeBuffers.length < freeBufferCountMax) freeBuffers.push(bundle)
+    return this.#target.send(output, () => {
+      if (freeBuffers.length < freeBufferCountMax) freeBuffers.push(bundle)
+    })
   }
+}
+
+function put(message: Uint8Array, target: Buffer, at: number): void {
+  writePrefix(target, at, message.byteLength)
+  const start = at + messagePrefixByteLength
+  // Of shared memory this is one memcpy; `set` would copy word by word. It refuses to repeat nothing.
+  if (message.byteLength > 0) target.fill(message, start, start + message.byteLength)
 }

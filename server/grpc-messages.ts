@@ -1,8 +1,7 @@
-// Messages of gRPC as they arrive: each chunk is copied to its place at once. grpc-js keeps the chunks and joins them at
-// the end, so that they outlive the young generation: with messages of some MiB, V8 then collects the whole heap several
-// times a second, because of memory outside of it.
-import serverCalls from '@grpc/grpc-js/build/src/server-interceptors.js'
-import streamDecoders from '@grpc/grpc-js/build/src/stream-decoder.js'
+// Messages of gRPC as they arrive: each chunk is copied to its place at once. Chunks that are kept and joined at the end
+// outlive the young generation: with messages of some MiB, V8 then collects the whole heap several times a second, because
+// of memory outside of it.
+import { FramesError } from '../engine/index.js'
 
 /** One byte of flags, four of length. */
 export const messagePrefixByteLength = 5
@@ -41,32 +40,20 @@ export class MessageBuffers {
     this.#free.push(buffer as ArrayBuffer)
     this.#byteLength += buffer.byteLength
   }
+
+  /** As giveBack, of a buffer that `take` gave out. */
+  takeBack({ buffer }: Buffer): void {
+    if (buffer.byteLength < keptByteLengthMin || this.#byteLength + buffer.byteLength > this.byteLengthMax) return
+    this.#free.push(buffer as ArrayBuffer)
+    this.#byteLength += buffer.byteLength
+  }
 }
 
 /** Buffers that hold one message of ours each. */
 const ownBuffers = new WeakSet<ArrayBufferLike>()
 
-/** A call of grpc-js as its own code sees it. */
-interface SendingCall {
-  readonly stream: {
-    readonly writableLength: number
-    /** A stream's own way out, behind its buffer. */
-    _write(chunk: Buffer, encoding: 'buffer', onWritten: () => void): void
-  }
-  /** -1: none. */
-  readonly maxSendMessageSize: number
-  serializeMessage(message: unknown): Buffer
-  /** Calls back when the message has left; when it cannot, the call ends. */
-  sendMessage(message: unknown, onSent: () => void): void
-  checkCancelled(): boolean
-  maybeSendMetadata(): void
-}
-
-/** What may be on its way of a call while its next message, or its end, is asked for. */
-const aheadByteLengthMax = 32 * 1024
-
-/** What grpc-js asks of its decoder: chunks in, messages with their prefix out. */
-class MessageDecoder {
+/** Chunks in, messages with their prefix out. */
+export class MessageDecoder {
   readonly #buffers: MessageBuffers
   readonly #byteLengthMax: number
   readonly #prefix = Buffer.alloc(messagePrefixByteLength)
@@ -77,12 +64,13 @@ class MessageDecoder {
   /** Of the whole message with its prefix. */
   #byteLength = 0
 
+  /** buffers: where large messages are put together; whoever is done with one gives it back. */
   constructor(buffers: MessageBuffers, byteLengthMax: number) {
     this.#buffers = buffers
     this.#byteLengthMax = byteLengthMax
   }
 
-  /** Throws when a message is longer than allowed; grpc-js tells the peer. */
+  /** Throws FRAME_TOO_LARGE when a message is longer than allowed. */
   write(chunk: Buffer): Buffer[] {
     const messages: Buffer[] = []
     let at = 0
@@ -115,8 +103,9 @@ class MessageDecoder {
     this.#prefixByteLength += chunk.copy(this.#prefix, this.#prefixByteLength, start, end)
     if (this.#prefixByteLength < messagePrefixByteLength) return end
     const byteLength = this.#prefix.readUInt32BE(1)
-    if (this.#byteLengthMax !== -1 && byteLength > this.#byteLengthMax) {
-      throw new Error(`Received message larger than max (${byteLength} vs ${this.#byteLengthMax})`)
+    if (byteLength > this.#byteLengthMax) {
+      const sizes = `${byteLength} vs ${this.#byteLengthMax}`
+      throw new FramesError('FRAME_TOO_LARGE', `Received message larger than max (${sizes})`)
     }
     this.#byteLength = messagePrefixByteLength + byteLength
     return end
@@ -146,96 +135,8 @@ class MessageDecoder {
   }
 }
 
-/** From now on grpc-js puts messages together in these buffers; whoever is done with one gives it back. */
-export function decodeInto(buffers: MessageBuffers): void {
-  if (typeof streamDecoders.StreamDecoder !== 'function') throw new Error('grpc-js keeps its decoder elsewhere now')
-  streamDecoders.StreamDecoder = class extends MessageDecoder {
-    constructor(byteLengthMax: number) {
-      super(buffers, byteLengthMax)
-    }
-  } as unknown as typeof streamDecoders.StreamDecoder
-}
-
-/**
- * From now on grpc-js writes messages, behind their prefix, into these buffers, and they come back when they have left. It
- * takes fresh memory for each otherwise, and half of a large read goes into the marking of V8's heap.
- */
-export function encodeInto(buffers: MessageBuffers): void {
-  const call: unknown = serverCalls.BaseServerInterceptingCall?.prototype
-  if (!isSendingCall(call)) throw new Error('grpc-js writes its messages elsewhere now')
-  bareCall ??= { serializeMessage: call.serializeMessage, sendMessage: call.sendMessage }
-  const { serializeMessage, sendMessage } = bareCall
-  const leaving = new WeakMap<SendingCall, Buffer>()
-  const aheadByteLengths = new WeakMap<SendingCall, number>()
-  /**
-   * Small messages count as sent at once: a call ends without waiting until node:http2 has heard that its last message left,
-   * and its trailers follow that message at once. They pass the buffer of the stream, which knows no end before that.
-   */
-  const sendAhead = (own: SendingCall, message: Uint8Array): boolean => {
-    const { stream, maxSendMessageSize } = own
-    if (maxSendMessageSize !== -1 && message.byteLength > maxSendMessageSize) return false
-    const ahead = (aheadByteLengths.get(own) ?? 0) + messagePrefixByteLength + message.byteLength
-    if (ahead > aheadByteLengthMax || stream.writableLength > 0 || own.checkCancelled()) return false
-    // Those who reuse the memory of a bundle may do so from now on.
-    const output = isBundle(message) ? Buffer.from(message) : serializeMessage.call(own, message)
-    own.maybeSendMetadata()
-    aheadByteLengths.set(own, ahead)
-    stream._write(output, 'buffer', () => aheadByteLengths.set(own, aheadByteLengths.get(own)! - output.byteLength))
-    return true
-  }
-  call.serializeMessage = function (this: SendingCall, message) {
-    // Reflection sends objects, which its own definition puts into bytes.
-    if (!(message instanceof Uint8Array)) return serializeMessage.call(this, message)
-    if (isBundle(message)) return message
-    const byteLength = messagePrefixByteLength + message.byteLength
-    if (byteLength < keptByteLengthMin) return serializeMessage.call(this, message)
-    const output = buffers.take(byteLength, byteLength).subarray(0, byteLength)
-    writePrefix(output, 0, message.byteLength)
-    // Of shared memory this is one memcpy; `set` would copy word by word.
-    output.fill(message, messagePrefixByteLength)
-    leaving.set(this, output)
-    return output
-  }
-  call.sendMessage = function (this: SendingCall, message, onSent) {
-    if (message instanceof Uint8Array && sendAhead(this, message)) {
-      onSent()
-      return
-    }
-    sendMessage.call(this, message, () => {
-      const output = leaving.get(this)
-      if (output !== undefined) {
-        leaving.delete(this)
-        ownBuffers.add(output.buffer)
-        buffers.giveBack(output)
-      }
-      onSent()
-    })
-  }
-}
-
 /** Writes the prefix of a message that is not compressed. */
 export function writePrefix(target: Buffer, at: number, byteLength: number): void {
   target[at] = 0
   target.writeUInt32BE(byteLength, at + 1)
-}
-
-const bundles = new WeakSet<Uint8Array>()
-
-/** Several messages behind their prefixes, for grpc-js as one: after encodeInto, they are written as they stand. */
-export function asBundle(messages: Buffer): Buffer {
-  bundles.add(messages)
-  return messages
-}
-
-function isBundle(message: Uint8Array): message is Buffer {
-  return bundles.has(message)
-}
-
-/** As grpc-js has made it. */
-let bareCall: Pick<SendingCall, 'serializeMessage' | 'sendMessage'> | null = null
-
-function isSendingCall(call: unknown): call is SendingCall {
-  if (typeof call !== 'object' || call === null) return false
-  const names = ['serializeMessage', 'sendMessage', 'checkCancelled', 'maybeSendMetadata']
-  return names.every((name) => typeof Reflect.get(call, name) === 'function')
 }

@@ -1,21 +1,10 @@
 // The verbs over gRPC. Messages pass as bytes in both directions: no column is decoded here, and a frame is copied once,
-// by grpc-js when it writes the length before it.
-import { constants, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
+// behind the length that precedes it. The calls are served on their HTTP/2 streams; grpc-js has the connections and reflection.
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import { createServer, type Server as NetServer } from 'node:net'
-import { setDefaultHighWaterMark } from 'node:stream'
 import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
-import {
-  Metadata,
-  type MethodDefinition,
-  Server,
-  ServerCredentials,
-  type ServerReadableStream,
-  type ServerUnaryCall,
-  type ServerWritableStream,
-  type sendUnaryData,
-  type UntypedServiceImplementation,
-} from '@grpc/grpc-js'
+import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { FramesError } from '../engine/index.js'
@@ -23,18 +12,20 @@ import { ExecResponseSchema } from '../proto/gen/envelope_pb.js'
 import {
   CreateResponseSchema,
   DeleteResponseSchema,
-  Frames,
   file_frames,
   VersionResponseSchema,
   WriteResposeSchema,
 } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
-import type { Call, Origin, Verb } from './call.js'
+import type { Call, Verb } from './call.js'
 import { FrameSender } from './frame-sender.js'
-import { decodeInto, encodeInto, MessageBuffers, messagePrefixByteLength } from './grpc-messages.js'
+import { MessageBuffers } from './grpc-messages.js'
+import { Http2Sessions } from './http2-sessions.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
-import type { Receipt, ReceiveBudget } from './receive-budget.js'
+import type { ReceiveBudget } from './receive-budget.js'
+import { type RequestBounds, RequestMessages, SingleRequest } from './rpc-requests.js'
+import { RpcStream, type RpcStatus } from './rpc-stream.js'
 import type { Verbs } from './verbs.js'
 import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
 import {
@@ -47,18 +38,6 @@ import {
   readForm,
   type WriteHead,
 } from './wire/requests.js'
-
-type UnaryCall = ServerUnaryCall<Buffer, Buffer>
-type FrameSink = ServerWritableStream<Buffer, Uint8Array>
-type WriteStream = ServerReadableStream<Buffer, Buffer>
-type Respond = sendUnaryData<Uint8Array>
-
-/** A status as grpc-js takes it in place of an error. */
-interface StatusError extends Error {
-  readonly code: number
-  readonly details: string
-  readonly metadata: Metadata
-}
 
 export interface GrpcServer {
   readonly port: number
@@ -76,18 +55,11 @@ export async function startGrpcServer(
   budget: ReceiveBudget,
   log: Log,
 ): Promise<GrpcServer> {
-  // grpc-js reads ahead as many messages as its object streams take: 16 by default, of 128 MiB each. One waiting beside
-  // the one at work is what a write may hold.
-  setDefaultHighWaterMark(true, 1)
-  const buffers = new MessageBuffers(limits.messageBuffersByteLengthMax)
-  decodeInto(buffers)
-  encodeInto(buffers)
   const server = new Server({
     'grpc.max_receive_message_length': limits.messageByteLengthMax,
     'grpc.max_send_message_length': limits.messageByteLengthMax,
     'grpc.max_concurrent_streams': limits.sessionStreamCountMax,
     'grpc-node.max_session_memory': limits.sessionMemoryMiB,
-    'grpc.max_connection_idle_ms': limits.connectionIdleMs,
     'grpc.max_connection_age_ms': limits.connectionAgeMs,
     'grpc.keepalive_time_ms': limits.keepaliveMs,
     'grpc.keepalive_timeout_ms': limits.keepaliveAnswerMs,
@@ -95,9 +67,9 @@ export async function startGrpcServer(
   })
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
   const http2Server = http2ServerOf(server)
-  tuneSessions(http2Server, limits, log)
-  addFramesService(server, verbs, limits, { receipts: new StreamReceipts(http2Server, budget, limits), buffers })
   addReflection(server)
+  const sessions = new Http2Sessions(http2Server, limits, log)
+  serveCalls(http2Server, sessions, framesService(verbs, { limits, budget }))
   const listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket))
   listener.maxConnections = limits.connectionCountMax
   listener.on('drop', () => log.warn({ connectionCountMax: limits.connectionCountMax }, 'gRPC connection refused'))
@@ -121,139 +93,147 @@ function stopping(listener: NetServer, server: Server): Pick<GrpcServer, 'stopAc
 
 // ---- The service ----
 
-const servicePath = '/pb.Frames/'
+/** Serves the calls of one method; it reads the request. */
+type Method = (rpc: RpcStream) => void
 
-/** What has come in: how much waits, and where it stands. */
-interface Incoming {
-  readonly receipts: StreamReceipts
-  readonly buffers: MessageBuffers
+/** Calls of our methods are served here, all others by whoever listened before. */
+function serveCalls(http2Server: Http2Server, sessions: Http2Sessions, methods: ReadonlyMap<unknown, Method>): void {
+  const others = http2Server.listeners('stream') as ((stream: ServerHttp2Stream, ...rest: unknown[]) => void)[]
+  http2Server.removeAllListeners('stream')
+  http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => {
+    const method = methods.get(headers[':path'])
+    if (method === undefined || headers['content-type']?.startsWith('application/grpc') !== true) {
+      sessions.watch(stream, () => {})
+      for (const other of others) other.call(http2Server, stream, headers, ...rest)
+      return
+    }
+    const rpc: RpcStream = new RpcStream(
+      stream,
+      headers,
+      sessions.watch(stream, () => rpc.close()),
+    )
+    if (!rpc.hasEnded) method(rpc)
+  })
 }
 
-function addFramesService(server: Server, verbs: Verbs, limits: ServerLimits, incoming: Incoming): void {
-  const handlers: UntypedServiceImplementation = {
-    Create: unary(verbs, 'create', limits, createForm, async (request, call) => {
+function framesService(verbs: Verbs, bounds: RequestBounds): ReadonlyMap<string, Method> {
+  const buffers = new MessageBuffers(bounds.limits.messageBuffersByteLengthMax)
+  const methods: Readonly<Record<string, Method>> = {
+    Create: unary(verbs, 'create', bounds, createForm, async (request, call) => {
       await verbs.create(request, call)
       return encode(CreateResponseSchema, {})
     }),
-    Delete: unary(verbs, 'delete', limits, deleteForm, async (request, call) => {
+    Delete: unary(verbs, 'delete', bounds, deleteForm, async (request, call) => {
       await verbs.delete(request, call)
       return encode(DeleteResponseSchema, {})
     }),
-    Exec: unary(verbs, 'execute', limits, executeForm, async (request, call) => {
+    Exec: unary(verbs, 'execute', bounds, executeForm, async (request, call) => {
       const frame = await verbs.execute(request, call)
-      return encode(ExecResponseSchema, { frame: frame === null ? [] : [frame] })
+      return frame === null ? noBytes : encode(ExecResponseSchema, { frame: [frame] })
     }),
-    Version: (call: UnaryCall, respond: Respond) => {
-      verbs.begin('version', originOf(call)).end()
-      respond(null, encode(VersionResponseSchema, { version: verbs.config.version }))
-    },
-    Read: serverStream(verbs, 'read', limits, readForm, (request, call) => verbs.readBatches(request, call)),
-    History: serverStream(verbs, 'history', limits, historyForm, (request, call) => one(verbs.history(request, call))),
-    Write: (stream: WriteStream, respond: Respond) => {
-      void serveWrite(verbs, stream, incoming, respond)
+    Version: version(verbs, bounds),
+    Read: serverStream(verbs, 'read', { ...bounds, buffers }, readForm, (request, call) =>
+      verbs.readBatches(request, call),
+    ),
+    History: serverStream(verbs, 'history', { ...bounds, buffers }, historyForm, (request, call) =>
+      one(verbs.history(request, call)),
+    ),
+    Write: (rpc) => {
+      void serveWrite(verbs, rpc, new RequestMessages(rpc, bounds, buffers), buffers)
     },
   }
-  server.addService(bytesDefinition(), handlers)
+  return new Map(Object.entries(methods).map(([name, method]) => [`/pb.Frames/${name}`, method]))
 }
 
-/** Every method of the contract, with messages left as bytes. */
-function bytesDefinition(): Record<string, MethodDefinition<Buffer, Uint8Array>> {
-  const asBuffer = (bytes: Uint8Array): Buffer =>
-    Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const methods = Frames.methods.map((method): [string, MethodDefinition<Buffer, Uint8Array>] => [
-    method.name,
-    {
-      path: servicePath + method.name,
-      requestStream: method.methodKind === 'client_streaming',
-      responseStream: method.methodKind === 'server_streaming',
-      requestSerialize: asBuffer,
-      requestDeserialize: (bytes) => bytes,
-      responseSerialize: asBuffer,
-      responseDeserialize: (bytes) => bytes,
-    },
-  ])
-  return Object.fromEntries(methods)
+const noBytes = new Uint8Array(0)
+
+function version(verbs: Verbs, bounds: RequestBounds): Method {
+  const reply = encode(VersionResponseSchema, { version: verbs.config.version })
+  const serve = (request: Buffer | FramesError, rpc: RpcStream): void => {
+    const call = beginCall(verbs, 'version', rpc)
+    if (request instanceof FramesError) {
+      rpc.fail(statusOf(call.fail(request)))
+      return
+    }
+    call.end()
+    rpc.answer(reply)
+  }
+  return (rpc) => rpc.read(new SingleRequest(rpc, bounds, serve))
 }
 
 function unary<Request>(
   verbs: Verbs,
   verb: Verb,
-  limits: ServerLimits,
+  bounds: RequestBounds,
   form: RequestForm<Request>,
-  serve: (request: Request, call: Call) => Promise<Uint8Array>,
-) {
-  return (rpc: UnaryCall, respond: Respond): void => {
+  answer: (request: Request, call: Call) => Promise<Uint8Array>,
+): Method {
+  const { messageByteLengthMax } = bounds.limits
+  const serve = async (bytes: Buffer | FramesError, rpc: RpcStream): Promise<void> => {
     const call = beginCall(verbs, verb, rpc)
-    serveUnary().catch((error: unknown) => respond(statusOf(call.fail(error))))
-
-    async function serveUnary(): Promise<void> {
-      const reply = await serve(form.fromBytes(controlBytes(rpc.request, limits)), call)
+    try {
+      if (bytes instanceof FramesError) throw bytes
+      const reply = await answer(form.fromBytes(bytes), call)
+      refuseTooLarge(reply, messageByteLengthMax)
       call.end()
-      respond(null, reply)
+      rpc.answer(reply)
+    } catch (error) {
+      rpc.fail(statusOf(call.fail(error)))
     }
   }
+  return (rpc) => rpc.read(new SingleRequest(rpc, bounds, (bytes) => void serve(bytes, rpc)))
 }
 
 function serverStream<Request>(
   verbs: Verbs,
   verb: Verb,
-  limits: ServerLimits,
+  bounds: RequestBounds & { readonly buffers: MessageBuffers },
   form: RequestForm<Request>,
-  serve: (request: Request, call: Call) => AsyncIterable<readonly Uint8Array[]>,
-) {
-  return (rpc: FrameSink): void => {
+  answer: (request: Request, call: Call) => AsyncIterable<readonly Uint8Array[]>,
+): Method {
+  const { messageByteLengthMax } = bounds.limits
+  const serve = async (bytes: Buffer | FramesError, rpc: RpcStream): Promise<void> => {
     const call = beginCall(verbs, verb, rpc)
-    serveStream().catch((error: unknown) => rpc.emit('error', statusOf(call.fail(error))))
-
-    async function serveStream(): Promise<void> {
-      const request = form.fromBytes(controlBytes(rpc.request, limits))
-      const sender = new FrameSender((message) => sendFrame(rpc, message, call.signal))
-      try {
-        for await (const batch of serve(request, call)) await sender.sendAll(batch)
-      } finally {
-        // What came before an error is sent before it.
-        await sender.flush()
+    const sender = new FrameSender(rpc, bounds.buffers)
+    try {
+      if (bytes instanceof FramesError) throw bytes
+      for await (const batch of answer(form.fromBytes(bytes), call)) {
+        for (const message of batch) refuseTooLarge(message, messageByteLengthMax)
+        const room = sender.sendAll(batch)
+        if (room !== null) await room
+        call.signal.throwIfAborted()
       }
+      sender.flush()
       call.end()
       rpc.end()
+    } catch (error) {
+      // What came before an error is sent before it.
+      sender.flush()
+      rpc.fail(statusOf(call.fail(error)))
     }
   }
+  return (rpc) => rpc.read(new SingleRequest(rpc, bounds, (bytes) => void serve(bytes, rpc)))
 }
 
 async function* one<T>(messages: AsyncIterable<T>): AsyncGenerator<[T], void, undefined> {
   for await (const message of messages) yield [message]
 }
 
-/** Writes one message; resolves when HTTP/2's flow control has let it go, so a slow reader slows the engine. */
-async function sendFrame(rpc: FrameSink, frame: Uint8Array, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  let onSent = (_error?: Error | null): void => undefined
-  // Nothing is queued before it, so grpc-js copies the bytes within this very call.
-  rpc.write(frame, (error?: Error | null) => onSent(error))
-  // A small one counts as sent already.
-  if (rpc.writableLength === 0) return
-  await new Promise<void>((resolve, reject) => {
-    const onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-    onSent = (error) => {
-      signal.removeEventListener('abort', onAbort)
-      if (error) reject(error)
-      else resolve()
-    }
-  })
+function refuseTooLarge({ byteLength }: Uint8Array, byteLengthMax: number): void {
+  if (byteLength <= byteLengthMax) return
+  throw new FramesError('FRAME_TOO_LARGE', `an answer of ${byteLength} bytes is above the limit of ${byteLengthMax}`)
 }
 
 async function serveWrite(
   verbs: Verbs,
-  stream: WriteStream,
-  { receipts, buffers }: Incoming,
-  respond: Respond,
+  rpc: RpcStream,
+  incoming: RequestMessages,
+  buffers: MessageBuffers,
 ): Promise<void> {
-  const call = beginCall(verbs, 'write', stream)
-  const receipt = receipts.of(stream.metadata, call)
-  stream.on('cancelled', () => receipt.close())
+  const call = beginCall(verbs, 'write', rpc)
+  rpc.read(incoming)
   try {
-    const messages = writeMessages(stream, receipt, buffers)
+    const messages = writeMessages(incoming, buffers)
     const first = await messages.next()
     if (first.done === true) throw new FramesError('MALFORMED_REQUEST', 'EOF')
     if (!isHead(first.value)) {
@@ -262,9 +242,9 @@ async function serveWrite(
     const result = await verbs.write(first.value, laterFrames(first.value, messages, call), call)
     call.end()
     const reply = { frames: BigInt(result.frameCount), rows: BigInt(result.rowCount) }
-    respond(null, encode(WriteResposeSchema, reply), skippedTrailer(result.skippedCount))
+    rpc.answer(encode(WriteResposeSchema, reply), trailersOf(result.skippedCount))
   } catch (error) {
-    respond(statusOf(call.fail(error)))
+    rpc.fail(statusOf(call.fail(error)))
   }
 }
 
@@ -272,14 +252,15 @@ type WriteMessage = WriteHead | Uint8Array | null
 
 /** A message may be looked at until the next one is asked for. */
 async function* writeMessages(
-  stream: WriteStream,
-  receipt: Receipt,
+  incoming: RequestMessages,
   buffers: MessageBuffers,
 ): AsyncGenerator<WriteMessage, void, undefined> {
-  for await (const bytes of stream) {
+  for (;;) {
+    const bytes = await incoming.next()
+    if (bytes === null) return
     yield decodeWriteMessage(bytes)
     buffers.giveBack(bytes)
-    receipt.take(messagePrefixByteLength + bytes.byteLength)
+    incoming.forget()
   }
 }
 
@@ -308,49 +289,23 @@ function isHead(message: WriteMessage): message is WriteHead {
   return message !== null && !(message instanceof Uint8Array)
 }
 
-function skippedTrailer(skippedCount: number | undefined): Metadata {
-  const trailer = new Metadata()
-  if (skippedCount !== undefined) trailer.set('num_skipped', String(skippedCount))
-  return trailer
+function trailersOf(skippedCount: number | undefined): Record<string, string> {
+  const skipped = skippedCount === undefined ? null : { num_skipped: String(skippedCount) }
+  return { 'grpc-status': '0', ...skipped }
 }
 
-/** What every call of grpc-js offers to know of its end. */
-interface Endable {
-  on(event: 'cancelled', listener: () => void): unknown
-  getDeadline(): Date | number
-  getPeer(): string
-}
-
-function originOf(rpc: Endable): Origin {
-  return { protocol: 'grpc', address: rpc.getPeer() }
-}
-
-function beginCall(verbs: Verbs, verb: Verb, rpc: Endable): Call {
-  const call = verbs.begin(verb, originOf(rpc))
-  rpc.on('cancelled', () => {
-    // grpc-js says so of each call once its last bytes are on their way.
-    if (call.hasEnded) return
-    const isLate = Number(rpc.getDeadline()) <= Date.now()
-    call.abort(
-      isLate
-        ? new FramesError('DEADLINE_EXCEEDED', 'the deadline of the call has passed')
-        : new FramesError('CANCELLED', 'the client ended the call'),
-    )
+function beginCall(verbs: Verbs, verb: Verb, rpc: RpcStream): Call {
+  const call = verbs.begin(verb, { protocol: 'grpc', address: rpc.peer })
+  rpc.onBroken((error) => {
+    call.abort(error)
+    // Whatever the engine is still at: the client waits for no longer.
+    if (error.kind === 'deadline') rpc.fail(statusOf(error))
   })
   return call
 }
 
-function controlBytes(bytes: Buffer, limits: ServerLimits): Buffer {
-  if (bytes.byteLength <= limits.controlByteLengthMax) return bytes
-  const sizes = `${bytes.byteLength} bytes is above the limit of ${limits.controlByteLengthMax}`
-  throw new FramesError('REQUEST_TOO_LARGE', `a request of ${sizes}`)
-}
-
-function statusOf(error: FramesError): StatusError {
-  const details = wireText(error)
-  const metadata = new Metadata()
-  metadata.set(errorCodeKey, error.code)
-  return Object.assign(new Error(details), { code: wireForms[error.kind].grpc, details, metadata })
+function statusOf(error: FramesError): RpcStatus {
+  return { code: wireForms[error.kind].grpc, details: wireText(error), trailers: { [errorCodeKey]: error.code } }
 }
 
 function encode<Desc extends DescMessage>(schema: Desc, fields: MessageInitShape<Desc>): Uint8Array {
@@ -364,8 +319,6 @@ function addReflection(server: Server): void {
   new ReflectionService(contract).addToServer(server)
 }
 
-// ---- HTTP/2 sessions ----
-
 /**
  * The HTTP/2 server inside a grpc-js server, before its first connection. grpc-js has no option for its receive windows,
  * which stay at 64 KiB and halve the speed of uploads; the server itself takes them as settings of new sessions.
@@ -375,94 +328,4 @@ function http2ServerOf(server: Server): Http2Server {
   if (!(servers instanceof Map)) throw new Error('grpc-js keeps its HTTP/2 servers elsewhere now')
   const [http2Server] = servers.keys()
   return http2Server
-}
-
-function tuneSessions(http2Server: Http2Server, limits: ServerLimits, log: Log): void {
-  let sessionCount = 0
-  const isWide = () => sessionCount < limits.wideSessionCountMax
-  // What a session is told first is decided before it connects.
-  const prepareNext = () =>
-    http2Server.updateSettings({
-      initialWindowSize: isWide() ? limits.streamWindowByteLength : limits.smallWindowByteLength,
-      maxFrameSize: limits.dataFrameByteLengthMax,
-      maxConcurrentStreams: limits.sessionStreamCountMax,
-    })
-  prepareNext()
-
-  http2Server.on('session', (session: ServerHttp2Session) => {
-    session.setLocalWindowSize(isWide() ? limits.sessionWindowByteLength : limits.smallWindowByteLength)
-    sessionCount++
-    prepareNext()
-    const handshake = setTimeout(() => session.destroy(), limits.handshakeMs)
-    session.once('remoteSettings', () => clearTimeout(handshake))
-    limitResets(session, limits, log)
-    session.once('close', () => {
-      clearTimeout(handshake)
-      sessionCount--
-      prepareNext()
-    })
-  })
-  http2Server.on('sessionError', (error: Error) => log.debug({ reason: error.message }, 'HTTP/2 session ended'))
-}
-
-/**
- * Ends a session that opens streams only to break them off: each costs the server more than the client. nghttp2 has such
- * a limit too, but leaves the socket open.
- */
-function limitResets(session: ServerHttp2Session, limits: ServerLimits, log: Log): void {
-  let tokens = limits.resetBurstMax
-  let countedMs = performance.now()
-  session.on('stream', (stream) => {
-    stream.once('aborted', () => {
-      const nowMs = performance.now()
-      const regained = ((nowMs - countedMs) / 1000) * limits.resetPerSecondMax
-      tokens = Math.min(limits.resetBurstMax, tokens + regained) - 1
-      countedMs = nowMs
-      if (tokens >= 0 || session.destroyed) return
-      log.warn({ peer: session.socket.remoteAddress }, 'HTTP/2 session ended: too many calls broken off')
-      session.destroy(new Error('too many calls broken off'), constants.NGHTTP2_ENHANCE_YOUR_CALM)
-    })
-  })
-}
-
-/** The header by which a call of grpc-js is found to belong to its HTTP/2 stream; what a client puts there is lost. */
-const streamNumberHeader = 'framesd-stream'
-
-interface OpenStream {
-  readonly receipt: Receipt
-  call: Call | null
-}
-
-/** Counts what each stream has sent, in front of grpc-js, which puts messages together without a bound over streams. */
-class StreamReceipts {
-  readonly #streams = new Map<string, OpenStream>()
-  #streamNumber = 0
-
-  constructor(http2Server: Http2Server, budget: ReceiveBudget, limits: ServerLimits) {
-    http2Server.prependListener('stream', (stream, headers) => {
-      const name = String(++this.#streamNumber)
-      headers[streamNumberHeader] = name
-      const open: OpenStream = { receipt: budget.open(() => refuse(stream, open.call)), call: null }
-      this.#streams.set(name, open)
-      stream.on('data', (chunk: Buffer) => open.receipt.add(chunk.byteLength))
-      stream.once('close', () => {
-        this.#streams.delete(name)
-        open.receipt.close()
-      })
-      stream.setTimeout(limits.stalledCallMs, () => stream.close(constants.NGHTTP2_CANCEL))
-    })
-  }
-
-  /** The receipt of the stream that carries a call. */
-  of(metadata: Metadata, call: Call): Receipt {
-    const open = this.#streams.get(String(metadata.get(streamNumberHeader)[0]))
-    if (open === undefined) return { add() {}, take() {}, close() {} }
-    open.call = call
-    return open.receipt
-  }
-}
-
-function refuse(stream: ServerHttp2Stream, call: Call | null): void {
-  if (call === null) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-  else call.abort(new FramesError('MEMORY_BUDGET', 'too many bytes of all clients are waiting to be taken'))
 }

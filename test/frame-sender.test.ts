@@ -1,6 +1,7 @@
 // Messages of an answer leave whole, in order, small ones together, and not before there is room.
 import { expect, test } from 'vitest'
 import { FrameSender } from '../dist/server/frame-sender.js'
+import { MessageBuffers } from '../dist/server/grpc-messages.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
 /** The messages behind their prefixes. */
@@ -17,58 +18,99 @@ function messagesOf(bundle: Uint8Array): Buffer[] {
 }
 
 const largeByteLength = 20_000
-const isLarge = (message: Uint8Array): boolean => message.byteLength >= largeByteLength
 
-test('messages leave in their order, one write at a time, and may change once they are taken', async () => {
+/** Takes writes as HTTP/2 does: they leave some turns later, one after the other. */
+class SlowTarget {
+  readonly received: Buffer[] = []
+  readonly writes: number[] = []
+  aheadByteLength = 0
+  aheadByteLengthMax = 0
+  #last: Promise<void> = Promise.resolve()
+
+  send(output: Buffer, onLeft: () => void): Promise<void> | null {
+    this.aheadByteLength += output.byteLength
+    this.aheadByteLengthMax = Math.max(this.aheadByteLengthMax, this.aheadByteLength)
+    const left = this.#last.then(async () => {
+      await new Promise((resolve) => setImmediate(resolve))
+      const messages = messagesOf(output)
+      this.received.push(...messages.map((message) => Buffer.from(message)))
+      this.writes.push(messages.length)
+      this.aheadByteLength -= output.byteLength
+      onLeft()
+    })
+    this.#last = left
+    return this.aheadByteLength > 32 * 1024 ? left : null
+  }
+
+  drained(): Promise<void> {
+    return this.#last
+  }
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+test('messages leave in their order, and may change once they are taken', async () => {
   const random = new SeededRandom(seed)
   for (let round = 0; round < 50; round++) {
-    const received: Buffer[] = []
-    let writingCount = 0
-    const sender = new FrameSender(async (message) => {
-      writingCount++
-      expect(writingCount).toBe(1)
-      await new Promise((resolve) => setImmediate(resolve))
-      if (isLarge(message) && Buffer.from(message).readUInt32BE(0) === 0xffffffff) received.push(Buffer.from(message))
-      else received.push(...messagesOf(message))
-      writingCount--
-    })
+    const target = new SlowTarget()
+    const sender = new FrameSender(target, new MessageBuffers(1_000_000))
     const sent: Buffer[] = []
-    for (let i = random.integer(0, 300); i > 0; i--) {
-      const message = Buffer.alloc(
-        random.chance(0.02) ? largeByteLength : random.integer(0, 3000),
-        random.integer(0, 256),
+    for (let i = random.integer(0, 100); i > 0; i--) {
+      const batch = Array.from({ length: random.integer(0, 5) }, () =>
+        Buffer.alloc(
+          random.chance(0.02) ? random.pick([largeByteLength, 70_000]) : random.integer(0, 3000),
+          random.integer(0, 256),
+        ),
       )
-      if (isLarge(message)) message.fill(0xff, 0, 4)
-      sent.push(Buffer.from(message))
-      await sender.send(message)
-      message.fill(0x77)
-      if (random.chance(0.01)) await new Promise((resolve) => setImmediate(resolve))
+      sent.push(...batch.map((message) => Buffer.from(message)))
+      await sender.sendAll(batch)
+      for (const message of batch) message.fill(0x77)
+      if (random.chance(0.05)) await turn()
     }
     await sender.flush()
-    expect(received.length).toBe(sent.length)
-    expect(Buffer.concat(received).equals(Buffer.concat(sent))).toBe(true)
+    await target.drained()
+    expect(target.received.length).toBe(sent.length)
+    expect(Buffer.concat(target.received).equals(Buffer.concat(sent))).toBe(true)
   }
 })
 
 test('small messages that are ready together are one write; one that is ready alone does not wait', async () => {
-  const writes: number[] = []
-  const sender = new FrameSender((message) => {
-    writes.push(messagesOf(message).length)
-    return Promise.resolve()
-  })
-  for (let i = 0; i < 100; i++) await sender.send(Buffer.alloc(100))
-  await new Promise((resolve) => setImmediate(resolve))
-  await new Promise((resolve) => setImmediate(resolve))
-  expect(writes).toEqual([100])
-  await sender.send(Buffer.alloc(100))
-  await new Promise((resolve) => setImmediate(resolve))
-  await new Promise((resolve) => setImmediate(resolve))
-  expect(writes).toEqual([100, 1])
+  const target = new SlowTarget()
+  const sender = new FrameSender(target, new MessageBuffers(0))
+  for (let i = 0; i < 100; i++) await sender.sendAll([Buffer.alloc(100)])
+  for (let i = 0; i < 3; i++) await turn()
+  expect(target.writes).toEqual([100])
+  await sender.sendAll([Buffer.alloc(100)])
+  for (let i = 0; i < 3; i++) await turn()
+  expect(target.writes).toEqual([100, 1])
 })
 
-test('a write that fails fails what comes after it', async () => {
-  const sender = new FrameSender(() => Promise.reject(new Error('gone')))
-  await sender.send(Buffer.alloc(10))
-  await expect(sender.flush()).rejects.toThrow('gone')
-  await expect(sender.flush()).rejects.toThrow('gone')
+test('what has no room waits, also when it leaves by itself', async () => {
+  const target = new SlowTarget()
+  const sender = new FrameSender(target, new MessageBuffers(0))
+  const small = Array.from({ length: 40 }, () => Buffer.alloc(1000))
+  for (let i = 0; i < 100; i++) {
+    await sender.sendAll(small)
+    if (i % 3 === 0) await turn()
+  }
+  await sender.flush()
+  await target.drained()
+  expect(target.received.length).toBe(4000)
+  expect(target.aheadByteLengthMax).toBeLessThan(200 * 1024)
+})
+
+test('buffers of large messages serve those to come', async () => {
+  const buffers = new MessageBuffers(1_000_000)
+  const outputs: ArrayBufferLike[] = []
+  const target = {
+    send(output: Buffer, onLeft: () => void): null {
+      outputs.push(output.buffer)
+      onLeft()
+      return null
+    },
+  }
+  const sender = new FrameSender(target, buffers)
+  for (let i = 0; i < 3; i++) await sender.sendAll([Buffer.alloc(100_000)])
+  expect(outputs[1]).toBe(outputs[0])
+  expect(outputs[2]).toBe(outputs[0])
 })

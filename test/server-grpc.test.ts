@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
-import { connect as connectHttp2 } from 'node:http2'
+import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2'
 import { connect as connectTcp } from 'node:net'
+import { deflateSync, gzipSync } from 'node:zlib'
 import {
   create,
   type DescMessage,
@@ -692,6 +693,109 @@ describe('a write cancelled between two frames', () => {
   })
 })
 
+interface BareAnswer {
+  readonly headers: IncomingHttpHeaders
+  readonly body: Buffer
+  /** grpc-status and what else came behind the messages. */
+  readonly trailers: IncomingHttpHeaders
+}
+
+/** A call whose request is these bytes, prefix and all. */
+async function bareCall(method: string, body: Buffer, headers: Record<string, string> = {}): Promise<BareAnswer> {
+  const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+  try {
+    const request = session.request({
+      ':method': 'POST',
+      ':path': `/pb.Frames/${method}`,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      ...headers,
+    })
+    let answered: IncomingHttpHeaders = {}
+    let trailers: IncomingHttpHeaders | null = null
+    const chunks: Buffer[] = []
+    request.on('response', (found) => {
+      answered = found
+    })
+    request.on('trailers', (found) => {
+      trailers = found
+    })
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.end(body)
+    await new Promise((resolve, reject) => request.once('end', resolve).once('error', reject))
+    return { headers: answered, body: Buffer.concat(chunks), trailers: trailers ?? answered }
+  } finally {
+    session.destroy()
+  }
+}
+
+function prefixed(message: Buffer, isCompressed = false): Buffer {
+  const prefix = Buffer.alloc(5)
+  prefix[0] = isCompressed ? 1 : 0
+  prefix.writeUInt32BE(message.byteLength, 1)
+  return Buffer.concat([prefix, message])
+}
+
+describe('the request of a call', () => {
+  const create = () => bytesOf(CreateRequestSchema, { backend: 'kv', table: 't' })
+
+  test('comes compressed where the client says how', async () => {
+    for (const [encoding, compress] of [
+      ['gzip', gzipSync],
+      ['deflate', deflateSync],
+    ] as const) {
+      const answer = await bareCall('Create', prefixed(compress(create()), true), { 'grpc-encoding': encoding })
+      expect(answer.trailers['grpc-status']).toBe('0')
+    }
+    const plain = await bareCall('Create', prefixed(create()), { 'grpc-encoding': 'gzip' })
+    expect(plain.trailers['grpc-status']).toBe('0')
+    expect(server.engine.asked.length).toBe(3)
+    expect((await bareCall('Create', prefixed(create(), true))).trailers['grpc-status']).toBe(
+      String(status.UNIMPLEMENTED),
+    )
+    const broken = await bareCall('Create', prefixed(create(), true), { 'grpc-encoding': 'gzip' })
+    expect(broken.trailers['grpc-status']).toBe(String(status.INTERNAL))
+    const bomb = gzipSync(Buffer.alloc(64 * MiB))
+    const large = await bareCall('Create', prefixed(bomb, true), { 'grpc-encoding': 'gzip' })
+    expect(large.trailers['grpc-status']).toBe(String(status.RESOURCE_EXHAUSTED))
+  })
+
+  test('of a write comes compressed too', async () => {
+    const messages = [head(), frameMessage(100_000)].map((message) => prefixed(gzipSync(message), true))
+    const answer = await bareCall('Write', Buffer.concat(messages), { 'grpc-encoding': 'gzip' })
+    expect(answer.trailers['grpc-status']).toBe('0')
+    expect(server.engine.frames.map(({ byteLength }) => byteLength)).toEqual([100_000])
+  })
+
+  test('is one message: none, a part of one and two are UNIMPLEMENTED', async () => {
+    const whole = prefixed(create())
+    for (const body of [Buffer.alloc(0), whole.subarray(0, 3), whole.subarray(0, -1), Buffer.concat([whole, whole])]) {
+      expect((await bareCall('Create', body)).trailers['grpc-status']).toBe(String(status.UNIMPLEMENTED))
+    }
+    expect(server.engine.asked).toEqual([])
+  })
+
+  test('has a deadline: an unreadable one is INTERNAL, one that passes is answered at once', async () => {
+    const unreadable = await bareCall('Create', prefixed(create()), { 'grpc-timeout': 'soon' })
+    expect(unreadable.trailers['grpc-status']).toBe(String(status.INTERNAL))
+    server.engine.answer = async function* () {
+      yield Buffer.from('one')
+      await new Promise(() => {})
+    }
+    const late = await bareCall('Read', prefixed(readOf('t')), { 'grpc-timeout': '200m' })
+    expect(late.body).toEqual(prefixed(Buffer.from('one')))
+    expect(late.trailers['grpc-status']).toBe(String(status.DEADLINE_EXCEEDED))
+    expect(server.engine.signal?.aborted).toBe(true)
+    const long = await bareCall('Create', prefixed(create()), { 'grpc-timeout': '99999999H' })
+    expect(long.trailers['grpc-status']).toBe('0')
+  })
+
+  test('of another type than gRPC is refused', async () => {
+    const answer = await bareCall('Create', prefixed(create()), { 'content-type': 'text/plain' })
+    expect(answer.headers[':status']).toBe(415)
+  })
+})
+
 describe('the budget of what waits', () => {
   test('refuses the peer that has the most waiting, with its reason, and serves the others', async () => {
     await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
@@ -802,6 +906,24 @@ describe('connections', () => {
     }
     await eventually('the session is closed', () => isClosed)
     await unary('Version', Buffer.alloc(0))
+  })
+
+  test('a session without calls is closed after its time, one with a call at work is not', async () => {
+    await restart({ limits: { connectionIdleMs: 100 } })
+    let release = () => {}
+    server.engine.onFinish = () =>
+      new Promise((resolve) => {
+        release = resolve
+      })
+    const idle = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    const closed = new Promise((resolve) => idle.once('close', resolve))
+    const { sink, reply } = upload()
+    sink.write(head())
+    sink.end()
+    await closed
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    release()
+    expect((await reply).message.frames).toBe(0n)
   })
 
   test('a session is told how many streams it may open', async () => {

@@ -7,7 +7,6 @@
 //           removed    not waited  scratch freed when the worker has finished
 //
 // The queue is ours and not Piscina's: a job waits for memory too, and Piscina's abort signal kills the worker.
-import { setMaxListeners } from 'node:events'
 import { availableParallelism } from 'node:os'
 import { assert } from '../assert.js'
 import { FramesError, fromErrorMessage } from '../errors.js'
@@ -162,6 +161,7 @@ class WorkerPool implements Pool {
   readonly #kept = new Map<WorkerThread, Slice>()
   /** One job a worker. */
   readonly #running = new Map<WorkerThread, Request>()
+  readonly #ofSignals = new WeakMap<AbortSignal, Set<Request>>()
 
   #isClosing = false
   #closed: Promise<void> | null = null
@@ -231,16 +231,11 @@ class WorkerPool implements Pool {
         onEnd()
         return
       }
-      const onAbort = () => this.#abandon(request, cancellation(signal!))
       const timer = waitMs === Infinity ? null : setTimeout(() => this.#abandon(request, expiry()), clampMs(waitMs))
-      if (signal !== undefined) {
-        // A request has as many jobs at once as it likes, all with its one signal.
-        setMaxListeners(0, signal)
-        signal.addEventListener('abort', onAbort)
-      }
+      const ofSignal = signal === undefined ? null : this.#requestsOf(signal)
       const leave = () => {
         request.isWanted = false
-        signal?.removeEventListener('abort', onAbort)
+        ofSignal?.delete(request)
         if (timer !== null) clearTimeout(timer)
       }
       const request: Request = {
@@ -263,9 +258,23 @@ class WorkerPool implements Pool {
           reject(error)
         },
       }
+      ofSignal?.add(request)
       this.#queue.push(request)
       this.#dispatch()
     })
+  }
+
+  /** What is to be abandoned with a signal: one listener for all jobs of a request, which live as long as it does. */
+  #requestsOf(signal: AbortSignal): Set<Request> {
+    const known = this.#ofSignals.get(signal)
+    if (known !== undefined) return known
+    const requests = new Set<Request>()
+    this.#ofSignals.set(signal, requests)
+    const onAbort = (): void => {
+      for (const request of [...requests]) this.#abandon(request, cancellation(signal))
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    return requests
   }
 
   async runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
@@ -386,10 +395,10 @@ class WorkerPool implements Pool {
     request.cancelWord = cancelWord
     this.#running.set(thread, request)
     const sent: SentJob = { ...request.job, scratch: request.scratch, cancelWord, kept: this.#keptOf(thread) }
-    this.#threads.post(thread, sent).then(
-      (outcome) => this.#finish(request, thread, outcome),
-      (error: unknown) => this.#fail(request, thread, error),
-    )
+    this.#threads.post(thread, sent, (outcome, error) => {
+      if (outcome === null) this.#fail(request, thread, error)
+      else this.#finish(request, thread, outcome)
+    })
   }
 
   #keptOf(thread: WorkerThread): Slice {

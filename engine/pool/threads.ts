@@ -1,7 +1,8 @@
-// The worker threads: Piscina starts them, feeds them and replaces those that end. Here we learn which thread has which
-// task, when a thread has really exited, and bring Piscina back when it has given up.
+// The worker threads: Piscina starts them and replaces those that end. Here we learn when a thread has really exited, bring
+// Piscina back when it has given up, and hand tasks over by a port of each thread's own: Piscina's way of a task takes
+// longer than many a task.
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads'
 import { Piscina, queueOptionsSymbol } from 'piscina'
 import { assert } from '../assert.js'
 import { MiB, workerStartRetryMsMax } from '../limits.js'
@@ -31,8 +32,14 @@ export interface WorkerThreadsOptions {
 
 interface OwnThread extends WorkerThread {
   readonly worker: Worker
+  readonly port: MessagePort
   isEnding: boolean
+  /** The task at work. */
+  answer: TaskAnswer | null
 }
+
+/** Told how a task ended; error: there is no outcome. */
+type TaskAnswer = (outcome: JobOutcome | null, error: unknown) => void
 
 /** Travels with a Piscina task, on this side only, and tells the balancer which thread it is for; null: for none. */
 interface TaskTarget {
@@ -101,13 +108,27 @@ export class WorkerThreads {
   }
 
   /**
-   * Sends a task to the export `name` of worker.ts. Rejects when the thread ends first (then it `isEnding`, and may still
-   * run until `exited`), or when the task is not plain data.
+   * Gives a task to a thread that has none. `answer` is called once, later: with its outcome, or with an error when the thread
+   * ends first (then it `isEnding`, and may still run until `exited`), or when the task is not plain data.
    */
-  post(thread: WorkerThread, task: object, name = 'default'): Promise<JobOutcome> {
-    assert(!thread.isEnding, 'tasks go to threads that take them')
-    const target: TaskTarget = { threadId: thread.id }
-    return this.#piscina.run({ ...task, [queueOptionsSymbol]: target }, { name })
+  post(thread: WorkerThread, task: object, answer: TaskAnswer): void {
+    const own = thread as OwnThread
+    assert(!own.isEnding && own.answer === null, 'a task goes to a thread that takes one')
+    try {
+      own.port.postMessage(task)
+    } catch (error) {
+      queueMicrotask(() => answer(null, error))
+      return
+    }
+    own.answer = answer
+    // While a task is at work, the program goes on.
+    own.port.ref()
+  }
+
+  /** Sends a task to the export `name` of worker.ts by way of Piscina. */
+  #run(id: number, name: string, task: object, ports: MessagePort[] = []): Promise<unknown> {
+    const target: TaskTarget = { threadId: id }
+    return this.#piscina.run({ ...task, [queueOptionsSymbol]: target }, { name, transferList: ports })
   }
 
   /** Ends a thread that cannot be trusted any more; Piscina starts another. */
@@ -127,7 +148,7 @@ export class WorkerThreads {
     const endMs = performance.now() + closeWaitMsMax
     while (this.#isAnyStarting() && performance.now() < endMs) await delay(startPollMs)
     const idle = [...this.#threads].filter((thread) => !thread.isEnding && !busy(thread))
-    const readersClosed = Promise.allSettled(idle.map((thread) => this.post(thread, {}, 'closeReaders')))
+    const readersClosed = Promise.allSettled(idle.map((thread) => this.#run(thread.id, 'closeReaders', {})))
     const waited = new AbortController()
     await Promise.race([readersClosed, delay(closeWaitMsMax, null, { signal: waited.signal }).catch(() => {})])
     waited.abort()
@@ -147,6 +168,7 @@ export class WorkerThreads {
     const worker = this.#piscina.threads.find((candidate) => candidate.threadId === id)
     // It ended as soon as it was ready, and Piscina heard of the end first.
     if (worker === undefined) return
+    const { port1: port, port2: farPort } = new MessageChannel()
     let isEnded = false
     // Piscina's own listeners come first, but they only settle promises: ours run before anyone learns of it.
     const onEnd = (reason: string) => {
@@ -160,16 +182,27 @@ export class WorkerThreads {
       }
       this.#endedStartedCount++
       if (!isExpected) this.#options.onDied(thread, reason)
+      const { answer } = thread
+      thread.answer = null
+      answer?.(null, new Error(`the thread ended: ${reason}`))
     }
     const exited = new Promise<void>((resolve) => {
       worker.once('error', (error: Error) => onEnd(error.message))
       worker.once('exit', (code) => {
         onEnd(`exit code ${code}`)
+        port.close()
         this.#threads.delete(thread)
         resolve()
       })
     })
-    const thread: OwnThread = { id, worker, isEnding: false, exited }
+    const thread: OwnThread = { id, worker, port, isEnding: false, exited, answer: null }
+    port.on('message', (outcome: JobOutcome) => {
+      const { answer } = thread
+      thread.answer = null
+      port.unref()
+      answer?.(outcome, null)
+    })
+    port.unref()
     const onStarted = () => {
       if (thread.isEnding) return
       this.#threads.add(thread)
@@ -180,7 +213,7 @@ export class WorkerThreads {
     // Piscina counts the thread among those that take tasks when this event is over.
     queueMicrotask(() => {
       if (thread.isEnding) return
-      this.post(thread, {}, 'standBy').then(onStarted, (error: Error) => {
+      this.#run(id, 'standBy', { port: farPort }, [farPort]).then(onStarted, (error: Error) => {
         this.#startFailureReason = error.message
       })
     })

@@ -14,7 +14,7 @@ const worker = (import(bundle) as Promise<typeof import('./worker.js')>).catch((
 
 export = {
   __esModule: true,
-  default: worker.then((module) => module.default),
+  default: worker.then((module) => module.standBy),
   standBy: worker.then((module) => module.standBy),
   closeReaders: worker.then((module) => module.closeReaders),
 }

@@ -1,6 +1,6 @@
 // What runs in a worker thread: kernels over the shared memory, store readers, and a handler for every kind of job.
-// Piscina loads it by worker-entry.cts.
-import { workerData } from 'node:worker_threads'
+// Piscina loads it by worker-entry.cts; jobs come by a port of our own.
+import { type MessagePort, workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
 import { loadKernels } from '../kernels/kernels.js'
@@ -47,7 +47,7 @@ const context: WorkerContext = {
 }
 
 /** Carries out one job. Never throws: what goes wrong is the outcome. */
-export default function runJob(job: SentJob): JobOutcome | Promise<JobOutcome> {
+function runJob(job: SentJob): JobOutcome | Promise<JobOutcome> {
   try {
     for (const reader of readers.values()) reader.beginJob()
     const handler = handlers.get(job.kind)
@@ -90,5 +90,11 @@ function failed(error: unknown): JobOutcome {
   }
 }
 
-/** Does nothing; the answer says that this worker has started. */
-export function standBy(): void {}
+/** Jobs come by this port from now on, one at a time. The answer says that this worker has started. */
+export function standBy({ port }: { readonly port: MessagePort }): void {
+  port.on('message', (job: SentJob) => {
+    const outcome = runJob(job)
+    if (outcome instanceof Promise) void outcome.then((later) => port.postMessage(later))
+    else port.postMessage(outcome)
+  })
+}

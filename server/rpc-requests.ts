@@ -1,0 +1,159 @@
+// What a gRPC call is asked: one message, or a stream of them.
+import { status } from '@grpc/grpc-js'
+import { FramesError } from '../engine/index.js'
+import { type MessageBuffers, MessageDecoder, messagePrefixByteLength } from './grpc-messages.js'
+import type { ServerLimits } from './limits.js'
+import type { Receipt, ReceiveBudget } from './receive-budget.js'
+import { type RequestReader, type RpcStream, statusOnly } from './rpc-stream.js'
+
+export interface RequestBounds {
+  readonly limits: ServerLimits
+  readonly budget: ReceiveBudget
+}
+
+/** A request of one chunk up to this size is not counted among what waits: it is served at once. */
+const uncountedByteLengthMax = 4 * 1024
+
+function overBudget(): FramesError {
+  return new FramesError('MEMORY_BUDGET', 'too many bytes of all clients are waiting to be taken')
+}
+
+/** A request of one message. */
+export class SingleRequest implements RequestReader {
+  readonly #rpc: RpcStream
+  readonly #bounds: RequestBounds
+  readonly #serve: (request: Buffer | FramesError, rpc: RpcStream) => void
+  readonly #chunks: Buffer[] = []
+  #byteLength = 0
+  #receipt: Receipt | null = null
+
+  /** serve: called once, with the message or what is wrong with its size, unless the call ends before. */
+  constructor(rpc: RpcStream, bounds: RequestBounds, serve: (request: Buffer | FramesError, rpc: RpcStream) => void) {
+    this.#rpc = rpc
+    this.#bounds = bounds
+    this.#serve = serve
+  }
+
+  take(chunk: Buffer): void {
+    const { limits, budget } = this.#bounds
+    this.#byteLength += chunk.byteLength
+    if (this.#receipt !== null) this.#receipt.add(chunk.byteLength)
+    else if (this.#byteLength > uncountedByteLengthMax || this.#chunks.length > 0) {
+      this.#receipt = budget.open(() => this.#rpc.refuse(overBudget()))
+      this.#receipt.add(this.#byteLength)
+    }
+    if (this.#byteLength <= messagePrefixByteLength + limits.controlByteLengthMax) this.#chunks.push(chunk)
+    else {
+      const prefix = Buffer.concat([...this.#chunks, chunk]).subarray(0, messagePrefixByteLength)
+      const sizes = `${prefix.readUInt32BE(1)} bytes is above the limit of ${limits.controlByteLengthMax}`
+      this.#serve(new FramesError('REQUEST_TOO_LARGE', `a request of ${sizes}`), this.#rpc)
+    }
+  }
+
+  end(): void {
+    const bytes = this.#chunks.length === 1 ? this.#chunks[0] : Buffer.concat(this.#chunks)
+    this.#chunks.length = 0
+    this.#receipt?.close()
+    const byteLength = bytes.byteLength < messagePrefixByteLength ? Infinity : bytes.readUInt32BE(1)
+    if (messagePrefixByteLength + byteLength !== bytes.byteLength) {
+      const what = messagePrefixByteLength + byteLength > bytes.byteLength ? 'no' : 'a second'
+      this.#rpc.fail(statusOnly(status.UNIMPLEMENTED, `Received ${what} request message for a method that takes one`))
+      return
+    }
+    const message = bytes.subarray(messagePrefixByteLength)
+    if (bytes[0] === 0) this.#serve(message, this.#rpc)
+    else void this.#serveExpanded(message)
+  }
+
+  async #serveExpanded(message: Buffer): Promise<void> {
+    const expanded = await this.#rpc.expand(message, this.#bounds.limits.controlByteLengthMax)
+    if (expanded !== null) this.#serve(expanded, this.#rpc)
+  }
+
+  close(): void {
+    this.#chunks.length = 0
+    this.#receipt?.close()
+  }
+}
+
+/** The messages of a stream, one after the other. The stream pauses while one waits. */
+export class RequestMessages implements RequestReader {
+  readonly #rpc: RpcStream
+  readonly #limits: ServerLimits
+  readonly #decoder: MessageDecoder
+  readonly #receipt: Receipt
+  readonly #waiting: Buffer[] = []
+  #hasEnded = false
+  #failure: FramesError | null = null
+  #wake: (() => void) | null = null
+  #takenByteLength = 0
+
+  constructor(rpc: RpcStream, { limits, budget }: RequestBounds, buffers: MessageBuffers) {
+    this.#rpc = rpc
+    this.#limits = limits
+    this.#decoder = new MessageDecoder(buffers, limits.messageByteLengthMax)
+    this.#receipt = budget.open(() => rpc.refuse(overBudget()))
+  }
+
+  take(chunk: Buffer): void {
+    if (this.#failure !== null) return
+    this.#receipt.add(chunk.byteLength)
+    try {
+      this.#waiting.push(...this.#decoder.write(chunk))
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error
+      // The rest of it flows away.
+      this.#failure = error
+      this.#receipt.close()
+      this.#notify()
+    }
+    if (this.#waiting.length === 0) return
+    if (this.#failure === null) this.#rpc.pause()
+    this.#notify()
+  }
+
+  end(): void {
+    this.#hasEnded = true
+    this.#notify()
+  }
+
+  close(): void {
+    this.#receipt.close()
+    this.#failure ??= new FramesError('CANCELLED', 'the call has ended')
+    this.#notify()
+  }
+
+  /** The message that was taken last is not looked at any more, and counts no longer. */
+  forget(): void {
+    this.#receipt.take(this.#takenByteLength)
+    this.#takenByteLength = 0
+  }
+
+  /** The next message; null: there is none. Rejects when the call has ended, and for messages that are too large. */
+  async next(): Promise<Buffer | null> {
+    for (;;) {
+      const bytes = this.#waiting.shift()
+      if (bytes !== undefined) {
+        this.#takenByteLength = bytes.byteLength
+        // The next one comes while this one is at work.
+        if (this.#waiting.length === 0) this.#rpc.resume()
+        const message = bytes.subarray(messagePrefixByteLength)
+        if (bytes[0] === 0) return message
+        const expanded = await this.#rpc.expand(message, this.#limits.messageByteLengthMax)
+        if (expanded instanceof FramesError) throw expanded
+        if (expanded !== null) return expanded
+      }
+      if (this.#failure !== null) throw this.#failure
+      if (this.#hasEnded) return null
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+
+  #notify(): void {
+    const wake = this.#wake
+    this.#wake = null
+    wake?.()
+  }
+}

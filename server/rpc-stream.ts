@@ -1,0 +1,232 @@
+// A gRPC call on its stream of HTTP/2: the bytes of its request, the messages of its answer, how it ends. grpc-js takes as
+// long for a small call as node:http2 beneath it.
+import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
+import { gunzip, inflate } from 'node:zlib'
+import { status } from '@grpc/grpc-js'
+import { FramesError } from '../engine/index.js'
+import { messagePrefixByteLength, writePrefix } from './grpc-messages.js'
+
+/** How a call ends with an error. */
+export interface RpcStatus {
+  readonly code: status
+  readonly details: string
+  readonly trailers: Readonly<Record<string, string>>
+}
+
+/** Takes the request of a call. None of it is called after the call has ended. */
+export interface RequestReader {
+  /** Some bytes have come; the memory is the reader's. */
+  take(chunk: Buffer): void
+  /** The client has sent all. */
+  end(): void
+  /** The call has ended: what still comes is thrown away. */
+  close(): void
+}
+
+/** A stream's own way out, behind its buffer. */
+interface DirectOutput {
+  _write(chunk: Buffer, encoding: 'buffer', onWritten: () => void): void
+}
+
+/** Bytes that HTTP/2 has been given and that count as sent: a small answer ends without waiting for them to leave. */
+const aheadByteLengthMax = 32 * 1024
+const timerMsMax = 2 ** 31 - 1
+
+const answerHeaders: OutgoingHttpHeaders = {
+  ':status': 200,
+  'content-type': 'application/grpc+proto',
+  'grpc-accept-encoding': 'identity,deflate,gzip',
+}
+const withTrailers = { waitForTrailers: true }
+const withoutBody = { endStream: true }
+const okTrailers: OutgoingHttpHeaders = { 'grpc-status': '0' }
+const timeoutPattern = /^(\d{1,8})\s*([HMSmun])$/
+const unitsMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }
+
+export class RpcStream {
+  readonly #stream: ServerHttp2Stream
+  readonly #output: DirectOutput
+  readonly #encoding: string
+  #reader: RequestReader | null = null
+  #hasResponded = false
+  #hasEnded = false
+  #deadlineTimer: NodeJS.Timeout | null = null
+  /** Of messages that HTTP/2 has and that have not left. */
+  #aheadByteLength = 0
+  #onBroken: ((error: FramesError) => void) | null = null
+
+  /** peer: who calls, as `address:port`. The end of the stream is forwarded to `close`. */
+  constructor(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    readonly peer: string,
+  ) {
+    this.#stream = stream
+    this.#output = stream as unknown as DirectOutput
+    this.#encoding = String(headers['grpc-encoding'] ?? 'identity')
+    stream.on('error', ignore)
+    const timeout = headers['grpc-timeout']
+    if (timeout !== undefined) this.#startDeadline(String(timeout))
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded
+  }
+
+  /** The request goes to a reader from now on. */
+  read(reader: RequestReader): void {
+    this.#reader = reader
+    // Those of a call that has ended flow away.
+    this.#stream.on('data', (chunk: Buffer) => {
+      if (!this.#hasEnded) reader.take(chunk)
+    })
+    this.#stream.on('end', () => {
+      if (!this.#hasEnded) reader.end()
+    })
+  }
+
+  /** Stops and goes on to take the request: HTTP/2's window fills meanwhile. */
+  pause(): void {
+    this.#stream.pause()
+  }
+
+  resume(): void {
+    this.#stream.resume()
+  }
+
+  /** Told when the call ends before it is answered: its stream is gone, its time is over, or it is refused. */
+  onBroken(listener: (error: FramesError) => void): void {
+    this.#onBroken = listener
+  }
+
+  /** The stream is gone. */
+  close(): void {
+    if (this.#hasEnded) return
+    this.#finish()
+    this.#onBroken?.(new FramesError('CANCELLED', 'the client ended the call'))
+  }
+
+  /** Ends the call of a peer that sends too much. */
+  refuse(error: FramesError): void {
+    if (this.#onBroken === null) this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    else if (!this.#hasEnded) this.#onBroken(error)
+  }
+
+  #startDeadline(text: string): void {
+    const [, count, unit] = timeoutPattern.exec(text) ?? []
+    if (count === undefined || unit === undefined) {
+      this.fail(statusOnly(status.INTERNAL, `Invalid grpc-timeout value "${text}"`))
+      return
+    }
+    const timeoutMs = Number(count) * unitsMs[unit]
+    if (timeoutMs > timerMsMax) return
+    this.#deadlineTimer = setTimeout(() => {
+      const error = new FramesError('DEADLINE_EXCEEDED', 'the deadline of the call has passed')
+      if (this.#onBroken === null) this.fail(statusOnly(status.DEADLINE_EXCEEDED, error.message))
+      else this.#onBroken(error)
+    }, timeoutMs)
+  }
+
+  /** The bytes of a message that came compressed; null: the call has ended, or ends with this. */
+  expand(message: Buffer, byteLengthMax: number): Promise<Buffer | FramesError | null> {
+    const expand = this.#encoding === 'gzip' ? gunzip : this.#encoding === 'deflate' ? inflate : null
+    if (expand === null) {
+      const details = `Received message compressed with unsupported encoding "${this.#encoding}"`
+      this.fail(statusOnly(status.UNIMPLEMENTED, details))
+      return Promise.resolve(null)
+    }
+    return new Promise((resolve) => {
+      expand(message, { maxOutputLength: byteLengthMax }, (error, expanded) => {
+        if (this.#hasEnded) resolve(null)
+        else if (error === null) resolve(expanded)
+        else if ('code' in error && error.code === 'ERR_BUFFER_TOO_LARGE') {
+          const what = `a message that expands to more than ${byteLengthMax} bytes`
+          resolve(new FramesError('REQUEST_TOO_LARGE', what))
+        } else {
+          this.fail(statusOnly(status.INTERNAL, 'Failed to decompress message'))
+          resolve(null)
+        }
+      })
+    })
+  }
+
+  /** Answers with one message, and ends the call. */
+  answer(message: Uint8Array, trailers: OutgoingHttpHeaders = okTrailers): void {
+    const output = Buffer.allocUnsafe(messagePrefixByteLength + message.byteLength)
+    writePrefix(output, 0, message.byteLength)
+    output.set(message, messagePrefixByteLength)
+    void this.send(output, ignore)
+    this.end(trailers)
+  }
+
+  /**
+   * Sends messages behind their prefixes. The bytes belong to HTTP/2 until `onLeft`, which is called in any case. Returns null
+   * where there is room for more, else a promise of it.
+   */
+  send(output: Buffer, onLeft: () => void): Promise<void> | null {
+    if (this.#hasEnded || this.#stream.destroyed) {
+      onLeft()
+      return null
+    }
+    this.#respond()
+    const { byteLength } = output
+    this.#aheadByteLength += byteLength
+    let onRoom = ignore
+    // Past the buffer of the stream, which would end it only when it has heard that all has left.
+    this.#output._write(output, 'buffer', () => {
+      this.#aheadByteLength -= byteLength
+      onLeft()
+      onRoom()
+    })
+    if (this.#aheadByteLength <= aheadByteLengthMax) return null
+    return new Promise((resolve) => {
+      onRoom = resolve
+    })
+  }
+
+  #respond(): void {
+    if (this.#hasResponded) return
+    this.#hasResponded = true
+    this.#stream.respond(answerHeaders, withTrailers)
+  }
+
+  /** Ends an answer whose messages have all been sent. */
+  end(trailers: OutgoingHttpHeaders = okTrailers): void {
+    if (!this.#finish()) return
+    this.#respond()
+    this.#endWith(trailers)
+  }
+
+  #endWith(trailers: OutgoingHttpHeaders): void {
+    this.#stream.on('wantTrailers', () => this.#stream.sendTrailers(trailers))
+    this.#stream.end()
+  }
+
+  /** Ends the call with an error. Does nothing to one that has ended. */
+  fail({ code, details, trailers }: RpcStatus): void {
+    if (!this.#finish()) return
+    const ending = { 'grpc-status': String(code), 'grpc-message': encodeURI(details), ...trailers }
+    if (this.#hasResponded) this.#endWith(ending)
+    else {
+      this.#hasResponded = true
+      this.#stream.respond({ ...answerHeaders, ...ending }, withoutBody)
+    }
+    // A paused stream would never come to its end.
+    this.#stream.resume()
+  }
+
+  /** False when the call had ended, or nothing can be said any more. */
+  #finish(): boolean {
+    if (this.#hasEnded) return false
+    this.#hasEnded = true
+    this.#reader?.close()
+    if (this.#deadlineTimer !== null) clearTimeout(this.#deadlineTimer)
+    return !this.#stream.destroyed && !this.#stream.closed
+  }
+}
+
+export function statusOnly(code: status, details: string): RpcStatus {
+  return { code, details, trailers: {} }
+}
+
+function ignore(): void {}
