@@ -1,15 +1,20 @@
 // A column against a constant or a range: masks of the rows that hold. Sorted columns: where a value stands.
 import { loadBytes, lowBits, setBit, storeTail } from './bits'
+import {
+  firstOfRange,
+  invertedRange,
+  lastOfRange,
+  OPERATOR_GREATER,
+  OPERATOR_LESS,
+  OPERATOR_LESS_OR_EQUAL,
+  OPERATOR_NOT_EQUAL,
+} from './ranges'
 import { compareText, sameText } from './text'
 
 // Every comparison with a constant is a closed range [first, last] of values, or the rest of the values:
 //   == c [c, c]    < c [lowest, before c]    <= c [lowest, c]    >= c [c, highest]    > c [after c, highest]    != c not [c, c]
 // So one loop serves them all. NaN lies in no range, and a range of or to NaN is empty; only != holds for NaN.
 // Operator 0 is ==, whose range is the constant itself; 5 is >=.
-const OPERATOR_NOT_EQUAL = 1
-const OPERATOR_LESS = 2
-const OPERATOR_LESS_OR_EQUAL = 3
-const OPERATOR_GREATER = 4
 
 /** All ones in the lanes of the pair at ptr that lie in [first, last]. */
 function pairInRange<T extends number>(ptr: usize, first: v128, last: v128): v128 {
@@ -114,16 +119,9 @@ export function compareFloat64(valuesPtr: usize, rowCount: i32, operator: i32, c
 
 /** As compareFloat64, for int64 and time columns. */
 export function compareInt64(valuesPtr: usize, rowCount: i32, operator: i32, constant: i64, maskPtr: usize): i32 {
-  let first = constant
-  let last = constant
-  let inverted = operator === OPERATOR_NOT_EQUAL ? -1 : 0
-  if (operator >= OPERATOR_LESS) {
-    // < is the rest of >=, and > the rest of <=, which spares the values before the lowest and after the highest.
-    if (operator === OPERATOR_LESS || operator > OPERATOR_GREATER) last = i64.MAX_VALUE
-    else first = i64.MIN_VALUE
-    if (operator === OPERATOR_LESS || operator === OPERATOR_GREATER) inverted = -1
-  }
-  return markRange<i64>(valuesPtr, rowCount, first, last, inverted, maskPtr)
+  const first = firstOfRange(operator, constant)
+  const last = lastOfRange(operator, constant)
+  return markRange<i64>(valuesPtr, rowCount, first, last, invertedRange(operator), maskPtr)
 }
 
 /**

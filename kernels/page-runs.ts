@@ -6,30 +6,9 @@ import { decodeFloat64Page } from './floats'
 import { expand64, expandBits, expandOffsets } from './gather'
 import { decodeInt64Page } from './ints'
 import { PAGE_COUNT_MAX } from './page-codecs'
+import { badChecksum, badPage, FLOAT64, INT64, RUN_ENTRY, TIME } from './run-entries'
 import { decodedStringByteLength, decodeStringPage } from './strings'
 import { decodeTimePage } from './times'
-
-// One page in the list that these kernels read, 24 bytes:
-//   ptr u32        where its bytes stand: [validity] values
-//   byteLength u32
-//   crc u32        CRC-32C of all of them
-//   present u32    rows with a value; 0: the page has no bytes
-//   validity u32   bytes of the validity bitmap; 0: no row is missing
-//   rows u32
-const ENTRY: usize = 24
-
-/** Numbers of dtypes, as in the column's header. */
-const INT64: i32 = 1
-const FLOAT64: i32 = 2
-const TIME: i32 = 4
-
-/** A page whose checksum does not fit, and one that cannot be decoded: -1 - page, and further from 0. */
-function badChecksum(page: i32): i32 {
-  return -1 - page
-}
-function badPage(page: i32): i32 {
-  return -1 - page - 0x100000
-}
 
 /** Working room of decodePages, in bytes: a page's dense values, then its bits. */
 export function pageRunScratchByteLength(): i32 {
@@ -57,7 +36,7 @@ export function decodePages(
   const bitsPtr = scratchPtr + 8 * (<usize>PAGE_COUNT_MAX + 2)
   let row = 0
   for (let page = 0; page < pageCount; page++) {
-    const entry = entriesPtr + <usize>page * ENTRY
+    const entry = entriesPtr + <usize>page * RUN_ENTRY
     const ptr = <usize>load<u32>(entry)
     const byteLength = <i32>load<u32>(entry, 4)
     const presentCount = <i32>load<u32>(entry, 12)
@@ -114,7 +93,7 @@ export function decodePages(
 export function decodedStringPagesByteLength(entriesPtr: usize, pageCount: i32): i32 {
   let total: u64 = 0
   for (let page = 0; page < pageCount; page++) {
-    const entry = entriesPtr + <usize>page * ENTRY
+    const entry = entriesPtr + <usize>page * RUN_ENTRY
     const presentCount = <i32>load<u32>(entry, 12)
     if (presentCount === 0) continue
     const byteLength = <i32>load<u32>(entry, 4)
@@ -148,7 +127,7 @@ export function decodeStringPages(
   let end: u32 = 0
   store<u32>(offsetsPtr, 0)
   for (let page = 0; page < pageCount; page++) {
-    const entry = entriesPtr + <usize>page * ENTRY
+    const entry = entriesPtr + <usize>page * RUN_ENTRY
     const ptr = <usize>load<u32>(entry)
     const byteLength = <i32>load<u32>(entry, 4)
     const presentCount = <i32>load<u32>(entry, 12)

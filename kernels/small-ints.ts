@@ -1,15 +1,15 @@
 // Pages of int64 whose values all are 0 to 127, as a byte each: varints of one byte. The same steps as in packing.ts and
-// ints.ts in 16-bit lanes, four times as many at once. Internal to wire-pages.ts.
+// ints.ts in 16-bit lanes, four times as many at once. Internal to wire-pages.ts and compare-pages.ts.
 import { integerEnd, packedByteLength, readInteger, readNarrowBits } from './codes'
 import { CODEC_PACKED } from './page-codecs'
 
 /** Codes of one block, and of one vertical group; see packing.ts. */
-const BLOCK_COUNT: i32 = 256
+export const BLOCK_COUNT: i32 = 256
 const GROUP_COUNT: i32 = 128
 const ESCAPES: i32 = 128
 /** With narrower codes, escapes and bases a step from 0 to 127 cannot wrap around into them again. */
 const WIDTH_MAX: i32 = 14
-const INTEGER_MAX: i64 = 16_383
+export const INTEGER_MAX: i64 = 16_383
 
 /** Scratch of smallIntegers, in bytes. */
 export const SMALL_SCRATCH: usize = 2 * BLOCK_COUNT
@@ -54,7 +54,7 @@ export function smallIntegers(pagePtr: usize, byteLength: i32, count: i32, targe
 }
 
 /** Unpacks the zigzag codes (u16) of one block; returns where the next one begins, 0 when it is none of ours. */
-function unpackBlock(ptr: usize, end: usize, count: i32, codesPtr: usize): usize {
+export function unpackBlock(ptr: usize, end: usize, count: i32, codesPtr: usize): usize {
   if (ptr >= end) return 0
   const head = <i32>load<u8>(ptr)
   const width = head & (ESCAPES - 1)
@@ -87,6 +87,16 @@ function unpackEscapes(source: usize, end: usize, count: i32, marker: i32, width
     }
     if (count - start < 64) places &= ((<u64>1) << (count - start)) - 1
     const bitEnd = bitIndex + <i32>popcnt(places) * width
+    if (width === 8 && bitEnd <= bitCount) {
+      // Whole bytes, in half the time.
+      let at = source + <usize>(bitIndex >> 3)
+      for (; places !== 0; places &= places - 1) {
+        store<u16>(place + ((<usize>ctz(places)) << 1), <u16>(marker + <i32>load<u8>(at)))
+        at++
+      }
+      bitIndex = bitEnd
+      continue
+    }
     if (bitEnd <= fastBitCount) {
       for (; places !== 0; places &= places - 1) {
         const excess = (load<u64>(source + <usize>(bitIndex >> 3)) >> (bitIndex & 7)) & mask
@@ -167,11 +177,11 @@ function unpackSparse(ptr: usize, end: usize, count: i32, width: i32, codesPtr: 
 }
 
 /** The integers that codes are zigzag of. */
-function unzigzagAll(codes: v128): v128 {
+export function unzigzagAll(codes: v128): v128 {
   return v128.xor(i16x8.shr_u(codes, 1), i16x8.neg(v128.and(codes, i16x8.splat(1))))
 }
 
-function unzigzag(code: i32): i32 {
+export function unzigzag(code: i32): i32 {
   return (code >>> 1) ^ -(code & 1)
 }
 
@@ -197,14 +207,15 @@ function addBase(codesPtr: usize, count: i32, base: i32, targetPtr: usize): i32 
 }
 
 /** Sums within eight lanes, each of all lanes up to it. */
-function sums(lanes: v128): v128 {
+export function sums(lanes: v128): v128 {
+  // Neighbouring lanes of both are one instruction, any others three.
   const zero = i64x2.splat(0)
-  let x = i16x8.add(lanes, v128.shuffle<i16>(zero, lanes, 0, 8, 9, 10, 11, 12, 13, 14))
-  x = i16x8.add(x, v128.shuffle<i16>(zero, x, 0, 0, 8, 9, 10, 11, 12, 13))
-  return i16x8.add(x, v128.shuffle<i16>(zero, x, 0, 0, 0, 0, 8, 9, 10, 11))
+  let x = i16x8.add(lanes, v128.shuffle<i16>(zero, lanes, 7, 8, 9, 10, 11, 12, 13, 14))
+  x = i16x8.add(x, v128.shuffle<i16>(zero, x, 6, 7, 8, 9, 10, 11, 12, 13))
+  return i16x8.add(x, v128.shuffle<i16>(zero, x, 4, 5, 6, 7, 8, 9, 10, 11))
 }
 
-function lastLane(lanes: v128): v128 {
+export function lastLane(lanes: v128): v128 {
   return v128.shuffle<i16>(lanes, lanes, 7, 7, 7, 7, 7, 7, 7, 7)
 }
 

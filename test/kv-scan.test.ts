@@ -186,7 +186,7 @@ test('pages that cannot match are not decoded', () => {
   const matched = (filter: string): { count: number; read: number; skipped: number } => {
     const scratch = scratchOf(60, 16)
     const conditions = { filter: parseFilter(filter), expiredNs: null, segments: null, excludedFolders: [] }
-    const matcher = new Matcher(kernels, scratch, conditions)
+    const matcher = new Matcher(kernels, scratch, conditions, [])
     let count = 0
     for (let page = matcher.nextPage(reader, 0, 10); page < 10; page = matcher.nextPage(reader, page, 10)) {
       const end = matcher.batchEnd(reader, page, 10)

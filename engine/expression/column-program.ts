@@ -3,7 +3,7 @@
 import type { Kernels } from '../kernels/kernels.js'
 import type { Scratch } from '../memory/scratch.js'
 import { extremeVector, negateVector, VectorChain } from './calculate-vectors.js'
-import { compareVectors } from './compare-vectors.js'
+import { compareVectors, mirrored } from './compare-vectors.js'
 import { type FunctionName, functionRules } from './functions.js'
 import { type ChoiceSets, Choices } from './membership.js'
 import { compileRowTest, compileRowValue, type FailureRule, type RowProgram, type RowValues } from './row-program.js'
@@ -119,7 +119,9 @@ export function compileColumnTest(tree: Expression, context: ProgramContext): Co
       const { operator } = tree
       const left = compileColumnValue(tree.left, context)
       const right = compileColumnValue(tree.right, context)
+      const stored = storedComparison(tree, context)
       return orRowByRow(tree, context, (run, resultPtr, knownPtr) => {
+        if (knownPtr === 0 && stored?.(run, resultPtr) === true) return true
         const a = left(run)
         if (a === null) return false
         const b = right(run)
@@ -137,6 +139,18 @@ export function compileColumnTest(tree: Expression, context: ProgramContext): Co
     default:
       return compileSettled(tree, context)
   }
+}
+
+/** An attribute beside a constant, which the rows' source may be able to compare by itself; null: the tree is another one. */
+function storedComparison(
+  { operator, left, right }: Expression & { kind: 'compare' },
+  context: ProgramContext,
+): ((run: Evaluation, resultPtr: number) => boolean) | null {
+  const [attribute, literal] = left.kind === 'attribute' ? [left, right] : [right, left]
+  if (attribute.kind !== 'attribute' || literal.kind !== 'literal') return null
+  const index = context.attributes.indexOf(attribute.name)
+  const ownOperator = attribute === left ? operator : mirrored[operator]
+  return (run, resultPtr) => run.compareStored(index, ownOperator, literal.value, resultPtr)
 }
 
 /** Runs a step over columns, or when that is nothing for kernels the tree for each row. */

@@ -4,7 +4,7 @@ import type { ComparisonOperator } from './tree.js'
 import type { Part, Rows, Vector } from './vector.js'
 
 /** The kernels' numbers of the operators. */
-const operatorNumbers: Readonly<Record<ComparisonOperator, number>> = {
+export const operatorNumbers: Readonly<Record<ComparisonOperator, number>> = {
   '==': 0,
   '!=': 1,
   '<': 2,
@@ -14,7 +14,7 @@ const operatorNumbers: Readonly<Record<ComparisonOperator, number>> = {
 }
 
 /** `a < b` is `b > a`. */
-const mirrored: Readonly<Record<ComparisonOperator, ComparisonOperator>> = {
+export const mirrored: Readonly<Record<ComparisonOperator, ComparisonOperator>> = {
   '==': '==',
   '!=': '!=',
   '<': '>',

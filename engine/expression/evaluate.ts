@@ -18,7 +18,14 @@ import type { ChoiceSets } from './membership.js'
 import { RowResults } from './row-results.js'
 import { compileRowValue, type RowProgram } from './row-program.js'
 import { Failure } from './scalar.js'
-import { collectAttributes, collectPlaceholders, type Expression, expressionsOf, type UpdateAction } from './tree.js'
+import {
+  collectAttributes,
+  collectPlaceholders,
+  type Expression,
+  expressionsOf,
+  operandsOf,
+  type UpdateAction,
+} from './tree.js'
 import { type Part, type PartType, type RowSource, settledPart, type Vector } from './vector.js'
 
 export type { RowSource } from './vector.js'
@@ -26,6 +33,7 @@ export type { RowSource } from './vector.js'
 interface FilterProgram {
   readonly context: ProgramContext
   readonly test: ColumnTest
+  readonly comparesStored: boolean
 }
 
 const filterPrograms = new WeakMap<Expression, FilterProgram>()
@@ -34,10 +42,27 @@ function filterProgramOf(tree: Expression): FilterProgram {
   let program = filterPrograms.get(tree)
   if (program === undefined) {
     const context = new ProgramContext('test')
-    program = { context, test: compileColumnTest(tree, context) }
+    program = { context, test: compileColumnTest(tree, context), comparesStored: comparesStored(tree) }
     filterPrograms.set(tree, program)
   }
   return program
+}
+
+/** Whether a filter asks of rows only how attributes compare with numbers and times: a source may need no columns for that. */
+function comparesStored(tree: Expression): boolean {
+  switch (tree.kind) {
+    case 'and':
+    case 'or':
+    case 'not':
+      return operandsOf(tree).every(comparesStored)
+    case 'compare': {
+      const [attribute, literal] = tree.left.kind === 'attribute' ? [tree.left, tree.right] : [tree.right, tree.left]
+      if (attribute.kind !== 'attribute' || literal.kind !== 'literal') return false
+      return typeof literal.value !== 'string' && typeof literal.value !== 'boolean'
+    }
+    default:
+      return false
+  }
 }
 
 /** A filter or condition over one page after another. */
@@ -53,6 +78,11 @@ export class Filter {
     this.#scratch = scratch
     this.#program = filterProgramOf(tree)
     this.#choiceSets = this.#program.context.open(kernels, scratch)
+  }
+
+  /** Whether all it asks of its rows is what a RowSource may compare by itself. */
+  get comparesStored(): boolean {
+    return this.#program.comparesStored
   }
 
   /**

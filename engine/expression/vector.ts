@@ -4,6 +4,7 @@ import type { ColumnSlice } from '../frame/column-slice.js'
 import type { Kernels } from '../kernels/kernels.js'
 import type { Scratch } from '../memory/scratch.js'
 import type { Scalar } from './scalar.js'
+import type { ComparisonOperator } from './tree.js'
 
 export type PartType = 'int64' | 'float64' | 'string' | 'time' | 'bool' | 'blob'
 
@@ -43,6 +44,11 @@ export interface RowSource {
   readonly rowCount: number
   attribute(name: string): readonly ColumnSlice[]
   placeholder(name: string): readonly ColumnSlice[]
+  /**
+   * Marks the rows whose value of an attribute is as the operator says, as `compareScalars` has it, where the source can tell
+   * without its columns; then true. What it needs meanwhile it takes from the evaluation's scratch, and gives back.
+   */
+  compare?(name: string, operator: ComparisonOperator, constant: Scalar, resultPtr: number, scratch: Scratch): boolean
 }
 
 export function typeOf(value: Scalar): PartType {
@@ -132,6 +138,12 @@ export class Rows {
     const vector = this.#vectorOf(this.#source.attribute(this.#attributeNames[index]))
     this.#attributes[index] = vector
     return vector
+  }
+
+  /** Whether the source has marked the rows; see RowSource. A column that is there already is sooner compared itself. */
+  compareStored(index: number, operator: ComparisonOperator, constant: Scalar, resultPtr: number): boolean {
+    if (this.#attributes[index] !== undefined) return false
+    return this.#source.compare?.(this.#attributeNames[index], operator, constant, resultPtr, this.scratch) === true
   }
 
   assign(index: number, vector: Vector): void {

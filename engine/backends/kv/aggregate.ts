@@ -65,7 +65,7 @@ export function addTotals(a: ColumnTotals, b: ColumnTotals): ColumnTotals {
 }
 
 export function aggregateItems(kernels: Kernels, scratch: Scratch, input: AggregateInput): AggregateResult {
-  const matcher = new Matcher(kernels, scratch, input.conditions)
+  const matcher = new Matcher(kernels, scratch, input.conditions, input.columns)
   let itemCount = 0
   const totals: ColumnTotals[] = input.columns.map(() => noTotals)
   for (let source = 0; source < input.sourceCount; source++) {

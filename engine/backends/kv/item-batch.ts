@@ -1,8 +1,11 @@
 // The items of some neighbouring pages of a block, as a filter and a frame see them: columns are decoded when asked for.
 import type { ColumnEntry } from '../../blocks/block.js'
-import { readPages } from '../../blocks/page-run.js'
+import { comparePages, readPages } from '../../blocks/page-run.js'
 import type { BlockReader } from '../../blocks/reader.js'
+import { operatorNumbers } from '../../expression/compare-vectors.js'
 import type { RowSource } from '../../expression/evaluate.js'
+import type { Scalar } from '../../expression/scalar.js'
+import type { ComparisonOperator } from '../../expression/tree.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { attributeOf, ctimeColumn, mtimeColumn, nameColumn } from './item-columns.js'
@@ -28,6 +31,7 @@ export function attributeColumns(reader: BlockReader): ReadonlyMap<string, reado
 }
 
 const none: readonly ColumnSlice[] = []
+const noNames: ReadonlySet<string> = new Set()
 
 /** Rows of pages [pageStart, pageEnd). What it decodes stands in its scratch. */
 export class ItemBatch implements RowSource {
@@ -36,11 +40,13 @@ export class ItemBatch implements RowSource {
   readonly rowStart: number
   readonly #slices = new Map<string, readonly ColumnSlice[]>()
 
+  /** wanted: attributes whose columns are needed in any case. */
   constructor(
     readonly reader: BlockReader,
     readonly pageStart: number,
     readonly pageEnd: number,
     readonly scratch: Scratch,
+    readonly wanted: ReadonlySet<string> = noNames,
   ) {
     const { pageStarts } = reader.layout
     this.rowStart = pageStarts[pageStart]!
@@ -60,6 +66,36 @@ export class ItemBatch implements RowSource {
   /** Only templates of writes have them. */
   placeholder(): readonly ColumnSlice[] {
     return none
+  }
+
+  /** See RowSource. By kernels that compare pages as they are stored, where the column is not wanted for anything else. */
+  compare(name: string, operator: ComparisonOperator, constant: Scalar, resultPtr: number, scratch: Scratch): boolean {
+    if (name === nameAttribute || isSystemAttribute(name) || this.wanted.has(name)) return false
+    const columns = attributeColumns(this.reader).get(name) ?? []
+    if (columns.some((column) => !canCompare(column, constant))) return false
+    const { reader, pageStart, pageEnd, rowCount } = this
+    const { call } = reader.io.kernels
+    const pages = { start: pageStart, end: pageEnd }
+    const mark = scratch.mark()
+    let isFirst = true
+    for (const column of columns) {
+      const comparable = comparableTo(column, constant)
+      if (comparable === null) continue
+      const bitsPtr = isFirst ? resultPtr : scratch.allocate(Math.ceil(rowCount / 8) + 8)
+      comparePages(
+        reader,
+        column,
+        pages,
+        { operator: operatorNumbers[operator], constant: comparable },
+        bitsPtr,
+        scratch,
+      )
+      if (!isFirst) call.orBits(resultPtr, bitsPtr, resultPtr, rowCount)
+      isFirst = false
+    }
+    scratch.release(mark)
+    if (isFirst) call.fillBits(resultPtr, rowCount, 0)
+    return true
   }
 
   #read(name: string): readonly ColumnSlice[] {
@@ -86,4 +122,26 @@ export class ItemBatch implements RowSource {
     this.#slices.set(name, [slice])
     return slice
   }
+}
+
+/** Whether pages of a column can be compared as they are stored, or no cell of it is comparable at all. */
+function canCompare({ dtype }: ColumnEntry, constant: Scalar): boolean {
+  switch (typeof constant) {
+    case 'bigint':
+      return dtype !== 'bool'
+    // int64 is compared with a float64 as with the integer that this is.
+    case 'number':
+      return dtype !== 'bool' && (dtype !== 'int64' || Number.isSafeInteger(constant))
+    case 'object':
+      return !(constant instanceof Uint8Array)
+    default:
+      return false
+  }
+}
+
+/** What the cells of a column are compared with; null: no cell of this type is comparable with the constant. */
+function comparableTo({ dtype }: ColumnEntry, constant: Scalar): bigint | number | null {
+  if (typeof constant === 'object') return dtype === 'time' && 'timeNs' in constant ? constant.timeNs : null
+  if (dtype === 'int64') return BigInt(constant)
+  return dtype === 'float64' ? Number(constant) : null
 }

@@ -1,9 +1,10 @@
 // Which items of some pages a read wants: alive, in the range, not expired, in the segment, and let through by the filter.
+import type { ColumnEntry } from '../../blocks/block.js'
 import { columnSummary } from '../../blocks/column-summary.js'
 import type { BlockReader } from '../../blocks/reader.js'
 import { Filter } from '../../expression/evaluate.js'
 import { canSkip } from '../../expression/skip.js'
-import type { Expression } from '../../expression/tree.js'
+import { collectAttributes, type Expression } from '../../expression/tree.js'
 import type { PageSummary } from '../../frame/column-summary.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
@@ -31,6 +32,8 @@ export interface Match {
 
 /** Pages of a batch: enough that a call of a kernel is cheap, few enough that columns stay in the second-level cache. */
 const batchPageCountMax = 16
+/** Where nothing is decoded into columns: a whole block. */
+const storedPageCountMax = 128
 /** The operator of compareInt64 for "greater than". */
 const compareGreater = 4
 
@@ -42,17 +45,31 @@ export class Matcher {
 
   readonly #filter: Filter | null
   readonly #filterScratch: Scratch
+  /** The attributes that the filter looks at. */
+  readonly #filterNames = new Set<string>()
+  readonly #wanted: ReadonlySet<string>
+  readonly #pageCountMax: number
+  /** Of the block that was asked for last: whether all of its pages can be skipped; null: that depends on the page. */
+  #judged: { readonly reader: BlockReader; readonly canSkip: boolean | null } | null = null
 
-  /** scratch: the filter takes what it needs from its end, and keeps some of it. */
+  /**
+   * scratch  the filter takes what it needs from its end, and keeps some of it
+   * wanted   attributes whose columns the caller asks the batches for
+   */
   constructor(
     kernels: Kernels,
     scratch: Scratch,
     readonly conditions: Conditions,
+    wanted: Iterable<string>,
   ) {
     this.#excluded = new Set(conditions.excludedFolders)
     this.#filterScratch = scratch.back()
-    const { filter } = conditions
+    const { filter, expiredNs, segments } = conditions
     this.#filter = filter === null ? null : new Filter(kernels, this.#filterScratch, filter)
+    if (filter !== null) collectAttributes(filter, this.#filterNames)
+    this.#wanted = new Set(wanted)
+    const isStored = this.#filter?.comparesStored !== false && expiredNs === null && segments === null
+    this.#pageCountMax = isStored && this.#wanted.size === 0 ? storedPageCountMax : batchPageCountMax
   }
 
   isFolderExcluded(folder: string): boolean {
@@ -61,6 +78,8 @@ export class Matcher {
 
   /** The first page at `page` or behind it that may have a match, pageEnd when there is none. */
   nextPage(reader: BlockReader, page: number, pageEnd: number): number {
+    const canSkipAll = this.#ofBlock(reader)
+    if (canSkipAll === false) return page
     let next = page
     while (next < pageEnd && this.#canSkipPage(reader, next)) {
       next++
@@ -70,8 +89,9 @@ export class Matcher {
   }
 
   /** Where a batch that begins at `page` ends: at most `countMax` pages, none of which can be skipped. */
-  batchEnd(reader: BlockReader, page: number, pageEnd: number, countMax = batchPageCountMax): number {
-    const end = Math.min(pageEnd, page + Math.min(countMax, batchPageCountMax))
+  batchEnd(reader: BlockReader, page: number, pageEnd: number, countMax = this.#pageCountMax): number {
+    const end = Math.min(pageEnd, page + Math.min(countMax, this.#pageCountMax))
+    if (this.#ofBlock(reader) !== null) return end
     let next = page + 1
     while (next < end && !this.#canSkipPage(reader, next)) next++
     return next
@@ -81,6 +101,18 @@ export class Matcher {
     const { filter } = this.conditions
     if (filter === null) return false
     return canSkip(filter, (attribute) => pageSummary(reader, attribute, page))
+  }
+
+  /** Whether all pages of a block can be skipped; null where their statistics have to be looked at one by one. */
+  #ofBlock(reader: BlockReader): boolean | null {
+    if (this.#judged?.reader === reader) return this.#judged.canSkip
+    let isUniform = true
+    for (const name of this.#filterNames) {
+      for (const column of attributeColumns(reader).get(name) ?? []) isUniform &&= isPlain(reader, column)
+    }
+    const canSkip = isUniform ? this.#canSkipPage(reader, 0) : null
+    this.#judged = { reader, canSkip }
+    return canSkip
   }
 
   /**
@@ -98,7 +130,7 @@ export class Matcher {
     const { expiredNs, segments } = this.conditions
     cache.beginEpoch()
     this.readPageCount += pages.end - pages.start
-    const batch = new ItemBatch(reader, pages.start, pages.end, scratch)
+    const batch = new ItemBatch(reader, pages.start, pages.end, scratch, this.#wanted)
     const { rowCount, rowStart } = batch
     const maskByteLength = 8 * Math.ceil(rowCount / 64) + 16
     const maskPtr = scratch.allocate(maskByteLength)
@@ -150,6 +182,16 @@ export class Matcher {
       this.#filterScratch.release(mark)
     }
   }
+}
+
+/** Whether the pages of a column have no statistics and no missing cells: all that is known of one is known of all. */
+function isPlain(reader: BlockReader, column: ColumnEntry): boolean {
+  const { statisticsIndexes, presentCounts } = reader.table(column)
+  const { pageStarts, pageCount } = reader.layout
+  for (let page = 0; page < pageCount; page++) {
+    if (statisticsIndexes[page]! >= 0 || presentCounts[page] !== pageStarts[page + 1]! - pageStarts[page]!) return false
+  }
+  return true
 }
 
 /** What page tables say about an attribute; null: nothing. */

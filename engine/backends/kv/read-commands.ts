@@ -40,7 +40,7 @@ const namesOfJobMin = 32
 /** So many jobs tell of a new state of the table, in full; a worker that none of them went to says so. */
 const toldJobsPerWorker = 4
 /** Rows of a part of an aggregate: a job of some ms. */
-const partRowCountMax = 2 * 1024 * 1024
+const partRowCountMax = 4 * 1024 * 1024
 const partRowCountMin = 131_072
 
 /** Arguments of a command: over the wire single values, embedded also lists. */
@@ -391,7 +391,7 @@ async function aggregate(
       shareOut(blocks, parts.pool.statistics().workerCount).map(async ({ start, end }) => {
         const job: AggregateJob = {
           ...common,
-          sources: common.sources.slice(start, end),
+          sources: sendSources(common.sources.slice(start, end)),
           kind: 'kv.aggregate',
           conditions: { filter, expiredNs, segments: null, excludedFolders: [] },
           areFoldersExact: !schema.foldersDrifted,
@@ -439,18 +439,24 @@ function aggregateColumn(aggregator: AggregatorName, column: string, totals: Col
   return { name, dtype: 'float64', values: [value[aggregator]] }
 }
 
-/** Stretches of blocks with about as many rows each: some a worker, so that none has to wait long for another. */
+/** Stretches of blocks with about as many rows each: as many for each worker, so that none has to wait long for another. */
 function shareOut(blocks: readonly LiveBlock[], workerCount: number): { start: number; end: number }[] {
   const total = blocks.reduce((sum, { rowCount }) => sum + rowCount, 0)
   const perPart = Math.max(partRowCountMin, Math.min(partRowCountMax, Math.ceil(total / (2 * workerCount))))
+  const wantedCount = Math.ceil(total / perPart)
+  const partCount = wantedCount <= workerCount ? wantedCount : Math.ceil(wantedCount / workerCount) * workerCount
   const shares: { start: number; end: number }[] = []
-  for (let start = 0; start < blocks.length; ) {
-    let end = start
-    for (let rowCount = 0; end < blocks.length && (end === start || rowCount + blocks[end]!.rowCount <= perPart); end++)
-      rowCount += blocks[end]!.rowCount
-    shares.push({ start, end })
-    start = end
-  }
+  let start = 0
+  let rowCount = 0
+  blocks.forEach((block, i) => {
+    rowCount += block.rowCount
+    // Where the rows so far are nearest to what this part and those before it should have.
+    const wanted = ((shares.length + 1) * total) / partCount
+    const next = blocks[i + 1]?.rowCount ?? 0
+    if (i + 1 < blocks.length && rowCount + next / 2 < wanted) return
+    shares.push({ start, end: i + 1 })
+    start = i + 1
+  })
   return shares
 }
 

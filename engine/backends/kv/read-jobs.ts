@@ -95,8 +95,9 @@ export interface GetJob extends Job {
   readonly format: 'wire' | 'columns'
 }
 
-export interface AggregateJob extends TableJob {
+export interface AggregateJob extends Omit<TableJob, 'sources'> {
   readonly kind: 'kv.aggregate'
+  readonly sources: SentSources
   readonly conditions: Conditions
   /** Whether folders tell what their items hold, so that the filter may exclude them. */
   readonly areFoldersExact: boolean
@@ -249,18 +250,19 @@ const aggregate: JobHandler<AggregateJob, AggregateResult> = (job, context) => {
   const { kernels } = context
   const [cache, temporary] = new Scratch(job.scratch).split([0.4, 0.6]) as [Scratch, Scratch]
   const io = new BlockIo(kernels, cache, storeReader(context, job.access), job.partition, job.tableName)
-  const readerOf = readersOf(io, job.sources)
+  const sources = receiveSources(job.sources)
+  const readerOf = readersOf(io, sources)
   const { filter } = job.conditions
   const isExcluded = (folder: string): boolean =>
     job.areFoldersExact && filter !== null && !canFolderMatch(filter, folder)
   const excluded = new Set<string>()
-  for (let source = 0; source < job.sources.length; source++) {
+  for (let source = 0; source < sources.length; source++) {
     for (const { folder } of foldersOf(readerOf(source)))
       if (isExcluded(folder) || (job.folder !== '' && folder !== job.folder)) excluded.add(folder)
   }
   return aggregateItems(kernels, temporary, {
     ...job,
-    sourceCount: job.sources.length,
+    sourceCount: sources.length,
     readerOf,
     conditions: { ...job.conditions, excludedFolders: [...excluded] },
     isCancelled: () => context.isCancelled(job),

@@ -28,7 +28,7 @@ export function sampleItems(
   scratch: Scratch,
   { sourceCount, readerOf, itemCount, expiredNs }: SampleInput,
 ): PlainSample[] {
-  const matcher = new Matcher(kernels, scratch, { filter: null, expiredNs, segments: null, excludedFolders: [] })
+  const matcher = new Matcher(kernels, scratch, { filter: null, expiredNs, segments: null, excludedFolders: [] }, [])
   let samples: PlainSample[] = []
   for (let source = 0; source < sourceCount; source++) {
     const reader = readerOf(source)

@@ -123,7 +123,8 @@ class Scan {
     this.#temporary = temporary
     const io = new BlockIo(kernels, cache, store, input.partition, input.tableName)
     this.#readerOf = readersOf(io, input.sources)
-    this.#matcher = new Matcher(kernels, temporary, input.conditions)
+    const shown = input.shape.made.map(({ name }) => name)
+    this.#matcher = new Matcher(kernels, temporary, input.conditions, shown)
     const { shape, messageRowCountMax, rowCountMax, units } = input
     const fits = Math.floor((collected.byteLengthFree * 0.7) / ItemCollector.rowByteLength(shape))
     const ofMessages = messageRowCountMax === 0 ? collectedRowCountMax : messageRowCountMax * messageCountMax
