@@ -25,14 +25,19 @@ const scratchPerByteMax = 48
 const tellingByteLengthMin = 256 * KiB
 /**
  * Callers who write single items are waited for: they are about to call again, one after the other, and a batch of a few costs
- * as much as one of many. For half of them, so that the others call while these are settled and stored, and so long at most.
+ * as much as one of many. Half of them are enough, so that the others call while these are settled and stored; or most of
+ * those whose writes are not on their way to the disk. So long at most.
  */
 const gatherCountMin = 8
 const gatherMsMax = 5
+const gatheredShare = 0.5
+const gatheredShareOfOthers = 0.9
 /** Callers that have not come again after this time are not expected. */
 const gatherAgainMsMax = 50
 /** Of how many callers there are, the most seen at once counts; each batch lets it go down by this part. */
 const callersDecay = 1 / 16
+/** Callers that are answered in one turn of the event loop. */
+const answeredAtOnceCountMax = 8
 /** Commits that may be on their way while the next batch is settled: each holds the memory of its job. */
 const comingCountMax = 4
 /** Times that a batch is settled again because blocks that it looked into have been merged. */
@@ -91,7 +96,7 @@ export class WriteQueue {
   /** Never rejects. */
   async #work(): Promise<void> {
     while (this.#waiting.length > 0) {
-      await this.#gather()
+      await this.#gather(0)
       try {
         await this.#place.turn.run(async () => {
           const table = await this.#place.openOrCreate()
@@ -130,7 +135,7 @@ export class WriteQueue {
       if (coming.count === 0) return false
       await Promise.race([this.#submitted(1), coming.someEnded()])
     }
-    await this.#gather()
+    await this.#gather(coming.writeCount)
     return !isWanted()
   }
 
@@ -145,10 +150,11 @@ export class WriteQueue {
     })
   }
 
-  /** Waits for callers who are about to call again. */
-  async #gather(): Promise<void> {
+  /** Waits for callers who are about to call again. comingCount: writes that are on their way to the disk. */
+  async #gather(comingCount: number): Promise<void> {
     if (performance.now() - this.#takenMs > gatherAgainMsMax) this.#callerCount = 0
-    const wanted = Math.floor(this.#callerCount / 2)
+    const otherCount = this.#callerCount - comingCount
+    const wanted = Math.floor(Math.min(gatheredShare * this.#callerCount, gatheredShareOfOthers * otherCount))
     if (this.#callerCount < gatherCountMin || this.#waiting.length >= wanted) return
     let timer: NodeJS.Timeout | undefined
     const waited = new Promise<void>((resolve) => {
@@ -183,7 +189,7 @@ export class WriteQueue {
   async #settle(table: KvTable, batch: readonly WaitingWrite[], coming: ComingBatches): Promise<void> {
     if (batch.length === 0) return
     // What a frame brings to the schema, and to its session's count of rows, is known when it is stored.
-    const isOfItems = batch.every(({ write }) => write.kind === 'item')
+    const isOfItems = batch.every(isItem)
     if (isOfItems) this.#countCallers(batch.length + coming.writeCount)
     else await coming.allEnded()
     for (let tries = 0; ; tries++) {
@@ -265,7 +271,7 @@ export class WriteQueue {
     }
     const ended = commit().then(
       () => {
-        for (const [i, settled] of done.result.writes.entries()) answer(batch[i]!, settled)
+        answerAll(batch, done.result.writes)
       },
       (error: unknown) => {
         own.failure ??= { error }
@@ -281,6 +287,24 @@ export class WriteQueue {
 function refuse({ group, reject }: WaitingWrite, error: unknown): void {
   group.failure ??= error
   reject(error)
+}
+
+/**
+ * Single items by few at a time: what the first are told leaves, and they call again, while the others are being answered.
+ * Frames at once, since the next ones of their sessions go on from what they have counted.
+ */
+function answerAll(batch: readonly WaitingWrite[], settled: readonly SettledWrite[]): void {
+  const countMax = batch.every(isItem) ? answeredAtOnceCountMax : batch.length
+  const answerFrom = (start: number): void => {
+    const end = Math.min(batch.length, start + countMax)
+    for (let i = start; i < end; i++) answer(batch[i]!, settled[i]!)
+    if (end < batch.length) setImmediate(answerFrom, end)
+  }
+  answerFrom(0)
+}
+
+function isItem({ write }: WaitingWrite): boolean {
+  return write.kind === 'item'
 }
 
 function answer({ group, resolve, reject }: WaitingWrite, settled: SettledWrite): void {
