@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { keyKinds } from '../dist/engine/blocks/keys.js'
-import { type Engine, openEngine } from '../dist/engine/index.js'
+import { type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
 import { openLmdbStore } from '../dist/engine/stores/lmdb.js'
+import { counted, counts, request as updated, shared } from './crash/updates.mjs'
 import { lastWrite, request, writeNumber } from './crash/items.mjs'
 import { killWriter, killWriters } from './crash/killed-writer.js'
 import { SeededRandom, seed } from './seeded-random.js'
@@ -77,6 +78,49 @@ test(`${killCount} kills while items are changed and merged: every acknowledged 
   expect(await strayKeys(dataDir)).toEqual([])
   expect(ackCount, 'there was something to lose').toBeGreaterThan(killCount / 4)
   console.log(`${killCount} kills: ${ackCount} writes acknowledged, ${last.join(' + ')} happened, ${mergeCount} merges`)
+})
+
+test(`${killCount} kills while many callers update single items: every acknowledged update happened, and none twice`, {
+  timeout: 3_600_000,
+}, async () => {
+  const random = new SeededRandom(seed)
+  const dataDir = join(root, 'updates')
+  const callerCount = 24
+  const keys = [shared, ...Array.from({ length: callerCount }, (_, caller) => counted(caller))]
+  await withEngine(dataDir, async (engine) => {
+    const n = sliceColumn('n', new BigInt64Array(keys.length), 'int64')
+    await engine.write(
+      { ...updated, saveMode: 'createNewItemsOnly' },
+      new Frame({ columns: [n], indices: [sliceColumn('id', keys)] }),
+    )
+  })
+  /** What an item was last found to hold, and what of it has been called for and acknowledged since. */
+  const known = new Map(keys.map((key) => [key, { found: 0, callCount: 0, ackCount: 0 }]))
+  let ackCount = 0
+  const find = (key: string, n: number): void => {
+    const { found, callCount, ackCount: acknowledged } = known.get(key)!
+    expect(n, `${key}: at least what was acknowledged`).toBeGreaterThanOrEqual(found + acknowledged)
+    expect(n, `${key}: at most what was called for`).toBeLessThanOrEqual(found + callCount)
+    known.set(key, { found: n, callCount: 0, ackCount: 0 })
+  }
+  for (let kill = 0; kill < killCount; kill++) {
+    const lifeMs = random.integer(0, random.pick([30, 200, 800]))
+    const args = [dataDir, String(callerCount)]
+    for (const line of await killWriter('update-writer.mjs', args, lifeMs, random.pick([/^open$/m, /^ack /m]))) {
+      const [word, key, n] = line.split(' ')
+      if (word === 'found') find(key!, Number(n))
+      if (word === 'call') known.get(key!)!.callCount++
+      if (word === 'ack') known.get(key!)!.ackCount++
+      if (word === 'ack') ackCount++
+    }
+  }
+  await withEngine(dataDir, async (engine) => {
+    const found = await counts(engine)
+    expect([...found.keys()].sort()).toEqual([...keys].sort())
+    for (const [key, n] of found) find(key, n)
+  })
+  expect(ackCount, 'there was something to lose').toBeGreaterThan(killCount)
+  console.log(`${killCount} kills: ${ackCount} updates acknowledged`)
 })
 
 /** What merges should have erased: staged and gone blocks, dead rows of blocks that are not there. */

@@ -1,4 +1,5 @@
 // What of a table is live: the blocks that readers see, their dead rows, the schema; and the commits that change them.
+import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import type { Entry } from '../stores/store.js'
 import { type Change, CommitQueue } from './commit-queue.js'
@@ -49,6 +50,8 @@ export class LiveSet {
   /** What the next commit that brings sets stores first, by number. */
   #owedSets: OwedSets[] = []
   #lastOwedNumber = 0
+  /** Blocks of commits that are on their way. */
+  readonly #comingIds = new Set<bigint>()
   #isSealed = false
   #isDropped = false
   #isClosed = false
@@ -98,22 +101,38 @@ export class LiveSet {
     contents: readonly Uint8Array[],
     onFailure?: (error: unknown) => void,
   ): Promise<void> {
-    let change: LiveChange
+    let change: LiveChange | null = null
     let sets: readonly OwedSets[] = []
     return this.#commits.run({
       build: (commit) => {
         if (this.#isDropped) this.assertUsable() // a merge may still end while the table is closed
-        change = build(commit)
-        if (change.bringsSets !== true) return change
+        const built = build(commit)
+        for (const { id } of built.added) this.#comingIds.add(id)
+        change = built
+        if (built.bringsSets !== true) return built
         sets = this.#owedSets.splice(0)
         return sets.length === 0
-          ? change
-          : { ...change, puts: [...sets.flatMap(({ entries }) => entries), ...change.puts] }
+          ? built
+          : { ...built, puts: [...sets.flatMap(({ entries }) => entries), ...built.puts] }
       },
+      // Its blocks go on being expected: it may be built again.
       onReturned: () => this.#oweAgain(sets),
-      publish: (commit) => this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, contents) }),
-      ...(onFailure === undefined ? {} : { onFailure }),
+      publish: (commit) => {
+        assert(change !== null, 'what is published was built')
+        for (const { id } of change.added) this.#comingIds.delete(id)
+        this.#publish(commit, { ...change, added: this.#keepInMemory(change.added, contents) })
+      },
+      onFailure: (error) => {
+        // It may not have come so far.
+        for (const { id } of change?.added ?? []) this.#comingIds.delete(id)
+        onFailure?.(error)
+      },
     })
+  }
+
+  /** Whether a block will be live when the commits that are on their way are durable, and is not yet. */
+  isComing(id: bigint): boolean {
+    return this.#comingIds.has(id)
   }
 
   /** Commits entries that change no block, in the order of the calls. */

@@ -179,7 +179,11 @@ export class Merges {
 
   /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
   async waitForRuns(): Promise<void> {
-    while (this.#underWay.size > 0 && this.#mergeableRunCount() > runCountMax) await this.#someEnded()
+    while (this.isBehind) await this.#someEnded()
+  }
+
+  get isBehind(): boolean {
+    return this.#underWay.size > 0 && this.#mergeableRunCount() > runCountMax
   }
 
   #someEnded(): Promise<void> {

@@ -23,7 +23,7 @@ import {
 import { Eraser } from './eraser.js'
 import { Folding } from './folding.js'
 import { keyKinds, killsKeys, kindRange, noteKey, stageKey, versionKey } from './keys.js'
-import { encodeLive, type LiveBlock } from './live-block.js'
+import { encodeLive, type LiveBlock, toSource } from './live-block.js'
 import { LiveSet } from './live-set.js'
 import type { MergeRule, PreparedBlock, RuleJob } from './merge-rule.js'
 import type { RewriteChoice } from './merge-work.js'
@@ -179,11 +179,28 @@ export class BlockTable {
   }
 
   /**
+   * Staged rows as jobs are told of them while their commit is on its way: a job that is given these behind the blocks of the
+   * snapshot sees what will be stored. The prepared bytes must stay in place until it has ended. Null where a job could not
+   * read them yet.
+   */
+  comingSources({ prepared, ids, isPacked }: StagedRows): BlockSource[] | null {
+    if (prepared.length > 0 && !isPacked) return null
+    return prepared.map((block, i) =>
+      toSource({ ...liveOf(block, ids[i]!, 0, 0, isPacked), memory: block.packed }, null),
+    )
+  }
+
+  /** Whether a block will be live when the commits that are on their way are durable, and is not yet. */
+  isComing(id: bigint): boolean {
+    return this.#live.isComing(id)
+  }
+
+  /**
    * Second step: makes rows durable and visible, all or nothing: a small commit as one packed value, a larger one as
    * blocks. Commits take effect in the order of these calls. There may be no rows, only kills or a schema.
    *
    * Throws TABLE_REPLACED when another generation has taken the table's name, VIEW_OUTDATED when a block of `kills` is no
-   * longer live: its rows stand in another block now.
+   * longer live: its rows stand in another block now. It may be one whose commit is on its way.
    */
   async commitRows(
     { prepared, ids, isPacked, isSentAhead }: StagedRows,
@@ -235,6 +252,8 @@ export class BlockTable {
     const live = new Map(this.#live.snapshot.blocks.map((block) => [block.id, block]))
     return kills.flatMap(({ blockId, rows }) => {
       const block = live.get(blockId)
+      // Its commit is on its way before this one.
+      if (block === undefined && this.#live.isComing(blockId)) return []
       if (block === undefined) throw new FramesError('VIEW_OUTDATED', `a block of table '${this.name}' was merged`)
       assert(rows.length === 0 || rows[rows.length - 1]! < block.rowCount, 'a killed row is a row of its block')
       // Exact only where no other kills are under way; a block that stays is dropped later.
@@ -327,6 +346,11 @@ export class BlockTable {
   /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
   exclusively(work: () => Promise<void>): Promise<void> {
     return this.#merges.exclusively(work)
+  }
+
+  /** Whether writers are to wait for merges. */
+  get isBehindWithMerges(): boolean {
+    return this.#merges.isBehind
   }
 
   /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */

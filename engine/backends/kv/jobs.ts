@@ -14,7 +14,8 @@ import type { Job } from '../../pool/job.js'
 import type { WorkerAccess } from '../../stores/store.js'
 import { ItemReader } from './item-reader.js'
 import { findKills } from './kill.js'
-import type { SettleRequest, SettleResult } from './settle-request.js'
+import type { SentRule, SettleRequest, SettleResult } from './settle-request.js'
+import { ruleOf } from './settle-request.js'
 import { settleWrites } from './settle.js'
 
 /** What a job on a table is told. */
@@ -24,8 +25,9 @@ interface TableJob extends Job {
   readonly access: WorkerAccess
 }
 
-export interface SettleJob extends TableJob, SettleRequest {
+export interface SettleJob extends TableJob, Omit<SettleRequest, 'rules'> {
   readonly kind: 'kv.settle'
+  readonly rules: readonly SentRule[]
   readonly sources: SentSources
 }
 
@@ -59,16 +61,18 @@ const settle: JobHandler<SettleJob, SettleResult> = (job, context) => {
   const { partition, tableName, access } = job
   const sources = receiveSources(job.sources)
   const check = (): void => throwIfCancelled(job, context)
+  const { schema, writes, nowNs } = job
+  const request: SettleRequest = { schema, rules: job.rules.map(ruleOf), writes, nowNs }
   if (sources.length === 0) {
     const whole = new Scratch(job.scratch)
-    return settleWrites(kernels, whole, whole.back(), job, null, [], check)
+    return settleWrites(kernels, whole, whole.back(), request, null, [], check)
   }
   const { pages, temporary, rest } = divide(job.scratch)
   const store = access === null ? null : context.reader(access)
   const io = new BlockIo(kernels, pages, store, partition, tableName, keptPagesOf(context, job))
   const reader = new ItemReader(io, temporary, sources)
   const ids = sources.map(({ id }) => id)
-  return settleWrites(kernels, rest, rest.back(), job, reader, ids, check)
+  return settleWrites(kernels, rest, rest.back(), request, reader, ids, check)
 }
 
 const kill: JobHandler<KillJob, Kill[]> = (job, context) => {

@@ -3,7 +3,7 @@ import type { TableName } from '../../blocks/catalog.js'
 import type { Kill } from '../../blocks/dead-rows.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { FramesError, shortened } from '../../errors.js'
-import { conditionOf, filterOf, updateOf } from '../../expression/cache.js'
+import { filterOf } from '../../expression/cache.js'
 import type { Value } from '../../frame/dtype.js'
 import { nameByteLengthMax } from '../../limits.js'
 import type { CreateRequest, DeleteRequest, ExecuteRequest, ReadRequest, WriteRequest } from '../../requests.js'
@@ -23,7 +23,8 @@ import type { KillJob } from './jobs.js'
 import { missingSchema, readItems } from './read.js'
 import { executeRead, readCommands } from './read-commands.js'
 import { createSchema, encodeSchema } from './schema.js'
-import type { SaveMode, WriteRule } from './settle-request.js'
+import type { SaveMode, SentRule } from './settle-request.js'
+import { ruleOf } from './settle-request.js'
 import type { KvTable, TablePlace } from './table.js'
 import { missingTable, TablePlaces } from './table.js'
 import { KvWriteSession } from './write-session.js'
@@ -89,12 +90,8 @@ export class Kv implements Backend {
     const name = tableNameOf(request, backendName, this.#parts.defaultContainer)
     const saveMode = saveModeOf(request)
     const { condition = '', expression = '', partitionKeys = [] } = request
-    const rule: WriteRule = {
-      saveMode,
-      condition: condition === '' ? null : conditionOf(condition, { template: true }),
-      actions: expression === '' ? null : updateOf(expression, { template: true }),
-      partitionKeys,
-    }
+    const rule: SentRule = { saveMode, condition, expression, isTemplate: true, partitionKeys }
+    ruleOf(rule)
     const ruleText = JSON.stringify([saveMode, condition, expression, partitionKeys])
     const { place, release } = await this.#places.take(name)
     try {
@@ -266,12 +263,8 @@ export class Kv implements Backend {
     }
     if (Buffer.byteLength(key) > nameByteLengthMax)
       throw new FramesError('VALUE_TOO_LARGE', `the key is longer than ${nameByteLengthMax} bytes`)
-    const rule: WriteRule = {
-      saveMode: 'updateItem',
-      condition: condition === '' ? null : conditionOf(condition, { template: false }),
-      actions: updateOf(expression, { template: false }),
-      partitionKeys: [],
-    }
+    const rule: SentRule = { saveMode: 'updateItem', condition, expression, isTemplate: false, partitionKeys: [] }
+    ruleOf(rule)
     const ruleText = JSON.stringify([condition, expression])
     const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
     const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole, true) : { name: whole, folder: '' }

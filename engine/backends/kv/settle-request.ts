@@ -2,6 +2,7 @@
 import type { Kill } from '../../blocks/dead-rows.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import type { ErrorMessage } from '../../errors.js'
+import { conditionOf, updateOf } from '../../expression/cache.js'
 import type { Expression, UpdateAction } from '../../expression/tree.js'
 import type { FrameInput } from '../frame-input.js'
 import type { KvSchema } from './schema.js'
@@ -15,6 +16,16 @@ export interface WriteRule {
   readonly condition: Expression | null
   /** Applied to the item instead of the row's cells; null: the cells are. */
   readonly actions: readonly UpdateAction[] | null
+  readonly partitionKeys: readonly string[]
+}
+
+/** A rule as a job is told it: its expressions are texts ('': none), which a worker parses and compiles once. */
+export interface SentRule {
+  readonly saveMode: SaveMode
+  readonly condition: string
+  readonly expression: string
+  /** Whether the expressions may have placeholders. */
+  readonly isTemplate: boolean
   readonly partitionKeys: readonly string[]
 }
 
@@ -49,4 +60,15 @@ export interface SettleResult {
   readonly blocks: readonly PreparedBlock[]
   readonly kills: readonly Kill[]
   readonly schema: KvSchema | null
+}
+
+/** What a rule means. The same texts give the same trees. Throws what is wrong with them. */
+export function ruleOf({ saveMode, condition, expression, isTemplate, partitionKeys }: SentRule): WriteRule {
+  const options = { template: isTemplate }
+  return {
+    saveMode,
+    condition: condition === '' ? null : conditionOf(condition, options),
+    actions: expression === '' ? null : updateOf(expression, options),
+    partitionKeys,
+  }
 }

@@ -5,14 +5,14 @@ import { MiB } from '../../limits.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
-import type { WriteRule } from './settle-request.js'
+import type { SentRule } from './settle-request.js'
 import type { TablePlace } from './table.js'
 import type { WriteGroup } from './writes.js'
 
 export interface WriteOptions {
   /** Where the frames go. */
   readonly place: TablePlace
-  readonly rule: WriteRule
+  readonly rule: SentRule
   readonly ruleText: string
   readonly signal: AbortSignal | null
   /** Called when all frames are stored; what it does is part of the write. */
