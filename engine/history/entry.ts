@@ -1,7 +1,7 @@
 // What the history says of one request.
 import type { Value } from '../frame/dtype.js'
 import type { RecordedRequest } from '../requests.js'
-import { type Mask, masked, textLengthMax } from './mask.js'
+import type { Mask } from './mask.js'
 
 export type Action = RecordedRequest['action']
 
@@ -61,102 +61,91 @@ export const dataFields = [
 
 type DataField = (typeof dataFields)[number]
 
-const numberOf = Object.fromEntries(dataFields.map((name, number) => [name, number])) as Readonly<
+const fields = Object.fromEntries(dataFields.map((name, number) => [name, number])) as Readonly<
   Record<DataField, number>
 >
 
 /** Takes what was set of a request, field by field. */
 export interface DataSink {
-  /** number: index in dataFields. */
+  /** number: index in dataFields; the text is masked. */
   field(number: number, text: string): void
-  /** An argument of a command; isString: the text is that of a string, and not yet as argumentText has it. */
-  argument(name: string, text: string, isString: boolean): void
+  /** An argument of a command, to be masked. */
+  argument(name: string, value: Value | readonly Value[], mask: Mask): void
 }
 
-/** Names that were asked about: nearly always the same few. */
-const knownNames = new Map<string, boolean>()
-const knownNameCountMax = 256
-
-function isSecretName(name: string): boolean {
-  const known = knownNames.get(name)
-  if (known !== undefined) return known
-  const isSecret = secretName.test(name)
-  if (knownNames.size < knownNameCountMax && name.length <= textLengthMax) knownNames.set(name, isSecret)
-  return isSecret
+export function isSecretName(name: string): boolean {
+  return secretName.test(name)
 }
 
-/** Tells what was set of a request, masked. */
+/** Tells what was set of a request. */
 export function tellData(recorded: RecordedRequest, mask: Mask, sink: DataSink): void {
-  const put = (name: DataField, value: string | number | bigint | undefined): void => {
-    if (value === undefined || value === '' || value === 0n) return
-    sink.field(numberOf[name], mask.text(typeof value === 'string' ? value : String(value)))
-  }
-  const putAll = (name: DataField, values: readonly (string | bigint)[] | undefined): void => {
-    if (values !== undefined && values.length > 0) put(name, values.join(','))
-  }
   switch (recorded.action) {
     case 'read': {
       const { request } = recorded
-      put('query', request.query)
-      putAll('columns', request.columns)
-      put('filter', request.filter)
-      put('groupBy', request.groupBy)
-      put('limit', request.limit)
-      put('messageLimit', request.messageLimit)
-      putAll('shardingkeys', request.shardingKeys)
-      put('sortKeyRangeStart', request.sortKeyRangeStart)
-      put('sortKeyRangeEnd', request.sortKeyRangeEnd)
-      put('start', request.start)
-      put('end', request.end)
-      put('step', request.step)
-      put('aggregators', request.aggregators)
-      put('aggregationWindow', request.aggregationWindow)
-      put('seek', request.seek)
-      put('shardID', request.shardId)
-      put('sequence', request.sequence)
+      put(sink, mask, fields.query, request.query)
+      putAll(sink, mask, fields.columns, request.columns)
+      put(sink, mask, fields.filter, request.filter)
+      put(sink, mask, fields.groupBy, request.groupBy)
+      put(sink, mask, fields.limit, request.limit)
+      put(sink, mask, fields.messageLimit, request.messageLimit)
+      putAll(sink, mask, fields.shardingkeys, request.shardingKeys)
+      put(sink, mask, fields.sortKeyRangeStart, request.sortKeyRangeStart)
+      put(sink, mask, fields.sortKeyRangeEnd, request.sortKeyRangeEnd)
+      put(sink, mask, fields.start, request.start)
+      put(sink, mask, fields.end, request.end)
+      put(sink, mask, fields.step, request.step)
+      put(sink, mask, fields.aggregators, request.aggregators)
+      put(sink, mask, fields.aggregationWindow, request.aggregationWindow)
+      put(sink, mask, fields.seek, request.seek)
+      put(sink, mask, fields.shardID, request.shardId)
+      put(sink, mask, fields.sequence, request.sequence)
       break
     }
     case 'write': {
       const { request } = recorded
-      put('expression', request.expression)
-      put('condition', request.condition)
-      putAll('partitionKeys', request.partitionKeys)
+      put(sink, mask, fields.expression, request.expression)
+      put(sink, mask, fields.condition, request.condition)
+      putAll(sink, mask, fields.partitionKeys, request.partitionKeys)
       const { saveMode = '' } = request
-      put('saveMode', saveMode === '' ? 'errorIfTableExists' : saveMode)
+      put(sink, mask, fields.saveMode, saveMode === '' ? 'errorIfTableExists' : saveMode)
       break
     }
     case 'create': {
       const { request } = recorded
-      put('rate', request.rate)
-      put('aggregates', request.aggregates)
-      put('aggregationGranularity', request.aggregationGranularity)
-      put('shards', request.shards)
-      put('retentionHours', request.retentionHours)
+      put(sink, mask, fields.rate, request.rate)
+      put(sink, mask, fields.aggregates, request.aggregates)
+      put(sink, mask, fields.aggregationGranularity, request.aggregationGranularity)
+      put(sink, mask, fields.shards, request.shards)
+      put(sink, mask, fields.retentionHours, request.retentionHours)
       break
     }
     case 'delete': {
       const { request } = recorded
-      put('filter', request.filter)
-      put('start', request.start)
-      put('end', request.end)
-      putAll('metrics', request.metrics)
+      put(sink, mask, fields.filter, request.filter)
+      put(sink, mask, fields.start, request.start)
+      put(sink, mask, fields.end, request.end)
+      putAll(sink, mask, fields.metrics, request.metrics)
       break
     }
     case 'execute': {
       const { request } = recorded
-      put('command', request.command)
-      put('expression', request.expression)
+      put(sink, mask, fields.command, request.command)
+      put(sink, mask, fields.expression, request.expression)
       const { args } = request
-      for (const name in args) {
-        if (!Object.hasOwn(args, name)) continue
-        const value = args[name]!
-        if (isSecretName(name)) sink.argument(mask.text(name), masked, false)
-        else if (typeof value === 'string') sink.argument(mask.text(name), mask.text(value), true)
-        else sink.argument(mask.text(name), mask.text(argumentText(value)), false)
-      }
+      if (args === undefined) break
+      for (const name of Object.keys(args)) sink.argument(name, args[name]!, mask)
       break
     }
   }
+}
+
+function put(sink: DataSink, mask: Mask, number: number, value: string | number | bigint | undefined): void {
+  if (value === undefined || value === '' || value === 0n) return
+  sink.field(number, mask.text(typeof value === 'string' ? value : String(value)))
+}
+
+function putAll(sink: DataSink, mask: Mask, number: number, values: readonly (string | bigint)[] | undefined): void {
+  if (values !== undefined && values.length > 0) put(sink, mask, number, values.join(','))
 }
 
 /** The text form of a protobuf Value: `sval:"x"`, `ival:5`. */

@@ -63,13 +63,15 @@ export class CallRecord {
   rowCount: number | null = null
   byteLength: number | null = null
   #hasEnded = false
-  readonly #beganMs = performance.now()
+  readonly #beganMs: number
 
   /** onEnd null: nothing is recorded. */
   constructor(
     readonly told: Told | null,
     readonly onEnd: ((record: CallRecord, durationMs: number, error: unknown) => void) | null,
-  ) {}
+  ) {
+    this.#beganMs = onEnd === null ? 0 : performance.now()
+  }
 
   /** Counts rows and bytes that came in or went out. */
   count(rowCount: number, byteLength: number): void {
@@ -81,7 +83,7 @@ export class CallRecord {
   end(error?: unknown): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    this.onEnd?.(this, performance.now() - this.#beganMs, error)
+    if (this.onEnd !== null) this.onEnd(this, performance.now() - this.#beganMs, error)
   }
 }
 
@@ -91,6 +93,8 @@ export class History {
   readonly #retentionByteLength: number
   /** The last one takes entries. */
   #batches: PendingEntries[] = [new PendingEntries()]
+  /** One that was written: its memory is used again. */
+  #spareBatch: PendingEntries | null = null
   #droppedCount = 0
   #timer: NodeJS.Timeout | null = null
   /** What works on the table, one thing at a time; never rejects. */
@@ -169,10 +173,16 @@ export class History {
       textByteLength += batch.textByteLength
     }
     if (count >= pendingCountMax || textByteLength >= pendingTextByteLengthMax) return null
-    const next = new PendingEntries(last.count)
+    const next = this.#emptyBatch()
     this.#batches.push(next)
     void this.flush()
     return next
+  }
+
+  #emptyBatch(): PendingEntries {
+    const spare = this.#spareBatch
+    this.#spareBatch = null
+    return spare ?? new PendingEntries()
   }
 
   /** Resolves when all entries of now are durable, or their commit has failed; that is reported, and tried again. */
@@ -188,9 +198,11 @@ export class History {
       while (this.#batches[0]!.count > 0) {
         const batch = this.#batches[0]!
         // From here on entries go into the next one.
-        if (this.#batches.length === 1) this.#batches.push(new PendingEntries(batch.count))
+        if (this.#batches.length === 1) this.#batches.push(this.#emptyBatch())
         await this.#append(batch)
         this.#batches.shift()
+        batch.clear()
+        this.#spareBatch = batch
       }
       if (this.#table !== null) {
         await this.#mergeSmall(this.#table)
@@ -232,15 +244,18 @@ export class History {
 
   async #append(batch: PendingEntries): Promise<void> {
     const table = await this.#open()
-    const job: AppendEntriesJob = {
-      kind: 'history.append',
-      entries: batch.columns(),
-      firstSequence: nextSequence(table.blocks),
+    const { memory, kernels, pool } = this.#parts
+    const input = await memory.arenas.allocate(batch.byteLength)
+    try {
+      const entries = batch.copyTo(kernels.u8, input.byteOffset)
+      const job: AppendEntriesJob = { kind: 'history.append', entries, firstSequence: nextSequence(table.blocks) }
+      const done = await pool.runToEnd<PreparedBlock>(job, {
+        scratchByteLength: 2 * MiB + 4 * batch.textByteLength + 256 * batch.count,
+      })
+      await this.#commit(table, done, [])
+    } finally {
+      memory.arenas.free(input)
     }
-    const done = await this.#parts.pool.runToEnd<PreparedBlock>(job, {
-      scratchByteLength: 2 * MiB + 4 * batch.textByteLength + 256 * batch.count,
-    })
-    await this.#commit(table, done, [])
   }
 
   async #commit(table: BlockTable, done: JobResult<PreparedBlock>, dropped: readonly LiveBlock[]): Promise<void> {
@@ -254,7 +269,7 @@ export class History {
   /** Puts small neighbours together, so that a read opens few blocks. */
   async #mergeSmall(table: BlockTable): Promise<void> {
     for (;;) {
-      const blocks = smallTail(inSequence(table.blocks))
+      const blocks = smallTail(table.blocks)
       const choice = chooseMerge(blocks.map(runOf))
       if (choice === null) return
       const inputs = bounded(blocks.slice(choice.start, choice.end))
@@ -363,21 +378,29 @@ function nextSequence(blocks: readonly LiveBlock[]): number {
   return next
 }
 
-/** The blocks behind the last full one that follow each other without a gap. */
+/** The blocks behind the last full one that follow each other without a gap, in the order of their entries. */
 function smallTail(blocks: readonly LiveBlock[]): LiveBlock[] {
   const isFull = ({ extent, rowCount }: LiveBlock): boolean =>
     extent === null || rowCount >= fullRowCountMin || decodeExtent(extent).textByteLength >= fullTextByteLengthMin
-  let start = blocks.length
-  while (start > 0 && !isFull(blocks[start - 1]!)) {
-    const next = blocks[start]
-    if (next !== undefined) {
-      const before = blocks[start - 1]!
-      const end = decodeExtent(before.extent!).firstSequence + before.rowCount
-      if (end !== decodeExtent(next.extent!).firstSequence) break
-    }
+  // Nearly all are full: the few others are looked for, and those in order.
+  let fullSequenceMax = 0
+  for (const block of blocks)
+    if (block.extent !== null && isFull(block))
+      fullSequenceMax = Math.max(fullSequenceMax, decodeExtent(block.extent).firstSequence)
+  const tail = inSequence(
+    blocks.filter((block) => !isFull(block) && decodeExtent(block.extent!).firstSequence > fullSequenceMax),
+  )
+  let start = tail.length - 1
+  while (start > 0) {
+    const before = tail[start - 1]!
+    if (
+      decodeExtent(before.extent!).firstSequence + before.rowCount !==
+      decodeExtent(tail[start]!.extent!).firstSequence
+    )
+      break
     start--
   }
-  return blocks.slice(start)
+  return tail.slice(Math.max(0, start))
 }
 
 /** As many blocks from the first on as one job can merge. */

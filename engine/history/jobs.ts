@@ -7,16 +7,14 @@ import { bitmapByteLength } from '../frame/bitmap.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
 import type { Kernels } from '../kernels/kernels.js'
 import { pageRowCountMax } from '../limits.js'
-import { copyBytes } from '../memory/copy.js'
 import { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import { type JobHandler, throwIfCancelled } from '../pool/context.js'
 import type { Job } from '../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../stores/store.js'
 import type { HistoryFilter } from './filter.js'
-import { type EntryColumns, sentTexts } from './pending.js'
+import { headTexts, type LaidEntries, ownTexts, rowFieldCount, rowFields } from './pending.js'
 import { decodeExtent, encodeExtent, numberColumns, storedColumns, textColumns } from './stored.js'
-import type { TextRuns } from './text-column.js'
 
 /** Where the blocks of the history stand. */
 export interface HistoryPlace {
@@ -28,7 +26,7 @@ export interface HistoryPlace {
 /** Writes entries as one block. */
 export interface AppendEntriesJob extends Job {
   readonly kind: 'history.append'
-  readonly entries: EntryColumns
+  readonly entries: LaidEntries
   readonly firstSequence: number
 }
 
@@ -133,51 +131,6 @@ function layTexts(kernels: Kernels, scratch: Scratch, texts: readonly (string | 
 
 // ---- Writing ----
 
-/** Texts by runs. */
-function layRuns(
-  { call, u8, u32 }: Kernels,
-  scratch: Scratch,
-  rowCount: number,
-  { bytes, byteLengths, rowCounts }: TextRuns,
-): LaidColumn {
-  const valuesPtr = scratch.allocate(4 * (rowCount + 1))
-  const validityPtr = byteLengths.includes(-1) ? scratch.allocate(bitmapByteLength(rowCount) + 8) : 0
-  if (validityPtr !== 0) call.fillBits(validityPtr, rowCount, 1)
-  let totalByteLength = 0
-  for (let run = 0; run < byteLengths.length; run++) totalByteLength += Math.max(0, byteLengths[run]!) * rowCounts[run]!
-  const bytesPtr = scratch.allocate(totalByteLength)
-  const isEachOne = byteLengths.length === rowCount
-  if (isEachOne) copyBytes(bytes, u8, bytesPtr)
-  let at = valuesPtr >> 2
-  const first = at
-  u32[at] = 0
-  let byteLength = 0
-  let from = 0
-  for (let run = 0; run < byteLengths.length; run++) {
-    const own = byteLengths[run]!
-    const count = rowCounts[run]!
-    if (own < 0) {
-      call.setBitRange(validityPtr, at - first, at - first + count, 0)
-      u32.fill(byteLength, at + 1, at + 1 + count)
-      at += count
-      continue
-    }
-    if (!isEachOne) {
-      const start = bytesPtr + byteLength
-      const end = start + own * count
-      for (let i = 0; i < own; i++) u8[start + i] = bytes[from + i]!
-      // Twice as many copies each time.
-      for (let to = start + own; to < end; to += to - start) u8.copyWithin(to, start, Math.min(to, start + end - to))
-      from += own
-    }
-    for (const last = at + count; at < last; ) {
-      byteLength += own
-      u32[++at] = byteLength
-    }
-  }
-  return { valuesPtr, validityPtr, bytesPtr, byteLength }
-}
-
 function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockBuilder {
   const pageStarts: number[] = []
   for (let row = 0; row < rowCount; row += pageRowCountMax) pageStarts.push(row)
@@ -187,26 +140,34 @@ function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockB
 
 const nsPerMs = 1_000_000n
 
-/** Numbers of less than 2^53 as whole ones, `base` added to each; NaN is a missing cell. */
-function layNumbers({ u8, u32 }: Kernels, scratch: Scratch, values: Float64Array, scale = 1, base = 0n): LaidColumn {
-  const { length } = values
-  const valuesPtr = scratch.allocate(8 * length)
-  const validityPtr = scratch.allocate(Math.ceil(length / 8))
-  u8.fill(0, validityPtr, validityPtr + Math.ceil(length / 8))
-  const first = valuesPtr >> 2
+/**
+ * A field of all rows as whole numbers: each, of less than 2^53, times `scale`, and `base` added to it; NaN is a missing cell.
+ * Numbers are those above `from`.
+ */
+function layNumbers(
+  { u8, u32, f64 }: Kernels,
+  scratch: Scratch,
+  { count, rowsPtr }: LaidEntries,
+  field: number,
+  { from = 0, scale = 1, base = 0n } = {},
+): LaidColumn {
+  const valuesPtr = scratch.allocate(8 * count)
+  const validityPtr = scratch.allocate(bitmapByteLength(count))
+  u8.fill(0, validityPtr, validityPtr + bitmapByteLength(count))
   // In halves of 32 bits: a BigInt for each takes twenty times as long.
   const baseLow = Number(base & 0xffffffffn)
   const baseHigh = Number(base >> 32n)
   let presentCount = 0
-  for (let row = 0; row < length; row++) {
-    const value = values[row]!
-    const at = first + 2 * row
+  let at = valuesPtr >> 2
+  let source = (rowsPtr >> 3) + field
+  for (let row = 0; row < count; row++, at += 2, source += rowFieldCount) {
+    const value = f64[source]!
     if (Number.isNaN(value)) {
       u32[at] = 0
       u32[at + 1] = 0
       continue
     }
-    const whole = Math.floor(value * scale)
+    const whole = Math.floor((value - from) * scale)
     const high = Math.floor(whole / 2 ** 32)
     const low = whole - high * 2 ** 32 + baseLow
     u32[at] = low
@@ -214,33 +175,124 @@ function layNumbers({ u8, u32 }: Kernels, scratch: Scratch, values: Float64Array
     u8[validityPtr + (row >> 3)]! |= 1 << (row & 7)
     presentCount++
   }
-  return { ...noCells, valuesPtr, validityPtr: presentCount === length ? 0 : validityPtr }
+  return { ...noCells, valuesPtr, validityPtr: presentCount === count ? 0 : validityPtr }
+}
+
+/** Texts that stand one behind the other, their lengths in a field of the rows. */
+function layOwnTexts(
+  { u8, u32, f64 }: Kernels,
+  scratch: Scratch,
+  { count, rowsPtr }: LaidEntries,
+  field: number,
+  bytesPtr: number,
+): LaidColumn {
+  const valuesPtr = scratch.allocate(4 * (count + 1))
+  const validityPtr = scratch.allocate(bitmapByteLength(count))
+  u8.fill(0, validityPtr, validityPtr + bitmapByteLength(count))
+  const first = valuesPtr >> 2
+  let source = (rowsPtr >> 3) + field
+  let byteLength = 0
+  let presentCount = 0
+  u32[first] = 0
+  for (let row = 0; row < count; row++, source += rowFieldCount) {
+    const own = f64[source]!
+    if (own >= 0) {
+      byteLength += own
+      presentCount++
+      u8[validityPtr + (row >> 3)]! |= 1 << (row & 7)
+    }
+    u32[first + row + 1] = byteLength
+  }
+  return { valuesPtr, validityPtr: presentCount === count ? 0 : validityPtr, bytesPtr, byteLength }
+}
+
+const headNames: readonly string[] = headTexts
+
+/** The number of the head of each row, u32. */
+function layHeadNumbers({ u32, f64 }: Kernels, scratch: Scratch, { count, rowsPtr }: LaidEntries): number {
+  const numbersPtr = scratch.allocate(4 * count)
+  const first = numbersPtr >> 2
+  let source = (rowsPtr >> 3) + rowFields.head
+  for (let row = 0; row < count; row++, source += rowFieldCount) u32[first + row] = f64[source]!
+  return numbersPtr
+}
+
+/** A text of the heads, for each row that of its head. */
+function layHeadTexts(
+  kernels: Kernels,
+  scratch: Scratch,
+  { count, headCount, headLengthsPtr, headBytesPtr }: LaidEntries,
+  number: number,
+  headNumbersPtr: number,
+): LaidColumn {
+  const { call, u8, i32, u32 } = kernels
+  const lengths = i32.subarray(headLengthsPtr >> 2, (headLengthsPtr >> 2) + headTexts.length * headCount)
+  const totalByteLength = lengths.reduce((sum, byteLength) => sum + Math.max(0, byteLength), 0)
+  // The texts of the heads as a column of their own.
+  const offsetsPtr = scratch.allocate(4 * (headCount + 1))
+  const textsPtr = scratch.allocate(totalByteLength)
+  const presentPtr = layBits(kernels, scratch, headCount)
+  let source = headBytesPtr
+  let byteLength = 0
+  let missingCount = 0
+  u32[offsetsPtr >> 2] = 0
+  for (let head = 0; head < headCount; head++) {
+    for (let text = 0; text < headTexts.length; text++) {
+      const own = lengths[headTexts.length * head + text]!
+      if (text === number && own < 0) missingCount++
+      if (text === number && own >= 0) {
+        u8[presentPtr + (head >> 3)]! |= 1 << (head & 7)
+        for (let i = 0; i < own; i++) u8[textsPtr + byteLength + i] = u8[source + i]!
+        byteLength += own
+      }
+      source += Math.max(0, own)
+    }
+    u32[(offsetsPtr >> 2) + head + 1] = byteLength
+  }
+  const valuesPtr = scratch.allocate(4 * (count + 1))
+  const bytesPtr = scratch.allocate(call.gatheredStringsByteLength(offsetsPtr, headNumbersPtr, count))
+  const gathered = call.gatherStrings(offsetsPtr, textsPtr, headNumbersPtr, count, valuesPtr, bytesPtr)
+  const validityPtr = missingCount === 0 ? 0 : scratch.allocate(bitmapByteLength(count) + 8)
+  if (validityPtr !== 0) call.gatherBits(presentPtr, headNumbersPtr, count, validityPtr)
+  return { valuesPtr, validityPtr, bytesPtr, byteLength: gathered }
 }
 
 const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) => {
   const { entries, firstSequence } = job
+  const { count, rowsPtr, ownBytesPtrs } = entries
   // Pages stay at the front; the values of a column are needed only until they are encoded.
   const scratch = new Scratch(job.scratch)
   const temporary = scratch.back()
-  const builder = builderOf(kernels, scratch, entries.count)
-  const startMsMin = entries.startMs.reduce((a, b) => Math.min(a, b), Infinity)
-  const startMsMax = entries.startMs.reduce((a, b) => Math.max(a, b), -Infinity)
-  const sinceFirstMs = entries.startMs.map((startMs) => startMs - startMsMin)
-  const numbers = [sinceFirstMs, entries.durationNs, entries.rowCount, entries.byteLength]
-  for (const [i, { name, dtype }] of numberColumns.entries()) {
+  const builder = builderOf(kernels, scratch, count)
+  let startMsMin = Infinity
+  let startMsMax = -Infinity
+  for (let row = 0; row < count; row++) {
+    const startMs = kernels.f64[(rowsPtr >> 3) + rowFieldCount * row + rowFields.startMs]!
+    startMsMin = Math.min(startMsMin, startMs)
+    startMsMax = Math.max(startMsMax, startMs)
+  }
+  for (const { name, dtype } of numberColumns) {
     const mark = temporary.mark()
     const laid =
       name === 'startTime'
-        ? layNumbers(kernels, temporary, sinceFirstMs, Number(nsPerMs), BigInt(startMsMin) * nsPerMs)
-        : layNumbers(kernels, temporary, numbers[i]!)
+        ? layNumbers(kernels, temporary, entries, rowFields.startMs, {
+            from: startMsMin,
+            scale: Number(nsPerMs),
+            base: BigInt(startMsMin) * nsPerMs,
+          })
+        : layNumbers(kernels, temporary, entries, rowFields[name])
     builder.addColumn(name, { dtype, ...laid }, 0)
     temporary.release(mark)
   }
+  const headNumbersPtr = layHeadNumbers(kernels, temporary, entries)
   let textByteLength = 0
   for (const name of textColumns) {
     const mark = temporary.mark()
-    const runs = name === 'data' ? entries.data : entries.texts[sentTexts.indexOf(name)]!
-    const column = layRuns(kernels, temporary, entries.count, runs)
+    const own = ownTexts.indexOf(name)
+    const column =
+      own >= 0
+        ? layOwnTexts(kernels, temporary, entries, rowFields.ownTexts + own, ownBytesPtrs[own]!)
+        : layHeadTexts(kernels, temporary, entries, headNames.indexOf(name), headNumbersPtr)
     textByteLength += column.byteLength
     builder.addColumn(name, { dtype: 'string', ...column }, 0)
     temporary.release(mark)
