@@ -1,15 +1,22 @@
-// A process with an engine of its own, with the history or without, that runs the mix as told: a line with the milliseconds of
-// a turn in, a line of JSON out.
+// A process with an engine of its own that runs the mix as told: a line with how many entries each call leaves in the history and
+// how often the mix is run in, a line of JSON out when the entries are stored.
 import { createInterface } from 'node:readline'
 import { openEngine } from '../engine/index.js'
 import { Mix } from './history-mix.js'
+import { setEntryCount } from './history-switch.js'
 
-const [dataDir, history, isSmall] = process.argv.slice(2)
+const [dataDir, isSmall] = process.argv.slice(2)
 if (dataDir === undefined) throw new Error('the data folder is the first argument')
-const engine = await openEngine({ dataDir, ...(history === 'off' ? { history: false } : {}) })
+const engine = await openEngine({ dataDir })
 const mix = new Mix(isSmall === 'small')
 await mix.prepare(engine)
 process.stdout.write('ready\n')
-for await (const line of createInterface({ input: process.stdin }))
-  process.stdout.write(`${JSON.stringify(await mix.turn(engine, Number(line)))}\n`)
+for await (const line of createInterface({ input: process.stdin })) {
+  const [entryCount, mixCount] = line.split(' ').map(Number) as [number, number]
+  await setEntryCount(entryCount)
+  const startMs = performance.now()
+  await mix.run(engine, mixCount)
+  await setEntryCount(entryCount)
+  process.stdout.write(`${performance.now() - startMs}\n`)
+}
 await engine.close()

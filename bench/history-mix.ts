@@ -21,11 +21,6 @@ const writeCount = 4
 const queryCount = 8
 const callCount = 64
 
-export interface MixTurn {
-  readonly mixCount: number
-  readonly elapsedMs: number
-}
-
 export class Mix {
   readonly #frames: readonly Frame[]
   readonly #query: ReturnType<typeof queriesOf>[number]['request']
@@ -50,14 +45,8 @@ export class Mix {
     await api.write({ ...items, saveMode: 'overwriteTable' }, frame)
   }
 
-  /** The mix again and again for so long, once at least. */
-  async turn(api: Api, turnMs: number): Promise<MixTurn> {
-    const startMs = performance.now()
-    for (let mixCount = 1; ; mixCount++) {
-      await this.#run(api)
-      const elapsedMs = performance.now() - startMs
-      if (elapsedMs >= turnMs) return { mixCount, elapsedMs }
-    }
+  async run(api: Api, mixCount: number): Promise<void> {
+    for (let i = 0; i < mixCount; i++) await this.#run(api)
   }
 
   /** Once: every frame is a write of its own. */

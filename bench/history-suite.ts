@@ -1,25 +1,26 @@
-// What the history costs: the same mix of loads, queries and updates of items with it and without it, in turns, and by how much
-// the one takes more than the other. Over gRPC, where a call is dear, and embedded, where it is cheap; each side is a process of
-// its own, so that neither leaves the other its garbage or its compiled code.
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+// What the history costs: a mix of loads, queries and updates of items, over gRPC, where a call is dear, and embedded, where it is
+// cheap, without entries and with ten for each call, in short turns of one process that follow each other: two processes differ by
+// more than what is looked for, and one entry a call is found only by very many turns (isLong).
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from '../client/index.js'
-import { Mix, type MixTurn } from './history-mix.js'
-import { startMixProcess, startServerProcess } from './processes.js'
+import { Mix } from './history-mix.js'
+import { startMixProcess, startSwitchedServerProcess } from './processes.js'
 import { atMost, type Found, type Result } from './results.js'
 
 export interface HistoryBenchOptions {
   readonly isSmall: boolean
-  /** Turns of a minute, and not of some seconds. */
+  /** Ten times as many rounds, and turns with one entry a call. */
   readonly isLong: boolean
   readonly folder: string
   readonly found: Found
   readonly say: (text: string) => void
 }
 
-interface Side {
+interface Process {
   readonly pid: number
-  turn(turnMs: number): Promise<MixTurn>
+  /** The milliseconds of so many mixes, each call with so many entries, until these are stored. */
+  turn(entryCount: number, mixCount: number): Promise<number>
   stop(): Promise<void>
 }
 
@@ -31,110 +32,112 @@ interface Cost {
 }
 
 const shareMax = 2
-/** Longer than entries wait until they are flushed: what a turn leaves to be done is its own. */
-const flushMs = 850
+const manyEntries = 10
+type Round = ReadonlyMap<number, Cost>
 
 interface Lengths {
-  readonly turnMs: number
-  /** Turns of both sides that are not counted, then those that are: functions that run once a flush are compiled late. */
-  readonly warmUpMs: number
-  readonly pairCount: number
+  /** Entries of each call, in the order of the turns of a round; the next round is the other way round. */
+  readonly entryCounts: readonly number[]
+  readonly mixCount: number
+  readonly warmUpRoundCount: number
+  readonly roundCount: number
 }
 
 export async function runHistory(options: HistoryBenchOptions): Promise<void> {
   const { isSmall, isLong, found, say } = options
-  const lengths: Lengths = isSmall
-    ? { turnMs: 0, warmUpMs: 0, pairCount: 1 }
-    : isLong
-      ? { turnMs: 60_000, warmUpMs: 60_000, pairCount: 5 }
-      : { turnMs: 4_000, warmUpMs: 8_000, pairCount: 5 }
+  // What the history takes as it is can be told from chance only by many turns.
+  const entryCounts = isSmall || isLong ? [0, 1, manyEntries] : [0, manyEntries]
+  const lengths = (mixCount: number, roundCount: number): Lengths =>
+    isSmall
+      ? { entryCounts, mixCount: 1, warmUpRoundCount: 0, roundCount: 1 }
+      : { entryCounts, mixCount, warmUpRoundCount: 4, roundCount: isLong ? 10 * roundCount : roundCount }
   say('history, over gRPC')
-  found(...(await compare('gRPC', await served(options), lengths)))
+  found(...(await compare('gRPC', await served(options), lengths(1, 20))))
   say('history, embedded')
-  found(...(await compare('embedded', await embedded(options), lengths)))
+  found(...(await compare('embedded', await embedded(options), lengths(3, 40))))
 }
 
-const names = ['history-on', 'history-off'] as const
-type Sides = readonly [on: Side, off: Side]
-
-async function served({ folder, isSmall }: HistoryBenchOptions): Promise<Sides> {
-  const config = join(folder, 'no-history.json')
-  writeFileSync(config, JSON.stringify({ disableHistory: true, backends: [{ type: 'tsdb' }, { type: 'kv' }] }))
+async function served({ folder, isSmall }: HistoryBenchOptions): Promise<Process> {
+  const path = join(folder, 'history-served')
+  const server = await startSwitchedServerProcess(path)
+  const client = connect(`grpc://${server.address}`, { session: { container: 'users' } })
   const mix = new Mix(isSmall)
-  const open = async (name: string, options: readonly string[]): Promise<Side> => {
-    const path = join(folder, name)
-    const server = await startServerProcess(path, options)
-    const client = connect(`grpc://${server.address}`, { session: { container: 'users' } })
-    await mix.prepare(client)
-    return {
-      pid: server.pid,
-      turn: (turnMs) => mix.turn(client, turnMs),
-      async stop() {
-        client.close()
-        await server.stop()
-        rmSync(path, { recursive: true, force: true })
-      },
-    }
+  await mix.prepare(client)
+  return {
+    pid: server.pid,
+    async turn(entryCount, mixCount) {
+      await server.setEntryCount(entryCount)
+      const startMs = performance.now()
+      await mix.run(client, mixCount)
+      await server.setEntryCount(entryCount)
+      return performance.now() - startMs
+    },
+    async stop() {
+      client.close()
+      await server.stop()
+      rmSync(path, { recursive: true, force: true })
+    },
   }
-  return [await open(names[0], []), await open(names[1], ['--config', config])]
 }
 
-async function embedded({ folder, isSmall }: HistoryBenchOptions): Promise<Sides> {
-  const open = async (name: string, history: 'on' | 'off'): Promise<Side> => {
-    const path = join(folder, name)
-    const { pid, turn, stop } = await startMixProcess(path, history, isSmall)
-    return {
-      pid,
-      turn,
-      async stop() {
-        await stop()
-        rmSync(path, { recursive: true, force: true })
-      },
-    }
+async function embedded({ folder, isSmall }: HistoryBenchOptions): Promise<Process> {
+  const path = join(folder, 'history-embedded')
+  const { pid, turn, stop } = await startMixProcess(path, isSmall)
+  return {
+    pid,
+    turn,
+    async stop() {
+      await stop()
+      rmSync(path, { recursive: true, force: true })
+    },
   }
-  return [await open(names[0], 'on'), await open(names[1], 'off')]
 }
 
-/** Turns of both sides, the first one by turns too, so that what the machine does meanwhile meets both alike. */
-async function compare(where: string, [on, off]: Sides, lengths: Lengths): Promise<Result[]> {
-  const pairs: { readonly on: Cost; readonly off: Cost }[] = []
+async function compare(
+  where: string,
+  side: Process,
+  { entryCounts, mixCount, warmUpRoundCount, roundCount }: Lengths,
+): Promise<Result[]> {
+  const rounds: Round[] = []
   try {
-    if (lengths.warmUpMs > 0) for (const side of [on, off]) await costOf(side, lengths.warmUpMs)
-    for (let pair = 0; pair < lengths.pairCount; pair++) {
-      const costs = new Map<Side, Cost>()
-      for (const side of pair % 2 === 0 ? [on, off] : [off, on]) costs.set(side, await costOf(side, lengths.turnMs))
-      pairs.push({ on: costs.get(on)!, off: costs.get(off)! })
+    for (let number = -warmUpRoundCount; number < roundCount; number++) {
+      const round = new Map<number, Cost>()
+      const order = number % 2 === 0 ? entryCounts : [...entryCounts].reverse()
+      for (const entryCount of order) round.set(entryCount, await costOf(side, entryCount, mixCount))
+      if (number >= 0) rounds.push(round)
     }
   } finally {
-    await on.stop()
-    await off.stop()
+    await side.stop()
   }
-  const time = resultOf(`${where}: time of the mix, more with the history`, pairs, ({ elapsedMs }) => elapsedMs)
-  if (!hasCpuTimes) return [time]
-  return [resultOf(`${where}: processor time of the mix, more with the history`, pairs, ({ cpuMs }) => cpuMs), time]
+  const kinds = [
+    ['time', ({ elapsedMs }: Cost) => elapsedMs],
+    ...(hasCpuTimes ? [['processor time', ({ cpuMs }: Cost) => cpuMs] as const] : []),
+  ] as const
+  return kinds.flatMap(([kind, numberOf]) =>
+    entryCounts.slice(1).map((entryCount) => {
+      const name = entryCount === 1 ? 'more with the history' : 'a tenth of what ten entries a call take'
+      return resultOf(`${where}: ${kind} of the mix, ${name}`, rounds, entryCount, numberOf)
+    }),
+  )
 }
 
-async function costOf({ pid, turn }: Side, turnMs: number): Promise<Cost> {
+async function costOf({ pid, turn }: Process, entryCount: number, mixCount: number): Promise<Cost> {
   const before = cpuMsOf(pid)
-  const { mixCount, elapsedMs } = await turn(turnMs)
-  await new Promise((resolve) => setTimeout(resolve, flushMs))
-  return { elapsedMs: elapsedMs / mixCount, cpuMs: (cpuMsOf(pid) - before) / mixCount }
+  const elapsedMs = (await turn(entryCount, mixCount)) / mixCount
+  return { elapsedMs, cpuMs: (cpuMsOf(pid) - before) / mixCount }
 }
 
+/** What one entry a call costs: the median of the rounds, each with its turn without entries. */
 function resultOf(
   name: string,
-  pairs: readonly { readonly on: Cost; readonly off: Cost }[],
-  costOf: (cost: Cost) => number,
+  rounds: readonly Round[],
+  entryCount: number,
+  numberOf: (cost: Cost) => number,
 ): Result {
-  const shares = pairs.map(({ on, off }) => 100 * (costOf(on) / costOf(off) - 1))
-  const costs = pairs.map(({ on, off }) => ({ on: costOf(on), off: costOf(off) }))
-  const total = costs.reduce((sum, { on, off }) => ({ on: sum.on + on, off: sum.off + off }), { on: 0, off: 0 })
-  const ratio = total.on / total.off
-  const value = 100 * (ratio - 1)
-  // Of a ratio of sums over pairs (Cochran, Sampling Techniques, 1977, section 6.4).
-  const squares = costs.reduce((sum, { on, off }) => sum + (on - ratio * off) ** 2, 0)
-  const error = (100 * Math.sqrt((squares * pairs.length) / Math.max(1, pairs.length - 1))) / total.off
-  const offMs = total.off / pairs.length
+  const offs = rounds.map((round) => numberOf(round.get(0)!))
+  const shares = rounds.map((round, i) => (100 * (numberOf(round.get(entryCount)!) / offs[i]! - 1)) / entryCount)
+  const value = medianOf(shares)
+  const [least, most] = boundsOfMedian(shares)
   return {
     group: 'history',
     name,
@@ -142,9 +145,28 @@ function resultOf(
     unit: '%',
     runs: shares,
     target: atMost(value, shareMax, `${shareMax} %`),
-    beside: `± ${error.toFixed(1)} % (standard error); ${offMs.toFixed(0)} ms without`,
+    beside: `${least.toFixed(1)} to ${most.toFixed(1)} % (95 of 100); ${medianOf(offs).toFixed(0)} ms without`,
     checksum: '',
   }
+}
+
+const ascending = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b)
+
+function medianOf(values: readonly number[]): number {
+  const sorted = ascending(values)
+  const middle = Math.floor(sorted.length / 2)
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+/**
+ * Between which values the median lies, 95 times of 100, whatever the distribution: by their ranks, of a binomial count taken as
+ * normal (Conover, Practical Nonparametric Statistics, 1999, section 3.2).
+ */
+function boundsOfMedian(values: readonly number[]): [least: number, most: number] {
+  const sorted = ascending(values)
+  const { length } = sorted
+  const first = Math.max(0, Math.floor((length - 1.96 * Math.sqrt(length)) / 2))
+  return [sorted[first]!, sorted[length - 1 - first]!]
 }
 
 /** Only Linux tells them so. */

@@ -4,14 +4,17 @@ import { once } from 'node:events'
 import { createInterface, type Interface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import type { MixTurn } from './history-mix.js'
 import type { LoadOrder, LoadReply } from './load-grpc.js'
 
 type Child = ChildProcessByStdio<Writable, Readable, null>
 
-function start(module: string, args: readonly string[]): Child {
+/** preload: a module that is loaded before it. */
+function start(module: string, args: readonly string[], preload?: string): Child {
   const path = fileURLToPath(new URL(module, import.meta.url))
-  const child = spawn(process.execPath, [...process.execArgv, path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const options = preload === undefined ? [] : ['--import', new URL(preload, import.meta.url).href]
+  const child = spawn(process.execPath, [...process.execArgv, ...options, path, ...args], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
   // A bench that fails leaves nothing behind.
   const stop = () => child.kill('SIGKILL')
   process.once('exit', stop)
@@ -46,31 +49,44 @@ export interface ServerProcess {
 
 /** Starts the server as a user would, over a data folder of its own. */
 export async function startServerProcess(dataDir: string, options: readonly string[] = []): Promise<ServerProcess> {
-  const free = '127.0.0.1:0'
-  const child = start('../server/main.js', [
-    '--data-dir',
-    dataDir,
-    '--grpc-addr',
-    free,
-    '--http-addr',
-    free,
-    ...options,
-  ])
+  const { child, lines, address, pid, stop } = await startServer(dataDir, options)
+  // Its log is read and let go.
+  lines.close()
+  child.stdout.resume()
+  return { pid, address, stop }
+}
+
+async function startServer(dataDir: string, options: readonly string[], preload?: string) {
+  const free = ['--grpc-addr', '127.0.0.1:0', '--http-addr', '127.0.0.1:0']
+  const child = start('../server/main.js', ['--data-dir', dataDir, ...free, ...options], preload)
   const { lines, next } = lineReader(child, 'server')
   for (;;) {
     const address = /grpc=(?:[a-z]+:\/\/)?(\S+)/.exec(await next())?.[1]
     if (address === undefined || child.pid === undefined) continue
-    // Its log is read and let go.
-    lines.close()
-    child.stdout.resume()
-    return {
-      pid: child.pid,
-      address,
-      async stop() {
-        child.kill('SIGTERM')
-        await ended(child)
-      },
+    const stop = async (): Promise<void> => {
+      child.kill('SIGTERM')
+      await ended(child)
     }
+    return { child, lines, next, address, pid: child.pid, stop }
+  }
+}
+
+/** A server whose calls leave as many entries in the history as it is told to. */
+export interface SwitchedServerProcess extends ServerProcess {
+  /** Resolves when what calls have left so far is stored. */
+  setEntryCount(count: number): Promise<void>
+}
+
+export async function startSwitchedServerProcess(dataDir: string): Promise<SwitchedServerProcess> {
+  const { child, next, address, pid, stop } = await startServer(dataDir, [], './history-switch.js')
+  return {
+    pid,
+    address,
+    stop,
+    async setEntryCount(count) {
+      child.stdin.write(`${count}\n`)
+      while (!(await next()).startsWith('entries set'));
+    },
   }
 }
 
@@ -114,20 +130,21 @@ export async function startLoaderProcess(address: string, hostCount: number, hou
 
 export interface MixProcess {
   readonly pid: number
-  turn(turnMs: number): Promise<MixTurn>
+  /** Runs the mix so often, each call with so many entries in the history; returns the time until they are stored, in ms. */
+  turn(entryCount: number, mixCount: number): Promise<number>
   stop(): Promise<void>
 }
 
 /** Starts a process with an engine of its own that runs the mix of the history's bench; resolves when its items are written. */
-export async function startMixProcess(dataDir: string, history: 'on' | 'off', isSmall: boolean): Promise<MixProcess> {
-  const child = start('./history-embedded.js', [dataDir, history, isSmall ? 'small' : 'large'])
+export async function startMixProcess(dataDir: string, isSmall: boolean): Promise<MixProcess> {
+  const child = start('./history-embedded.js', [dataDir, isSmall ? 'small' : 'large'])
   const { next } = lineReader(child, 'engine process')
   if ((await next()) !== 'ready' || child.pid === undefined) throw new Error('the engine process said something else')
   return {
     pid: child.pid,
-    async turn(turnMs) {
-      child.stdin.write(`${turnMs}\n`)
-      return JSON.parse(await next()) as MixTurn
+    async turn(entryCount, mixCount) {
+      child.stdin.write(`${entryCount} ${mixCount}\n`)
+      return Number(await next())
     },
     async stop() {
       child.stdin.end()

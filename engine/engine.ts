@@ -187,7 +187,7 @@ export class Engine implements EngineApi {
   }
 
   #begin(recorded: RecordedRequest, options: CallOptions): CallRecord {
-    if (this.#history === null) return new CallRecord(null, null)
+    if (this.#history === null) return new CallRecord(recorded, '', undefined, 0, null)
     return this.#history.begin(recorded, this.#nameOf(recorded.request.backend), options.caller)
   }
 

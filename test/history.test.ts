@@ -13,7 +13,7 @@ import {
   type EngineOptions,
   type Frame,
   frameFromMap,
-  type FramesError,
+  FramesError,
   type HistoryRequest,
   openEngine,
   type Value,
@@ -255,6 +255,39 @@ describe('what is kept', () => {
     expect(frames.flatMap((frame) => frame.column('TableName').strings())).toEqual(
       Array.from({ length: 20_500 }, (_, i) => `t${i}`),
     )
+    await engine.close()
+  })
+
+  test('requests of many callers in one commit keep each its own texts', async () => {
+    const engine = await open()
+    const expected: unknown[] = []
+    for (let i = 0; i < 600; i++) {
+      // More kinds than are remembered, some of them the same again, with and without each text.
+      const kind = i % 3 === 0 ? 0 : i % 23
+      const table = kind % 5 === 0 ? '' : `tä"${kind}`
+      const own: Caller = {
+        protocol: kind % 2 === 0 ? 'http' : 'grpc',
+        address: `10.0.0.${kind % 4}`,
+        requestId: `${i}`,
+        secrets: [],
+      }
+      const error = i % 4 === 0 ? undefined : new FramesError('INVALID_ARGUMENT', `${i} é`)
+      const args = i % 5 === 0 ? {} : { [`k${i % 7}`]: `"${'x'.repeat(i % 90)}\u0007` }
+      const request = { backend, table, command: 'c', args, session: { user: `u${kind % 6}` } }
+      engine.recordRefused({ action: 'execute', request }, { caller: own, error, durationMs: i })
+      expected.push([
+        ...[table, `u${kind % 6}`, own.protocol, own.address, `${i}`],
+        ...[error === undefined ? null : `${i} é`, BigInt(i)],
+        ...Object.values(args).map((value) => `sval:${JSON.stringify(value)}`),
+      ])
+    }
+    const rows = await rowsOf(engine)
+    const names = ['TableName', 'UserName', 'protocol', 'clientAddress', 'requestId', 'error', 'ActionDuration']
+    const found = rows.map((row) => [
+      ...names.map((name) => row[name]),
+      ...Object.keys(row).flatMap((name) => (name.startsWith('args_') && row[name] !== null ? [row[name]] : [])),
+    ])
+    expect(found).toEqual(expected)
     await engine.close()
   })
 

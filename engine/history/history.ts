@@ -37,6 +37,8 @@ const batchTextByteLengthMax = 4 * MiB
 /** Entries that wait for a store that is slow or broken; further ones are left out, and that is reported. */
 const pendingCountMax = 65_536
 const pendingTextByteLengthMax = 32 * MiB
+/** Calls that ended in one turn of the event loop and wait to be written, at most. */
+const endedCountMax = 256
 /** A failed commit is tried again after this time. */
 const retryMs = secondMs
 const retentionIntervalMs = minuteMs
@@ -49,26 +51,23 @@ const jobScratchByteLength = 8 * MiB
 const tableName: TableName = { container: '', backend: 'history', path: 'history' }
 const shownName = 'the history'
 
-/** Who a request came from and when, as its entry tells it. */
-interface Told {
-  readonly recorded: RecordedRequest
-  /** Of the configuration. */
-  readonly backendName: string
-  readonly caller: Caller | undefined
-  readonly startMs: number
-}
-
 /** A request at work; its entry is written when it ends. */
 export class CallRecord {
   rowCount: number | null = null
   byteLength: number | null = null
+  durationMs = 0
+  error: unknown = undefined
   #hasEnded = false
   readonly #beganMs: number
 
   /** onEnd null: nothing is recorded. */
   constructor(
-    readonly told: Told | null,
-    readonly onEnd: ((record: CallRecord, durationMs: number, error: unknown) => void) | null,
+    readonly recorded: RecordedRequest,
+    /** Of the configuration. */
+    readonly backendName: string,
+    readonly caller: Caller | undefined,
+    readonly startMs: number,
+    readonly onEnd: ((record: CallRecord) => void) | null,
   ) {
     this.#beganMs = onEnd === null ? 0 : performance.now()
   }
@@ -81,9 +80,11 @@ export class CallRecord {
 
   /** Ends it, once; `error` is undefined for a request that ended well. */
   end(error?: unknown): void {
-    if (this.#hasEnded) return
+    if (this.#hasEnded || this.onEnd === null) return
     this.#hasEnded = true
-    if (this.onEnd !== null) this.onEnd(this, performance.now() - this.#beganMs, error)
+    this.durationMs = performance.now() - this.#beganMs
+    this.error = error
+    this.onEnd(this)
   }
 }
 
@@ -91,6 +92,8 @@ export class History {
   readonly #parts: BackendParts
   readonly #retentionMs: number
   readonly #retentionByteLength: number
+  /** Calls whose entries are still to be written. */
+  #ended: CallRecord[] = []
   /** The last one takes entries. */
   #batches: PendingEntries[] = [new PendingEntries()]
   /** One that was written: its memory is used again. */
@@ -110,13 +113,23 @@ export class History {
     this.#retentionByteLength = options.retentionByteLength ?? retentionByteLengthDefault
   }
 
-  readonly #onEnd = (record: CallRecord, durationMs: number, error: unknown): void => {
-    this.#add(record.told!, record, durationMs, error)
+  /** Entries of calls that end in one turn of the event loop are written together: by itself, each finds its code out of reach. */
+  readonly #onEnd = (record: CallRecord): void => {
+    const count = this.#ended.push(record)
+    if (count === 1) setImmediate(this.#addEnded)
+    else if (count === endedCountMax) this.#addEnded()
+  }
+
+  readonly #addEnded = (): void => {
+    const ended = this.#ended
+    if (ended.length === 0) return
+    this.#ended = []
+    for (const record of ended) this.#add(record)
   }
 
   /** A request begins; backendName: of the configuration. */
   begin(recorded: RecordedRequest, backendName: string, caller: Caller | undefined): CallRecord {
-    return new CallRecord({ recorded, backendName, caller, startMs: this.#parts.nowMs() }, this.#onEnd)
+    return new CallRecord(recorded, backendName, caller, this.#parts.nowMs(), this.#onEnd)
   }
 
   /** A request that failed before a backend saw it. */
@@ -125,16 +138,13 @@ export class History {
     backendName: string,
     { caller, error, durationMs }: { caller: Caller; error: unknown; durationMs: number },
   ): void {
-    const told = { recorded, backendName, caller, startMs: this.#parts.nowMs() - durationMs }
-    this.#add(told, { rowCount: null, byteLength: null }, durationMs, error)
+    const record = new CallRecord(recorded, backendName, caller, this.#parts.nowMs() - durationMs, null)
+    record.durationMs = durationMs
+    record.error = error
+    this.#onEnd(record)
   }
 
-  #add(
-    { recorded, backendName, caller, startMs }: Told,
-    { rowCount, byteLength }: Pick<CallRecord, 'rowCount' | 'byteLength'>,
-    durationMs: number,
-    error: unknown,
-  ): void {
+  #add({ recorded, backendName, caller, startMs, rowCount, byteLength, durationMs, error }: CallRecord): void {
     if (this.#isClosed) return
     const batch = this.#openBatch()
     if (batch === null) {
@@ -187,6 +197,7 @@ export class History {
 
   /** Resolves when all entries of now are durable, or their commit has failed; that is reported, and tried again. */
   flush(): Promise<void> {
+    this.#addEnded()
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     this.#work = this.#work.then(() => this.#flush())
@@ -357,6 +368,7 @@ export class History {
 
   /** Writes what has gathered, and closes the table. */
   async close(): Promise<void> {
+    this.#addEnded()
     this.#isClosed = true
     await this.flush()
     await this.#table?.close()
