@@ -9,11 +9,11 @@ import type { FrameRules, PreparedRows } from './prepare.js'
 import { prepareRows } from './prepare.js'
 import type { KvSchema } from './schema.js'
 import { emptySchema, mergeSchema } from './schema.js'
-import type { SettledWrite, SettleRequest, SettleWrite, WriteRule } from './settle-request.js'
+import type { SettledWrite, SettleRequest, WriteRule } from './settle-request.js'
 
 /** A write whose frame is in order, or several of single items, a row each, that follow one another by one rule. */
 export interface OpenWrite {
-  /** Number among the request's writes; of several, the first one's: the others follow. */
+  /** Its place among the results; of several, the first one's: the others follow. */
   readonly number: number
   readonly session: number
   readonly rule: WriteRule
@@ -47,18 +47,16 @@ export function prepareWrites(
   const failedSessions = new Set<number>()
   /** Rows that earlier frames of a session had, for those that number their rows. */
   const rowCounts = new Map<number, number>()
-  for (let number = 0; number < request.writes.length; number++) {
-    const write = request.writes[number]!
+  for (const write of request.writes) {
     const { session } = write
     const rule = request.rules[write.rule]!
-    if (write.kind === 'item') {
-      const several = itemWrites(request.writes, number)
-      if (several.some(({ folder }) => folder !== '') && !schema.foldersDrifted)
-        schema = { ...schema, foldersDrifted: true }
-      const sessions = several.length > 1 ? several.map((one) => one.session) : null
-      open.push({ number, session, rule, rows: itemRows(kernels, work, several), sessions, rowsPlace: null })
-      for (const _ of several) results.push({ rowCount: 1, skippedCount: 0, error: null, isAbandoned: false })
-      number += several.length - 1
+    const number = results.length
+    if (write.kind === 'items') {
+      const { names, folders } = write
+      if (folders !== null && !schema.foldersDrifted) schema = { ...schema, foldersDrifted: true }
+      const sessions = names.length > 1 ? names.map((_, i) => session + i) : null
+      open.push({ number, session, rule, rows: itemRows(kernels, work, names, folders), sessions, rowsPlace: null })
+      for (const _ of names) results.push(appliedItem)
       continue
     }
     if (failedSessions.has(session)) {
@@ -101,31 +99,24 @@ function checkPlaceholders({ condition, actions }: WriteRule, columns: readonly 
   if (actions !== null) check('update', actions.flatMap(expressionsOf))
 }
 
+/** One object for all: a message tells it once. */
+export const appliedItem: SettledWrite = { rowCount: 1, skippedCount: 0, error: null, isAbandoned: false }
 export const abandoned: SettledWrite = { rowCount: 0, skippedCount: 0, error: null, isAbandoned: true }
 
 export function failed(error: FramesError): SettledWrite {
   return { rowCount: 0, skippedCount: 0, error: toErrorMessage(error), isAbandoned: false }
 }
 
-type ItemWrite = Extract<SettleWrite, { kind: 'item' }>
-
-/** The writes of single items from one on that follow one another by its rule. */
-function itemWrites(writes: readonly SettleWrite[], start: number): ItemWrite[] {
-  const { rule } = writes[start]!
-  const several: ItemWrite[] = []
-  for (let i = start; i < writes.length; i++) {
-    const write = writes[i]!
-    if (write.kind !== 'item' || write.rule !== rule) break
-    several.push(write)
-  }
-  return several
-}
-
-/** A row for each of them. */
-function itemRows(kernels: Kernels, work: Scratch, writes: readonly ItemWrite[]): PreparedRows {
+/** A row for each of some items. */
+function itemRows(
+  kernels: Kernels,
+  work: Scratch,
+  itemNames: readonly string[],
+  itemFolders: readonly string[] | null,
+): PreparedRows {
   const { u8, u32 } = kernels
-  const rowCount = writes.length
-  const texts = writes.map(({ name }) => Buffer.from(name))
+  const rowCount = itemNames.length
+  const texts = itemNames.map((name) => Buffer.from(name))
   const byteLength = texts.reduce((sum, text) => sum + text.length, 0)
   const valuesPtr = work.allocate(4 * (rowCount + 1))
   const bytesPtr = work.allocate(byteLength)
@@ -135,11 +126,11 @@ function itemRows(kernels: Kernels, work: Scratch, writes: readonly ItemWrite[])
     u8.set(text, bytesPtr + start)
     u32[(valuesPtr >> 2) + row + 1] = start + text.length
   })
-  const folders = sortByBytes(new Set(writes.map(({ folder }) => folder)))
+  const folders = itemFolders === null ? [''] : sortByBytes(new Set(itemFolders))
   let codesPtr = 0
   if (folders.length > 1) {
     codesPtr = work.allocate(4 * rowCount)
-    writes.forEach(({ folder }, row) => {
+    itemFolders?.forEach((folder, row) => {
       u32[(codesPtr >> 2) + row] = folders.indexOf(folder)
     })
   }

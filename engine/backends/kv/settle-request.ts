@@ -1,6 +1,6 @@
 // What a settle job is asked, and what it answers.
-import type { Kill } from '../../blocks/dead-rows.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
+import type { SentKills } from '../../blocks/sent-kills.js'
 import type { ErrorMessage } from '../../errors.js'
 import { conditionOf, updateOf } from '../../expression/cache.js'
 import type { Expression, UpdateAction } from '../../expression/tree.js'
@@ -34,8 +34,22 @@ export type Write =
   | { readonly kind: 'frame'; readonly input: FrameInput; readonly rowStart: bigint }
   | { readonly kind: 'item'; readonly folder: string; readonly name: string }
 
-/** session: writes of one session fail together, from the first that fails on. */
-export type SettleWrite = Write & { readonly session: number; readonly rule: number }
+/**
+ * Writes as a job is told them: a frame, or single items that follow one another by one rule.
+ *
+ * session  writes of one session fail together, from the first that fails on; each item has its own: the first has this
+ *          number, the others those behind it
+ */
+export type SettleWrite =
+  | (Extract<Write, { kind: 'frame' }> & { readonly session: number; readonly rule: number })
+  | {
+      readonly kind: 'items'
+      readonly names: readonly string[]
+      /** Null: all of them stand at the root. */
+      readonly folders: readonly string[] | null
+      readonly session: number
+      readonly rule: number
+    }
 
 export interface SettleRequest {
   readonly schema: KvSchema
@@ -46,7 +60,7 @@ export interface SettleRequest {
   readonly nowNs: bigint
 }
 
-/** error: nothing of the write is stored; abandoned: an earlier write of its session failed. */
+/** Of a frame or an item. error: nothing of it is stored; abandoned: an earlier write of its session failed. */
 export interface SettledWrite {
   readonly rowCount: number
   readonly skippedCount: number
@@ -54,11 +68,11 @@ export interface SettledWrite {
   readonly isAbandoned: boolean
 }
 
-/** schema: null when it is unchanged. */
+/** writes: of each frame and item. schema: null when it is unchanged. */
 export interface SettleResult {
   readonly writes: readonly SettledWrite[]
   readonly blocks: readonly PreparedBlock[]
-  readonly kills: readonly Kill[]
+  readonly kills: SentKills
   readonly schema: KvSchema | null
 }
 

@@ -1,3 +1,4 @@
+import { noKills } from '../../blocks/sent-kills.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { findStored, numberItems, singles } from './batch-items.js'
@@ -25,7 +26,7 @@ export function settleWrites(
   const { writes, schema } = prepareWrites(kernels, back, request, results)
   const changed = schema === request.schema ? null : schema
   const rowCount = writes.reduce((sum, { rows }) => sum + rows.rowCount, 0)
-  if (rowCount === 0) return { writes: results, blocks: [], kills: [], schema: changed }
+  if (rowCount === 0) return { writes: results, blocks: [], kills: noKills, schema: changed }
   throwIfCancelled()
 
   const items = numberItems(kernels, back, writes, rowCount)

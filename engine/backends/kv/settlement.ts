@@ -1,7 +1,8 @@
 // Applies the rows of all writes to their items, round by round, and makes blocks of what has changed.
 import { assert } from '../../assert.js'
-import type { Kill } from '../../blocks/dead-rows.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
+import type { SentKills } from '../../blocks/sent-kills.js'
+import { noKills } from '../../blocks/sent-kills.js'
 import { FramesError, shortened } from '../../errors.js'
 import type { RowSource } from '../../expression/evaluate.js'
 import { evaluateFilter, evaluateUpdate } from '../../expression/evaluate.js'
@@ -19,6 +20,7 @@ import { noRow } from './item-reader.js'
 import { ItemStates, stateAttribute } from './item-states.js'
 import { cellOf, systemAttributeNames } from './names.js'
 import type { OpenWrite } from './open-writes.js'
+import { appliedItem } from './open-writes.js'
 import type { SettledWrite, SettleRequest } from './settle-request.js'
 import { systemAttribute } from './system-attributes.js'
 
@@ -86,9 +88,9 @@ export class Settlement {
   settle(writes: readonly OpenWrite[], results: SettledWrite[]): Failure[] {
     const failures: Failure[] = []
     this.#loadStored(writes)
-    for (const write of writes) {
-      const count = write.sessions === null ? 1 : write.rows.rowCount
-      for (let i = 0; i < count; i++) setSkipped(results, write.number + i, 0)
+    for (const { number, sessions, rows } of writes) {
+      if (sessions === null) setSkipped(results, number, 0)
+      else results.fill(appliedItem, number, number + rows.rowCount)
     }
     for (let round = 0; round < this.#items.roundCount; round++) {
       for (const write of writes) {
@@ -296,12 +298,12 @@ export class Settlement {
 
   // ---- what is stored -----------------------------------------------------------------------------------------------
 
-  finish(blockIds: readonly bigint[]): { blocks: readonly PreparedBlock[]; kills: readonly Kill[] } {
+  finish(blockIds: readonly bigint[]): { blocks: readonly PreparedBlock[]; kills: SentKills } {
     const { call } = this.#kernels
     const { count, names, folders, foldersPtr } = this.#items
     const work = this.#work
     const changedCount = call.countBits(this.#changedPtr, count)
-    if (changedCount === 0) return { blocks: [], kills: [] }
+    if (changedCount === 0) return { blocks: [], kills: noKills }
     const isAll = changedCount === count
     const itemsPtr = work.allocate(4 * changedCount)
     call.bitsToIndexes(this.#changedPtr, count, itemsPtr)
@@ -332,10 +334,10 @@ export class Settlement {
   }
 
   /** The stored rows of changed items, block by block. */
-  #kills(itemsPtr: number, count: number, blockIds: readonly bigint[]): Kill[] {
+  #kills(itemsPtr: number, count: number, blockIds: readonly bigint[]): SentKills {
     const { call, u32 } = this.#kernels
     const { foundCount, sourcesPtr, rowsPtr } = this.#stored
-    if (foundCount === 0) return []
+    if (foundCount === 0) return noKills
     const work = this.#work
     const mark = work.mark()
     const ownSourcesPtr = work.allocate(4 * count)
@@ -352,17 +354,20 @@ export class Settlement {
     const orderPtr = work.allocate(4 * Math.max(1, foundOwnCount))
     const startsPtr = work.allocate(4 * (blockIds.length + 1))
     call.sortGroups(ownSourcesPtr, blockIds.length, foundOwnCount, orderPtr, startsPtr)
-    const kills: Kill[] = []
-    blockIds.forEach((blockId, source) => {
-      const start = u32[(startsPtr >> 2) + source]!
+    const killedIds: bigint[] = []
+    const ends: number[] = []
+    const rows = new Uint32Array(foundOwnCount)
+    for (let source = 0, start = 0; start < foundOwnCount; source++) {
       const end = u32[(startsPtr >> 2) + source + 1]!
-      if (start === end) return
-      const rows = new Uint32Array(end - start)
-      for (let i = start; i < end; i++) rows[i - start] = u32[(ownRowsPtr >> 2) + u32[(orderPtr >> 2) + i]!]!
-      kills.push({ blockId, rows: rows.sort() })
-    })
+      if (start === end) continue
+      for (let i = start; i < end; i++) rows[i] = u32[(ownRowsPtr >> 2) + u32[(orderPtr >> 2) + i]!]!
+      rows.subarray(start, end).sort()
+      killedIds.push(blockIds[source]!)
+      ends.push(end)
+      start = end
+    }
     work.release(mark)
-    return kills
+    return { blockIds: BigUint64Array.from(killedIds), ends: Uint32Array.from(ends), rows }
   }
 }
 

@@ -1,5 +1,6 @@
 // Writes to one table, main-thread half: they wait in line, and all that waits is settled by one job and stored by one
 // commit. Each write has its own result.
+import { receiveKills } from '../../blocks/sent-kills.js'
 import { sendSources } from '../../blocks/sent-sources.js'
 import { noRows } from '../../blocks/table.js'
 import { FramesError, fromErrorMessage } from '../../errors.js'
@@ -37,7 +38,7 @@ const gatherAgainMsMax = 50
 /** Of how many callers there are, the most seen at once counts; each batch lets it go down by this part. */
 const callersDecay = 1 / 16
 /** Callers that are answered in one turn of the event loop. */
-const answeredAtOnceCountMax = 8
+const answeredAtOnceCountMax = 16
 /** Commits that may be on their way while the next batch is settled: each holds the memory of its job. */
 const comingCountMax = 4
 /** Times that a batch is settled again because blocks that it looked into have been merged. */
@@ -242,7 +243,8 @@ export class WriteQueue {
       snapshot.release()
       for (const batchBelow of below) batchBelow.release()
     }
-    const { blocks: prepared, kills, schema } = done.result
+    const { blocks: prepared, schema } = done.result
+    const kills = receiveKills(done.result.kills)
     const hasChanges = prepared.length > 0 || kills.length > 0 || schema !== null
     let staged = noRows
     try {
@@ -314,12 +316,14 @@ function answer({ group, resolve, reject }: WaitingWrite, settled: SettledWrite)
   else resolve(settled)
 }
 
-/** A batch as a job is told it: sessions as numbers, and each rule once. */
+/** A batch as a job is told it: sessions as numbers, each rule once, items by one rule together. */
 function messageOf(batch: readonly WaitingWrite[]): { rules: SentRule[]; writes: SettleWrite[] } {
   const sessions = new Map<WriteGroup, number>()
   const ruleNumbers = new Map<string, number>()
   const rules: SentRule[] = []
-  const writes = batch.map(({ group, write }): SettleWrite => {
+  const writes: SettleWrite[] = []
+  for (let i = 0; i < batch.length; ) {
+    const { group, write } = batch[i]!
     let session = sessions.get(group)
     if (session === undefined) sessions.set(group, (session = sessions.size))
     let rule = ruleNumbers.get(group.ruleText)
@@ -327,8 +331,23 @@ function messageOf(batch: readonly WaitingWrite[]): { rules: SentRule[]; writes:
       ruleNumbers.set(group.ruleText, (rule = rules.length))
       rules.push(group.rule)
     }
-    const numbered = write.kind === 'frame' ? { ...write, rowStart: BigInt(group.rowCount) } : write
-    return { ...numbered, session, rule }
-  })
+    i++
+    if (write.kind === 'frame') {
+      writes.push({ ...write, rowStart: BigInt(group.rowCount), session, rule })
+      continue
+    }
+    const names = [write.name]
+    const folders = [write.folder]
+    for (; i < batch.length; i++) {
+      const { group: other, write: next } = batch[i]!
+      if (next.kind !== 'item' || other.ruleText !== group.ruleText) break
+      // The sessions of items are their own, so these numbers follow one another.
+      sessions.set(other, sessions.size)
+      names.push(next.name)
+      folders.push(next.folder)
+    }
+    const isAtRoot = folders.every((folder) => folder === '')
+    writes.push({ kind: 'items', names, folders: isAtRoot ? null : folders, session, rule })
+  }
   return { rules, writes }
 }
