@@ -57,6 +57,8 @@ const backendName = 'tsdb'
 const selectionCountMax = 64
 /** Tables open at once; each holds at least two runs of shared memory. */
 const openTableCountMax = 512
+/** Tables that are open though nobody has used them yet. */
+const openAheadCountMax = 8
 /** Times a selection is made again because new metrics came in meanwhile. */
 const viewRetryCountMax = 100
 /** Scratch of a select job: a few bytes a label set. */
@@ -67,6 +69,8 @@ export class Tsdb implements Backend {
   readonly #open = new Map<string, Promise<OpenTable>>()
   /** Tables that are being closed: a partition is opened again only when nobody works on it any more. */
   readonly #closing = new Map<string, Promise<void>>()
+  /** Tables that were opened because they had just been made; nobody has used them yet. */
+  readonly #openedAhead = new Set<string>()
   /** Deleted tables whose rows are still being erased. */
   readonly #erasing = new Set<Promise<void>>()
   #stopErasing: () => void = () => undefined
@@ -109,7 +113,10 @@ export class Tsdb implements Backend {
     if ((await catalog.find(name)) !== null) return exists()
     const partition = newPartition()
     await BlockTable.create(this.#tableParts(), partition, new TextEncoder().encode(encodeSchema(schema)))
-    if (await catalog.add(name, partition)) return
+    if (await catalog.add(name, partition)) {
+      this.#openAhead(name)
+      return
+    }
     await store.dropPartition(partition)
     exists()
   }
@@ -203,6 +210,7 @@ export class Tsdb implements Backend {
     const { catalog, store, report } = this.#parts
     // Another delete was first: this one has nothing to do.
     if (!(await catalog.remove(name, partition))) return
+    this.#openedAhead.delete(key)
     // Only now: whoever opened the table before this found the old partition, and is in the map.
     const open = this.#open.get(key)
     this.#open.delete(key)
@@ -250,18 +258,36 @@ export class Tsdb implements Backend {
     return { store, memory, pool, report, bytes: kernels.u8, missing }
   }
 
+  /** The first write need not wait for a dozen reads, one after the other, while its frames come in. */
+  #openAhead(name: TableName): void {
+    const key = keyOf(name)
+    if (this.#openedAhead.size >= openAheadCountMax || this.#open.has(key)) return
+    this.#openedAhead.add(key)
+    // Whoever needs the table tries again, and is told what is wrong.
+    this.#begin(key, name).then(
+      () => this.#closeIdle(),
+      () => this.#openedAhead.delete(key),
+    )
+  }
+
+  #begin(key: string, name: TableName): Promise<OpenTable> {
+    let opening = this.#open.get(key)
+    if (opening === undefined) {
+      opening = this.#load(name)
+      this.#open.set(key, opening)
+      opening.catch(() => {
+        if (this.#open.get(key) === opening) this.#open.delete(key)
+      })
+    }
+    return opening
+  }
+
   /** The open table; give it back. Throws TABLE_NOT_FOUND. */
   async #take(name: TableName): Promise<OpenTable> {
     const key = keyOf(name)
+    this.#openedAhead.delete(key)
     for (;;) {
-      let opening = this.#open.get(key)
-      if (opening === undefined) {
-        opening = this.#load(name)
-        this.#open.set(key, opening)
-        opening.catch(() => {
-          if (this.#open.get(key) === opening) this.#open.delete(key)
-        })
-      }
+      const opening = this.#begin(key, name)
       const table = await opening
       // Closed or dropped meanwhile: look again.
       if (this.#open.get(key) !== opening) continue
@@ -287,6 +313,7 @@ export class Tsdb implements Backend {
           if (this.#open.size <= openTableCountMax) return
           if (table.userCount > 0 || this.#open.get(key) !== opening) return
           this.#open.delete(key)
+          this.#openedAhead.delete(key)
           const closing = closeTable(table)
             .catch((error: unknown) => this.#parts.report(`closing table '${shownName(table.name)}' failed`, error))
             .finally(() => this.#closing.delete(key))

@@ -6,6 +6,7 @@ import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
 import { type EncodedFrames, FrameEncoder, jobByteLengthMax, jobFrameCountMax } from './frame-encoder.js'
 import { gatheredByteLengthMax } from './gathered-writes.js'
+import { type IngestGate, ingestGateOf } from './ingest-gate.js'
 import { MiB } from '../../limits.js'
 import type { OpenTable } from './tsdb.js'
 
@@ -23,6 +24,7 @@ const startByteLength = 2 * MiB
 export class TsdbWriteSession implements BackendWriteSession {
   readonly #intake: FrameIntake
   readonly #encoder: FrameEncoder
+  readonly #gate: IngestGate
   readonly #options: WriteOptions
   readonly #table: OpenTable
   #frameCount = 0
@@ -52,6 +54,7 @@ export class TsdbWriteSession implements BackendWriteSession {
     this.#options = options
     this.#table = options.table
     this.#encoder = new FrameEncoder(parts, options.table, options.signal)
+    this.#gate = ingestGateOf(parts.pool)
   }
 
   async addWire(frame: Uint8Array): Promise<void> {
@@ -119,12 +122,8 @@ export class TsdbWriteSession implements BackendWriteSession {
   /** Writes the first of the frames that wait, as many as go into one job. */
   async #writeSome(): Promise<void> {
     if (this.#isGathered) return this.#writeGathered(this.#frames[0]!)
-    const frames = this.#frames.slice(0, this.#aloneCount > 0 ? 1 : this.#encoder.jobFrameCount(this.#frames))
-    const encoded = await this.#encoder.encode(frames, [...this.#kinds])
-    if (encoded === null) {
-      this.#aloneCount = frames.length
-      return
-    }
+    const encoded = await this.#encode()
+    if (encoded === null) return
     const { frameCount, rowCounts, kinds, job, blocks } = encoded
     this.#take(frameCount)
     this.#aloneCount = Math.max(0, this.#aloneCount - frameCount)
@@ -152,6 +151,21 @@ export class TsdbWriteSession implements BackendWriteSession {
     }
     this.#follow(commit, () => job.release())
     while (this.#commits.size >= (this.#encoder.isSerial ? 1 : commitCountMax)) await Promise.race(this.#commits)
+  }
+
+  /** Encodes the first frames that wait when a worker is free; null: nobody wants them, or each is to be tried by itself. */
+  async #encode(): Promise<EncodedFrames | null> {
+    const entered = this.#gate.enter()
+    if (entered !== undefined) await entered
+    try {
+      if (this.#isAborted) return null
+      const frames = this.#frames.slice(0, this.#aloneCount > 0 ? 1 : this.#encoder.jobFrameCount(this.#frames))
+      const encoded = await this.#encoder.encode(frames, [...this.#kinds])
+      if (encoded === null) this.#aloneCount = frames.length
+      return encoded
+    } finally {
+      this.#gate.leave()
+    }
   }
 
   /** Whether the frame that stands first is small and the only one so far: most likely it stays the only one. */
