@@ -10,7 +10,7 @@ import { longPartNames, type PartName, partNames, runSuite } from './suite.js'
 const usage = `npm run bench -- [options]
   --hosts N      hosts of the workload (100)
   --hours N      hours of the workload (12)
-  --runs N       counted runs of each load (5)
+  --runs N       counted runs of each load (10)
   --only NAME    one part, may be given several times: ${partNames.join(', ')};
                   kv for all of its parts
                  (${longPartNames.join(', ')}: only when named)
@@ -58,8 +58,8 @@ else {
     hostCount: count(values.hosts, small ? 4 : 100),
     hours: count(values.hours, small ? 1 : 12),
     parts: partsOf(values.only),
-    warmUpCount: small ? 0 : 3,
-    runCount: count(values.runs, small ? 1 : 5),
+    warmUpCount: small ? 0 : 20,
+    runCount: count(values.runs, small ? 1 : 10),
     callWarmUpCount: small ? 1 : 4000,
     queryWarmUpCount: small ? 1 : 50,
     queryRunCount: small ? 3 : 100,

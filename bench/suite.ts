@@ -56,7 +56,7 @@ export const longPartNames: readonly PartName[] = ['history-long', 'scale']
 
 export interface SuiteOptions extends WorkloadSize {
   readonly parts: ReadonlySet<PartName>
-  /** Loads that are not counted, then those that are. */
+  /** Loads that are not counted, then those that are. V8 compiles for some twenty of them, and a server runs for longer. */
   readonly warmUpCount: number
   readonly runCount: number
   /** Calls before the first query: V8 takes some thousands until it has compiled all that a call passes through. */
