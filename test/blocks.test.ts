@@ -481,6 +481,30 @@ test('frames of a write whose commit failed for good are a prefix of it', async 
   await bench.close()
 })
 
+test('a label table that a dead worker has left taken is read anew, and writers go on', async () => {
+  const bench = await Bench.open('memory')
+  await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(1) })])
+  const { view, release } = bench.table.labels.acquire()
+  // The word by which writers agree; see kernels/labels.ts.
+  Atomics.store(bench.kernels.i32, (view.tablePtr >> 2) + 8, 1)
+  release()
+  await Promise.all(
+    ['b', 'c'].map((host, i) => bench.write([frameOf({ host, firstSecond: 0, values: Float64Array.of(2 + i) })])),
+  )
+  await bench.write([frameOf({ host: 'a', firstSecond: 1, values: Float64Array.of(4) })])
+  const wanted = [
+    ['a/0', 1],
+    ['a/1000000000', 4],
+    ['b/0', 2],
+    ['c/0', 3],
+  ]
+  expect([...(await bench.now())].sort()).toEqual(wanted)
+  await bench.closeTable()
+  await bench.openTable()
+  expect([...(await bench.now())].sort()).toEqual(wanted)
+  await bench.close()
+})
+
 test('rows are never stored under a label set that could not be: they are refused, or sent again with it', async () => {
   const bench = await Bench.open('memory')
   await bench.write([frameOf({ host: 'a', firstSecond: 0, values: Float64Array.of(1) })])

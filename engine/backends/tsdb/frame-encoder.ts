@@ -109,6 +109,7 @@ export class FrameEncoder {
         job.release()
         if (result.status === 'split') return null
         if (result.status === 'grow') await labels.grow(result)
+        if (result.status === 'outdated' && result.isStuck) labels.doubt()
         if (tries >= viewRetryCountMax) throw new FramesError('VIEW_OUTDATED', 'the label sets change all the time')
       } catch (error) {
         // A worker that died may have been about to put label sets into the table.

@@ -91,8 +91,8 @@ export interface Registered {
 export type IngestResult =
   /** The label table has no room for the new sets of the first frame: it must hold so much. */
   | { readonly status: 'grow'; readonly setCount: number; readonly keyByteLength: number }
-  /** The label table has moved, or somebody who died keeps others out: to be sent again with a new view. */
-  | { readonly status: 'outdated' }
+  /** The label table has moved (or is stuck: somebody who died keeps others out): to be sent again with a new view. */
+  | { readonly status: 'outdated'; readonly isStuck: boolean }
   /** One of the frames cannot be encoded: each is to be sent by itself, so that those before it are stored. */
   | { readonly status: 'split' }
   | {
@@ -255,7 +255,8 @@ const ingest: JobHandler<IngestJob, IngestResult> = (job, context) => {
   const registration = new Registration(kernels, job.labels, signaturesOf(context, job.labels), job.requestKinds)
   const { frames, rowCounts, missing } = takeFrames(job, context, work, registration)
   const frameCount = rowCounts.length
-  if (frameCount === 0) return missing === 'moved' ? { status: 'outdated' } : { status: 'grow', ...missing! }
+  if (typeof missing === 'string') return { status: 'outdated', isStuck: missing === 'stuck' }
+  if (frameCount === 0) return { status: 'grow', ...missing! }
   const registered = registration.found()
   if (frames.length === 0) return { status: 'rows', frameCount, blocks: [], rowCounts, kinds: [], registered }
   const { frame, setNumbersPtr } = joinFrames(kernels, work, frames)

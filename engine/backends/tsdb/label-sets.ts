@@ -425,6 +425,7 @@ export class LabelSets {
         if (this.#isDoubtful) await this.#reload()
         if (!this.#sets.hasRoom(needed)) await this.#sets.grow(needed)
       } catch (error) {
+        if (!(error instanceof FramesError) || error.kind === 'internal') this.#isDoubtful = true
         throw this.#closedBy ?? error
       } finally {
         this.#isGrowing = false

@@ -7,8 +7,10 @@ import { checkTypes, type NeededTypes, type OpenFrame } from './append.js'
 import type { LabelView, Registered } from './jobs.js'
 import type { SignatureMessage, Signatures } from './signature.js'
 
-/** Why label sets could not be put into the table: it has moved, or it must hold so much. */
-export type MissingRoom = 'moved' | { readonly setCount: number; readonly keyByteLength: number }
+/** Why label sets could not be put into the table: it has moved, somebody who died keeps others out, or it must hold so much. */
+export type MissingRoom = Unusable | { readonly setCount: number; readonly keyByteLength: number }
+
+type Unusable = 'moved' | 'stuck'
 
 /** Words of a label table that belong to those who change it (kernels/labels.ts leaves them alone): i32 from its begin. */
 const lockWord = 8
@@ -16,14 +18,15 @@ const lockStates = { free: 0, taken: 1, moved: 2 } as const
 /** Putting sets in takes milliseconds: whoever holds the lock for longer has died. */
 const lockWaitMsMax = 1000
 
-/** Runs `work` while nobody else changes the table; 'moved' when it is not in use any more, or its holder has died. */
-function locked<T>({ i32 }: Kernels, tablePtr: number, work: () => T, endState: 0 | 2 = lockStates.free): T | 'moved' {
+/** Runs `work` while nobody else changes the table. */
+function locked<T>({ i32 }: Kernels, tablePtr: number, work: () => T, endState: 0 | 2 = lockStates.free): T | Unusable {
   const word = (tablePtr >> 2) + lockWord
   const endMs = performance.now() + lockWaitMsMax
   for (;;) {
     const state = Atomics.compareExchange(i32, word, lockStates.free, lockStates.taken)
     if (state === lockStates.free) break
-    if (state === lockStates.moved || performance.now() >= endMs) return 'moved'
+    if (state === lockStates.moved) return 'moved'
+    if (performance.now() >= endMs) return 'stuck'
     Atomics.wait(i32, word, lockStates.taken, 10)
   }
   let state: 0 | 2 = lockStates.free
@@ -39,10 +42,11 @@ function locked<T>({ i32 }: Kernels, tablePtr: number, work: () => T, endState: 
 
 /** Copies a table into a larger one that is empty; from then on the old one takes no sets. False when that cannot be. */
 export function moveTable(kernels: Kernels, fromPtr: number, toPtr: number): boolean {
-  const move = (): void => {
+  const move = (): boolean => {
     if (kernels.call.copyLabelTable(fromPtr, toPtr) < 0) throw new RangeError('the new label table is too small')
+    return true
   }
-  return locked(kernels, fromPtr, move, lockStates.moved) !== 'moved'
+  return locked(kernels, fromPtr, move, lockStates.moved) === true
 }
 
 /** Of one job. */
@@ -96,7 +100,7 @@ export class Registration {
       const insert = (): number =>
         call.labelTableInsert(tablePtr, keyOffsetsPtr, keyBytesPtr, groupCount, setNumbersPtr)
       const newCount = locked(this.#kernels, tablePtr, insert)
-      if (newCount === 'moved') return newCount
+      if (typeof newCount !== 'number') return newCount
       if (newCount < 0) {
         const keyByteLength = call.labelTableKeyBytesUsed(tablePtr) + u32[(keyOffsetsPtr >> 2) + groupCount]!
         return { setCount: call.labelTableCount(tablePtr) + groupCount, keyByteLength }
