@@ -64,7 +64,7 @@ else {
     queryWarmUpCount: small ? 1 : 50,
     queryRunCount: small ? 3 : 100,
     tsbsDrawCount: small ? 2 : 20,
-    tsbsWarmUpCount: small ? 1 : 60,
+    tsbsWarmUpMs: small ? 20 : 1000,
     tsbsRunCount: small ? 2 : 120,
     memoryLoadCount: small ? 2 : 10,
     kernelSeconds: small ? 1 : 40,

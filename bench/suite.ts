@@ -65,7 +65,7 @@ export interface SuiteOptions extends WorkloadSize {
   readonly queryWarmUpCount: number
   readonly queryRunCount: number
   readonly tsbsDrawCount: number
-  readonly tsbsWarmUpCount: number
+  readonly tsbsWarmUpMs: number
   readonly tsbsRunCount: number
   readonly memoryLoadCount: number
   readonly kernelSeconds: number
@@ -100,13 +100,8 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
     if (options.parts.has('tsbs')) {
       for (const [index, size] of tsbsSizes(options).entries()) {
         const tsbsFolder = join(folder, `tsbs-${index}`)
-        const { tsbsDrawCount: drawCount, tsbsWarmUpCount: warmUpCount, tsbsRunCount: runCount, say } = options
-        const part = index === 0 ? 1 : 3
-        const counts = {
-          drawCount,
-          warmUpCount: Math.ceil(warmUpCount / part),
-          runCount: Math.ceil(runCount / part),
-        }
+        const { tsbsDrawCount: drawCount, tsbsWarmUpMs: warmUpMs, tsbsRunCount: runCount, say } = options
+        const counts = { drawCount, warmUpMs, runCount: Math.ceil(runCount / (index === 0 ? 1 : 3)) }
         Object.assign(settings, await runTsbs({ ...size, ...counts, folder: tsbsFolder, found, say }))
         rmSync(tsbsFolder, { recursive: true })
       }

@@ -21,8 +21,9 @@ import { VictoriaMetrics, victoriaBodies } from './victoria-metrics.js'
 export interface TsbsOptions extends WorkloadSize {
   /** Different hosts and times of each query. */
   readonly drawCount: number
-  /** Runs of a query that are not counted, then those that are. */
-  readonly warmUpCount: number
+  /** For so long each system is asked each query before any is timed. */
+  readonly warmUpMs: number
+  /** Runs of a query that count; a turn of some that do not comes before them. */
   readonly runCount: number
   readonly folder: string
   readonly found: Found
@@ -122,20 +123,25 @@ class TsbsSuite {
   }
 
   settings(): Settings {
-    const { runCount, warmUpCount, drawCount } = this.options
+    const { runCount, warmUpMs, drawCount } = this.options
     const { sampleCount, checksum } = this.workload
     const name = `TSBS queries, ${this.#sizeText} h`
-    const runs = `${runCount} runs after ${warmUpCount} in turns of ${turnRunCount}, over ${drawCount} draws of hosts and times`
+    const warmUp = `after each system has been asked each query for ${warmUpMs} ms`
+    const runs = `${runCount} runs in turns of ${turnRunCount}, over ${drawCount} draws of hosts and times, ${warmUp}`
     return { [name]: `${sampleCount} samples, checksum ${checksum}, ${runs}; ${this.versions}` }
   }
 
   async run(): Promise<void> {
     await this.#load()
-    await this.#warmUp()
+    const checksums: string[] = []
     for (const question of this.#questions) {
+      this.options.say(`tsbs: ${question.name}, answers`)
+      checksums.push(await this.#compare(question))
+    }
+    await this.#warmUp()
+    for (const [i, question] of this.#questions.entries()) {
       this.options.say(`tsbs: ${question.name}`)
-      const checksum = await this.#compare(question)
-      await this.#time(question, checksum)
+      await this.#time(question, checksums[i])
     }
   }
 
@@ -181,13 +187,19 @@ class TsbsSuite {
     return hash.digest('hex').slice(0, 12)
   }
 
-  /** V8 takes thousands of calls until it has compiled all that a call passes through. */
+  /** A server runs for months, and compilers and caches learn from each question: all systems get the same time for that. */
   async #warmUp(): Promise<void> {
     this.options.say('tsbs: warm-up')
-    const ours = this.#systems().slice(0, 2)
-    const cheap = this.#questions.filter(({ name }) => name.startsWith('single') || name.startsWith('groupby'))
-    for (let run = 0; run < 10 * this.options.warmUpCount; run++)
-      for (const { draws } of cheap) for (const { ask } of ours) await ask(draws[run % draws.length])
+    for (const { draws } of this.#questions) {
+      for (const { ask } of this.#systems()) {
+        const endMs = performance.now() + this.options.warmUpMs
+        for (let run = 0; performance.now() < endMs; run++) {
+          const answer = ask(draws[run % draws.length])
+          if (answer === null) break
+          await answer
+        }
+      }
+    }
   }
 
   /** Ours first. */
@@ -213,13 +225,13 @@ class TsbsSuite {
   }
 
   async #time({ name, draws }: TsbsQuery, checksum: string): Promise<void> {
-    const { warmUpCount, runCount, found } = this.options
+    const { runCount, found } = this.options
     const systems = this.#systems()
     const times = new Map<string, number[]>(systems.map(({ name }) => [name, []]))
-    for (let first = -warmUpCount; first < runCount; first += turnRunCount) {
+    for (let first = -turnRunCount; first < runCount; first += turnRunCount) {
       for (const system of systems) {
-        for (let run = first; run < Math.min(first + turnRunCount, first < 0 ? 0 : runCount); run++) {
-          const draw = draws[(run + warmUpCount) % draws.length]
+        for (let run = first; run < Math.min(first + turnRunCount, runCount); run++) {
+          const draw = draws[(run + turnRunCount) % draws.length]
           let isAsked = true
           const ms = await elapsedMs(async () => {
             const answer = system.ask(draw)

@@ -6,6 +6,7 @@ import type { WriteResult } from '../engine/engine-api.js'
 import { type ErrorKind, FramesError } from '../engine/errors.js'
 import { messageByteLengthMax } from '../engine/limits.js'
 import { copyBytes } from '../engine/memory/copy.js'
+import { Steps } from '../engine/steps.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -65,6 +66,12 @@ const errorCodeKey = 'framesd-error'
 const methods = ['Read', 'Write', 'Create', 'Delete', 'Exec', 'History', 'Version'] as const
 type Method = (typeof methods)[number]
 
+/** A call under way, and how it is left: that ends it where it has not ended, and must be called. */
+interface OpenCall {
+  readonly call: RpcCall
+  readonly leave: () => void
+}
+
 /** Connects on the first call, and again when the connection is lost. */
 export function connectGrpc(address: string, options: ClientOptions): Client {
   return new GrpcClient(new RpcConnection(address), options)
@@ -106,7 +113,10 @@ class GrpcClient extends Client {
   }
 
   async executeWire(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null> {
-    const reply = await this.#unary('Exec', encode(ExecRequestSchema, this.#messages.execute(request)), options)
+    const bytes = requestBytes(ExecRequestSchema, this.#messages.plainExecute(request))
+    const message = bytes ?? encode(ExecRequestSchema, this.#messages.execute(request))
+    const reply = await this.#unary('Exec', message, options)
+    if (reply.byteLength === 0) return null
     const { frame } = fromBinary(ExecResponseSchema, reply)
     return frame.length === 0 ? null : Buffer.concat(frame)
   }
@@ -166,24 +176,31 @@ class GrpcClient extends Client {
     }
   }
 
-  async *#stream(method: Method, request: Buffer, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  #stream(method: Method, request: Buffer, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
     const signal = signalOf(options)
-    try {
-      for (let resendCount = 0; ; resendCount++) {
-        const { call, leave } = await this.#open(method, options, signal)
-        try {
-          call.request(request)
-          yield* call.messages()
-          return
-        } catch (error) {
-          if (!mayResend(error, resendCount)) throw error
-        } finally {
-          leave()
-        }
-      }
-    } catch (error) {
-      throw callError(error, signal)
+    let open: OpenCall | null = null
+    let resendCount = 0
+    const leave = (): void => {
+      open?.leave()
+      open = null
     }
+    return new Steps<Uint8Array>({
+      next: async () => {
+        for (;;) {
+          try {
+            if (open === null) {
+              open = await this.#open(method, options, signal)
+              open.call.request(request)
+            }
+            return await open.call.next()
+          } catch (error) {
+            leave()
+            if (!mayResend(error, resendCount++)) throw callError(error, signal)
+          }
+        }
+      },
+      close: async () => leave(),
+    })
   }
 
   /** A call from start to end. */
@@ -202,11 +219,7 @@ class GrpcClient extends Client {
   }
 
   /** A call that ends with its signal; `leave` ends it too, and must be called. */
-  async #open(
-    method: Method,
-    options: CallOptions | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<{ readonly call: RpcCall; readonly leave: () => void }> {
+  async #open(method: Method, options: CallOptions | undefined, signal: AbortSignal | undefined): Promise<OpenCall> {
     signal?.throwIfAborted()
     const link = this.#connection.link()
     const ready = link instanceof Promise ? await unlessAborted(link, signal) : link

@@ -1,9 +1,10 @@
 // Requests as wire bytes. The library writes a message field by field through reflection, which takes longer than all else
 // that the client does before a small read leaves; here the fields of a message are looked up once.
 import { type DescField, type DescMessage, ScalarType } from '@bufbuild/protobuf'
+import type { Value } from '../engine/frame/dtype.js'
 import { messagePrefixByteLength, writePrefix } from './message-reader.js'
 
-type Kind = 'text' | 'flag' | 'int64' | 'texts' | 'int64s' | 'message' | 'other'
+type Kind = 'text' | 'flag' | 'int64' | 'texts' | 'int64s' | 'message' | 'values' | 'other'
 
 interface Field {
   readonly name: string
@@ -16,12 +17,14 @@ interface Field {
 /** Plain values by the names that the library gives to fields; absent ones are undefined. */
 type PlainMessage = Readonly<Record<string, unknown>>
 
+const fixed64 = 1
 const lengthDelimited = 2
 const fieldsOf = new WeakMap<DescMessage, readonly Field[]>()
 
 /**
  * A message with the prefix of gRPC, byte for byte as the library writes it. Null where that must write it: it has fields of
- * other kinds than texts, flags, int64, lists of those, and messages of such fields, or values of other types than its fields.
+ * other kinds than texts, flags, int64, lists of those, messages of such fields, and maps of text to Value, or values of other
+ * types than its fields.
  */
 export function requestBytes(schema: DescMessage, request: object): Buffer | null {
   const fields = knownFields(schema)
@@ -52,6 +55,10 @@ function fieldOf(field: DescField): Field {
 
 function kindOf(field: DescField): Kind {
   if (field.oneof !== undefined) return 'other'
+  if (field.fieldKind === 'map') {
+    const isOfValues = field.mapKind === 'message' && field.message.name === 'Value'
+    return isOfValues && field.mapKey === ScalarType.STRING ? 'values' : 'other'
+  }
   if (field.fieldKind === 'message') return isPlain(field.message) ? 'message' : 'other'
   const isList = field.fieldKind === 'list'
   if (field.fieldKind !== 'scalar' && !(isList && field.listKind === 'scalar')) return 'other'
@@ -88,6 +95,13 @@ function messageByteLength(fields: readonly Field[], message: PlainMessage): num
     } else if (kind === 'int64s') {
       if (!Array.isArray(value) || !value.every(isInt64)) return null
       if (value.length > 0) byteLength += tagByteLength + delimitedByteLength(packedByteLength(value))
+    } else if (kind === 'values') {
+      if (typeof value !== 'object' || value === null) return null
+      for (const [key, one] of Object.entries(value)) {
+        const own = valueByteLength(one)
+        if (own === null) return null
+        byteLength += tagByteLength + delimitedByteLength(entryByteLength(key, own))
+      }
     } else {
       if (inner === null || typeof value !== 'object' || value === null) return null
       const own = messageByteLength(inner, value as PlainMessage)
@@ -116,6 +130,14 @@ function writeMessage(target: Buffer, start: number, fields: readonly Field[], m
       if (values.length === 0) continue
       at = writeVarint(target, writeVarint(target, at, tag), packedByteLength(values))
       for (const one of values) at = writeInt64(target, at, one)
+    } else if (kind === 'values') {
+      for (const [key, one] of Object.entries(value as Readonly<Record<string, Value>>)) {
+        const own = valueByteLength(one)!
+        at = writeVarint(target, writeVarint(target, at, tag), entryByteLength(key, own))
+        at = writeText(target, writeVarint(target, at, (1 << 3) | lengthDelimited), key)
+        at = writeVarint(target, writeVarint(target, at, (2 << 3) | lengthDelimited), own)
+        at = writeValue(target, at, one)
+      }
     } else {
       const own = value as PlainMessage
       at = writeVarint(target, writeVarint(target, at, tag), messageByteLength(inner!, own)!)
@@ -123,6 +145,47 @@ function writeMessage(target: Buffer, start: number, fields: readonly Field[], m
     }
   }
   return at
+}
+
+/** Of an entry of a map: a key, and a Value of so many bytes. */
+function entryByteLength(key: string, valueByteLength: number): number {
+  return 1 + delimitedByteLength(Buffer.byteLength(key)) + 1 + delimitedByteLength(valueByteLength)
+}
+
+/** Null for what is no Value. */
+function valueByteLength(value: unknown): number | null {
+  switch (typeof value) {
+    case 'string':
+      return 1 + delimitedByteLength(Buffer.byteLength(value))
+    case 'boolean':
+      return 2
+    case 'number':
+      return 9
+    case 'bigint':
+      return isInt64(value) ? 1 + varintByteLength(value) : null
+    default:
+      return isTime(value) && isInt64(value.timeNs) ? 1 + varintByteLength(value.timeNs) : null
+  }
+}
+
+function isTime(value: unknown): value is { readonly timeNs: unknown } {
+  return typeof value === 'object' && value !== null && 'timeNs' in value
+}
+
+/** Its one field, which is written also where it is empty. */
+function writeValue(target: Buffer, at: number, value: Value): number {
+  switch (typeof value) {
+    case 'string':
+      return writeText(target, writeVarint(target, at, (3 << 3) | lengthDelimited), value)
+    case 'boolean':
+      return writeVarint(target, writeVarint(target, at, 5 << 3), value ? 1 : 0)
+    case 'number':
+      return target.writeDoubleLE(value, writeVarint(target, at, (2 << 3) | fixed64))
+    case 'bigint':
+      return writeInt64(target, writeVarint(target, at, 1 << 3), value)
+    default:
+      return writeInt64(target, writeVarint(target, at, 4 << 3), value.timeNs)
+  }
 }
 
 function isInt64(value: unknown): value is bigint {

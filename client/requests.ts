@@ -76,6 +76,13 @@ export class RequestMessages {
     })
   }
 
+  /** As execute, for requestBytes. */
+  plainExecute(request: ExecuteRequest): object {
+    const { args, ...same } = request
+    const own = { ...same, session: this.#sessionOf(request) }
+    return args === undefined ? own : { ...own, args: singleValues(args) }
+  }
+
   execute(request: ExecuteRequest): MessageShape<typeof ExecRequestSchema> {
     const { args, ...same } = request
     return create(ExecRequestSchema, { ...same, session: this.#sessionOf(request), args: valuesOf(singleValues(args)) })

@@ -82,18 +82,17 @@ export class RpcCall {
     this.#stream.end(message)
   }
 
-  /** Messages as they come, in memory that nobody else writes; throws RpcError. A slow reader slows the server. */
-  async *messages(): AsyncGenerator<Buffer, void, undefined> {
+  /** The next message, in memory that nobody else writes; null: there is none. Throws RpcError. A slow reader slows the server. */
+  async next(): Promise<Buffer | null> {
     for (;;) {
       const message = this.#messages.shift()
       if (message !== undefined) {
         this.#waitingByteLength -= message.byteLength
         if (this.#stream.isPaused() && !this.#isFull()) this.#stream.resume()
-        yield message
-        continue
+        return message
       }
       if (this.#failure !== null) throw this.#failure
-      if (this.#isOver) return
+      if (this.#isOver) return null
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })

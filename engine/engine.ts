@@ -1,7 +1,7 @@
 // The engine: puts the parts together, and sends each request to its backend.
 import { join } from 'node:path'
 import { assert } from './assert.js'
-import type { Backend, BackendParts, BackendWriteSession, ExecuteOptions } from './backends/backend.js'
+import type { Backend, BackendParts, BackendWriteSession, ExecuteOptions, ReadMessage } from './backends/backend.js'
 import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
@@ -40,6 +40,7 @@ import type { LmdbStore } from './stores/lmdb.js'
 import { openLmdbStore } from './stores/lmdb.js'
 import { openMemoryStore } from './stores/memory.js'
 import type { Store } from './stores/store.js'
+import { Steps } from './steps.js'
 import { parseDurationMs } from './time.js'
 
 export interface BackendOptions {
@@ -283,22 +284,30 @@ export class Engine implements EngineApi {
   }
 
   readBatches(request: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
-    return this.#recordedRead(request, options, (record) => this.#batches(request, options, record))
-  }
-
-  async *#batches(
-    request: ReadRequest,
-    options: ReadEncodedOptions,
-    record: CallRecord,
-  ): AsyncGenerator<readonly Uint8Array[]> {
-    for await (const { rowCount, bytes, batch } of this.#backend(request.backend).read(request, 'wire', options)) {
-      const messages = batch ?? (bytes === null ? [] : [bytes])
-      if (messages.length === 0) continue
-      let byteLength = 0
-      for (const message of messages) byteLength += message.byteLength
-      record.count(rowCount, byteLength)
-      yield messages
-    }
+    const record = this.#begin({ action: 'read', request }, options)
+    record.count(0, 0)
+    let messages: AsyncGenerator<ReadMessage> | null = null
+    return new Steps<readonly Uint8Array[]>({
+      next: async () => {
+        try {
+          messages ??= this.#backend(request.backend).read(request, 'wire', options)
+          const batch = await nextBatch(messages, record)
+          if (batch === null) record.end()
+          return batch
+        } catch (error) {
+          record.end(error)
+          throw error
+        }
+      },
+      close: async () => {
+        try {
+          await messages?.return(undefined)
+        } finally {
+          // The reader has stopped: by itself, or because its call was ended.
+          record.end(options.signal?.aborted === true ? options.signal.reason : undefined)
+        }
+      },
+    })
   }
 
   async *#encoded(
@@ -419,6 +428,23 @@ export class Engine implements EngineApi {
       await this.#pool.close()
       await this.#store.close()
     }
+  }
+}
+
+async function nextBatch(
+  messages: AsyncGenerator<ReadMessage>,
+  record: CallRecord,
+): Promise<readonly Uint8Array[] | null> {
+  for (;;) {
+    const next = await messages.next()
+    if (next.done === true) return null
+    const { rowCount, bytes, batch } = next.value
+    const encoded = batch ?? (bytes === null ? [] : [bytes])
+    if (encoded.length === 0) continue
+    let byteLength = 0
+    for (const message of encoded) byteLength += message.byteLength
+    record.count(rowCount, byteLength)
+    return encoded
   }
 }
 

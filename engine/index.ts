@@ -44,4 +44,5 @@ export type {
   WriteCounts,
   WriteRequest,
 } from './requests.js'
+export { type StepSource, Steps } from './steps.js'
 export { parseDurationMs } from './time.js'

@@ -45,6 +45,8 @@ export class Call {
   isHandedOn = false
   readonly #onRefused: (refused: RefusedCall) => void
   readonly #abort = new AbortController()
+  /** Told when the call is aborted. */
+  readonly #waiting = new Set<(reason: unknown) => void>()
   readonly #startMs = performance.now()
   readonly #onEnd: () => void
   #hasEnded = false
@@ -78,7 +80,34 @@ export class Call {
 
   /** Ends the work of the call: the client is gone, its time is over, or the server stops. Later aborts do nothing. */
   abort(error: FramesError): void {
-    if (!this.#hasEnded) this.#abort.abort(error)
+    if (this.#hasEnded) return
+    this.#abort.abort(error)
+    for (const reject of this.#waiting) reject(this.#abort.signal.reason)
+    this.#waiting.clear()
+  }
+
+  /** Rejects as soon as the call is aborted, whatever becomes of the promise. */
+  unlessAborted<T>(promise: Promise<T>): Promise<T> {
+    // Not by the signal: its listeners take longer than the rest of this.
+    return new Promise((resolve, reject) => {
+      if (this.signal.aborted) {
+        reject(this.signal.reason)
+        // Whoever is not waited for may fail.
+        promise.catch(() => {})
+        return
+      }
+      this.#waiting.add(reject)
+      promise.then(
+        (value) => {
+          this.#waiting.delete(reject)
+          resolve(value)
+        },
+        (error: unknown) => {
+          this.#waiting.delete(reject)
+          reject(error)
+        },
+      )
+    })
   }
 
   /** Counts a frame that came in or went out. */

@@ -10,6 +10,8 @@ import {
   type ReadFormat,
   type ReadRequest,
   type RecordedRequest,
+  type StepSource,
+  Steps,
   type TableRequest,
   type WriteRequest,
   type WriteResult,
@@ -116,25 +118,29 @@ export class Verbs {
   /**
    * Finished messages of a read; the bytes of one are valid until the next is asked for. borrows: as in ReadEncodedOptions.
    */
-  async *read(
+  read(
     request: ReadRequest,
     format: ReadFormat,
     call: Call,
     { borrows }: { readonly borrows: boolean } = { borrows: false },
   ): AsyncGenerator<Uint8Array, void, undefined> {
-    const admitted = this.#admitRead(request, call)
-    const open = () => this.#engine.readEncoded(admitted, format, { ...handedOn(call), borrows })
-    yield* relayed(open, (message) => call.count(message), call, readPrefixes)
+    const admit = () => {
+      const admitted = this.#admitRead(request, call)
+      return () => this.#engine.readEncoded(admitted, format, { ...handedOn(call), borrows })
+    }
+    return new Steps(new Relayed(admit, (message) => call.count(message), call, readPrefixes))
   }
 
   /** As read, in the format of the wire: all messages together that are ready together. */
   readBatches(request: ReadRequest, call: Call): AsyncIterable<readonly Uint8Array[]> {
-    const admitted = this.#admitRead(request, call)
-    const open = () => this.#engine.readBatches(admitted, { ...handedOn(call), borrows: true })
+    const admit = () => {
+      const admitted = this.#admitRead(request, call)
+      return () => this.#engine.readBatches(admitted, { ...handedOn(call), borrows: true })
+    }
     const count = (batch: readonly Uint8Array[]): void => {
       for (const message of batch) call.count(message)
     }
-    return relayed(open, count, call, readPrefixes)
+    return new Steps(new Relayed(admit, count, call, readPrefixes))
   }
 
   #admitRead(request: ReadRequest, call: Call): ReadRequest {
@@ -149,16 +155,22 @@ export class Verbs {
     return limit === undefined ? admitted : { ...admitted, limit }
   }
 
-  async *history(request: HistoryRequest, call: Call): AsyncGenerator<Uint8Array, void, undefined> {
+  history(request: HistoryRequest, call: Call): AsyncGenerator<Uint8Array, void, undefined> {
+    const admit = () => {
+      const filter = this.#admitHistory(request, call)
+      return () => this.#engine.historyEncoded(filter, { signal: call.signal })
+    }
+    return new Steps(new Relayed(admit, (message) => call.count(message), call, {}))
+  }
+
+  #admitHistory(request: HistoryRequest, call: Call): HistoryRequest {
     const admitted = this.#withSession(request, call)
     if (this.config.disableHistory) {
       const text = 'history server was not initialized properly'
       throw new FramesError('HISTORY_OFF', `${text}. To enable this feature, please contact the system administrator`)
     }
     const backend = request.backend === undefined ? undefined : (this.#backendNamed(request.backend) ?? request.backend)
-    const filter = backend === undefined ? admitted : { ...admitted, backend }
-    const open = () => this.#engine.historyEncoded(filter, { signal: call.signal })
-    yield* relayed(open, (message) => call.count(message), call, {})
+    return backend === undefined ? admitted : { ...admitted, backend }
   }
 
   /**
@@ -193,7 +205,7 @@ export class Verbs {
         call.count(initialFrame)
         await session.addWire(initialFrame)
         // Its errors are those of opening the write.
-        await unlessAborted(session.stored(), call.signal)
+        await call.unlessAborted(session.stored())
       }
       return session
     } catch (error) {
@@ -212,14 +224,14 @@ export class Verbs {
     for (;;) {
       let next: IteratorResult<Uint8Array>
       try {
-        next = await unlessAborted(source.next(), call.signal)
+        next = await call.unlessAborted(source.next())
       } catch (error) {
         throw await this.#brokenStream(session, error, isAllOrNothing, call)
       }
       if (next.done === true) return
       call.count(next.value)
       try {
-        await unlessAborted(session.addWire(next.value), call.signal)
+        await call.unlessAborted(session.addWire(next.value))
       } catch (error) {
         throw call.explain(error, "can't add frame")
       }
@@ -242,7 +254,7 @@ export class Verbs {
       timer = setTimeout(() => reject(tooLong), seconds * 1000)
     })
     try {
-      return await unlessAborted(Promise.race([session.finish(), timeout]), call.signal)
+      return await call.unlessAborted(Promise.race([session.finish(), timeout]))
     } catch (error) {
       throw call.explain(error, isOfFrame(error) ? "can't add frame" : "can't wait for completion")
     } finally {
@@ -313,57 +325,57 @@ function withStored(error: FramesError, stored: string): FramesError {
   return complete
 }
 
-/** Rejects with the reason of the signal as soon as it is aborted, whatever becomes of the promise. */
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  let onAbort = () => {}
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason)
-    if (signal.aborted) onAbort()
-    else signal.addEventListener('abort', onAbort, { once: true })
-  })
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
-}
-
 const readPrefixes = { setUp: "can't query", iteration: 'error during iteration' } as const
 
 /**
  * Passes messages of the engine on, one each time the consumer asks. An error before the first is a failed set-up, a
  * later one a failed iteration; each has its prefix.
  */
-async function* relayed<T>(
-  open: () => AsyncIterable<T>,
-  count: (message: T) => void,
-  call: Call,
-  { setUp, iteration }: { readonly setUp?: string; readonly iteration?: string },
-): AsyncGenerator<T, void, undefined> {
-  let prefix = setUp
-  let source: AsyncIterator<T> | null = null
-  try {
-    source = open()[Symbol.asyncIterator]()
-    for (;;) {
-      const next = await unlessAborted(source.next(), call.signal)
-      if (next.done === true) {
-        source = null
-        return
-      }
-      prefix = iteration
-      count(next.value)
-      yield next.value
-    }
-  } catch (error) {
-    throw call.explain(error, prefix)
-  } finally {
-    await release(source, call)
-  }
-}
+class Relayed<T> implements StepSource<T> {
+  readonly #admit: () => () => AsyncIterable<T>
+  readonly #count: (message: T) => void
+  readonly #call: Call
+  readonly #prefixes: { readonly setUp?: string; readonly iteration?: string }
+  #source: AsyncIterator<T> | null = null
+  #isOver = false
+  #hasMessages = false
 
-/** Tells a source that no more is wanted. One that still makes a message answers later: nobody waits for that. */
-async function release(source: AsyncIterator<unknown> | null, call: Call): Promise<void> {
-  if (source?.return === undefined) return
-  const released = source.return().catch((error: unknown) => call.released(error))
-  if (!call.signal.aborted) await released
+  /** admit: what is wrong with the request itself is thrown as it is, before the source is opened. */
+  constructor(
+    admit: () => () => AsyncIterable<T>,
+    count: (message: T) => void,
+    call: Call,
+    prefixes: { readonly setUp?: string; readonly iteration?: string },
+  ) {
+    this.#admit = admit
+    this.#count = count
+    this.#call = call
+    this.#prefixes = prefixes
+  }
+
+  async next(): Promise<T | null> {
+    const known = this.#source
+    const open = known === null ? this.#admit() : null
+    try {
+      const source = known ?? open!()[Symbol.asyncIterator]()
+      this.#source = source
+      const next = await this.#call.unlessAborted(source.next())
+      if (next.done === true) {
+        this.#isOver = true
+        return null
+      }
+      this.#hasMessages = true
+      this.#count(next.value)
+      return next.value
+    } catch (error) {
+      throw this.#call.explain(error, this.#hasMessages ? this.#prefixes.iteration : this.#prefixes.setUp)
+    }
+  }
+
+  /** Tells the source that no more is wanted. One that still makes a message answers later: nobody waits for that. */
+  async close(): Promise<void> {
+    if (this.#isOver || this.#source?.return === undefined) return
+    const released = this.#source.return().catch((error: unknown) => this.#call.released(error))
+    if (!this.#call.signal.aborted) await released
+  }
 }

@@ -44,7 +44,7 @@ test('the small bench loads, checks, reads and reports: framesd answers as DuckD
     queryWarmUpCount: 0,
     queryRunCount: 2,
     tsbsDrawCount: 2,
-    tsbsWarmUpCount: 0,
+    tsbsWarmUpMs: 1,
     tsbsRunCount: 2,
     memoryLoadCount: 2,
     kernelSeconds: 0,

@@ -362,6 +362,28 @@ test('readers that stop leave most of the memory to others, who are served as be
   expectNothingHeld()
 })
 
+test('what waits to be sent never stands in the way of the next job', () => {
+  const { arenas } = memory
+  const outgoing = new OutgoingMessages(kernels.u8, arenas)
+  const steps = Array.from({ length: 200 }, () => {
+    const scratch = arenas.tryAllocate(16 * MiB, { urgent: true })
+    if (scratch === null) throw new Error(`no room while ${outgoing.heldByteLength} bytes are held`)
+    let kept = scratch
+    const job = {
+      result: null,
+      scratch,
+      keepFirst: (byteLength: number) => {
+        kept = arenas.shrink(kept, byteLength)
+      },
+      release: () => arenas.free(kept),
+    }
+    return outgoing.takeWire(job, Uint32Array.of(1, scratch.byteOffset, MiB), true)
+  })
+  expect(outgoing.heldByteLength).toBeGreaterThan(8 * MiB)
+  for (const step of steps) step.release()
+  expectNothingHeld()
+})
+
 test('bytes that are not borrowed stay as they are', async () => {
   const kept: Uint8Array[] = []
   for await (const { batch } of tsdb.read(largeRead, 'wire', {})) kept.push(...batch!)

@@ -3,8 +3,8 @@ import { create, toBinary } from '@bufbuild/protobuf'
 import { expect, test } from 'vitest'
 import { requestBytes } from '../dist/client/request-bytes.js'
 import { RequestMessages } from '../dist/client/requests.js'
-import type { ReadRequest } from '../dist/engine/index.js'
-import { CreateRequestSchema, ReadRequestSchema } from '../dist/proto/gen/frames_pb.js'
+import type { ExecuteRequest, ReadRequest, Value } from '../dist/engine/index.js'
+import { CreateRequestSchema, ExecRequestSchema, ReadRequestSchema } from '../dist/proto/gen/frames_pb.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
 const messages = new RequestMessages({ container: 'users', user: 'ä' })
@@ -50,6 +50,38 @@ test('any read request without a schema has the bytes of the library', () => {
     const plain = request as unknown as ReadRequest
     expect(written(plain)?.equals(wanted(plain)), JSON.stringify(Object.keys(request))).toBe(true)
   }
+})
+
+test('any execute request has the bytes of the library', () => {
+  const random = new SeededRandom(seed)
+  const values: (() => Value | readonly Value[])[] = [
+    () => random.pick(texts),
+    () => random.pick(numbers),
+    () => random.pick([0, -0, 1.5, Number.NaN, Number.NEGATIVE_INFINITY]),
+    () => random.chance(0.5),
+    () => ({ timeNs: random.pick(numbers) }),
+    () => [1n, 'a'],
+  ]
+  for (let round = 0; round < 500; round++) {
+    const request: ExecuteRequest = {
+      backend: random.pick(texts),
+      table: random.pick(texts),
+      command: random.pick(texts),
+      ...(random.chance(0.5) ? { expression: random.pick(texts) } : {}),
+      ...(random.chance(0.7)
+        ? {
+            args: Object.fromEntries(
+              random.list(random.integer(0, 4), () => [random.pick(texts), random.pick(values)()] as const),
+            ),
+          }
+        : {}),
+    }
+    const bytes = toBinary(ExecRequestSchema, messages.execute(request))
+    const own = requestBytes(ExecRequestSchema, messages.plainExecute(request))
+    expect(own?.subarray(5).equals(bytes), JSON.stringify(Object.keys(request.args ?? {}))).toBe(true)
+  }
+  const wrong = { backend: 'kv', table: 't', command: 'c', args: { a: null } } as unknown as ExecuteRequest
+  expect(requestBytes(ExecRequestSchema, messages.plainExecute(wrong))).toBeNull()
 })
 
 test('fields of other kinds and values of other types are left to the library', () => {

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs'
+import { create, toBinary } from '@bufbuild/protobuf'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { frameMessage, splitMessages } from '../dist/engine/codec/message-stream.js'
 import { FramesError } from '../dist/engine/errors.js'
+import { ExecRequestSchema, ReadRequestSchema } from '../dist/proto/gen/frames_pb.js'
 import { type Json, JsonError, JsonNumber, parseJson } from '../dist/server/wire/json.js'
 import {
   createForm,
@@ -11,6 +13,7 @@ import {
   deleteForm,
   executeForm,
   historyForm,
+  type RequestForm,
   readForm,
 } from '../dist/server/wire/requests.js'
 
@@ -149,6 +152,84 @@ describe('requests from bytes', () => {
     const nested = Buffer.alloc(4_000_000)
     for (let at = 0; at < nested.length; at += 2) nested.writeUInt16LE(0x07c3, at)
     for (const decode of decoders) expect(() => decode(nested)).toThrow(FramesError)
+  })
+})
+
+describe('requests read by hand', () => {
+  const text = fc.oneof(fc.string({ unit: 'binary' }), fc.string(), fc.constant(''), fc.constant('__proto__'))
+  const int64 = fc.oneof(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), fc.constantFrom(0n, 1n, -1n, 2n ** 28n))
+  const value = fc.oneof(
+    text.map((value) => ({ value: { case: 'sval', value } as const })),
+    int64.map((value) => ({ value: { case: 'ival', value } as const })),
+    int64.map((value) => ({ value: { case: 'tval', value } as const })),
+    fc.double().map((value) => ({ value: { case: 'fval', value } as const })),
+    fc.boolean().map((value) => ({ value: { case: 'bval', value } as const })),
+    fc.constant({}),
+  )
+  const session = fc.record({ container: text, user: text, token: text }, { requiredKeys: [] })
+  const reads = fc
+    .record(
+      {
+        session,
+        backend: text,
+        table: text,
+        columns: fc.array(text),
+        filter: text,
+        limit: int64,
+        multiIndex: fc.boolean(),
+        start: text,
+        segments: fc.array(int64, { maxLength: 2 }),
+      },
+      { requiredKeys: [] },
+    )
+    .map((fields) => toBinary(ReadRequestSchema, create(ReadRequestSchema, fields)))
+  const executes = fc
+    .record(
+      { session, backend: text, table: text, command: text, expression: text, args: fc.dictionary(text, value) },
+      { requiredKeys: [] },
+    )
+    .map((fields) => toBinary(ExecRequestSchema, create(ExecRequestSchema, fields)))
+
+  /** Bytes that are no Buffer go to the library. */
+  function compare(form: RequestForm<unknown>, bytes: Uint8Array): void {
+    const read = (of: Uint8Array): unknown => {
+      try {
+        return form.fromBytes(of)
+      } catch (error) {
+        return String(error)
+      }
+    }
+    expect(read(Buffer.from(bytes))).toStrictEqual(read(Uint8Array.from(bytes)))
+  }
+
+  test('are what the library reads', () => {
+    fc.assert(fc.property(reads, (bytes) => compare(readForm, bytes)))
+    fc.assert(fc.property(executes, (bytes) => compare(executeForm, bytes)))
+    compare(readForm, golden('read_request_kv.bin'))
+    compare(executeForm, golden('exec_request_args.bin'))
+  })
+
+  test('are what the library reads where fields come twice, and in parts', () => {
+    const twice = (requests: fc.Arbitrary<Uint8Array>) => fc.tuple(requests, requests).map((two) => Buffer.concat(two))
+    fc.assert(fc.property(twice(reads), (bytes) => compare(readForm, bytes)))
+    fc.assert(fc.property(twice(executes), (bytes) => compare(executeForm, bytes)))
+  })
+
+  test('are refused where the library refuses them, whatever has been damaged', () => {
+    const damaged = (requests: fc.Arbitrary<Uint8Array>) =>
+      fc.tuple(requests, fc.nat(), fc.nat(255), fc.boolean()).map(([bytes, at, byte, isCut]) => {
+        const copy = Buffer.from(bytes)
+        if (copy.byteLength > 0) copy[at % copy.byteLength] = byte
+        return isCut ? copy.subarray(0, at % (copy.byteLength + 1)) : copy
+      })
+    fc.assert(
+      fc.property(damaged(reads), (bytes) => compare(readForm, bytes)),
+      { numRuns: 2000 },
+    )
+    fc.assert(
+      fc.property(damaged(executes), (bytes) => compare(executeForm, bytes)),
+      { numRuns: 2000 },
+    )
   })
 })
 

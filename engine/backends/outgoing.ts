@@ -27,11 +27,13 @@ const stepByteLengthMax = 4 * MiB
 /** Takes over the scratch of jobs: all of it is given back at once, but for what their messages stand in. */
 export class OutgoingMessages {
   readonly #u8: Uint8Array
+  readonly #arenas: Region
   readonly #heldByteLengthMax: number
   #heldByteLength = 0
 
   constructor(u8: Uint8Array, arenas: Region) {
     this.#u8 = u8
+    this.#arenas = arenas
     this.#heldByteLengthMax = arenas.slice.byteLength * heldShareMax
   }
 
@@ -54,7 +56,10 @@ export class OutgoingMessages {
     const end = wire[wire.length - 2]! + wire[wire.length - 1]!
     const usedByteLength = end - job.scratch.byteOffset
     const isBorrowed =
-      borrows && usedByteLength <= stepByteLengthMax && this.#heldByteLength + usedByteLength <= this.#heldByteLengthMax
+      borrows &&
+      usedByteLength <= stepByteLengthMax &&
+      this.#heldByteLength + usedByteLength <= this.#heldByteLengthMax &&
+      this.#hasRoomFor(job.scratch.byteLength)
     const byteLength = end - start
     const bytes = isBorrowed ? this.#u8.subarray(start, end) : takeBytes(this.#u8, { byteOffset: start, byteLength })
     const batch: Uint8Array[] = []
@@ -75,6 +80,17 @@ export class OutgoingMessages {
       job.release()
     }
     return { messages: [], batch, rowCount, byteLength, release }
+  }
+
+  /**
+   * Whether another job like this one finds room beside it. What is held stands where scratches began: a few MiB each, spread
+   * over the arenas, would leave no piece between them that is long enough.
+   */
+  #hasRoomFor(byteLength: number): boolean {
+    const room = this.#arenas.tryAllocate(byteLength, { urgent: true })
+    if (room === null) return false
+    this.#arenas.free(room)
+    return true
   }
 
   /** Columns, which are read where they stand: in the first byteLength bytes of the scratch. */

@@ -1,14 +1,16 @@
 // Expressions that were parsed lately, by their text: the conditions and updates of single items come by the ten thousand a
 // second, and few of them are new (3 µs saved of each, seen).
 import { parseCondition, parseFilter, parseUpdate } from './parse.js'
+import { printExpression } from './print.js'
+import { parseQuery, type SqlQuery } from './sql.js'
 import type { Expression, UpdateAction } from './tree.js'
 
 const entryCountMax = 512
 /** Longer texts are parsed each time. */
 const textLengthMax = 4096
 
-/** The least recently used goes first. */
-class ParseCache<Tree> {
+/** What a text says, for the texts that came lately: the least recently used goes first. What `parse` throws is not kept. */
+export class ParseCache<Tree> {
   readonly #trees = new Map<string, Tree>()
   readonly #parse: (text: string) => Tree
 
@@ -40,6 +42,17 @@ const conditionTemplates = new ParseCache((text) => parseCondition(text, { templ
 const updates = new ParseCache((text) => parseUpdate(text, { template: false }))
 const updateTemplates = new ParseCache((text) => parseUpdate(text, { template: true }))
 
+const queries = new ParseCache((text): ParsedQuery => {
+  const query = parseQuery(text)
+  return { query, whereText: query.where === null ? '' : printExpression(query.where) }
+})
+
+export interface ParsedQuery {
+  readonly query: SqlQuery
+  /** Of WHERE; two with one text are the same. */
+  readonly whereText: string
+}
+
 /** As parseFilter; the same text gives the same tree. */
 export function filterOf(text: string): Expression {
   return filters.get(text)
@@ -53,4 +66,9 @@ export function conditionOf(text: string, options: { readonly template: boolean 
 /** As parseUpdate; the same text gives the same actions. */
 export function updateOf(text: string, options: { readonly template: boolean }): readonly UpdateAction[] {
   return (options.template ? updateTemplates : updates).get(text)
+}
+
+/** As parseQuery; the same text gives the same tree. */
+export function queryOf(text: string): ParsedQuery {
+  return queries.get(text)
 }

@@ -28,6 +28,7 @@ import {
 } from '../../proto/gen/frames_pb.js'
 import { type Json, JsonError, JsonNumber, parseJson } from './json.js'
 import { messageFromJson } from './json-message.js'
+import { plainFields, plainMessage } from './plain-message.js'
 
 // proto3 strings are UTF-8; the library's own decoder would put U+FFFD for what is not and so change a name in silence.
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -42,6 +43,30 @@ configureTextEncoding({
 export interface RequestForm<Plain> {
   readonly fromBytes: (bytes: Uint8Array) => Plain
   readonly fromJson: (body: Uint8Array) => Plain
+}
+
+/** As requestForm; of bytes that hold what most requests do, the plain request is made at once. `complete` adds what a request always has. */
+function fastForm<Desc extends DescMessage, Plain>(
+  schema: Desc,
+  toPlain: (message: MessageShape<Desc>) => Plain,
+  complete: (message: Record<string, unknown>) => Plain,
+): RequestForm<Plain> {
+  const slow = requestForm(schema, toPlain)
+  const fields = plainFields(schema)
+  return {
+    fromBytes: (bytes) => {
+      const message = Buffer.isBuffer(bytes) ? plainMessage(fields, bytes) : null
+      return message === null ? slow.fromBytes(bytes) : complete(message)
+    },
+    fromJson: slow.fromJson,
+  }
+}
+
+/** What is always there, though it may be empty. */
+function withNames(message: Record<string, unknown>): { backend: string; table: string } {
+  message['backend'] ??= ''
+  message['table'] ??= ''
+  return message as { backend: string; table: string }
 }
 
 function requestForm<Desc extends DescMessage, Plain>(
@@ -78,7 +103,7 @@ function decodeMessage<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array
   }
 }
 
-const plainReadForm = requestForm(
+const plainReadForm = fastForm(
   ReadRequestSchema,
   (message): ReadRequest => ({
     ...tableOf(message),
@@ -110,6 +135,7 @@ const plainReadForm = requestForm(
       resetIndex: message.resetIndex,
     }),
   }),
+  withNames,
 )
 
 /** Over HTTP a read can say `follow`, which the messages of gRPC have no field for. */
@@ -164,13 +190,14 @@ export const deleteForm = requestForm(
   }),
 )
 
-export const executeForm = requestForm(
+export const executeForm = fastForm(
   ExecRequestSchema,
   (message): ExecuteRequest => ({
     ...tableOf(message),
     command: message.command,
     ...given({ args: plainValuesOf(message.args), expression: message.expression }),
   }),
+  (message) => ({ command: '', ...withNames(message) }),
 )
 
 export const historyForm = requestForm(

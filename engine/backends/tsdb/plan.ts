@@ -1,9 +1,8 @@
 // What a read asks for, resolved to numbers: pure, made on the main thread, and small enough to travel with every job.
 import { FramesError, shortened } from '../../errors.js'
 import { type Aggregator, type Interpolator, parseAggregator } from '../../expression/aggregators.js'
-import { parseFilter } from '../../expression/parse.js'
-import { printExpression } from '../../expression/print.js'
-import { parseQuery, type SqlQuery } from '../../expression/sql.js'
+import { filterOf, ParseCache, queryOf } from '../../expression/cache.js'
+import type { SqlQuery } from '../../expression/sql.js'
 import type { Expression } from '../../expression/tree.js'
 import { orderedRowCountMax, readColumnCountMax, stepPointCountMax } from '../../limits.js'
 import type { ReadRequest } from '../../requests.js'
@@ -140,8 +139,17 @@ function namesOf(list: string): string[] {
   return list.split(',').map((name) => name.trim())
 }
 
+/** By columns, aggregators and step, as JSON. */
+const wantedOfTexts = new ParseCache((text) => {
+  const [columns, aggregators, stepMs] = JSON.parse(text) as [string[], string, number]
+  return wantedByFields({ columns, aggregators }, stepMs)
+})
+
 /** The items of a request's columns and aggregators: every function of every metric. */
-function wantedByFields({ columns, aggregators }: ReadRequest, stepMs: number): Wanted {
+function wantedByFields(
+  { columns, aggregators }: Pick<ReadRequest, 'columns' | 'aggregators'>,
+  stepMs: number,
+): Wanted {
   const names = (aggregators ?? '').trim() === '' ? [] : namesOf(aggregators!)
   names.forEach((name, i) => {
     if (names.indexOf(name) < i)
@@ -274,10 +282,10 @@ export function readSource(request: ReadRequest): ReadSource {
   const requestLimit = request.limit === undefined || request.limit <= 0n ? null : request.limit
   if (request.query === undefined || request.query === '') {
     const filterText = request.filter ?? ''
-    const filter = filterText.trim() === '' ? null : parseFilter(filterText)
+    const filter = filterText.trim() === '' ? null : filterOf(filterText)
     return { query: null, table: request.table, filter, filterText, limit: requestLimit }
   }
-  const query = parseQuery(request.query)
+  const { query, whereText } = queryOf(request.query)
   const { where, orderBy } = query
   const limit =
     query.limit === null || (requestLimit !== null && requestLimit < query.limit) ? requestLimit : query.limit
@@ -293,7 +301,7 @@ export function readSource(request: ReadRequest): ReadSource {
     query,
     table: query.table ?? request.table,
     filter: where,
-    filterText: where === null ? '' : printExpression(where),
+    filterText: whereText,
     limit,
   }
 }
@@ -312,7 +320,11 @@ export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: nu
   const { startMs, endMs } = parseRange(request, nowMs)
   const stepMs = parseDurationMs(request.step ?? '')
   const windowMs = Math.min(parseDurationMs(request.aggregationWindow ?? ''), lookbackMsMax)
-  const wanted = asSelect(() => (query === null ? wantedByFields(request, stepMs) : wantedByQuery(query, stepMs)))
+  const wanted = asSelect(() =>
+    query === null
+      ? wantedOfTexts.get(JSON.stringify([request.columns ?? [], request.aggregators ?? '', stepMs]))
+      : wantedByQuery(query, stepMs),
+  )
   const { mode, items } = wanted
   const functions = [...new Set(items.map(({ fn }) => fn))].filter((fn) => fn !== null)
   const hasRaw = items.some(({ fn }) => fn === null)

@@ -4,6 +4,7 @@ import { appendMarker } from '../../codec/labels.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
 import { readJobByteLength } from '../../limits.js'
+import type { StepSource } from '../../steps.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { decodeExtent } from './directory.js'
@@ -20,7 +21,7 @@ export interface ReadOptions {
   readonly limit: bigint
   readonly marker: string
   /** What must be the same for a marker to fit. */
-  readonly markerOf: string
+  readonly markerOf: () => string
   readonly select: () => Promise<Selection>
   /** The plan with its bounds moved to the partitions of these blocks; null: there are none. */
   readonly clamp: (blocks: readonly LiveBlock[]) => ReadPlan | null
@@ -40,18 +41,20 @@ const firstRangeRowCount = 16_384
 const rowCountNone = 2 ** 52
 const viewRetryCountMax = 100
 
-export async function* readSets(
+/** Begins a read of an open table; null: it has no rows. */
+export async function openSets(
   parts: BackendParts,
   table: OpenTable,
   options: ReadOptions,
-): AsyncGenerator<ReadMessage> {
+): Promise<StepSource<ReadMessage> | null> {
   const snapshot = table.blocks.acquire()
+  let messages: StepSource<ReadMessage> | null = null
   try {
-    const marker = options.marker === '' ? null : parseMarker(options.marker, options.markerOf)
+    const marker = options.marker === '' ? null : parseMarker(options.marker, options.markerOf())
     if (marker !== null && options.plan.order !== null)
       throw new FramesError('INVALID_ARGUMENT', 'a read with ORDER BY time is whole and cannot go on from a marker')
     const clamped = options.clamp(snapshot.blocks)
-    if (clamped === null) return
+    if (clamped === null) return null
     const plan =
       marker === null ? clamped : { ...clamped, startMs: marker.startMs, endMs: marker.endMs, stepMs: marker.stepMs }
     const readStartMs = plan.startMs - lookbackMs(plan)
@@ -60,9 +63,9 @@ export async function* readSets(
       const { timeMinMs, timeMaxMs } = decodeExtent(extent)
       return timeMinMs <= plan.endMs && timeMaxMs >= readStartMs
     })
-    if (blocks.length === 0) return
+    if (blocks.length === 0) return null
     const selection = await options.select()
-    if (selection.sets.length === 0) return
+    if (selection.sets.length === 0) return null
     const wanted = blocksOfSets(blocks, selection.sets)
     const sources = await table.blocks.sources(wanted)
     const rowCount = wanted.reduce((sum, block) => sum + block.rowCount, 0)
@@ -85,13 +88,14 @@ export async function* readSets(
       newestWins: table.schema.duplicates !== 'first',
       format: options.format,
     }
-    if (options.describe)
-      yield {
-        rowCount: 0,
-        bytes: null,
-        frame: null,
-        columns: await columnsOf(parts, table, plan, selection, options.signal),
-      }
+    const described: ReadMessage | null = !options.describe
+      ? null
+      : {
+          rowCount: 0,
+          bytes: null,
+          frame: null,
+          columns: await columnsOf(parts, table, plan, selection, options.signal),
+        }
     const first = marker === null ? 0 : marker.index(selection)
     const { groupStarts } = selection
     const unitCount = groupStarts === null ? selection.sets.length : groupStarts.length - 1
@@ -118,11 +122,14 @@ export async function* readSets(
         rowCountMax: limit,
       })
     }
-    yield* messagesInOrder(ranges, start, workerCount, (next) =>
-      encodeMarker(markerAt(next, plan, selection, first), options.markerOf),
-    )
+    messages = new OrderedMessages(ranges, start, workerCount, {
+      described,
+      markerOf: (next) => encodeMarker(markerAt(next, plan, selection, first), options.markerOf()),
+      release: () => snapshot.release(),
+    })
+    return messages
   } finally {
-    snapshot.release()
+    if (messages === null) snapshot.release()
   }
 }
 
@@ -240,45 +247,81 @@ class UnitRanges implements Ranges {
  * The messages of all ranges in their order. Some ranges are begun ahead, one job of each: a reader that stalls holds what
  * those have made.
  */
-async function* messagesInOrder(
-  ranges: Ranges,
-  start: (range: UnitRange) => ScanChain,
-  workerCount: number,
-  markerOf: (next: ScanPosition) => string,
-): AsyncGenerator<ReadMessage> {
-  const chains: ScanChain[] = []
-  let isTaken = false
-  const fill = (): void => {
+class OrderedMessages implements StepSource<ReadMessage> {
+  readonly #ranges: Ranges
+  readonly #start: (range: UnitRange) => ScanChain
+  readonly #workerCount: number
+  readonly #markerOf: (next: ScanPosition) => string
+  readonly #release: () => void
+  readonly #chains: ScanChain[] = []
+  /** What leaves now, and the messages of it. */
+  #step: TakenStep | null = null
+  #messages: readonly ReadMessage[]
+  #index = 0
+
+  /** described: the first message, if there is one; release: called when no job is at work any more. */
+  constructor(
+    ranges: Ranges,
+    start: (range: UnitRange) => ScanChain,
+    workerCount: number,
+    options: {
+      readonly described: ReadMessage | null
+      readonly markerOf: (next: ScanPosition) => string
+      readonly release: () => void
+    },
+  ) {
+    this.#ranges = ranges
+    this.#start = start
+    this.#workerCount = workerCount
+    this.#messages = options.described === null ? [] : [options.described]
+    this.#markerOf = options.markerOf
+    this.#release = options.release
+  }
+
+  #fill(isTaken: boolean): void {
     // One more than there are workers, so that none waits for a message to leave; before anybody takes one, fewer.
-    while (chains.length < workerCount + (isTaken && workerCount > 1 ? 1 : 0)) {
-      const range = ranges.take()
+    while (this.#chains.length < this.#workerCount + (isTaken && this.#workerCount > 1 ? 1 : 0)) {
+      const range = this.#ranges.take()
       if (range === null) return
-      chains.push(start(range))
+      this.#chains.push(this.#start(range))
     }
   }
-  try {
+
+  async next(): Promise<ReadMessage | null> {
     for (;;) {
-      fill()
-      const chain = chains[0]
-      if (chain === undefined) return
-      const step = await chain.next(ranges)
+      if (this.#index < this.#messages.length) return this.#messages[this.#index++]!
+      const isTaken = this.#step !== null
+      this.#leave()
+      this.#fill(isTaken)
+      const chain = this.#chains[0]
+      if (chain === undefined) return null
+      const step = await chain.next(this.#ranges)
       if (step === null) {
-        chains.shift()
+        this.#chains.shift()
         continue
       }
-      if (chain.isDone) chains.shift()
-      try {
-        fill()
-        for (const message of marked(step, markerOf)) {
-          yield message
-          isTaken = true
-        }
-      } finally {
-        step.release()
-      }
+      this.#step = step
+      if (chain.isDone) this.#chains.shift()
+      this.#fill(isTaken)
+      this.#messages = marked(step, this.#markerOf)
+      this.#index = 0
     }
-  } finally {
-    await Promise.all(chains.map((chain) => chain.close()))
+  }
+
+  #leave(): void {
+    const step = this.#step
+    this.#step = null
+    this.#messages = []
+    step?.release()
+  }
+
+  async close(): Promise<void> {
+    this.#leave()
+    try {
+      await Promise.all(this.#chains.map((chain) => chain.close()))
+    } finally {
+      this.#release()
+    }
   }
 }
 

@@ -16,6 +16,7 @@ import type {
   WriteRequest,
 } from '../../requests.js'
 import type { Backend, BackendParts, BackendWriteSession, CallOptions, ReadMessage, ReadOptions } from '../backend.js'
+import { type StepSource, Steps } from '../../steps.js'
 import { parseDurationMs } from '../../time.js'
 import { Rounds } from '../rounds.js'
 import { Turn } from '../turn.js'
@@ -28,7 +29,7 @@ import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
 import { clampRange, planRead, type ReadPlan, type ReadSource, readSource } from './plan.js'
-import { readSets } from './read.js'
+import { openSets } from './read.js'
 import { expiryMs, isDue } from './retention.js'
 import type { TsdbSchema } from './schema.js'
 import { createSchema, decodeSchema, encodeSchema } from './schema.js'
@@ -132,18 +133,57 @@ export class Tsdb implements Backend {
     })
   }
 
-  async *read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
-    refuseReadParameters(request, 'tsdb')
-    const source = readSource(request)
-    const plan = planRead(request, source.query, this.#parts.nowMs())
-    const table = await this.#take(nameOf({ ...request, table: source.table })).catch(asAdapter)
-    try {
-      if (source.limit === 0n) return
-      yield* readSets(this.#parts, table, {
-        plan,
-        limit: source.limit ?? 0n,
-        marker: request.marker ?? '',
-        markerOf: JSON.stringify([
+  read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
+    let table: OpenTable | null = null
+    let messages: StepSource<ReadMessage> | null = null
+    const open = async (): Promise<void> => {
+      refuseReadParameters(request, 'tsdb')
+      const source = readSource(request)
+      const plan = planRead(request, source.query, this.#parts.nowMs())
+      table = await this.#take(nameOf({ ...request, table: source.table })).catch(asAdapter)
+      if (source.limit !== 0n) messages = await this.#openSets(table, { request, source, plan, format, options })
+    }
+    let isOpen = false
+    return new Steps<ReadMessage>({
+      next: async () => {
+        if (!isOpen) {
+          isOpen = true
+          await open()
+        }
+        return messages === null ? null : messages.next()
+      },
+      close: async () => {
+        try {
+          await messages?.close()
+        } finally {
+          if (table !== null) this.#giveBack(table)
+        }
+      },
+    })
+  }
+
+  #openSets(
+    table: OpenTable,
+    {
+      request,
+      source,
+      plan,
+      format,
+      options,
+    }: {
+      readonly request: ReadRequest
+      readonly source: ReadSource
+      readonly plan: ReadPlan
+      readonly format: 'wire' | 'columns'
+      readonly options: ReadOptions
+    },
+  ): Promise<StepSource<ReadMessage> | null> {
+    return openSets(this.#parts, table, {
+      plan,
+      limit: source.limit ?? 0n,
+      marker: request.marker ?? '',
+      markerOf: () =>
+        JSON.stringify([
           request.columns ?? [],
           request.filter ?? '',
           request.aggregators ?? '',
@@ -154,16 +194,13 @@ export class Tsdb implements Backend {
           plan.mode,
           plan.interpolation,
         ]),
-        select: () => this.#select(table, source, plan, options.signal),
-        clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
-        format,
-        describe: options.describe ?? false,
-        borrows: options.borrows ?? false,
-        signal: options.signal ?? null,
-      })
-    } finally {
-      this.#giveBack(table)
-    }
+      select: () => this.#select(table, source, plan, options.signal),
+      clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
+      format,
+      describe: options.describe ?? false,
+      borrows: options.borrows ?? false,
+      signal: options.signal ?? null,
+    })
   }
 
   async delete(request: DeleteRequest, options: CallOptions): Promise<void> {

@@ -1,0 +1,80 @@
+// What comes one after the other and takes time, as a generator would give it. Generators within generators take longer for
+// one small read than its work: each level costs every value several turns of promises.
+
+/** Makes values one at a time; nobody asks for the next one before this one is there. */
+export interface StepSource<T> {
+  /** The next value; null: there is none. */
+  next(): Promise<T | null>
+  /** Called once, when nothing is asked for any more: all was taken, `next` has failed, or the taker has stopped. */
+  close(): Promise<void>
+}
+
+const done: IteratorReturnResult<void> = { value: undefined, done: true }
+
+export class Steps<T> implements AsyncGenerator<T, void, undefined> {
+  readonly #source: StepSource<T>
+  #isOver = false
+  /** Something is asked of the source now, or waits for its turn. */
+  #askedCount = 0
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(source: StepSource<T>) {
+    this.#source = source
+  }
+
+  next(): Promise<IteratorResult<T, void>> {
+    return this.#inTurn(() => this.#next())
+  }
+
+  return(): Promise<IteratorResult<T, void>> {
+    return this.#inTurn(() => this.#end())
+  }
+
+  throw(error: unknown): Promise<IteratorResult<T, void>> {
+    return this.#inTurn(async () => {
+      await this.#end()
+      throw error
+    })
+  }
+
+  #inTurn(work: () => Promise<IteratorResult<T, void>>): Promise<IteratorResult<T, void>> {
+    const turn = async (): Promise<IteratorResult<T, void>> => {
+      try {
+        return await work()
+      } finally {
+        this.#askedCount--
+      }
+    }
+    const answer = this.#askedCount++ === 0 ? turn() : this.#last.then(turn, turn)
+    this.#last = answer
+    return answer
+  }
+
+  async #next(): Promise<IteratorResult<T, void>> {
+    if (this.#isOver) return done
+    let value: T | null
+    try {
+      value = await this.#source.next()
+    } catch (error) {
+      await this.#end()
+      throw error
+    }
+    return value === null ? this.#end() : { value, done: false }
+  }
+
+  async #end(): Promise<IteratorReturnResult<void>> {
+    if (!this.#isOver) {
+      this.#isOver = true
+      await this.#source.close()
+    }
+    return done
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
+  }
+}
