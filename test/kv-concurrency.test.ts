@@ -85,6 +85,50 @@ describe('updates of one item by many writers', () => {
     )
   })
 
+  test('updates that assign constants take effect in the order of the calls, among updates that compute', async () => {
+    const random = new SeededRandom(seed)
+    const engine = await open(null)
+    const ids = Array.from({ length: 12 }, (_, i) => `k${i}`)
+    await engine.write({ ...request, saveMode: 'createNewItemsOnly' }, frameOf({ n: ids.map(() => 0n) }, { id: ids }))
+    const items = new Map<string, Record<string, unknown>>(ids.map((id) => [id, { n: 0n }]))
+    for (let round = 0; round < 12; round++) {
+      const calls: Promise<unknown>[] = []
+      const expected: string[] = []
+      for (let i = 0; i < 60; i++) {
+        const key = random.pick(ids)
+        const item = items.get(key)!
+        const text = `text ${random.integer(0, 1000)} äöü`
+        const number = random.integer(0, 9)
+        const { expression, next } = random.pick([
+          { expression: `s = '${text}'`, next: { s: text } },
+          { expression: `s = ''; n = ${number}`, next: { s: '', n: BigInt(number) } },
+          { expression: `s = ${number}.5`, next: { s: number + 0.5 } },
+          { expression: `b = true`, next: { b: true } },
+          { expression: `n = 1; n = ${number}`, next: { n: BigInt(number) } },
+          { expression: 'n = n + 1', next: { n: (item['n'] as bigint) + 1n } },
+          { expression: `s = 'lost'; n = 1 / 0`, next: null },
+        ])
+        const condition = random.pick(['', '', 'n < 5'])
+        const isTrue = condition === '' || (item['n'] as bigint) < 5n
+        calls.push(engine.execute({ ...request, command: 'update', args: { key, expression, condition } }))
+        if (!isTrue) expected.push(`failed to update item '${key}': the condition is false`)
+        else expected.push(next === null ? `failed to update item '${key}': division by zero` : '')
+        if (isTrue && next !== null) Object.assign(item, next)
+      }
+      const found = await Promise.allSettled(calls)
+      expect(found.map((result) => (result.status === 'fulfilled' ? '' : result.reason.what))).toEqual(expected)
+    }
+    for (const key of ids) {
+      const answer = await engine.execute({ ...request, command: 'get', args: { key } })
+      // An attribute of several types is shown as text.
+      const texts = (cells: readonly (readonly [string, unknown])[]) =>
+        cells.map(([name, cell]) => [name, String(cell)])
+      const expected = Object.entries(items.get(key)!)
+      const found = expected.map(([name]) => [name, answer!.column(name).at(0)] as const)
+      expect(texts(found)).toEqual(texts(expected))
+    }
+  })
+
   test('a table that is deleted under its writers is made anew, and nothing hangs', async () => {
     const engine = await open(newFolder())
     const write = async (key: string): Promise<void> => {

@@ -184,8 +184,19 @@ export function singles(kernels: Kernels, work: Scratch, write: OpenWrite): Open
     number: write.number + row,
     session,
     rule,
-    rows: { ...rows, rowCount: 1, names: { ...rows.names, rowCount: 1, valuesPtr: rows.names.valuesPtr + 4 * row } },
+    rows: {
+      ...rows,
+      rowCount: 1,
+      names: rowOf(rows.names, row),
+      attributes: rows.attributes.map((column) => rowOf(column, row)),
+    },
     sessions: null,
     rowsPlace: placeRows(kernels, work, itemsPtr + 4 * row, roundsPtr + 4 * row, 1, roundCount),
   }))
+}
+
+/** One row of a column that has no bitmaps. */
+function rowOf(column: ColumnSlice, row: number): ColumnSlice {
+  assert(column.dtype !== 'bool' && column.validityPtr === 0, 'single items are not assigned bools, nor nothing')
+  return { ...column, rowCount: 1, valuesPtr: column.valuesPtr + (column.dtype === 'string' ? 4 : 8) * row }
 }

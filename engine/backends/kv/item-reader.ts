@@ -2,7 +2,8 @@
 //
 //   names ──► hashes ──► per block: key range ──► filter ──► fences: page ──► names of the page: row ──► living?
 //
-// A name has one living row at most, so the blocks may be asked in any order; names that are found are not asked for again.
+// The newest block is asked first, and names that are found are not asked for again: where blocks of commits that are on their
+// way stand behind the others, the rows that theirs replace are not dead yet.
 import type { BlockLayout, ColumnEntry } from '../../blocks/block.js'
 import type { BlockIo, BlockSource } from '../../blocks/reader.js'
 import { BlockReader } from '../../blocks/reader.js'

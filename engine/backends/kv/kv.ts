@@ -18,6 +18,8 @@ import type {
 } from '../backend.js'
 import { tableNameOf } from '../table-name.js'
 import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } from '../refused-parameters.js'
+import type { AssignedCell } from './assigned-cells.js'
+import { assignedCells, dtypeOfCell } from './assigned-cells.js'
 import { inferItemCountDefault, inferItemCountMax } from './infer.js'
 import type { KillJob } from './jobs.js'
 import { missingSchema, readItems } from './read.js'
@@ -263,14 +265,15 @@ export class Kv implements Backend {
     }
     if (Buffer.byteLength(key) > nameByteLengthMax)
       throw new FramesError('VALUE_TOO_LARGE', `the key is longer than ${nameByteLengthMax} bytes`)
-    const rule: SentRule = { saveMode: 'updateItem', condition, expression, isTemplate: false, partitionKeys: [] }
-    ruleOf(rule)
-    const ruleText = JSON.stringify([condition, expression])
+    const { actions } = ruleOf({ ...updateRule, condition, expression })
+    const cells = actions === null ? null : assignedCells(actions)
+    const rule: SentRule = { ...updateRule, condition, expression: cells === null ? expression : '' }
+    const ruleText = JSON.stringify([condition, cells?.map(cellName) ?? expression])
     const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
     const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole, true) : { name: whole, folder: '' }
     const byteLength = key.length + expression.length + condition.length
     const { skippedCount } = await this.#inPlace(name, (place) =>
-      place.writes.submit(group, { kind: 'item', folder, name: key }, byteLength),
+      place.writes.submit(group, { kind: 'item', folder, name: key, cells }, byteLength),
     )
     if (skippedCount > 0)
       throw new FramesError('PRECONDITION', `failed to update item '${shortened(key)}': the condition is false`)
@@ -369,6 +372,12 @@ export class Kv implements Backend {
       }
     }
   }
+}
+
+const updateRule = { saveMode: 'updateItem', isTemplate: false, partitionKeys: [] } as const
+
+function cellName({ attribute, value }: AssignedCell): string {
+  return `${dtypeOfCell(value)} ${attribute}`
 }
 
 function missingFolder(name: TableName): FramesError {

@@ -4,6 +4,7 @@ import { collectPlaceholders, expressionsOf } from '../../expression/tree.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
+import { columnOfAssigned, placeTexts } from './assigned-cells.js'
 import { sortByBytes } from './folders.js'
 import type { FrameRules, PreparedRows } from './prepare.js'
 import { prepareRows } from './prepare.js'
@@ -52,10 +53,12 @@ export function prepareWrites(
     const rule = request.rules[write.rule]!
     const number = results.length
     if (write.kind === 'items') {
-      const { names, folders } = write
+      const { names, folders, assigned } = write
       if (folders !== null && !schema.foldersDrifted) schema = { ...schema, foldersDrifted: true }
+      const attributes = assigned.map((column) => columnOfAssigned(kernels, work, column))
+      const rows = { ...itemRows(kernels, work, names, folders), attributes }
       const sessions = names.length > 1 ? names.map((_, i) => session + i) : null
-      open.push({ number, session, rule, rows: itemRows(kernels, work, names, folders), sessions, rowsPlace: null })
+      open.push({ number, session, rule, rows, sessions, rowsPlace: null })
       for (const _ of names) results.push(appliedItem)
       continue
     }
@@ -114,18 +117,8 @@ function itemRows(
   itemNames: readonly string[],
   itemFolders: readonly string[] | null,
 ): PreparedRows {
-  const { u8, u32 } = kernels
+  const { u32 } = kernels
   const rowCount = itemNames.length
-  const texts = itemNames.map((name) => Buffer.from(name))
-  const byteLength = texts.reduce((sum, text) => sum + text.length, 0)
-  const valuesPtr = work.allocate(4 * (rowCount + 1))
-  const bytesPtr = work.allocate(byteLength)
-  u32[valuesPtr >> 2] = 0
-  texts.forEach((text, row) => {
-    const start = u32[(valuesPtr >> 2) + row]!
-    u8.set(text, bytesPtr + start)
-    u32[(valuesPtr >> 2) + row + 1] = start + text.length
-  })
   const folders = itemFolders === null ? [''] : sortByBytes(new Set(itemFolders))
   let codesPtr = 0
   if (folders.length > 1) {
@@ -134,10 +127,10 @@ function itemRows(
       u32[(codesPtr >> 2) + row] = folders.indexOf(folder)
     })
   }
-  const place = { valuesPtr, validityPtr: 0, bytesPtr, byteLength }
+  const texts = placeTexts(kernels, work, itemNames)
   return {
     rowCount,
-    names: { name: '', dtype: 'string', kind: 'slice', rowCount, ...place },
+    names: { name: '', dtype: 'string', kind: 'slice', rowCount, validityPtr: 0, ...texts },
     folders: { folders, codesPtr },
     attributes: [],
     placeholders: [],

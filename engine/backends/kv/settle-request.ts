@@ -4,6 +4,7 @@ import type { SentKills } from '../../blocks/sent-kills.js'
 import type { ErrorMessage } from '../../errors.js'
 import { conditionOf, updateOf } from '../../expression/cache.js'
 import type { Expression, UpdateAction } from '../../expression/tree.js'
+import type { AssignedCell, AssignedColumn } from './assigned-cells.js'
 import type { FrameInput } from '../frame-input.js'
 import type { KvSchema } from './schema.js'
 
@@ -32,7 +33,13 @@ export interface SentRule {
 /** A frame of a write, or one item that `execute update` changes. */
 export type Write =
   | { readonly kind: 'frame'; readonly input: FrameInput; readonly rowStart: bigint }
-  | { readonly kind: 'item'; readonly folder: string; readonly name: string }
+  | {
+      readonly kind: 'item'
+      readonly folder: string
+      readonly name: string
+      /** What it is assigned; null: its rule's expression says it. Items of one rule have the same attributes and types. */
+      readonly cells: readonly AssignedCell[] | null
+    }
 
 /**
  * Writes as a job is told them: a frame, or single items that follow one another by one rule.
@@ -47,6 +54,8 @@ export type SettleWrite =
       readonly names: readonly string[]
       /** Null: all of them stand at the root. */
       readonly folders: readonly string[] | null
+      /** What they are assigned, where their rule has no expression. */
+      readonly assigned: readonly AssignedColumn[]
       readonly session: number
       readonly rule: number
     }

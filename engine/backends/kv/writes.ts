@@ -7,6 +7,7 @@ import { FramesError, fromErrorMessage } from '../../errors.js'
 import { KiB, MiB } from '../../limits.js'
 import type { JobResult } from '../../pool/pool.js'
 import type { BackendParts } from '../backend.js'
+import { dtypeOfCell } from './assigned-cells.js'
 import { ComingBatch, ComingBatches } from './coming-batches.js'
 import type { SettleJob } from './jobs.js'
 import { encodeSchema } from './schema.js'
@@ -338,6 +339,11 @@ function messageOf(batch: readonly WaitingWrite[]): { rules: SentRule[]; writes:
     }
     const names = [write.name]
     const folders = [write.folder]
+    const assigned = (write.cells ?? []).map(({ attribute, value }) => ({
+      attribute,
+      dtype: dtypeOfCell(value),
+      cells: [value],
+    }))
     for (; i < batch.length; i++) {
       const { group: other, write: next } = batch[i]!
       if (next.kind !== 'item' || other.ruleText !== group.ruleText) break
@@ -345,9 +351,10 @@ function messageOf(batch: readonly WaitingWrite[]): { rules: SentRule[]; writes:
       sessions.set(other, sessions.size)
       names.push(next.name)
       folders.push(next.folder)
+      for (const [column, { cells }] of assigned.entries()) cells.push(next.cells![column]!.value)
     }
     const isAtRoot = folders.every((folder) => folder === '')
-    writes.push({ kind: 'items', names, folders: isAtRoot ? null : folders, session, rule })
+    writes.push({ kind: 'items', names, folders: isAtRoot ? null : folders, assigned, session, rule })
   }
   return { rules, writes }
 }
