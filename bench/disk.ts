@@ -1,5 +1,5 @@
 // What files take.
-import { readdirSync, statSync } from 'node:fs'
+import { closeSync, fdatasyncSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** What the files of a folder take: their length, or what is allocated if that is more. */
@@ -11,4 +11,22 @@ export function folderByteLength(folder: string): number {
     byteLength += Math.max(size, blocks * 512)
   }
   return byteLength
+}
+
+const pieceByteLength = 3 * 1024 * 1024
+
+/** Bytes a second that a new file takes, each piece synced: memory that the machine has yet to find for its pages included. */
+export function newFileRate(path: string, byteLength: number): number {
+  const piece = Buffer.alloc(pieceByteLength, 'framesd')
+  const file = openSync(path, 'w')
+  const startMs = performance.now()
+  let written = 0
+  while (written < byteLength) {
+    written += writeSync(file, piece)
+    fdatasyncSync(file)
+  }
+  const elapsedMs = performance.now() - startMs
+  closeSync(file)
+  rmSync(path)
+  return (1000 * written) / elapsedMs
 }

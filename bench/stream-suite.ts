@@ -8,6 +8,7 @@ import { encodedFrameBound, encodeFrame } from '../engine/codec/wire.js'
 import { type Engine, Frame, openEngine, sliceColumn } from '../engine/index.js'
 import { createMemory, kernelHeapBase, loadKernels } from '../engine/kernels/kernels.js'
 import { elapsedMs, median } from './clock.js'
+import { newFileRate } from './disk.js'
 import { Nats, natsVersion } from './nats.js'
 import { type ServerProcess, startServerProcess } from './processes.js'
 import { Redis, redisCommand, redisVersion } from './redis.js'
@@ -30,6 +31,10 @@ const recordsPerBatch = 1000
 const batchCount = 50
 /** Writes at work at once, as in the other loads. */
 const writeCount = 4
+/** Counted runs that write streams which stay. */
+const grownRunCount = 3
+/** Time for a deleted stream to leave the store, for each million of records. */
+const erasingMs = 500
 /** Batches of a peer that are on their way at once. */
 const peerBatchCount = 4
 
@@ -89,13 +94,16 @@ class StreamSuite {
   async #embedded(engine: Engine): Promise<void> {
     const write = (table: string) => (frames: Iterable<Frame>) => engine.write({ backend, table }, frames)
     const create = (table: string) => engine.create({ backend, table })
+    const remove = (table: string) => engine.delete({ backend, table })
     const read = async (table: string): Promise<number> => {
       let rowCount = 0
       for await (const frame of engine.read({ backend, table, seek: 'earliest', shardId: '0' }))
         rowCount += frame.length
       return rowCount
     }
-    await this.#measure('embedded', { create, write, read, items: this.#frames, leastWritten: 3e6, leastRead: 10e6 })
+    await this.#measure('embedded', {
+      ...{ create, remove, write, read, items: this.#frames, leastWritten: 3e6, leastRead: 10e6 },
+    })
   }
 
   async #served(server: ServerProcess): Promise<void> {
@@ -111,7 +119,10 @@ class StreamSuite {
         return last === null ? 0 : lastSequenceOf(last)
       }
       const create = (table: string) => client.create({ backend, table })
-      await this.#measure('gRPC', { create, write, read, items: this.#messages, leastWritten: 2e6, leastRead: 3e6 })
+      const remove = (table: string) => client.delete({ backend, table })
+      await this.#measure('gRPC', {
+        ...{ create, remove, write, read, items: this.#messages, leastWritten: 2e6, leastRead: 3e6 },
+      })
     } finally {
       client.close()
     }
@@ -121,6 +132,7 @@ class StreamSuite {
     where: string,
     target: {
       readonly create: (table: string) => Promise<void>
+      readonly remove: (table: string) => Promise<void>
       readonly write: (table: string) => (items: Iterable<Item>) => Promise<{ readonly rowCount: number }>
       readonly read: (table: string) => Promise<number>
       readonly items: readonly Item[]
@@ -129,6 +141,7 @@ class StreamSuite {
     },
   ): Promise<void> {
     const { recordCount, runCount } = this.#options
+    const grown: number[] = []
     const written: number[] = []
     const readRates: number[] = []
     const bothWritten: number[] = []
@@ -140,10 +153,27 @@ class StreamSuite {
       }
       return elapsedMs(() => Promise.all(Array.from({ length: writeCount }, () => target.write(table)(own()))))
     }
-    // The first run is not counted.
-    for (let run = 0; run <= runCount; run++) {
+    const newTable = async (): Promise<string> => {
       const table = `bench/records-${this.#tableCount++}`
       await target.create(table)
+      return table
+    }
+    const remove = async (table: string): Promise<void> => {
+      await target.remove(table)
+      await new Promise((resolve) => setTimeout(resolve, (erasingMs * recordCount) / 1e6))
+    }
+    // Streams that stay, each in new room of the file: the system must find memory for every page of it first.
+    const kept: string[] = []
+    for (let run = 0; run <= grownRunCount; run++) {
+      kept.push(await newTable())
+      const writeMs = await load(kept[run]!)
+      if (run > 0) grown.push(rate(recordCount, writeMs))
+    }
+    const limit = newFileRate(join(this.#options.folder, 'new-file'), recordCount * recordByteLength)
+    for (const table of kept) await remove(table)
+    // Streams in the room that those before them had, as where retention is at work. The first run is not counted.
+    for (let run = 0; run <= runCount; run++) {
+      const table = await newTable()
       const writeMs = await load(table)
       const check = async (least: number): Promise<void> => {
         const found = await target.read(table)
@@ -156,6 +186,7 @@ class StreamSuite {
         await load(table)
         readingMs = await reading
       })
+      await remove(table)
       if (run === 0) continue
       written.push(rate(recordCount, writeMs))
       readRates.push(rate(recordCount, readMs))
@@ -163,6 +194,7 @@ class StreamSuite {
       bothRead.push(rate(recordCount, readingMs))
     }
     this.#add(`${where}, write`, written, target.leastWritten)
+    this.#add(`${where}, write, the file grows`, grown, null, `; a file alone takes ${(limit / 1e6).toFixed(0)} MB/s`)
     this.#add(`${where}, read`, readRates, target.leastRead)
     this.#add(`${where}, write while reading`, bothWritten, null)
     this.#add(`${where}, read while writing`, bothRead, null)
@@ -205,7 +237,7 @@ class StreamSuite {
     }
   }
 
-  #add(name: string, runs: readonly number[], least: number | null): void {
+  #add(name: string, runs: readonly number[], least: number | null, limit = ''): void {
     const value = median(runs)
     this.#options.found({
       group: 'stream',
@@ -214,7 +246,7 @@ class StreamSuite {
       unit: 'records/s',
       runs,
       target: least === null ? null : atLeast(value, least, `${least / 1e6} M records/s`),
-      beside: `${((value * recordByteLength) / 1e6).toFixed(0)} MB/s of data`,
+      beside: `${((value * recordByteLength) / 1e6).toFixed(0)} MB/s of data${limit}`,
       checksum: '',
     })
   }
