@@ -54,6 +54,8 @@ export type PoolEvent =
   | { readonly event: 'workerStartFailed'; readonly reason: string; readonly retryMs: number }
 
 export interface RunOptions {
+  /** Which worker may have kept what the job needs: a number from 0 to their count. Another one takes it when that is at work. */
+  readonly worker?: number | undefined
   /** Memory for the job and its result; 0 for none. Grows by itself when the job says that it needs more. */
   readonly scratchByteLength: number
   readonly signal?: AbortSignal | undefined
@@ -121,6 +123,7 @@ export function openPool(options: PoolOptions): Pool {
 /** A job from its arrival to the moment that its worker is done with it. */
 interface Request {
   readonly job: Job
+  readonly worker: number
   scratchByteLength: number
   retryCount: number
   /** Empty until it has its turn, and again when it has ended. */
@@ -219,7 +222,7 @@ class WorkerPool implements Pool {
   /** onEnd: called when no worker has the job any more, nor will. */
   #run<R>(
     job: Job,
-    { scratchByteLength, signal, deadlineMs = Infinity }: RunOptions,
+    { worker = 0, scratchByteLength, signal, deadlineMs = Infinity }: RunOptions,
     onEnd: () => void,
   ): Promise<JobResult<R>> {
     return new Promise((resolve, reject) => {
@@ -240,6 +243,7 @@ class WorkerPool implements Pool {
       }
       const request: Request = {
         job,
+        worker,
         scratchByteLength,
         retryCount: 0,
         scratch: emptySlice,
@@ -352,7 +356,7 @@ class WorkerPool implements Pool {
     while (!this.#isClosing && this.#memoryWait === null && this.#cancelWordsFree.length > 0) {
       const request = this.#queue[0]
       if (request === undefined) return
-      const thread = this.#freeThread()
+      const thread = this.#freeThread(request.worker)
       if (thread === null) return
       if (request.scratch.byteLength === 0) {
         const scratch = this.#memory.arenas.tryAllocate(request.scratchByteLength, { urgent: true })
@@ -367,9 +371,17 @@ class WorkerPool implements Pool {
     }
   }
 
-  #freeThread(): WorkerThread | null {
-    for (const thread of this.#threads.all) if (!thread.isEnding && !this.#running.has(thread)) return thread
-    return null
+  /** The thread of this number if it is free, else the first that is. */
+  #freeThread(number: number): WorkerThread | null {
+    let free: WorkerThread | null = null
+    let i = 0
+    for (const thread of this.#threads.all) {
+      const isFree = !thread.isEnding && !this.#running.has(thread)
+      if (isFree && i === number) return thread
+      if (isFree) free ??= thread
+      i++
+    }
+    return free
   }
 
   async #waitForMemory(request: Request): Promise<void> {

@@ -33,6 +33,15 @@ export function encodeItemExtent(first: KeyNumbers, last: KeyNumbers): Extent {
   return [...first, ...last]
 }
 
+/** The beginning of a block's first name; where it ends within a character, something else stands for that. */
+export function firstNameOf(extent: Extent): string {
+  const length = Math.min(extent[numbersPerText]!, prefixByteLength)
+  const bytes = Buffer.alloc(prefixByteLength)
+  for (let chunk = 0; chunk < chunkCount; chunk++)
+    bytes.writeUIntBE(extent[numbersPerText + 1 + chunk]!, chunk * chunkByteLength, chunkByteLength)
+  return bytes.toString('utf8', 0, length)
+}
+
 /** Negative or positive as one text stands before or behind the other for sure, 0 when that cannot be said or they are equal. */
 function compareTexts(a: readonly number[], aStart: number, b: readonly number[], bStart: number): number {
   for (let i = 1; i < numbersPerText; i++) {

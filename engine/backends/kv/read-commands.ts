@@ -14,6 +14,7 @@ import type { BackendParts, ExecuteAnswer, ExecuteOptions } from '../backend.js'
 import { addTotals, type AggregateResult, type ColumnTotals, noTotals } from './aggregate.js'
 import type { GetResult } from './get.js'
 import { inferSchema } from './infer.js'
+import { type NamePlaces, placesOf, workerOf } from './name-places.js'
 import { expiryNs, missingSchema, tableSources } from './read.js'
 import type { AggregateJob, GetJob, SampleJob, ToldView } from './read-jobs.js'
 import type { PlainSample } from './sample.js'
@@ -37,6 +38,8 @@ const aggregateScratchByteLength = 8 * MiB
 const namesOfJobMax = 4096
 /** As few names as these are not shared out among the workers: what a job costs beside its names is as much. */
 const namesOfJobMin = 32
+/** Of what a worker keeps: in a table that takes more of it, each keeps its own part. */
+const keptShareMax = 0.75
 /** So many jobs tell of a new state of the table, in full; a worker that none of them went to says so. */
 const toldJobsPerWorker = 4
 /** Rows of a part of an aggregate: a job of some ms. */
@@ -166,6 +169,8 @@ function invalid(what: string): FramesError {
 
 interface Waiting {
   readonly names: readonly string[]
+  /** The worker that keeps the pages of the one name; null: it may be any. */
+  readonly home: number | null
   resolve(answer: ExecuteAnswer): void
   reject(error: unknown): void
 }
@@ -176,7 +181,8 @@ interface WaitingGroup {
   readonly columns: readonly string[]
   readonly format: 'wire' | 'columns'
   waiting: Waiting[]
-  runningCount: number
+  /** The workers, by number, that were given a job which has not ended. */
+  readonly running: Set<number>
 }
 
 const queues = new WeakMap<object, GetQueue>()
@@ -193,6 +199,8 @@ function queueOf(parts: BackendParts, table: KvTable): GetQueue {
 /** The `get` calls on one table: while a job runs, those that come wait and are answered by the next one together. */
 class GetQueue {
   readonly #groups = new Map<string, WaitingGroup>()
+  #places: NamePlaces | null = null
+  #placesVersion = -1
   /** The state of the table that workers were told of last, and by how many jobs. */
   #told = { view: '', jobCount: 0 }
 
@@ -212,7 +220,7 @@ class GetQueue {
     const key = columns.length === 0 && folder === '' ? format : JSON.stringify([format, folder, columns])
     let group = this.#groups.get(key)
     if (group === undefined) {
-      group = { folder, columns, format, waiting: [], runningCount: 0 }
+      group = { folder, columns, format, waiting: [], running: new Set() }
       this.#groups.set(key, group)
     }
     const waitingGroup = group
@@ -220,34 +228,39 @@ class GetQueue {
       signal?.addEventListener('abort', () => reject(new FramesError('CANCELLED', 'the request was cancelled')), {
         once: true,
       })
-      waitingGroup.waiting.push({ names, resolve, reject })
+      waitingGroup.waiting.push({ names, home: this.#homeOf(names), resolve, reject })
       if (waitingGroup.waiting.length > 1) return
       this.#startSoon(key, waitingGroup)
     })
   }
 
+  /** Only of single names: those of a longer list would have to be shared out and put together again. */
+  #homeOf(names: readonly string[]): number | null {
+    if (names.length !== 1) return null
+    const { parts, table } = this
+    const { workerCount } = parts.pool.statistics()
+    const { version } = table.blocks
+    if (this.#placesVersion !== version) {
+      this.#placesVersion = version
+      const keptByteLength = (parts.memory.decodedPages.slice.byteLength / Math.max(1, workerCount)) * keptShareMax
+      this.#places = placesOf(table.blocks.blocks, { workerCount, keptByteLength }, this.#places)
+    }
+    return this.#places === null ? null : workerOf(this.#places, names[0]!)
+  }
+
   #start(key: string, group: WaitingGroup): void {
     const { workerCount } = this.parts.pool.statistics()
-    // All in one job would keep one worker busy, and all callers would come again at the same time.
-    const waitingNameCount = group.waiting.reduce((sum, { names }) => sum + names.length, 0)
-    const share = Math.ceil(waitingNameCount / Math.max(1, workerCount - group.runningCount))
-    const nameCountMax = Math.min(namesOfJobMax, Math.max(namesOfJobMin, share))
-    while (group.waiting.length > 0 && group.runningCount < Math.max(1, workerCount)) {
-      let count = 0
-      let nameCount = 0
-      while (count < group.waiting.length) {
-        nameCount += group.waiting[count]!.names.length
-        if (count > 0 && nameCount > nameCountMax) break
-        count++
-      }
-      const callers = group.waiting.splice(0, count)
-      group.runningCount++
-      this.#run(group, callers)
+    for (let worker = 0; worker < Math.max(1, workerCount) && group.waiting.length > 0; worker++) {
+      if (group.running.has(worker)) continue
+      const callers = takeCallers(group, worker, Math.max(1, workerCount - group.running.size))
+      if (callers.length === 0) continue
+      group.running.add(worker)
+      this.#run(group, callers, worker)
         .catch((error: unknown) => {
           for (const caller of callers) caller.reject(error)
         })
         .finally(() => {
-          group.runningCount--
+          group.running.delete(worker)
           this.#startSoon(key, group)
         })
     }
@@ -257,11 +270,11 @@ class GetQueue {
   #startSoon(key: string, group: WaitingGroup): void {
     process.nextTick(() => {
       if (group.waiting.length > 0) this.#start(key, group)
-      else if (group.runningCount === 0 && this.#groups.get(key) === group) this.#groups.delete(key)
+      else if (group.running.size === 0 && this.#groups.get(key) === group) this.#groups.delete(key)
     })
   }
 
-  async #run({ folder, columns, format }: WaitingGroup, callers: readonly Waiting[]): Promise<void> {
+  async #run({ folder, columns, format }: WaitingGroup, callers: readonly Waiting[], worker: number): Promise<void> {
     const { parts, table } = this
     const { schema } = table
     const names: string[] = []
@@ -290,7 +303,8 @@ class GetQueue {
       } as const
       for (let isAnswered = false; !isAnswered; ) {
         const job: GetJob = { ...asked, told: await this.#tell(view, snapshot.blocks, schema) }
-        const done = await parts.pool.runToEnd<GetResult | null>(job, { scratchByteLength: getScratchByteLength })
+        const options = { worker, scratchByteLength: getScratchByteLength }
+        const done = await parts.pool.runToEnd<GetResult | null>(job, options)
         try {
           isAnswered = done.result !== null
           if (done.result !== null) answerCallers(parts, callers, done.result)
@@ -315,6 +329,26 @@ class GetQueue {
     if (isKept) told.jobCount++
     return { sources: sendSources(sources), schema: { fields, key, sortingKey }, isKept }
   }
+}
+
+/** Those of a group that a worker is given now: all that are its own, or its share of those that are anybody's. */
+function takeCallers(group: WaitingGroup, worker: number, freeWorkerCount: number): Waiting[] {
+  const { waiting } = group
+  const isOwn = ({ home }: Waiting): boolean => home === null || home === worker
+  // All in one job would keep one worker busy, and all callers would come again at the same time.
+  const anyNameCount = waiting.reduce((sum, { names, home }) => (home === null ? sum + names.length : sum), 0)
+  const share = anyNameCount === 0 ? namesOfJobMax : Math.ceil(anyNameCount / freeWorkerCount)
+  const nameCountMax = Math.min(namesOfJobMax, Math.max(namesOfJobMin, share))
+  const callers: Waiting[] = []
+  const others: Waiting[] = []
+  let nameCount = 0
+  waiting.forEach((caller) => {
+    const isTaken = isOwn(caller) && (callers.length === 0 || nameCount + caller.names.length <= nameCountMax)
+    if (isTaken) nameCount += caller.names.length
+    ;(isTaken ? callers : others).push(caller)
+  })
+  group.waiting = others
+  return callers
 }
 
 /** The names in one text: a message carries that, and a list of lengths, faster than many texts. */
