@@ -312,6 +312,22 @@ describe('the queue', () => {
     await expectAllFree(place)
   })
 
+  test('gives a job to the worker that it asks for, or to another one while that is at work', async () => {
+    const place = open()
+    await until(() => place.pool.statistics().workerCount === 2)
+    const controller = new AbortController()
+    const options = { scratchByteLength: run, signal: controller.signal, worker: 1 }
+    const idle = () => [0, 1, 2].map((worker) => place.pool.isIdle(worker))
+    expect(idle()).toEqual([true, true, false])
+    const first = codeOf(place.pool.run(sleep, options))
+    expect(idle()).toEqual([true, false, false])
+    const second = codeOf(place.pool.run(sleep, options))
+    expect(idle()).toEqual([false, false, false])
+    controller.abort()
+    expect([await first, await second]).toEqual(['CANCELLED', 'CANCELLED'])
+    await expectWhole(place)
+  })
+
   test('waits for memory in order, and goes on when it comes free', async () => {
     const place = open({ workerCount: 1 })
     const { arenas } = place.memory

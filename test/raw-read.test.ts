@@ -65,6 +65,10 @@ class WatchedPool implements Pool {
     return workers.statistics()
   }
 
+  isIdle(worker: number): boolean {
+    return workers.isIdle(worker)
+  }
+
   close(): Promise<void> {
     return workers.close()
   }

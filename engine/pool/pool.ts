@@ -112,6 +112,8 @@ export interface Pool {
    */
   runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>>
   statistics(): PoolStatistics
+  /** Whether the worker of this number has no job now. */
+  isIdle(worker: number): boolean
   /** Refuses what waits, lets running jobs finish for graceMs, then cancels them, and ends the workers. */
   close(options?: { graceMs?: number }): Promise<void>
 }
@@ -369,6 +371,12 @@ class WorkerPool implements Pool {
       this.#queue.shift()
       this.#start(request, thread)
     }
+  }
+
+  isIdle(worker: number): boolean {
+    let i = 0
+    for (const thread of this.#threads.all) if (i++ === worker) return !thread.isEnding && !this.#running.has(thread)
+    return false
   }
 
   /** The thread of this number if it is free, else the first that is. */

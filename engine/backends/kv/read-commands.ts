@@ -7,7 +7,7 @@ import { filterOf } from '../../expression/cache.js'
 import type { Value } from '../../frame/dtype.js'
 import type { PlainColumn, PlainFrame } from '../../frame/plain.js'
 import { floatText } from '../../frame/value-text.js'
-import { MiB } from '../../limits.js'
+import { KiB, MiB } from '../../limits.js'
 import type { ExecuteRequest } from '../../requests.js'
 import { formatTimeNs } from '../../time.js'
 import type { BackendParts, ExecuteAnswer, ExecuteOptions } from '../backend.js'
@@ -40,6 +40,8 @@ const namesOfJobMax = 4096
 const namesOfJobMin = 32
 /** Of what a worker keeps: in a table that takes more of it, each keeps its own part. */
 const keptShareMax = 0.75
+/** Bitmaps of dead rows that travel with a view and stay in the heap of the worker that keeps it. */
+const keptDeadByteLengthMax = 256 * KiB
 /** So many jobs tell of a new state of the table, in full; a worker that none of them went to says so. */
 const toldJobsPerWorker = 4
 /** Rows of a part of an aggregate: a job of some ms. */
@@ -251,7 +253,9 @@ class GetQueue {
   #start(key: string, group: WaitingGroup): void {
     const { workerCount } = this.parts.pool.statistics()
     for (let worker = 0; worker < Math.max(1, workerCount) && group.waiting.length > 0; worker++) {
-      if (group.running.has(worker)) continue
+      // A worker may have the job of another, which was busy then. Both wait for that to end, or they would go on like this.
+      const isOwnBusy = this.#places !== null && group.running.size > 0 && !this.parts.pool.isIdle(worker)
+      if (group.running.has(worker) || isOwnBusy) continue
       const callers = takeCallers(group, worker, Math.max(1, workerCount - group.running.size))
       if (callers.length === 0) continue
       group.running.add(worker)
@@ -325,7 +329,10 @@ class GetQueue {
     if (told.jobCount >= toldJobsPerWorker * parts.pool.statistics().workerCount) return null
     const { fields, key, sortingKey } = schema
     const sources = await table.blocks.sources(blocks)
-    const isKept = sources.every(({ values, dead }) => values === null && !(dead instanceof Uint8Array))
+    const isKept =
+      sources.every(({ values }) => values === null) &&
+      sources.reduce((sum, { dead }) => sum + (dead instanceof Uint8Array ? dead.length : 0), 0) <=
+        keptDeadByteLengthMax
     if (isKept) told.jobCount++
     return { sources: sendSources(sources), schema: { fields, key, sortingKey }, isKept }
   }

@@ -72,7 +72,7 @@ export interface ScanJob extends TableJob {
 export interface ToldView {
   readonly sources: SentSources
   readonly schema: Pick<KvSchema, 'fields' | 'key' | 'sortingKey'>
-  /** Whether the worker keeps the sources, so that later jobs need not tell them: all of them are places, none is bytes. */
+  /** Whether the worker keeps the sources, so that later jobs need not tell them: they are places, and few bytes at most. */
   readonly isKept: boolean
 }
 
