@@ -8,7 +8,7 @@ import type { PageSummary } from '../../frame/column-summary.js'
 import type { Value } from '../../frame/dtype.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { FramesError } from '../../errors.js'
-import { nsPerMs, toNs } from './bounds.js'
+import { nsPerMs, toInt64, toNs } from './bounds.js'
 import type { Directory, TsdbExtent } from './directory.js'
 import { decodeExtent, directoryOf, findSet } from './directory.js'
 import type { DigestColumn, StoredGrain } from './digests.js'
@@ -346,8 +346,9 @@ export class SeriesReader implements SampleReader {
     const gaps: Gap[] = []
     for (const other of this.#open) {
       if (other === cursor || other.timeMaxMs < cursor.timeMinMs || other.timeMinMs > cursor.timeMaxMs) continue
-      const gapFrom = call.lowerBoundInt64(lastsPtr, from, to, toNs(other.timeMinMs))
-      const gapTo = call.lowerBoundInt64(firstsPtr, from, to, toNs(other.timeMaxMs + 1))
+      const { minNs, behindNs } = this.#setBounds(other)
+      const gapFrom = call.lowerBoundInt64(lastsPtr, from, to, minNs)
+      const gapTo = call.lowerBoundInt64(firstsPtr, from, to, behindNs)
       gaps.push({ from: gapFrom, to: Math.max(gapFrom, gapTo) })
     }
     gaps.push({ from: to, to })
@@ -371,6 +372,23 @@ export class SeriesReader implements SampleReader {
       at = Math.max(at, gap.to)
     }
     cursor.runs = runs
+  }
+
+  /** Between which times a block has rows of the open set, as far as that is known without reading them. */
+  #setBounds({ reader, serving, row, rowEnd, timeMinMs, timeMaxMs }: Cursor): { minNs: bigint; behindNs: bigint } {
+    const ofBlock = () => ({
+      minNs: Number.isFinite(timeMinMs) ? toNs(timeMinMs) : beforeAllTimes,
+      behindNs: Number.isFinite(timeMaxMs) ? toNs(timeMaxMs + 1) : wholeNs,
+    })
+    if (serving === null) return ofBlock()
+    const { call, i64 } = this.io.kernels
+    const { digestCount } = serving.grain
+    const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain)
+    const first = call.lowerBoundInt64(rowsPtr, 0, digestCount, BigInt(row))
+    const end = call.lowerBoundInt64(rowsPtr, first, digestCount, BigInt(rowEnd))
+    // Its rows may have been narrowed to the range already: then those outside of it do not matter.
+    if (first === end) return ofBlock()
+    return { minNs: i64[(firstsPtr >> 3) + first]!, behindNs: toInt64(i64[(lastsPtr >> 3) + end - 1]! + 1n) }
   }
 
   /** Runs of digests [from, to) whose rows are not wanted. */
