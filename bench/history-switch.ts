@@ -2,25 +2,34 @@
 // In one process, because two of them differ by more than the history costs (what V8 compiles, and when).
 import { createInterface } from 'node:readline'
 import { CallRecord, History } from '../engine/history/history.js'
+import type { Caller, RecordedRequest } from '../engine/requests.js'
 
 let entryCount = 1
 let history: History | null = null
 const { begin } = History.prototype
 
-function beginSwitched(this: History, ...[recorded, backendName, caller]: Parameters<History['begin']>): CallRecord {
+function beginSwitched(
+  this: History,
+  recorded: RecordedRequest,
+  backendName: string,
+  caller: Caller | undefined,
+): CallRecord {
   history = this
   // As of an engine that keeps no history.
   if (entryCount === 0) return new CallRecord(recorded, '', undefined, 0, null)
   const own = begin.call(this, recorded, backendName, caller)
   if (entryCount === 1) return own
-  const more = Array.from({ length: entryCount - 1 }, () => begin.call(this, recorded, backendName, caller))
-  return new CallRecord(recorded, backendName, caller, own.startMs, ({ rowCount, byteLength, error }) => {
-    for (const record of [own, ...more]) {
-      record.rowCount = rowCount
-      record.byteLength = byteLength
-      record.end(error)
-    }
-  })
+  const records = [own]
+  while (records.length < entryCount) records.push(begin.call(this, recorded, backendName, caller))
+  return new CallRecord(recorded, backendName, caller, own.startMs, (ended) => endAll(records, ended))
+}
+
+function endAll(records: readonly CallRecord[], { rowCount, byteLength, error }: CallRecord): void {
+  for (const record of records) {
+    record.rowCount = rowCount
+    record.byteLength = byteLength
+    record.end(error)
+  }
 }
 History.prototype.begin = beginSwitched
 
