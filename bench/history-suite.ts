@@ -1,5 +1,5 @@
 // What the history costs: a mix of loads, queries and updates of items, over gRPC, where a call is dear, and embedded, where it is
-// cheap, without entries and with ten for each call, in short turns of one process that follow each other: two processes differ by
+// cheap, without entries and with ten for each call, in turns of one process that follow each other: two processes differ by
 // more than what is looked for, and one entry a call is found only by very many turns (isLong).
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
