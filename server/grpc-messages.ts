@@ -70,6 +70,11 @@ export class MessageDecoder {
     this.#byteLengthMax = byteLengthMax
   }
 
+  /** A part of a message has come. */
+  get isWithin(): boolean {
+    return this.#prefixByteLength > 0
+  }
+
   /** Throws FRAME_TOO_LARGE when a message is longer than allowed. */
   write(chunk: Buffer): Buffer[] {
     const messages: Buffer[] = []

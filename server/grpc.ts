@@ -18,6 +18,7 @@ import {
 } from '../proto/gen/frames_pb.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Verb } from './call.js'
+import { Expansions } from './expansions.js'
 import { FrameSender } from './frame-sender.js'
 import { MessageBuffers } from './grpc-messages.js'
 import { Http2Sessions } from './http2-sessions.js'
@@ -69,7 +70,11 @@ export async function startGrpcServer(
   const http2Server = http2ServerOf(server)
   addReflection(server)
   const sessions = new Http2Sessions(http2Server, limits, log)
-  serveCalls(http2Server, sessions, framesService(verbs, { limits, budget }))
+  serveCalls(
+    http2Server,
+    sessions,
+    framesService(verbs, { limits, budget, expansions: new Expansions(limits.expansionCountMax) }),
+  )
   const listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket))
   listener.maxConnections = limits.connectionCountMax
   listener.on('drop', () => log.warn({ connectionCountMax: limits.connectionCountMax }, 'gRPC connection refused'))

@@ -12,6 +12,8 @@ export interface ServerLimits {
   readonly controlByteLengthMax: number
   /** What all peers have sent and nobody has taken yet: four of the largest messages. Above it the largest is refused. */
   readonly receivedByteLengthMax: number
+  /** Compressed messages that are expanded at once: one takes twice the largest message meanwhile. */
+  readonly expansionCountMax: number
   /** Buffers of gRPC messages that wait for the next message. */
   readonly messageBuffersByteLengthMax: number
   /** Connections of each transport; one that does nothing costs some 20 kB. */
@@ -54,6 +56,7 @@ export const defaultLimits: ServerLimits = {
   messageByteLengthMax,
   controlByteLengthMax: 8 * MiB,
   receivedByteLengthMax: 512 * MiB,
+  expansionCountMax: 2,
   messageBuffersByteLengthMax: 48 * MiB,
   connectionCountMax: 4096,
   sessionStreamCountMax: 256,

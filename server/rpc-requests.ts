@@ -1,6 +1,7 @@
 // What a gRPC call is asked: one message, or a stream of them.
 import { status } from '@grpc/grpc-js'
 import { FramesError } from '../engine/index.js'
+import type { Expansions } from './expansions.js'
 import { type MessageBuffers, MessageDecoder, messagePrefixByteLength } from './grpc-messages.js'
 import type { ServerLimits } from './limits.js'
 import type { Receipt, ReceiveBudget } from './receive-budget.js'
@@ -9,6 +10,7 @@ import { type RequestReader, type RpcStream, statusOnly } from './rpc-stream.js'
 export interface RequestBounds {
   readonly limits: ServerLimits
   readonly budget: ReceiveBudget
+  readonly expansions: Expansions
 }
 
 /** A request of one chunk up to this size is not counted among what waits: it is served at once. */
@@ -66,7 +68,8 @@ export class SingleRequest implements RequestReader {
   }
 
   async #serveExpanded(message: Buffer): Promise<void> {
-    const expanded = await this.#rpc.expand(message, this.#bounds.limits.controlByteLengthMax)
+    const { limits, expansions } = this.#bounds
+    const expanded = await this.#rpc.expand(message, limits.controlByteLengthMax, expansions)
     if (expanded !== null) this.#serve(expanded, this.#rpc)
   }
 
@@ -80,6 +83,7 @@ export class SingleRequest implements RequestReader {
 export class RequestMessages implements RequestReader {
   readonly #rpc: RpcStream
   readonly #limits: ServerLimits
+  readonly #expansions: Expansions
   readonly #decoder: MessageDecoder
   readonly #receipt: Receipt
   readonly #waiting: Buffer[] = []
@@ -88,9 +92,10 @@ export class RequestMessages implements RequestReader {
   #wake: (() => void) | null = null
   #takenByteLength = 0
 
-  constructor(rpc: RpcStream, { limits, budget }: RequestBounds, buffers: MessageBuffers) {
+  constructor(rpc: RpcStream, { limits, budget, expansions }: RequestBounds, buffers: MessageBuffers) {
     this.#rpc = rpc
     this.#limits = limits
+    this.#expansions = expansions
     this.#decoder = new MessageDecoder(buffers, limits.messageByteLengthMax)
     this.#receipt = budget.open(() => rpc.refuse(overBudget()))
   }
@@ -114,6 +119,10 @@ export class RequestMessages implements RequestReader {
 
   end(): void {
     this.#hasEnded = true
+    // What is stored would look like all of it.
+    if (this.#decoder.isWithin) {
+      this.#failure ??= new FramesError('MALFORMED_REQUEST', 'the stream ended within a message')
+    }
     this.#notify()
   }
 
@@ -139,9 +148,13 @@ export class RequestMessages implements RequestReader {
         if (this.#waiting.length === 0) this.#rpc.resume()
         const message = bytes.subarray(messagePrefixByteLength)
         if (bytes[0] === 0) return message
-        const expanded = await this.#rpc.expand(message, this.#limits.messageByteLengthMax)
+        const expanded = await this.#rpc.expand(message, this.#limits.messageByteLengthMax, this.#expansions)
         if (expanded instanceof FramesError) throw expanded
-        if (expanded !== null) return expanded
+        if (expanded !== null) {
+          this.#takenByteLength += expanded.byteLength
+          this.#receipt.add(expanded.byteLength)
+          return expanded
+        }
       }
       if (this.#failure !== null) throw this.#failure
       if (this.#hasEnded) return null

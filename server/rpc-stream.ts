@@ -1,9 +1,9 @@
 // A gRPC call on its stream of HTTP/2: the bytes of its request, the messages of its answer, how it ends. grpc-js takes as
 // long for a small call as node:http2 beneath it.
 import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
-import { gunzip, inflate } from 'node:zlib'
 import { status } from '@grpc/grpc-js'
 import { FramesError } from '../engine/index.js'
+import type { Expansions } from './expansions.js'
 import { messagePrefixByteLength, writePrefix } from './grpc-messages.js'
 
 /** How a call ends with an error. */
@@ -128,26 +128,16 @@ export class RpcStream {
   }
 
   /** The bytes of a message that came compressed; null: the call has ended, or ends with this. */
-  expand(message: Buffer, byteLengthMax: number): Promise<Buffer | FramesError | null> {
-    const expand = this.#encoding === 'gzip' ? gunzip : this.#encoding === 'deflate' ? inflate : null
-    if (expand === null) {
+  async expand(message: Buffer, byteLengthMax: number, expansions: Expansions): Promise<Buffer | FramesError | null> {
+    const expanded = await expansions.expand(message, this.#encoding, byteLengthMax, () => !this.#hasEnded)
+    if (this.#hasEnded || expanded === null) return null
+    if (typeof expanded !== 'string') return expanded
+    if (expanded === 'broken') this.fail(statusOnly(status.INTERNAL, 'Failed to decompress message'))
+    else {
       const details = `Received message compressed with unsupported encoding "${this.#encoding}"`
       this.fail(statusOnly(status.UNIMPLEMENTED, details))
-      return Promise.resolve(null)
     }
-    return new Promise((resolve) => {
-      expand(message, { maxOutputLength: byteLengthMax }, (error, expanded) => {
-        if (this.#hasEnded) resolve(null)
-        else if (error === null) resolve(expanded)
-        else if ('code' in error && error.code === 'ERR_BUFFER_TOO_LARGE') {
-          const what = `a message that expands to more than ${byteLengthMax} bytes`
-          resolve(new FramesError('REQUEST_TOO_LARGE', what))
-        } else {
-          this.fail(statusOnly(status.INTERNAL, 'Failed to decompress message'))
-          resolve(null)
-        }
-      })
-    })
+    return null
   }
 
   /** Answers with one message, and ends the call. */

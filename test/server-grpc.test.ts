@@ -21,6 +21,7 @@ import {
 } from '@grpc/grpc-js'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { FramesError } from '../dist/engine/errors.js'
+import { Expansions } from '../dist/server/expansions.js'
 import { ExecResponseSchema } from '../dist/proto/gen/envelope_pb.js'
 import {
   CreateRequestSchema,
@@ -767,6 +768,15 @@ describe('the request of a call', () => {
     expect(server.engine.frames.map(({ byteLength }) => byteLength)).toEqual([100_000])
   })
 
+  test('of a write ends with a whole message', async () => {
+    for (const cut of [1, 5, 1000]) {
+      const body = Buffer.concat([prefixed(head()), prefixed(frameMessage(1000))]).subarray(0, -cut)
+      const { trailers } = await bareCall('Write', body)
+      expect(trailers['grpc-status']).toBe(String(status.INVALID_ARGUMENT))
+      expect(decodeURIComponent(String(trailers['grpc-message']))).toMatch(/^the stream ended within a message/)
+    }
+  })
+
   test('is one message: none, a part of one and two are UNIMPLEMENTED', async () => {
     const whole = prefixed(create())
     for (const body of [Buffer.alloc(0), whole.subarray(0, 3), whole.subarray(0, -1), Buffer.concat([whole, whole])]) {
@@ -824,6 +834,40 @@ describe('the budget of what waits', () => {
     expect([error.code, error.details.startsWith('too many bytes')]).toEqual([status.RESOURCE_EXHAUSTED, true])
     server.engine.onFrame = () => {}
     expect((await write(head(), frameMessage(5 * MiB), frameMessage(5 * MiB))).message.frames).toBe(2n)
+  })
+
+  test('holds for messages that came compressed', async () => {
+    await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
+    server.engine.onFrame = () => new Promise((resolve) => setTimeout(resolve, 200))
+    const call = (byteLength: number) => {
+      const messages = [head(), frameMessage(byteLength)].map((message) => prefixed(gzipSync(message), true))
+      return bareCall('Write', Buffer.concat(messages), { 'grpc-encoding': 'gzip' })
+    }
+    const all = await Promise.all([6 * MiB, 5 * MiB, 1 * MiB].map(call))
+    expect(all.map(({ trailers }) => Number(trailers['grpc-status']))).toEqual([
+      status.RESOURCE_EXHAUSTED,
+      status.OK,
+      status.OK,
+    ])
+  })
+})
+
+describe('compressed messages', () => {
+  const zeros = gzipSync(Buffer.alloc(1000))
+
+  test('are expanded as many at once as may be, the others in their turn', async () => {
+    const expansions = new Expansions(2)
+    const asked: number[] = []
+    const expand = (i: number) =>
+      expansions.expand(zeros, 'gzip', 1000, () => {
+        asked.push(i)
+        return i !== 3
+      })
+    const all = [0, 1, 2, 3, 4].map(expand)
+    expect(asked).toEqual([0, 1])
+    const lengths = (await Promise.all(all)).map((bytes) => (Buffer.isBuffer(bytes) ? bytes.byteLength : bytes))
+    expect(lengths).toEqual([1000, 1000, 1000, null, 1000])
+    expect(asked).toEqual([0, 1, 2, 3, 4])
   })
 })
 
