@@ -1,7 +1,9 @@
 // Messages of reads from the end of their job until they have left. Who takes them says whether they may stay in the shared
 // memory meanwhile: then they are copied once, by whoever sends them, and never into fresh memory.
+import { frameEnd, moveFrame } from '../codec/columns.js'
 import type { FrameSlice } from '../frame/column-slice.js'
-import { MiB } from '../limits.js'
+import { FramesError } from '../errors.js'
+import { arenaWaitMsMax, MiB } from '../limits.js'
 import { takeBytes } from '../memory/copy.js'
 import type { Region } from '../memory/region.js'
 import type { JobResult } from '../pool/pool.js'
@@ -23,6 +25,8 @@ export interface OutgoingStep {
 const heldShareMax = 1 / 8
 /** What one job may leave there. */
 const stepByteLengthMax = 4 * MiB
+/** Columns that wait outside of the arenas: beyond this, reads of columns wait for one another, and nobody else for them. */
+const movedByteLengthMax = 128 * MiB
 
 /** Takes over the scratch of jobs: all of it is given back at once, but for what their messages stand in. */
 export class OutgoingMessages {
@@ -30,6 +34,8 @@ export class OutgoingMessages {
   readonly #arenas: Region
   readonly #heldByteLengthMax: number
   #heldByteLength = 0
+  #movedByteLength = 0
+  readonly #waiting = new Set<() => void>()
 
   constructor(u8: Uint8Array, arenas: Region) {
     this.#u8 = u8
@@ -93,16 +99,63 @@ export class OutgoingMessages {
     return true
   }
 
-  /** Columns, which are read where they stand: in the first byteLength bytes of the scratch. */
+  /**
+   * Resolves when a job that makes columns may start: what waits to be read, by others that stop reading, is bounded. Rejects
+   * with MEMORY_BUDGET after a while.
+   */
+  async roomForColumns(signal: AbortSignal | null | undefined): Promise<void> {
+    const deadlineMs = performance.now() + arenaWaitMsMax
+    while (this.#movedByteLength > movedByteLengthMax) {
+      if (signal?.aborted === true) throw signal.reason
+      const leftMs = deadlineMs - performance.now()
+      if (leftMs <= 0) throw new FramesError('MEMORY_BUDGET', 'columns of other reads wait to be taken')
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          clearTimeout(timer)
+          signal?.removeEventListener('abort', wake)
+          this.#waiting.delete(wake)
+          resolve()
+        }
+        const timer = setTimeout(wake, leftMs)
+        signal?.addEventListener('abort', wake)
+        this.#waiting.add(wake)
+      })
+    }
+  }
+
+  /** Columns, which are read where they stand while there is room, and else in memory of their own. */
   takeColumns(
     job: JobResult<unknown>,
     made: readonly { readonly rowCount: number; readonly frame: FrameSlice | null }[],
-    byteLength: number,
   ): OutgoingStep {
-    job.keepFirst(byteLength)
     let rowCount = 0
-    for (const message of made) rowCount += message.rowCount
-    const messages = made.map((message): ReadMessage => ({ ...message, bytes: null }))
-    return { messages, batch: null, rowCount, byteLength, release: () => job.release() }
+    let end = job.scratch.byteOffset
+    for (const message of made) {
+      rowCount += message.rowCount
+      if (message.frame !== null) end = Math.max(end, frameEnd(message.frame))
+    }
+    const byteLength = end - job.scratch.byteOffset
+    if (this.#heldByteLength + byteLength > this.#heldByteLengthMax || !this.#hasRoomFor(job.scratch.byteLength)) {
+      const messages = made.map(({ rowCount: count, frame }): ReadMessage => {
+        if (frame === null) return { rowCount: count, bytes: null, frame }
+        return { rowCount: count, bytes: null, ...moveFrame(this.#u8, frame) }
+      })
+      job.release()
+      this.#movedByteLength += byteLength
+      const release = (): void => {
+        this.#movedByteLength -= byteLength
+        if (this.#movedByteLength > movedByteLengthMax) return
+        for (const wake of this.#waiting) wake()
+      }
+      return { messages, batch: null, rowCount, byteLength, release }
+    }
+    const messages = made.map(({ rowCount: count, frame }): ReadMessage => ({ rowCount: count, bytes: null, frame }))
+    job.keepFirst(byteLength)
+    this.#heldByteLength += byteLength
+    const release = (): void => {
+      this.#heldByteLength -= byteLength
+      job.release()
+    }
+    return { messages, batch: null, rowCount, byteLength, release }
   }
 }

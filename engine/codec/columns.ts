@@ -74,6 +74,62 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): Fr
   }
 }
 
+/** What a column takes: byte lengths of its values, its validity and its text. */
+function byteLengthsOf({
+  dtype,
+  kind,
+  rowCount,
+  validityPtr,
+  byteLength,
+}: ColumnSlice): readonly [number, number, number] {
+  const valueCount = kind === 'label' ? 1 : rowCount
+  const validity = validityPtr === 0 ? 0 : Math.ceil(rowCount / 8)
+  if (dtype === 'string') return [4 * (valueCount + 1), validity, byteLength]
+  if (dtype === 'bool') return [Math.ceil(valueCount / 8), validity, 0]
+  return [dtype === 'null' ? 0 : 8 * valueCount, validity, 0]
+}
+
+/** Where the columns of a frame end in the shared memory: none of them stands at or behind it. */
+export function frameEnd(frame: FrameSlice): number {
+  let end = 0
+  for (const column of [...frame.columns, ...frame.indices]) {
+    const [values, validity, text] = byteLengthsOf(column)
+    end = Math.max(end, column.valuesPtr + values, column.validityPtr + validity, column.bytesPtr + text)
+  }
+  return end
+}
+
+/** Copies the columns of a frame into memory of their own, to which the pointers of the new frame refer. */
+export function moveFrame(
+  u8: Uint8Array,
+  frame: FrameSlice,
+): { readonly memory: Uint8Array; readonly frame: FrameSlice } {
+  // Pointer 0 means that there is none.
+  let byteLength = alignment
+  for (const column of [...frame.columns, ...frame.indices]) {
+    for (const part of byteLengthsOf(column)) byteLength += alignUp(part)
+  }
+  const memory = Buffer.allocUnsafeSlow(byteLength)
+  let next = alignment
+  const movePart = (ptr: number, partByteLength: number): number => {
+    if (ptr === 0 || partByteLength === 0) return ptr === 0 ? 0 : alignment
+    const moved = next
+    copyBytes(u8.subarray(ptr, ptr + partByteLength), memory, moved)
+    next += alignUp(partByteLength)
+    return moved
+  }
+  const move = (column: ColumnSlice): ColumnSlice => {
+    const [values, validity, text] = byteLengthsOf(column)
+    return {
+      ...column,
+      valuesPtr: movePart(column.valuesPtr, values),
+      validityPtr: movePart(column.validityPtr, validity),
+      bytesPtr: movePart(column.bytesPtr, text),
+    }
+  }
+  return { memory, frame: { ...frame, columns: frame.columns.map(move), indices: frame.indices.map(move) } }
+}
+
 /** Bytes of the shared memory in memory of their own, at its very start. */
 function takeBytes(u8: Uint8Array, ptr: number, byteLength: number): ArrayBuffer {
   const own = Buffer.allocUnsafeSlow(byteLength)
@@ -82,7 +138,7 @@ function takeBytes(u8: Uint8Array, ptr: number, byteLength: number): ArrayBuffer
 }
 
 /** A column with buffers of its own, from one in the shared memory. */
-export function takeColumn({ u8 }: Kernels, column: ColumnSlice): Column {
+export function takeColumn({ u8 }: Pick<Kernels, 'u8'>, column: ColumnSlice): Column {
   const { name, dtype, kind, rowCount, valuesPtr, validityPtr, bytesPtr } = column
   const valueCount = kind === 'label' ? 1 : rowCount
   const validity = validityPtr === 0 ? null : new Uint8Array(takeBytes(u8, validityPtr, Math.ceil(rowCount / 8)))
@@ -99,8 +155,8 @@ export function takeColumn({ u8 }: Kernels, column: ColumnSlice): Column {
   return Column.fromBuffers({ name, kind, length: rowCount, validity, buffers })
 }
 
-/** A frame with buffers of its own, from columns in the shared memory. */
-export function takeFrame(kernels: Kernels, frame: FrameSlice): Frame {
+/** A frame with buffers of its own, from columns in the shared memory, or in what moveFrame has made. */
+export function takeFrame(kernels: Pick<Kernels, 'u8'>, frame: FrameSlice): Frame {
   const take = (column: ColumnSlice): Column => takeColumn(kernels, column)
   return new Frame({
     columns: frame.columns.map(take),

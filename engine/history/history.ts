@@ -10,6 +10,7 @@ import type { PreparedBlock } from '../blocks/merge-rule.js'
 import { BlockTable } from '../blocks/table.js'
 import { FramesError } from '../errors.js'
 import { MiB } from '../limits.js'
+import { emptySlice } from '../memory/slice.js'
 import type { JobResult } from '../pool/pool.js'
 import type { Caller, HistoryRequest, RecordedRequest } from '../requests.js'
 import { dayMs, minuteMs, secondMs } from '../time.js'
@@ -349,16 +350,22 @@ export class History {
           scratchByteLength: jobScratchByteLength,
           ...(signal === undefined ? {} : { signal }),
         })
-        try {
-          const { message } = done.result
-          position = done.result.next
-          if (message === null) continue
-          const { rowCount, bytes, frame } = message
-          const { u8 } = this.#parts.kernels
-          const own = bytes === null ? null : u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
-          yield { rowCount, bytes: own, frame }
-        } finally {
+        const { message, next } = done.result
+        position = next
+        const { outgoing, kernels } = this.#parts
+        if (message === null || message.bytes !== null) {
+          // A copy: a reader that stops reading would hold the scratch otherwise.
+          const place = message?.bytes ?? emptySlice
+          const bytes = kernels.u8.slice(place.byteOffset, place.byteOffset + place.byteLength)
           done.release()
+          if (message !== null) yield { rowCount: message.rowCount, bytes, frame: null }
+          continue
+        }
+        const step = outgoing.takeColumns(done, [message])
+        try {
+          yield* step.messages
+        } finally {
+          step.release()
         }
       }
     } finally {

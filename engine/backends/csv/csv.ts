@@ -41,6 +41,13 @@ interface Profile {
   readonly start: TextPlace
 }
 
+/** What one job has read; frames are valid until it is released. */
+interface ReadStep {
+  readonly messages: readonly ReadMessage[]
+  readonly next: TextPlace | null
+  release(): void
+}
+
 interface OpenFile {
   readonly handle: FileHandle
   readonly text: OpenText
@@ -155,40 +162,52 @@ export class Csv implements Backend {
 
   /** The frames of one job after another; the next one runs while the messages of the last leave. */
   async *#messages(job: ReadTextJob, signal: AbortSignal | undefined): AsyncGenerator<ReadMessage> {
-    const { pool, kernels } = this.#parts
-    const start = (place: TextPlace, rowCountMax: number): Promise<JobResult<ReadTextResult>> => {
+    const run = async (place: TextPlace, rowCountMax: number): Promise<ReadStep> => {
+      if (job.format === 'columns') await this.#parts.outgoing.roomForColumns(signal)
       const next: ReadTextJob = { ...job, place, rowCountMax }
-      const started = pool.runToEnd<ReadTextResult>(next, {
+      const done = await this.#parts.pool.runToEnd<ReadTextResult>(next, {
         scratchByteLength: readScratchByteLength,
         ...(signal === undefined ? {} : { signal }),
       })
+      return this.#step(done)
+    }
+    const start = (place: TextPlace, rowCountMax: number): Promise<ReadStep> => {
+      const started = run(place, rowCountMax)
       // Looked at when its turn comes; a failure must not count as unhandled before.
       started.catch(() => undefined)
       return started
     }
     let leftCount = job.rowCountMax
-    let pending: Promise<JobResult<ReadTextResult>> | null = start(job.place, leftCount)
+    let pending: Promise<ReadStep> | null = start(job.place, leftCount)
     try {
       while (pending !== null) {
-        const done: JobResult<ReadTextResult> = await pending
+        const { messages, next, release }: ReadStep = await pending
         pending = null
-        const { messages, next } = done.result
         for (const { rowCount } of messages) leftCount -= rowCount
         try {
           if (next !== null && leftCount > 0) pending = start(next, leftCount)
-          for (const { rowCount, bytes, frame } of messages) {
-            // A copy: a reader that stops reading would hold the scratch otherwise.
-            const own = bytes === null ? null : kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
-            yield { rowCount, bytes: own, frame }
-          }
+          yield* messages
         } finally {
-          done.release()
+          release()
         }
       }
     } finally {
       const left = await pending?.catch(() => null)
       left?.release()
     }
+  }
+
+  /** The scratch of a job is free when it has ended: readers that stop reading would hold all of them otherwise. */
+  #step(done: JobResult<ReadTextResult>): ReadStep {
+    const { kernels, outgoing } = this.#parts
+    const { messages: made, next } = done.result
+    if (made.some(({ frame }) => frame !== null)) return { ...outgoing.takeColumns(done, made), next }
+    const messages = made.map(({ rowCount, bytes, frame }): ReadMessage => {
+      if (bytes === null) return { rowCount, bytes, frame }
+      return { rowCount, bytes: kernels.u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), frame }
+    })
+    done.release()
+    return { messages, next, release: () => undefined }
   }
 
   async delete(request: DeleteRequest): Promise<void> {

@@ -184,6 +184,7 @@ class Scanner {
 
   async run(units: readonly ScanUnit[], position: ScanPosition | null, rowCountMax: number | null): Promise<ScanStep> {
     const { signal } = this
+    if (this.job.format === 'columns') await this.parts.outgoing.roomForColumns(signal)
     const job: ScanJob = { ...this.job, units, position, rowCountMax }
     const done = await this.parts.pool.runToEnd<ScanResult>(job, {
       scratchByteLength: scanScratchByteLength,
@@ -194,16 +195,20 @@ class Scanner {
 
   /**
    * Finished bytes are copied out as soon as their job has ended, and its scratch is free: a few readers that stop reading
-   * would hold all memory of the arenas otherwise, and nobody else could read.
+   * would hold all memory of the arenas otherwise, and nobody else could read. Columns: see OutgoingMessages.
    */
   #step(done: JobResult<ScanResult>): ScanStep {
-    const { u8 } = this.parts.kernels
+    const { outgoing, kernels } = this.parts
+    const { u8 } = kernels
     const { messages: made, ...result } = done.result
+    if (made.some(({ frame }) => frame !== null)) {
+      const { messages, release } = outgoing.takeColumns(done, made)
+      return { ...result, messages, release }
+    }
     const messages = made.map(({ rowCount, bytes, frame }): ReadMessage => {
       if (bytes === null) return { rowCount, bytes, frame }
       return { rowCount, bytes: u8.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), frame }
     })
-    if (messages.some(({ frame }) => frame !== null)) return { ...result, messages, release: () => done.release() }
     done.release()
     return { ...result, messages, release: () => undefined }
   }

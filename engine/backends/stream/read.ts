@@ -478,14 +478,21 @@ const freeBufferCountMax = 8
  * Finished bytes are copied out as soon as their job has ended, and its scratch is free: a few readers that stop reading
  * would hold all memory of the arenas otherwise, and nobody else could read.
  */
-function stepOf({ kernels: { u8 } }: BackendParts, job: JobResult<ScanResult>, buffers: OutgoingBuffers): ScanStep {
+function stepOf(
+  { kernels: { u8 }, outgoing }: BackendParts,
+  job: JobResult<ScanResult>,
+  buffers: OutgoingBuffers,
+): ScanStep {
   const { next, isEnd } = job.result
+  if (job.result.messages.some(({ frame }) => frame !== null)) {
+    const { messages, release } = outgoing.takeColumns(job, job.result.messages)
+    return { messages, next, isEnd, release }
+  }
   const messages = job.result.messages.map(({ rowCount, bytes, frame }): ReadMessage => {
     if (bytes === null) return { rowCount, bytes, frame }
     const { byteOffset, byteLength } = bytes
     return { rowCount, bytes: buffers.copy(u8.subarray(byteOffset, byteOffset + byteLength)), frame }
   })
-  if (messages.some(({ frame }) => frame !== null)) return { messages, next, isEnd, release: () => job.release() }
   job.release()
   return { messages, next, isEnd, release: () => undefined }
 }
@@ -532,6 +539,7 @@ class ScanChain {
 
   async #run(rowCountMax: number): Promise<ScanStep> {
     const { blocks, ...template } = this.#template
+    if (template.format === 'columns') await this.#parts.outgoing.roomForColumns(this.#signal)
     const job: ScanJob = {
       ...template,
       sources: await this.#table.blocks.sources(blocks),

@@ -166,8 +166,6 @@ export interface ScanAnswer {
   /** Columns. */
   readonly messages: readonly ScanMessage[]
   readonly next: ScanPosition | null
-  /** Messages stand in so many first bytes of the scratch. */
-  readonly byteLength: number
 }
 
 export interface DescribeJob extends Job {
@@ -418,7 +416,7 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
   const kept = keptPagesOf(context, job)
   const keptForm = fitsKept(job, signatureAt) ? 'decoded' : 'none'
   const parts = { store: storeReader(context, job.access), kept, keptForm } as const
-  const { messages, next, byteLength } = scanSets(kernels, new Scratch(job.scratch), parts, {
+  const { messages, next } = scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,
     setCount: sets.length,
     labelsId: job.labels.id,
@@ -428,7 +426,7 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })
-  if (job.format === 'columns') return { wire: null, messages, next, byteLength }
+  if (job.format === 'columns') return { wire: null, messages, next }
   const wire = new Uint32Array(3 * messages.length)
   for (let i = 0; i < messages.length; i++) {
     const { rowCount, bytes } = messages[i]!
@@ -436,7 +434,7 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
     wire[3 * i + 1] = bytes!.byteOffset
     wire[3 * i + 2] = bytes!.byteLength
   }
-  return { wire, messages: [], next, byteLength }
+  return { wire, messages: [], next }
 }
 
 const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {

@@ -27,7 +27,7 @@ export function scanOrdered(
   sink: MessageSink,
   scratch: { readonly collected: Scratch; readonly temporary: Scratch },
   input: ScanInput,
-): Omit<ScanResult, 'byteLength'> {
+): ScanResult {
   const { plan, position, isCancelled } = input
   const order = plan.order!
   const bounds = new Bounds(plan)

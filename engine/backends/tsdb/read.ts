@@ -403,6 +403,7 @@ class ScanChain {
 
   async #run(position: ScanPosition | null): Promise<ScanStep> {
     const { borrows, signal } = this.options
+    if (this.job.format === 'columns') await this.parts.outgoing.roomForColumns(signal)
     const done = await withLabels(this.table, (labels) => {
       const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
       return this.parts.pool.runToEnd<ScanAnswer>(job, {
@@ -410,10 +411,9 @@ class ScanChain {
         ...(signal === null ? {} : { signal }),
       })
     })
-    const { wire, messages, next, byteLength } = done.result
+    const { wire, messages, next } = done.result
     const { outgoing } = this.parts
-    const step =
-      wire === null ? outgoing.takeColumns(done, messages, byteLength) : outgoing.takeWire(done, wire, borrows)
+    const step = wire === null ? outgoing.takeColumns(done, messages) : outgoing.takeWire(done, wire, borrows)
     return { ...step, next }
   }
 

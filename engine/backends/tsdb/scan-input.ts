@@ -73,6 +73,4 @@ export interface ScanMessage {
 export interface ScanResult {
   readonly messages: readonly ScanMessage[]
   readonly next: ScanPosition | null
-  /** The messages stand in so many first bytes of the scratch. */
-  readonly byteLength: number
 }

@@ -19,7 +19,6 @@ export function scanSets(
   { store, kept, keptForm }: { store: WorkerReader | null; kept: KeptPages | null; keptForm: BlockIo['keptForm'] },
   input: ScanInput,
 ): ScanResult {
-  const usedByteLength = (): number => output.mark() - scratch.slice.byteOffset
   const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
   const [output, collected, states, cacheScratch, temporary] = parts as [Scratch, Scratch, Scratch, Scratch, Scratch]
   const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName, kept, keptForm)
@@ -32,8 +31,7 @@ export function scanSets(
   const sink = new MessageSink(kernels, output, collected, temporary, input)
   const units = new Units(kernels, reader, { states, temporary }, input)
   if (plan.order !== null) {
-    const ordered = scanOrdered(kernels, units, sink, { collected, temporary }, input)
-    return { ...ordered, byteLength: usedByteLength() }
+    return scanOrdered(kernels, units, sink, { collected, temporary }, input)
   }
   const startNs = toNs(plan.startMs)
   const endNs = toNs(plan.endMs + 1)
@@ -46,14 +44,13 @@ export function scanSets(
     sink.begin(index, unit.first, unit.wanted)
     const next = unit.send(sink)
     sink.end()
-    if (next !== null) return { messages: sink.messages, next, byteLength: usedByteLength() }
+    if (next !== null) return { messages: sink.messages, next }
     // At the row limit the scan goes on to the next row, if there is one: only then there is a place to go on from.
     if (sink.isLarge && !sink.isAtRowLimit)
       return {
         messages: sink.messages,
-        byteLength: usedByteLength(),
         next: index + 1 < units.count ? { index: index + 1, fromNs: startNs, carry: [], ordered: null } : null,
       }
   }
-  return { messages: sink.messages, next: null, byteLength: usedByteLength() }
+  return { messages: sink.messages, next: null }
 }
