@@ -102,16 +102,30 @@ export function compactPage(
  * places[i] of the target, where its bit of validity is written, too; the value of a missing cell stays as it is. Cells
  * whose page is 0 are left out. Returns how many cells are present.
  *
+ * First where all cells stand is found, then they are read: what one loop loads does not wait for what it loaded for another
+ * cell, so that the processor fetches a dozen lines of memory at once (Shimin Chen, Anastassia Ailamaki, Phillip Gibbons,
+ * Todd Mowry: Improving Hash Join Performance through Prefetching, ICDE 2004, group prefetching).
+ *
  * pages, places, pageRows  count × u32, read only
+ * work                     count × u32, overwritten
  */
 export function scatterCompact(
   pagesPtr: usize,
   placesPtr: usize,
   pageRowsPtr: usize,
   count: i32,
+  workPtr: usize,
   targetPtr: usize,
   targetValidityPtr: usize,
 ): i32 {
+  for (let i = 0; i < count; i++) {
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    if (pagePtr === 0) continue
+    const bitIndex = load<u32>(pageRowsPtr + at) * load<u32>(pagePtr, 24)
+    const codesPtr = pagePtr + HEADER_BYTE_LENGTH + <usize>load<u32>(pagePtr, 28)
+    store<u32>(workPtr + at, <u32>codesPtr + (bitIndex >> 3))
+  }
   let presentCount = 0
   for (let i = 0; i < count; i++) {
     const at = (<usize>i) << 2
@@ -119,15 +133,12 @@ export function scatterCompact(
     if (pagePtr === 0) continue
     const place = <i32>load<u32>(placesPtr + at)
     const row = <i32>load<u32>(pageRowsPtr + at)
-    const bitWidth = <i32>load<u32>(pagePtr, 24)
-    const validityByteLength = <usize>load<u32>(pagePtr, 28)
-    const afterHeader = pagePtr + HEADER_BYTE_LENGTH
-    const isThere = validityByteLength === 0 || isPresent(afterHeader, row)
+    const isThere = load<u32>(pagePtr, 28) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, row)
     putBit(targetValidityPtr, place, isThere)
     if (!isThere) continue
     presentCount++
-    const bitIndex = row * bitWidth
-    const bits = load<u64>(afterHeader + validityByteLength + <usize>(bitIndex >> 3)) >> (bitIndex & 7)
+    const bitWidth = <i32>load<u32>(pagePtr, 24)
+    const bits = load<u64>(<usize>load<u32>(workPtr + at)) >> ((row * bitWidth) & 7)
     const integer = load<i64>(pagePtr) + <i64>((bits & maskOfWidth(bitWidth)) * load<u64>(pagePtr, 16))
     const power = load<f64>(pagePtr, 8)
     const cellPtr = targetPtr + ((<usize>place) << 3)

@@ -21,6 +21,8 @@ const ROWS_PER_BEGINNING: u32 = 16
 const HIGHEST_BIT: u64 = 0x8000000000000000
 /** In a list of rows: none. */
 const NO_ROW: u32 = 0xffffffff
+/** As the length of a text: its cell is missing. */
+const NO_TEXT: u32 = 0xffffffff
 
 function alignUp8(byteLength: usize): usize {
   return (byteLength + 7) & ~7
@@ -244,36 +246,69 @@ function offsetAt(offsetsPtr: usize, offsetByteLength: u32, entry: u32): u32 {
     : load<u32>(offsetsPtr + ((<usize>entry) << 2))
 }
 
-/** Bytes of text that scatterCompactTexts will copy; -1 if they are 2 GiB or more. */
-export function scatteredCompactTextsByteLength(pagesPtr: usize, pageRowsPtr: usize, count: i32): i32 {
+/**
+ * Where texts of compact pages stand: text i is that of row pageRows[i] of page pages[i]. Returns how many bytes
+ * scatterCompactTexts will copy; -1 if they are 2 GiB or more.
+ *
+ * In loops that each go one step further (header, code, offsets), as in scatterCompact.
+ *
+ * pages, pageRows  count × u32, read only
+ * texts            count × 2 × u32, overwritten: address behind the prefix and bytes from there on, NO_TEXT for a missing one;
+ *                  undefined where the page is 0
+ */
+export function locateCompactTexts(pagesPtr: usize, pageRowsPtr: usize, count: i32, textsPtr: usize): i32 {
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagesPtr + ((<usize>i) << 2))
+    if (pagePtr === 0) continue
+    const codeWidth = load<u32>(pagePtr, 4)
+    const codesPtr = pagePtr + HEADER_BYTE_LENGTH + <usize>load<u32>(pagePtr, 8)
+    const row = load<u32>(pageRowsPtr + ((<usize>i) << 2))
+    const wordPtr = codeWidth === NO_CODES ? codesPtr : codesPtr + <usize>((row * codeWidth) >> 3)
+    store<u32>(textsPtr + ((<usize>i) << 3), <u32>wordPtr)
+  }
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagesPtr + ((<usize>i) << 2))
+    if (pagePtr === 0) continue
+    const row = load<u32>(pageRowsPtr + ((<usize>i) << 2))
+    const textPtr = textsPtr + ((<usize>i) << 3)
+    const isThere = load<u32>(pagePtr, 8) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, <i32>row)
+    store<u32>(textPtr, isThere ? 0 : NO_TEXT, 4)
+    const codeWidth = load<u32>(pagePtr, 4)
+    const bits = load<u64>(<usize>load<u32>(textPtr)) >> ((row * codeWidth) & 7)
+    const entry = codeWidth === NO_CODES ? row : <u32>bits & ((1 << codeWidth) - 1)
+    store<u32>(textPtr, entry)
+  }
   let byteLength: u64 = 0
   for (let i = 0; i < count; i++) {
-    const at = (<usize>i) << 2
-    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    const pagePtr = <usize>load<u32>(pagesPtr + ((<usize>i) << 2))
     if (pagePtr === 0) continue
-    const codesPtr = codesOf(pagePtr)
+    const textPtr = textsPtr + ((<usize>i) << 3)
+    if (load<u32>(textPtr, 4) === NO_TEXT) continue
+    const entry = load<u32>(textPtr)
     const offsetByteLength = load<u32>(pagePtr, 16)
-    const offsetsPtr = codesPtr + <usize>load<u32>(pagePtr, 20)
-    const entry = entryAt(codesPtr, load<u32>(pagePtr, 4), load<u32>(pageRowsPtr + at))
+    const offsetsPtr = offsetsOf(pagePtr)
     const start = offsetAt(offsetsPtr, offsetByteLength, entry)
-    byteLength += offsetAt(offsetsPtr, offsetByteLength, entry + 1) - start + load<u32>(pagePtr, 12)
+    const length = offsetAt(offsetsPtr, offsetByteLength, entry + 1) - start
+    store<u32>(textPtr, <u32>textsOf(pagePtr) + start)
+    store<u32>(textPtr, length, 4)
+    byteLength += length + load<u32>(pagePtr, 12)
   }
   return byteLength < 0x80000000 ? <i32>byteLength : -1
 }
 
 /**
- * Copies texts of compact pages one behind the other, and says for each place where its text stands: text i is that of row
- * pageRows[i] of page pages[i], and goes to places[i]. Bits of validity are written as in scatterCompact; a missing cell has
- * an empty text. Texts whose page is 0 are left out. Returns how many cells are present.
+ * Copies texts of compact pages one behind the other, and says for each place where its text stands: text i goes to places[i].
+ * Bits of validity are written as in scatterCompact; a missing cell has an empty text. Texts whose page is 0 are left out.
+ * Returns how many cells are present.
  *
- * pages, places, pageRows  count × u32, read only
- * target                   scatteredCompactTextsByteLength(…) bytes
- * starts, byteLengths      u32 a place: address and length of its text
+ * pages, places        count × u32, read only; texts: as locateCompactTexts wrote them, read only
+ * target               as many bytes as that said
+ * starts, byteLengths  u32 a place: address and length of its text
  */
 export function scatterCompactTexts(
   pagesPtr: usize,
   placesPtr: usize,
-  pageRowsPtr: usize,
+  textsPtr: usize,
   count: i32,
   targetPtr: usize,
   startsPtr: usize,
@@ -287,22 +322,16 @@ export function scatterCompactTexts(
     const pagePtr = <usize>load<u32>(pagesPtr + at)
     if (pagePtr === 0) continue
     const place = load<u32>(placesPtr + at)
-    const row = load<u32>(pageRowsPtr + at)
-    const isThere = load<u32>(pagePtr, 8) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, <i32>row)
+    const textPtr = textsPtr + ((<usize>i) << 3)
+    const restByteLength = load<u32>(textPtr, 4)
+    const isThere = restByteLength !== NO_TEXT
     putBit(targetValidityPtr, <i32>place, isThere)
     let length: u32 = 0
     if (isThere) {
       presentCount++
       const prefixByteLength = load<u32>(pagePtr, 12)
-      const offsetByteLength = load<u32>(pagePtr, 16)
-      const codesPtr = codesOf(pagePtr)
-      const offsetsPtr = codesPtr + <usize>load<u32>(pagePtr, 20)
-      const textPtr = textsOf(pagePtr)
-      const entry = entryAt(codesPtr, load<u32>(pagePtr, 4), row)
-      const start = offsetAt(offsetsPtr, offsetByteLength, entry)
-      const restByteLength = offsetAt(offsetsPtr, offsetByteLength, entry + 1) - start
-      if (prefixByteLength > 0) copyText(target, textPtr, prefixByteLength)
-      copyText(target + prefixByteLength, textPtr + start, restByteLength)
+      if (prefixByteLength > 0) copyText(target, textsOf(pagePtr), prefixByteLength)
+      copyText(target + prefixByteLength, <usize>load<u32>(textPtr), restByteLength)
       length = prefixByteLength + restByteLength
     }
     store<u32>(startsPtr + ((<usize>place) << 2), <u32>target)
@@ -315,11 +344,14 @@ export function scatterCompactTexts(
 /**
  * The rows of names, each in its compact page of names, none of which is missing. Returns how many were found.
  *
+ * In loops that each go one step further (header, beginnings, offsets, texts), as in scatterCompact.
+ *
  * pages                   count × u32: number in the block of the page that name i would stand in
  * pagePtrs                count × u32: that page; 0: its name is not looked for
  * pageStarts              u32: the first row of each page, then the block's row count
  * rowStart, rowEnd        the rows of the block that count: they are sorted
  * offsets, bytes, indexes as in findPages
+ * work                    count × 16 bytes, 8-byte aligned, overwritten
  * rows                    count × u32, overwritten: row in the block, or 0xffffffff
  */
 export function findCompactRows(
@@ -332,23 +364,63 @@ export function findCompactRows(
   bytesPtr: usize,
   indexesPtr: usize,
   count: i32,
+  workPtr: usize,
   rowsPtr: usize,
 ): i32 {
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + ((<usize>i) << 2))
+    if (pagePtr !== 0) store<u32>(workPtr + ((<usize>i) << 4), <u32>textsOf(pagePtr))
+  }
+  for (let i = 0; i < count; i++) {
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + at)
+    if (pagePtr === 0) continue
+    const pageStartPtr = pageStartsPtr + ((<usize>load<u32>(pagesPtr + at)) << 2)
+    const pageStart = load<u32>(pageStartPtr)
+    const from = max(rowStart, pageStart) - pageStart
+    const to = min(rowEnd, load<u32>(pageStartPtr, 4)) - pageStart
+    const namePtr = offsetsPtr + ((<usize>load<u32>(indexesPtr + at)) << 2)
+    const start = load<u32>(namePtr)
+    narrowRows(pagePtr, from, to, bytesPtr + start, load<u32>(namePtr, 4) - start, workPtr + ((<usize>i) << 4))
+  }
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + ((<usize>i) << 2))
+    if (pagePtr === 0) continue
+    const placePtr = workPtr + ((<usize>i) << 4)
+    const low = load<u32>(placePtr, 4)
+    const high = load<u32>(placePtr, 8)
+    const hasCodes = load<u32>(pagePtr, 4) !== NO_CODES
+    const offsetByteLength = load<u32>(pagePtr, 16)
+    const offsetsOfPage = offsetsOf(pagePtr)
+    // Of a page with codes the texts are somewhere: their search waits for each of them.
+    const first = hasCodes || low >= high ? 0 : offsetAt(offsetsOfPage, offsetByteLength, low)
+    const end = hasCodes || low >= high ? 0 : offsetAt(offsetsOfPage, offsetByteLength, high)
+    store<u32>(placePtr, load<u32>(placePtr) + first)
+    store<u32>(placePtr, end - first, 12)
+  }
+  for (let i = 0; i < count; i++) {
+    if (load<u32>(pagePtrsPtr + ((<usize>i) << 2)) === 0) continue
+    const placePtr = workPtr + ((<usize>i) << 4)
+    const textPtr = <usize>load<u32>(placePtr)
+    const byteLength = load<u32>(placePtr, 12)
+    // Three lines at most of what the search will read; what they say does not matter.
+    const touched =
+      load<u8>(textPtr) ^ load<u8>(textPtr + min(byteLength, 64)) ^ load<u8>(textPtr + min(byteLength, 128))
+    store<u8>(placePtr, touched)
+  }
   let foundCount = 0
   for (let i = 0; i < count; i++) {
     const at = (<usize>i) << 2
     const pagePtr = <usize>load<u32>(pagePtrsPtr + at)
     let found = NO_ROW
     if (pagePtr !== 0) {
-      const pageStartPtr = pageStartsPtr + ((<usize>load<u32>(pagesPtr + at)) << 2)
-      const pageStart = load<u32>(pageStartPtr)
-      const from = max(rowStart, pageStart) - pageStart
-      const to = min(rowEnd, load<u32>(pageStartPtr, 4)) - pageStart
-      const ptr = offsetsPtr + ((<usize>load<u32>(indexesPtr + at)) << 2)
-      const start = load<u32>(ptr)
-      const row = rowOfText(pagePtr, from, to, bytesPtr + start, load<u32>(ptr, 4) - start)
+      const placePtr = workPtr + ((<usize>i) << 4)
+      const namePtr = offsetsPtr + ((<usize>load<u32>(indexesPtr + at)) << 2)
+      const start = load<u32>(namePtr)
+      const byteLength = load<u32>(namePtr, 4) - start
+      const row = rowOfText(pagePtr, load<u32>(placePtr, 4), load<u32>(placePtr, 8), bytesPtr + start, byteLength)
       if (row !== NO_ROW) {
-        found = row + pageStart
+        found = row + load<u32>(pageStartsPtr + ((<usize>load<u32>(pagesPtr + at)) << 2))
         foundCount++
       }
     }
@@ -357,26 +429,23 @@ export function findCompactRows(
   return foundCount
 }
 
-/** The row of a text among the sorted rows [from, to) of a page. */
-function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLength: u32): u32 {
-  const codeWidth = load<u32>(pagePtr, 4)
+/**
+ * Among which of the sorted rows [from, to) of a page a text is, if anywhere: their first and end are put at 4 and 8 of `place`,
+ * where the address of the page's texts stands; equal where it is not there.
+ */
+function narrowRows(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLength: u32, placePtr: usize): void {
   const prefixByteLength = load<u32>(pagePtr, 12)
-  const offsetByteLength = load<u32>(pagePtr, 16)
-  const codesPtr = codesOf(pagePtr)
-  const offsetsPtr = codesPtr + <usize>load<u32>(pagePtr, 20)
-  const pageTextPtr = textsOf(pagePtr)
-  if (byteLength < prefixByteLength || !sameText(textPtr, pageTextPtr, prefixByteLength)) return NO_ROW
-  const restPtr = textPtr + prefixByteLength
-  const restByteLength = byteLength - prefixByteLength
-  const beginning = beginningOf(restPtr, restByteLength)
   let low = from
   let high = to
-  if (codeWidth === NO_CODES) {
+  if (byteLength < prefixByteLength || !sameText(textPtr, <usize>load<u32>(placePtr), prefixByteLength)) {
+    high = low
+  } else if (load<u32>(pagePtr, 4) === NO_CODES) {
     // How many beginnings of these rows are before the text's, and how many not behind it. All are looked at, and not by
     // halving: loads that wait for nothing cost less than a few that wait for each other.
+    const codesPtr = codesOf(pagePtr)
     const first = (from + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING
     const end = max(first, (to + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING)
-    const wanted = <i64>(beginning ^ HIGHEST_BIT)
+    const wanted = <i64>(beginningOf(textPtr + prefixByteLength, byteLength - prefixByteLength) ^ HIGHEST_BIT)
     const wantedTwice = i64x2.splat(wanted)
     let before = i64x2.splat(0)
     let notBehind = i64x2.splat(0)
@@ -396,6 +465,21 @@ function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLengt
     if (beforeEnd > 0) low = max(from, (beforeEnd - 1) * ROWS_PER_BEGINNING)
     high = min(to, notBehindEnd * ROWS_PER_BEGINNING)
   }
+  store<u32>(placePtr, low, 4)
+  store<u32>(placePtr, high, 8)
+}
+
+/** The row of a text, which begins as all of the page do, among the sorted rows [low, high). */
+function rowOfText(pagePtr: usize, low: u32, high: u32, textPtr: usize, byteLength: u32): u32 {
+  const codeWidth = load<u32>(pagePtr, 4)
+  const prefixByteLength = load<u32>(pagePtr, 12)
+  const offsetByteLength = load<u32>(pagePtr, 16)
+  const codesPtr = codesOf(pagePtr)
+  const offsetsPtr = offsetsOf(pagePtr)
+  const pageTextPtr = textsOf(pagePtr)
+  const restPtr = textPtr + prefixByteLength
+  const restByteLength = byteLength - prefixByteLength
+  const beginning = low < high ? beginningOf(restPtr, restByteLength) : 0
   while (low < high) {
     const middle = (low + high) >>> 1
     const entry = entryAt(codesPtr, codeWidth, middle)
@@ -412,8 +496,9 @@ function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLengt
           : compareText(pageTextPtr + start, length, restPtr, restByteLength)
       if (order === 0) return middle
     }
-    if (order < 0) low = middle + 1
-    else high = middle
+    // Not by a branch: which half it is nobody can guess.
+    low = select<u32>(middle + 1, low, order < 0)
+    high = select<u32>(high, middle, order < 0)
   }
   return NO_ROW
 }
@@ -421,6 +506,11 @@ function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLengt
 /** The first eight bytes of a text as a number that orders as they do, zeros behind a shorter one; reads nothing outside. */
 function beginningOf(ptr: usize, byteLength: u32): u64 {
   if (byteLength >= 8) return bswap<u64>(load<u64>(ptr))
+  if (byteLength >= 4) {
+    // The last four may overlap the first: they say the same then.
+    const last = <u64>bswap<u32>(load<u32>(ptr + byteLength - 4))
+    return ((<u64>bswap<u32>(load<u32>(ptr))) << 32) | (last << ((8 - byteLength) << 3))
+  }
   let word: u64 = 0
   for (let i: u32 = 0; i < byteLength; i++) word |= (<u64>load<u8>(ptr + i)) << (56 - (i << 3))
   return word

@@ -43,6 +43,12 @@ export function compareText(aPtr: usize, aByteLength: u32, bPtr: usize, bByteLen
     }
     i += 8
   }
+  if (shared - i >= 4) {
+    const a = bswap<u32>(load<u32>(aPtr + i))
+    const b = bswap<u32>(load<u32>(bPtr + i))
+    if (a !== b) return a < b ? -1 : 1
+    i += 4
+  }
   for (; i < shared; i++) {
     const a = load<u8>(aPtr + i)
     const b = load<u8>(bPtr + i)

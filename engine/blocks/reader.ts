@@ -381,14 +381,16 @@ export class BlockReader {
    * compactPage for many pages, all of which stay until the next epoch. Other pages of this epoch do not.
    *
    * pages, target  u32 each: target[i] is for pages[i], i from `from` to before `to`
+   *
+   * Returns how many of them are kept.
    */
-  compactPages(column: ColumnEntry, pagesPtr: number, from: number, to: number, targetPtr: number): void {
+  compactPages(column: ColumnEntry, pagesPtr: number, from: number, to: number, targetPtr: number): number {
     const { kept, cache, kernels } = this.io
     const { u32 } = kernels
     const target = targetPtr >> 2
     if (kept === null || !this.#keepsCompact(column)) {
       u32.fill(0, target + from, target + to)
-      return
+      return 0
     }
     const { ptrs } = this.#kept()
     const first = this.#keptIndex(column, 0)
@@ -396,6 +398,7 @@ export class BlockReader {
     const pages = pagesPtr >> 2
     let last = -1
     let ptr = 0
+    let keptCount = 0
     for (let i = from; i < to; i++) {
       const page = u32[pages + i]!
       if (page !== last) {
@@ -407,7 +410,9 @@ export class BlockReader {
         }
       }
       u32[target + i] = ptr
+      if (ptr !== 0) keptCount++
     }
+    return keptCount
   }
 
   #keepsCompact({ dtype }: ColumnEntry): boolean {

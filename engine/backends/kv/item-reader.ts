@@ -252,8 +252,9 @@ export class ItemReader {
     const { temporary } = this
     const { pageStarts } = reader.layout
     cache.beginEpoch()
-    reader.compactPages(nameEntry(reader), pagesPtr, start, end, pagePtrsPtr)
+    const keptCount = reader.compactPages(nameEntry(reader), pagesPtr, start, end, pagePtrsPtr)
     const mark = temporary.mark()
+    const workPtr = temporary.allocate(16 * (end - start))
     const pageStartsPtr = temporary.allocate(4 * pageStarts.length)
     u32.set(pageStarts, pageStartsPtr >> 2)
     const indexesPtr = survivorsPtr + 4 * start
@@ -268,6 +269,7 @@ export class ItemReader {
       names.bytesPtr,
       indexesPtr,
       end - start,
+      workPtr,
       rowsPtr,
     )
     temporary.release(mark)
@@ -279,7 +281,7 @@ export class ItemReader {
     }
     // Those whose pages are not kept.
     const isKept = (i: number): boolean => u32[(pagePtrsPtr >> 2) + i] !== 0
-    for (let i = start; i < end; ) {
+    for (let i = start; i < end && keptCount < end - start; ) {
       const page = u32[(pagesPtr >> 2) + i]!
       let next = i + 1
       while (next < end && u32[(pagesPtr >> 2) + next] === page) next++
@@ -491,19 +493,21 @@ export class ItemReader {
     const pagePtrsPtr = temporary.allocate(4 * foundCount)
     const pagePtrs = pagePtrsPtr >> 2
     cache.beginEpoch()
+    let keptCount = 0
     for (const { source, from, to } of stretches) {
       const reader = this.reader(source)
       const entry = reader.column(name, dtype)
       if (entry === undefined) u32.fill(0, pagePtrs + from, pagePtrs + to)
-      else reader.compactPages(entry, pagesPtr, from, to, pagePtrsPtr)
+      else keptCount += reader.compactPages(entry, pagesPtr, from, to, pagePtrsPtr)
     }
     if (isString) {
-      const byteLength = call.scatteredCompactTextsByteLength(pagePtrsPtr, pageRowsPtr, foundCount)
+      const textsPtr = temporary.allocate(8 * foundCount)
+      const byteLength = call.locateCompactTexts(pagePtrsPtr, pageRowsPtr, foundCount, textsPtr)
       const textPtr = temporary.allocate(byteLength)
       presentCount += call.scatterCompactTexts(
         pagePtrsPtr,
         placesPtr,
-        pageRowsPtr,
+        textsPtr,
         foundCount,
         textPtr,
         startsPtr,
@@ -511,10 +515,20 @@ export class ItemReader {
         validityPtr,
       )
       textByteLength += byteLength
-    } else if (dtype !== 'bool')
-      presentCount += call.scatterCompact(pagePtrsPtr, placesPtr, pageRowsPtr, foundCount, valuesPtr, validityPtr)
+    } else if (dtype !== 'bool') {
+      const workPtr = temporary.allocate(4 * foundCount)
+      presentCount += call.scatterCompact(
+        pagePtrsPtr,
+        placesPtr,
+        pageRowsPtr,
+        foundCount,
+        workPtr,
+        valuesPtr,
+        validityPtr,
+      )
+    }
     // Those whose pages are not kept.
-    for (const { source, from, to } of stretches) {
+    for (const { source, from, to } of keptCount === foundCount ? [] : stretches) {
       const reader = this.reader(source)
       const entry = reader.column(name, dtype)
       for (let i = from; i < to && entry !== undefined; ) {
