@@ -11,7 +11,7 @@
 import { putBit } from './bits'
 import { packedByteLength, readNarrowBits } from './codes'
 import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
-import { compareText, copyText, countEqualBytes, sameText } from './text'
+import { beginningOf, compareText, copyText, countEqualBytes, sameText } from './text'
 
 const HEADER_BYTE_LENGTH: usize = 24
 /** As codeWidth: each row is its own entry. */
@@ -250,50 +250,66 @@ function offsetAt(offsetsPtr: usize, offsetByteLength: u32, entry: u32): u32 {
  * Where texts of compact pages stand: text i is that of row pageRows[i] of page pages[i]. Returns how many bytes
  * scatterCompactTexts will copy; -1 if they are 2 GiB or more.
  *
- * In loops that each go one step further (header, code, offsets), as in scatterCompact.
+ * In loops of few instructions, each of which fetches what the one before has found: code, offsets, text; see scatterCompact.
  *
  * pages, pageRows  count × u32, read only
- * texts            count × 2 × u32, overwritten: address behind the prefix and bytes from there on, NO_TEXT for a missing one;
- *                  undefined where the page is 0
+ * texts            (count + 1) × 2 × u32, 8-byte aligned, overwritten: address behind the prefix and bytes from there on, NO_TEXT
+ *                  for a missing one; address 0 where the page is 0; the last one undefined
  */
 export function locateCompactTexts(pagesPtr: usize, pageRowsPtr: usize, count: i32, textsPtr: usize): i32 {
   for (let i = 0; i < count; i++) {
-    const pagePtr = <usize>load<u32>(pagesPtr + ((<usize>i) << 2))
-    if (pagePtr === 0) continue
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    // Page 0 has nothing to say, but can be read. Where each row is its own entry, there are eight bytes, too.
     const codeWidth = load<u32>(pagePtr, 4)
+    const bitIndex = codeWidth === NO_CODES ? 0 : load<u32>(pageRowsPtr + at) * codeWidth
     const codesPtr = pagePtr + HEADER_BYTE_LENGTH + <usize>load<u32>(pagePtr, 8)
-    const row = load<u32>(pageRowsPtr + ((<usize>i) << 2))
-    const wordPtr = codeWidth === NO_CODES ? codesPtr : codesPtr + <usize>((row * codeWidth) >> 3)
-    store<u32>(textsPtr + ((<usize>i) << 3), <u32>wordPtr)
+    store<u32>(textsPtr + (at << 1), pagePtr === 0 ? 0 : <u32>codesPtr + (bitIndex >> 3))
   }
+  fetchAll(textsPtr, count)
   for (let i = 0; i < count; i++) {
-    const pagePtr = <usize>load<u32>(pagesPtr + ((<usize>i) << 2))
-    if (pagePtr === 0) continue
-    const row = load<u32>(pageRowsPtr + ((<usize>i) << 2))
-    const textPtr = textsPtr + ((<usize>i) << 3)
-    const isThere = load<u32>(pagePtr, 8) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, <i32>row)
-    store<u32>(textPtr, isThere ? 0 : NO_TEXT, 4)
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    const textPtr = textsPtr + (at << 1)
+    if (pagePtr === 0) {
+      store<u32>(textPtr, 0)
+      continue
+    }
+    const row = load<u32>(pageRowsPtr + at)
     const codeWidth = load<u32>(pagePtr, 4)
-    const bits = load<u64>(<usize>load<u32>(textPtr)) >> ((row * codeWidth) & 7)
-    const entry = codeWidth === NO_CODES ? row : <u32>bits & ((1 << codeWidth) - 1)
-    store<u32>(textPtr, entry)
+    const code = <u32>(load<u64>(textPtr) >> ((row * codeWidth) & 7)) & ((1 << codeWidth) - 1)
+    const entry = codeWidth === NO_CODES ? row : code
+    store<u32>(textPtr, <u32>offsetsOf(pagePtr) + entry * load<u32>(pagePtr, 16))
   }
+  fetchAll(textsPtr, count)
   let byteLength: u64 = 0
   for (let i = 0; i < count; i++) {
-    const pagePtr = <usize>load<u32>(pagesPtr + ((<usize>i) << 2))
-    if (pagePtr === 0) continue
-    const textPtr = textsPtr + ((<usize>i) << 3)
-    if (load<u32>(textPtr, 4) === NO_TEXT) continue
-    const entry = load<u32>(textPtr)
-    const offsetByteLength = load<u32>(pagePtr, 16)
-    const offsetsPtr = offsetsOf(pagePtr)
-    const start = offsetAt(offsetsPtr, offsetByteLength, entry)
-    const length = offsetAt(offsetsPtr, offsetByteLength, entry + 1) - start
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    const textPtr = textsPtr + (at << 1)
+    if (pagePtr === 0) {
+      store<u32>(textPtr, 0)
+      continue
+    }
+    const offsets = load<u64>(textPtr)
+    const isShort = load<u32>(pagePtr, 16) === 2
+    const start = isShort ? <u32>offsets & 0xffff : <u32>offsets
+    const end = isShort ? <u32>offsets >> 16 : <u32>(offsets >> 32)
+    const isThere =
+      load<u32>(pagePtr, 8) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, <i32>load<u32>(pageRowsPtr + at))
     store<u32>(textPtr, <u32>textsOf(pagePtr) + start)
-    store<u32>(textPtr, length, 4)
-    byteLength += length + load<u32>(pagePtr, 12)
+    store<u32>(textPtr, isThere ? end - start : NO_TEXT, 4)
+    if (isThere) byteLength += end - start + load<u32>(pagePtr, 12)
   }
   return byteLength < 0x80000000 ? <i32>byteLength : -1
+}
+
+/** Puts in the place of addresses the eight bytes that stand there. */
+function fetchAll(addressesPtr: usize, count: i32): void {
+  for (let i = 0; i < count; i++) {
+    const ptr = addressesPtr + ((<usize>i) << 3)
+    store<u64>(ptr, load<u64>(<usize>load<u32>(ptr)))
+  }
 }
 
 /**
@@ -301,7 +317,7 @@ export function locateCompactTexts(pagesPtr: usize, pageRowsPtr: usize, count: i
  * Bits of validity are written as in scatterCompact; a missing cell has an empty text. Texts whose page is 0 are left out.
  * Returns how many cells are present.
  *
- * pages, places        count × u32, read only; texts: as locateCompactTexts wrote them, read only
+ * pages, places        count × u32, read only; texts: as locateCompactTexts wrote them; the last one is overwritten
  * target               as many bytes as that said
  * starts, byteLengths  u32 a place: address and length of its text
  */
@@ -315,6 +331,10 @@ export function scatterCompactTexts(
   byteLengthsPtr: usize,
   targetValidityPtr: usize,
 ): i32 {
+  // Fetched first, as in locateCompactTexts; what they say does not matter yet.
+  let touched: u32 = 0
+  for (let i = 0; i < count; i++) touched ^= <u32>load<u8>(<usize>load<u32>(textsPtr + ((<usize>i) << 3)))
+  store<u32>(textsPtr + ((<usize>count) << 3), touched)
   let target = targetPtr
   let presentCount = 0
   for (let i = 0; i < count; i++) {
@@ -344,7 +364,8 @@ export function scatterCompactTexts(
 /**
  * The rows of names, each in its compact page of names, none of which is missing. Returns how many were found.
  *
- * In loops that each go one step further (header, beginnings, offsets, texts), as in scatterCompact.
+ * Each step (header, beginnings, offsets, texts) is one for all names, and what it reads is fetched before in a loop of few
+ * instructions, as in scatterCompact.
  *
  * pages                   count × u32: number in the block of the page that name i would stand in
  * pagePtrs                count × u32: that page; 0: its name is not looked for
@@ -370,6 +391,12 @@ export function findCompactRows(
   for (let i = 0; i < count; i++) {
     const pagePtr = <usize>load<u32>(pagePtrsPtr + ((<usize>i) << 2))
     if (pagePtr !== 0) store<u32>(workPtr + ((<usize>i) << 4), <u32>textsOf(pagePtr))
+  }
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + ((<usize>i) << 2))
+    if (pagePtr === 0) continue
+    const placePtr = workPtr + ((<usize>i) << 4)
+    store<u32>(placePtr, touchBeginnings(pagePtr) ^ <u32>load<u8>(<usize>load<u32>(placePtr)), 4)
   }
   for (let i = 0; i < count; i++) {
     const at = (<usize>i) << 2
@@ -427,6 +454,16 @@ export function findCompactRows(
     store<u32>(rowsPtr + at, found)
   }
   return foundCount
+}
+
+/** Reads something of each line of memory in which beginnings of up to 1024 rows stand, and before. */
+function touchBeginnings(pagePtr: usize): u32 {
+  const byteLength = load<u32>(pagePtr, 20)
+  const ptr = pagePtr + HEADER_BYTE_LENGTH
+  let touched: u32 = 0
+  for (let at: u32 = 0; at < min<u32>(byteLength, 8 * (1024 / ROWS_PER_BEGINNING)); at += 64)
+    touched ^= load<u8>(ptr + at)
+  return touched
 }
 
 /**
@@ -501,17 +538,4 @@ function rowOfText(pagePtr: usize, low: u32, high: u32, textPtr: usize, byteLeng
     high = select<u32>(high, middle, order < 0)
   }
   return NO_ROW
-}
-
-/** The first eight bytes of a text as a number that orders as they do, zeros behind a shorter one; reads nothing outside. */
-function beginningOf(ptr: usize, byteLength: u32): u64 {
-  if (byteLength >= 8) return bswap<u64>(load<u64>(ptr))
-  if (byteLength >= 4) {
-    // The last four may overlap the first: they say the same then.
-    const last = <u64>bswap<u32>(load<u32>(ptr + byteLength - 4))
-    return ((<u64>bswap<u32>(load<u32>(ptr))) << 32) | (last << ((8 - byteLength) << 3))
-  }
-  let word: u64 = 0
-  for (let i: u32 = 0; i < byteLength; i++) word |= (<u64>load<u8>(ptr + i)) << (56 - (i << 3))
-  return word
 }

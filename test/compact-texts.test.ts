@@ -62,7 +62,7 @@ test('texts of every kind of page come back, present or missing', () => {
     const startsPtr = memory.u32s(count)
     const byteLengthsPtr = memory.u32s(count)
     const isPresent = (place: number): boolean => present?.[rows[place]!] ?? true
-    const textsPtr = memory.allocate(8 * places.length)
+    const textsPtr = memory.allocate(8 * (places.length + 1))
     const byteLength = call.locateCompactTexts(pagesPtr, pageRowsPtr, places.length, textsPtr)
     const textPtr = memory.allocate(byteLength)
     const presentCount = call.scatterCompactTexts(
@@ -96,7 +96,7 @@ test('a text of more than 64 KiB comes back', () => {
   const byteLengths = memory.u32s(3)
   const [places, rows] = [memory.u32s([0, 1, 2]), memory.u32s([2, 1, 0])]
   const pages = memory.u32s([pagePtr, pagePtr, pagePtr])
-  const found = memory.allocate(3 * 8)
+  const found = memory.allocate(4 * 8)
   const target = memory.allocate(call.locateCompactTexts(pages, rows, 3, found))
   call.scatterCompactTexts(pages, places, found, 3, target, starts, byteLengths, memory.allocate(8))
   const read = memory.readU32s(starts, 3).map((at, i) => memory.readBytes(at, memory.readU32s(byteLengths, 3)[i]!))

@@ -83,6 +83,11 @@ export function forgetBlock(id: bigint): void {
   parsedByteLength -= parsed.byteLength
 }
 
+/** Whether this worker has parsed a block's header, and keeps it. */
+export function isBlockKnown(id: bigint): boolean {
+  return parsedBlocks.has(id)
+}
+
 /** What all readers of one job share. */
 export class BlockIo {
   readonly cache: PageCache
@@ -257,6 +262,12 @@ export class BlockReader {
     if (ptr === 0) return read
     kernels.call.copyBytes(read, entry.byteLength, ptr)
     return ptr
+  }
+
+  /** As attachment, of those that are kept already; 0 for others. It stays where it is while pages are kept, too. */
+  keptAttachment(number: number): number {
+    const { kept } = this.io
+    return kept === null || this.source.packed !== null ? 0 : kept.find(this.#kept(), number)
   }
 
   /**
