@@ -102,16 +102,34 @@ export function compactPage(
  * places[i] of the target, where its bit of validity is written, too; the value of a missing cell stays as it is. Cells
  * whose page is 0 are left out. Returns how many cells are present.
  *
+ * First where all codes stand is found, then they are fetched, then decoded: in loops of few instructions, which do not wait for
+ * each other, the processor fetches a dozen lines of memory at once (Shimin Chen, Anastassia Ailamaki, Phillip Gibbons, Todd
+ * Mowry: Improving Hash Join Performance through Prefetching, ICDE 2004, group prefetching).
+ *
  * pages, places, pageRows  count × u32, read only
+ * work                     count × 8 bytes, 8-byte aligned, overwritten
  */
 export function scatterCompact(
   pagesPtr: usize,
   placesPtr: usize,
   pageRowsPtr: usize,
   count: i32,
+  workPtr: usize,
   targetPtr: usize,
   targetValidityPtr: usize,
 ): i32 {
+  for (let i = 0; i < count; i++) {
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    // Page 0 has nothing to say, but can be read.
+    const bitIndex = load<u32>(pageRowsPtr + at) * load<u32>(pagePtr, 24)
+    const codesPtr = pagePtr + HEADER_BYTE_LENGTH + <usize>load<u32>(pagePtr, 28)
+    store<u32>(workPtr + (at << 1), pagePtr === 0 ? 0 : <u32>codesPtr + (bitIndex >> 3))
+  }
+  for (let i = 0; i < count; i++) {
+    const codePtr = workPtr + ((<usize>i) << 3)
+    store<u64>(codePtr, load<u64>(<usize>load<u32>(codePtr)))
+  }
   let presentCount = 0
   for (let i = 0; i < count; i++) {
     const at = (<usize>i) << 2
@@ -119,15 +137,12 @@ export function scatterCompact(
     if (pagePtr === 0) continue
     const place = <i32>load<u32>(placesPtr + at)
     const row = <i32>load<u32>(pageRowsPtr + at)
-    const bitWidth = <i32>load<u32>(pagePtr, 24)
-    const validityByteLength = <usize>load<u32>(pagePtr, 28)
-    const afterHeader = pagePtr + HEADER_BYTE_LENGTH
-    const isThere = validityByteLength === 0 || isPresent(afterHeader, row)
+    const isThere = load<u32>(pagePtr, 28) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, row)
     putBit(targetValidityPtr, place, isThere)
     if (!isThere) continue
     presentCount++
-    const bitIndex = row * bitWidth
-    const bits = load<u64>(afterHeader + validityByteLength + <usize>(bitIndex >> 3)) >> (bitIndex & 7)
+    const bitWidth = <i32>load<u32>(pagePtr, 24)
+    const bits = load<u64>(workPtr + (at << 1)) >> ((row * bitWidth) & 7)
     const integer = load<i64>(pagePtr) + <i64>((bits & maskOfWidth(bitWidth)) * load<u64>(pagePtr, 16))
     const power = load<f64>(pagePtr, 8)
     const cellPtr = targetPtr + ((<usize>place) << 3)

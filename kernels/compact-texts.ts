@@ -11,7 +11,7 @@
 import { putBit } from './bits'
 import { packedByteLength, readNarrowBits } from './codes'
 import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
-import { compareText, copyText, countEqualBytes, sameText } from './text'
+import { beginningOf, compareText, copyText, countEqualBytes, sameText } from './text'
 
 const HEADER_BYTE_LENGTH: usize = 24
 /** As codeWidth: each row is its own entry. */
@@ -21,6 +21,8 @@ const ROWS_PER_BEGINNING: u32 = 16
 const HIGHEST_BIT: u64 = 0x8000000000000000
 /** In a list of rows: none. */
 const NO_ROW: u32 = 0xffffffff
+/** As the length of a text: its cell is missing. */
+const NO_TEXT: u32 = 0xffffffff
 
 function alignUp8(byteLength: usize): usize {
   return (byteLength + 7) & ~7
@@ -244,42 +246,95 @@ function offsetAt(offsetsPtr: usize, offsetByteLength: u32, entry: u32): u32 {
     : load<u32>(offsetsPtr + ((<usize>entry) << 2))
 }
 
-/** Bytes of text that scatterCompactTexts will copy; -1 if they are 2 GiB or more. */
-export function scatteredCompactTextsByteLength(pagesPtr: usize, pageRowsPtr: usize, count: i32): i32 {
+/**
+ * Where texts of compact pages stand: text i is that of row pageRows[i] of page pages[i]. Returns how many bytes
+ * scatterCompactTexts will copy; -1 if they are 2 GiB or more.
+ *
+ * In loops of few instructions, each of which fetches what the one before has found: code, offsets, text; see scatterCompact.
+ *
+ * pages, pageRows  count × u32, read only
+ * texts            (count + 1) × 2 × u32, 8-byte aligned, overwritten: address behind the prefix and bytes from there on, NO_TEXT
+ *                  for a missing one; address 0 where the page is 0; the last one undefined
+ */
+export function locateCompactTexts(pagesPtr: usize, pageRowsPtr: usize, count: i32, textsPtr: usize): i32 {
+  for (let i = 0; i < count; i++) {
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    // Page 0 has nothing to say, but can be read. Where each row is its own entry, there are eight bytes, too.
+    const codeWidth = load<u32>(pagePtr, 4)
+    const bitIndex = codeWidth === NO_CODES ? 0 : load<u32>(pageRowsPtr + at) * codeWidth
+    const codesPtr = pagePtr + HEADER_BYTE_LENGTH + <usize>load<u32>(pagePtr, 8)
+    store<u32>(textsPtr + (at << 1), pagePtr === 0 ? 0 : <u32>codesPtr + (bitIndex >> 3))
+  }
+  fetchAll(textsPtr, count)
+  for (let i = 0; i < count; i++) {
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagesPtr + at)
+    const textPtr = textsPtr + (at << 1)
+    if (pagePtr === 0) {
+      store<u32>(textPtr, 0)
+      continue
+    }
+    const row = load<u32>(pageRowsPtr + at)
+    const codeWidth = load<u32>(pagePtr, 4)
+    const code = <u32>(load<u64>(textPtr) >> ((row * codeWidth) & 7)) & ((1 << codeWidth) - 1)
+    const entry = codeWidth === NO_CODES ? row : code
+    store<u32>(textPtr, <u32>offsetsOf(pagePtr) + entry * load<u32>(pagePtr, 16))
+  }
+  fetchAll(textsPtr, count)
   let byteLength: u64 = 0
   for (let i = 0; i < count; i++) {
     const at = (<usize>i) << 2
     const pagePtr = <usize>load<u32>(pagesPtr + at)
-    if (pagePtr === 0) continue
-    const codesPtr = codesOf(pagePtr)
-    const offsetByteLength = load<u32>(pagePtr, 16)
-    const offsetsPtr = codesPtr + <usize>load<u32>(pagePtr, 20)
-    const entry = entryAt(codesPtr, load<u32>(pagePtr, 4), load<u32>(pageRowsPtr + at))
-    const start = offsetAt(offsetsPtr, offsetByteLength, entry)
-    byteLength += offsetAt(offsetsPtr, offsetByteLength, entry + 1) - start + load<u32>(pagePtr, 12)
+    const textPtr = textsPtr + (at << 1)
+    if (pagePtr === 0) {
+      store<u32>(textPtr, 0)
+      continue
+    }
+    const offsets = load<u64>(textPtr)
+    const isShort = load<u32>(pagePtr, 16) === 2
+    const start = isShort ? <u32>offsets & 0xffff : <u32>offsets
+    const end = isShort ? <u32>offsets >> 16 : <u32>(offsets >> 32)
+    const isThere =
+      load<u32>(pagePtr, 8) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, <i32>load<u32>(pageRowsPtr + at))
+    store<u32>(textPtr, <u32>textsOf(pagePtr) + start)
+    store<u32>(textPtr, isThere ? end - start : NO_TEXT, 4)
+    if (isThere) byteLength += end - start + load<u32>(pagePtr, 12)
   }
   return byteLength < 0x80000000 ? <i32>byteLength : -1
 }
 
+/** Puts in the place of addresses the eight bytes that stand there. */
+function fetchAll(addressesPtr: usize, count: i32): void {
+  for (let i = 0; i < count; i++) {
+    const ptr = addressesPtr + ((<usize>i) << 3)
+    store<u64>(ptr, load<u64>(<usize>load<u32>(ptr)))
+  }
+}
+
 /**
- * Copies texts of compact pages one behind the other, and says for each place where its text stands: text i is that of row
- * pageRows[i] of page pages[i], and goes to places[i]. Bits of validity are written as in scatterCompact; a missing cell has
- * an empty text. Texts whose page is 0 are left out. Returns how many cells are present.
+ * Copies texts of compact pages one behind the other, and says for each place where its text stands: text i goes to places[i].
+ * Bits of validity are written as in scatterCompact; a missing cell has an empty text. Texts whose page is 0 are left out.
+ * Returns how many cells are present.
  *
- * pages, places, pageRows  count × u32, read only
- * target                   scatteredCompactTextsByteLength(…) bytes
- * starts, byteLengths      u32 a place: address and length of its text
+ * pages, places        count × u32, read only; texts: as locateCompactTexts wrote them; the last one is overwritten
+ * target               as many bytes as that said
+ * starts, byteLengths  u32 a place: address and length of its text
  */
 export function scatterCompactTexts(
   pagesPtr: usize,
   placesPtr: usize,
-  pageRowsPtr: usize,
+  textsPtr: usize,
   count: i32,
   targetPtr: usize,
   startsPtr: usize,
   byteLengthsPtr: usize,
   targetValidityPtr: usize,
 ): i32 {
+  // Fetched first, as in locateCompactTexts; what they say does not matter yet.
+  let touched: u32 = 0
+  for (let i = 0; i < count; i++) touched ^= <u32>load<u8>(<usize>load<u32>(textsPtr + ((<usize>i) << 3)))
+  store<u32>(textsPtr + ((<usize>count) << 3), touched)
   let target = targetPtr
   let presentCount = 0
   for (let i = 0; i < count; i++) {
@@ -287,22 +342,16 @@ export function scatterCompactTexts(
     const pagePtr = <usize>load<u32>(pagesPtr + at)
     if (pagePtr === 0) continue
     const place = load<u32>(placesPtr + at)
-    const row = load<u32>(pageRowsPtr + at)
-    const isThere = load<u32>(pagePtr, 8) === 0 || isPresent(pagePtr + HEADER_BYTE_LENGTH, <i32>row)
+    const textPtr = textsPtr + ((<usize>i) << 3)
+    const restByteLength = load<u32>(textPtr, 4)
+    const isThere = restByteLength !== NO_TEXT
     putBit(targetValidityPtr, <i32>place, isThere)
     let length: u32 = 0
     if (isThere) {
       presentCount++
       const prefixByteLength = load<u32>(pagePtr, 12)
-      const offsetByteLength = load<u32>(pagePtr, 16)
-      const codesPtr = codesOf(pagePtr)
-      const offsetsPtr = codesPtr + <usize>load<u32>(pagePtr, 20)
-      const textPtr = textsOf(pagePtr)
-      const entry = entryAt(codesPtr, load<u32>(pagePtr, 4), row)
-      const start = offsetAt(offsetsPtr, offsetByteLength, entry)
-      const restByteLength = offsetAt(offsetsPtr, offsetByteLength, entry + 1) - start
-      if (prefixByteLength > 0) copyText(target, textPtr, prefixByteLength)
-      copyText(target + prefixByteLength, textPtr + start, restByteLength)
+      if (prefixByteLength > 0) copyText(target, textsOf(pagePtr), prefixByteLength)
+      copyText(target + prefixByteLength, <usize>load<u32>(textPtr), restByteLength)
       length = prefixByteLength + restByteLength
     }
     store<u32>(startsPtr + ((<usize>place) << 2), <u32>target)
@@ -315,11 +364,15 @@ export function scatterCompactTexts(
 /**
  * The rows of names, each in its compact page of names, none of which is missing. Returns how many were found.
  *
+ * Each step (header, beginnings, offsets, texts) is one for all names, and what it reads is fetched before in a loop of few
+ * instructions, as in scatterCompact.
+ *
  * pages                   count × u32: number in the block of the page that name i would stand in
  * pagePtrs                count × u32: that page; 0: its name is not looked for
  * pageStarts              u32: the first row of each page, then the block's row count
  * rowStart, rowEnd        the rows of the block that count: they are sorted
  * offsets, bytes, indexes as in findPages
+ * work                    count × 16 bytes, 8-byte aligned, overwritten
  * rows                    count × u32, overwritten: row in the block, or 0xffffffff
  */
 export function findCompactRows(
@@ -332,23 +385,69 @@ export function findCompactRows(
   bytesPtr: usize,
   indexesPtr: usize,
   count: i32,
+  workPtr: usize,
   rowsPtr: usize,
 ): i32 {
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + ((<usize>i) << 2))
+    if (pagePtr !== 0) store<u32>(workPtr + ((<usize>i) << 4), <u32>textsOf(pagePtr))
+  }
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + ((<usize>i) << 2))
+    if (pagePtr === 0) continue
+    const placePtr = workPtr + ((<usize>i) << 4)
+    store<u32>(placePtr, touchBeginnings(pagePtr) ^ <u32>load<u8>(<usize>load<u32>(placePtr)), 4)
+  }
+  for (let i = 0; i < count; i++) {
+    const at = (<usize>i) << 2
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + at)
+    if (pagePtr === 0) continue
+    const pageStartPtr = pageStartsPtr + ((<usize>load<u32>(pagesPtr + at)) << 2)
+    const pageStart = load<u32>(pageStartPtr)
+    const from = max(rowStart, pageStart) - pageStart
+    const to = min(rowEnd, load<u32>(pageStartPtr, 4)) - pageStart
+    const namePtr = offsetsPtr + ((<usize>load<u32>(indexesPtr + at)) << 2)
+    const start = load<u32>(namePtr)
+    narrowRows(pagePtr, from, to, bytesPtr + start, load<u32>(namePtr, 4) - start, workPtr + ((<usize>i) << 4))
+  }
+  for (let i = 0; i < count; i++) {
+    const pagePtr = <usize>load<u32>(pagePtrsPtr + ((<usize>i) << 2))
+    if (pagePtr === 0) continue
+    const placePtr = workPtr + ((<usize>i) << 4)
+    const low = load<u32>(placePtr, 4)
+    const high = load<u32>(placePtr, 8)
+    const hasCodes = load<u32>(pagePtr, 4) !== NO_CODES
+    const offsetByteLength = load<u32>(pagePtr, 16)
+    const offsetsOfPage = offsetsOf(pagePtr)
+    // Of a page with codes the texts are somewhere: their search waits for each of them.
+    const first = hasCodes || low >= high ? 0 : offsetAt(offsetsOfPage, offsetByteLength, low)
+    const end = hasCodes || low >= high ? 0 : offsetAt(offsetsOfPage, offsetByteLength, high)
+    store<u32>(placePtr, load<u32>(placePtr) + first)
+    store<u32>(placePtr, end - first, 12)
+  }
+  for (let i = 0; i < count; i++) {
+    if (load<u32>(pagePtrsPtr + ((<usize>i) << 2)) === 0) continue
+    const placePtr = workPtr + ((<usize>i) << 4)
+    const textPtr = <usize>load<u32>(placePtr)
+    const byteLength = load<u32>(placePtr, 12)
+    // Three lines at most of what the search will read; what they say does not matter.
+    const touched =
+      load<u8>(textPtr) ^ load<u8>(textPtr + min(byteLength, 64)) ^ load<u8>(textPtr + min(byteLength, 128))
+    store<u8>(placePtr, touched)
+  }
   let foundCount = 0
   for (let i = 0; i < count; i++) {
     const at = (<usize>i) << 2
     const pagePtr = <usize>load<u32>(pagePtrsPtr + at)
     let found = NO_ROW
     if (pagePtr !== 0) {
-      const pageStartPtr = pageStartsPtr + ((<usize>load<u32>(pagesPtr + at)) << 2)
-      const pageStart = load<u32>(pageStartPtr)
-      const from = max(rowStart, pageStart) - pageStart
-      const to = min(rowEnd, load<u32>(pageStartPtr, 4)) - pageStart
-      const ptr = offsetsPtr + ((<usize>load<u32>(indexesPtr + at)) << 2)
-      const start = load<u32>(ptr)
-      const row = rowOfText(pagePtr, from, to, bytesPtr + start, load<u32>(ptr, 4) - start)
+      const placePtr = workPtr + ((<usize>i) << 4)
+      const namePtr = offsetsPtr + ((<usize>load<u32>(indexesPtr + at)) << 2)
+      const start = load<u32>(namePtr)
+      const byteLength = load<u32>(namePtr, 4) - start
+      const row = rowOfText(pagePtr, load<u32>(placePtr, 4), load<u32>(placePtr, 8), bytesPtr + start, byteLength)
       if (row !== NO_ROW) {
-        found = row + pageStart
+        found = row + load<u32>(pageStartsPtr + ((<usize>load<u32>(pagesPtr + at)) << 2))
         foundCount++
       }
     }
@@ -357,26 +456,33 @@ export function findCompactRows(
   return foundCount
 }
 
-/** The row of a text among the sorted rows [from, to) of a page. */
-function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLength: u32): u32 {
-  const codeWidth = load<u32>(pagePtr, 4)
+/** Reads something of each line of memory in which beginnings of up to 1024 rows stand, and before. */
+function touchBeginnings(pagePtr: usize): u32 {
+  const byteLength = load<u32>(pagePtr, 20)
+  const ptr = pagePtr + HEADER_BYTE_LENGTH
+  let touched: u32 = 0
+  for (let at: u32 = 0; at < min<u32>(byteLength, 8 * (1024 / ROWS_PER_BEGINNING)); at += 64)
+    touched ^= load<u8>(ptr + at)
+  return touched
+}
+
+/**
+ * Among which of the sorted rows [from, to) of a page a text is, if anywhere: their first and end are put at 4 and 8 of `place`,
+ * where the address of the page's texts stands; equal where it is not there.
+ */
+function narrowRows(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLength: u32, placePtr: usize): void {
   const prefixByteLength = load<u32>(pagePtr, 12)
-  const offsetByteLength = load<u32>(pagePtr, 16)
-  const codesPtr = codesOf(pagePtr)
-  const offsetsPtr = codesPtr + <usize>load<u32>(pagePtr, 20)
-  const pageTextPtr = textsOf(pagePtr)
-  if (byteLength < prefixByteLength || !sameText(textPtr, pageTextPtr, prefixByteLength)) return NO_ROW
-  const restPtr = textPtr + prefixByteLength
-  const restByteLength = byteLength - prefixByteLength
-  const beginning = beginningOf(restPtr, restByteLength)
   let low = from
   let high = to
-  if (codeWidth === NO_CODES) {
+  if (byteLength < prefixByteLength || !sameText(textPtr, <usize>load<u32>(placePtr), prefixByteLength)) {
+    high = low
+  } else if (load<u32>(pagePtr, 4) === NO_CODES) {
     // How many beginnings of these rows are before the text's, and how many not behind it. All are looked at, and not by
     // halving: loads that wait for nothing cost less than a few that wait for each other.
+    const codesPtr = codesOf(pagePtr)
     const first = (from + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING
     const end = max(first, (to + ROWS_PER_BEGINNING - 1) / ROWS_PER_BEGINNING)
-    const wanted = <i64>(beginning ^ HIGHEST_BIT)
+    const wanted = <i64>(beginningOf(textPtr + prefixByteLength, byteLength - prefixByteLength) ^ HIGHEST_BIT)
     const wantedTwice = i64x2.splat(wanted)
     let before = i64x2.splat(0)
     let notBehind = i64x2.splat(0)
@@ -396,6 +502,21 @@ function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLengt
     if (beforeEnd > 0) low = max(from, (beforeEnd - 1) * ROWS_PER_BEGINNING)
     high = min(to, notBehindEnd * ROWS_PER_BEGINNING)
   }
+  store<u32>(placePtr, low, 4)
+  store<u32>(placePtr, high, 8)
+}
+
+/** The row of a text, which begins as all of the page do, among the sorted rows [low, high). */
+function rowOfText(pagePtr: usize, low: u32, high: u32, textPtr: usize, byteLength: u32): u32 {
+  const codeWidth = load<u32>(pagePtr, 4)
+  const prefixByteLength = load<u32>(pagePtr, 12)
+  const offsetByteLength = load<u32>(pagePtr, 16)
+  const codesPtr = codesOf(pagePtr)
+  const offsetsPtr = offsetsOf(pagePtr)
+  const pageTextPtr = textsOf(pagePtr)
+  const restPtr = textPtr + prefixByteLength
+  const restByteLength = byteLength - prefixByteLength
+  const beginning = low < high ? beginningOf(restPtr, restByteLength) : 0
   while (low < high) {
     const middle = (low + high) >>> 1
     const entry = entryAt(codesPtr, codeWidth, middle)
@@ -412,16 +533,9 @@ function rowOfText(pagePtr: usize, from: u32, to: u32, textPtr: usize, byteLengt
           : compareText(pageTextPtr + start, length, restPtr, restByteLength)
       if (order === 0) return middle
     }
-    if (order < 0) low = middle + 1
-    else high = middle
+    // Not by a branch: which half it is nobody can guess.
+    low = select<u32>(middle + 1, low, order < 0)
+    high = select<u32>(high, middle, order < 0)
   }
   return NO_ROW
-}
-
-/** The first eight bytes of a text as a number that orders as they do, zeros behind a shorter one; reads nothing outside. */
-function beginningOf(ptr: usize, byteLength: u32): u64 {
-  if (byteLength >= 8) return bswap<u64>(load<u64>(ptr))
-  let word: u64 = 0
-  for (let i: u32 = 0; i < byteLength; i++) word |= (<u64>load<u8>(ptr + i)) << (56 - (i << 3))
-  return word
 }

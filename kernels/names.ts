@@ -1,6 +1,6 @@
 // Names of items: their hash and the filter that says which names a block cannot have, and searches in sorted names.
 // The hash and the filter are stored (docs/formats.md): they must never change.
-import { compareText, copyText } from './text'
+import { beginningOf, compareText, copyText, countEqualBytes } from './text'
 
 /** In a list of rows: none. */
 const NO_ROW: u32 = 0xffffffff
@@ -226,22 +226,139 @@ export function findPages(
   count: i32,
   pagesPtr: usize,
 ): void {
-  // The first fence behind the name, less one. Fences and names are sorted, so each search begins where the last ended.
-  let after = pageStart + 1
+  // The first fence says nothing: it may be of another folder. All others begin as the second and the last do, and the eight
+  // bytes behind that mostly tell them apart.
+  if (pageEnd - pageStart === 1) {
+    for (let i = 0; i < count; i++) store<u32>(pagesPtr + ((<usize>i) << 2), <u32>pageStart)
+    return
+  }
+  const secondPtr = fenceOffsetsPtr + ((<usize>(pageStart + 1)) << 2)
+  const secondStart = load<u32>(secondPtr)
+  const lastPtr = fenceOffsetsPtr + ((<usize>(pageEnd - 1)) << 2)
+  const lastStart = load<u32>(lastPtr)
+  const shared = countEqualBytes(
+    fenceBytesPtr + secondStart,
+    fenceBytesPtr + lastStart,
+    min(load<u32>(secondPtr, 4) - secondStart, load<u32>(lastPtr, 4) - lastStart),
+  )
   for (let i = 0; i < count; i++) {
     const ptr = offsetsPtr + ((<usize>load<u32>(indexesPtr + ((<usize>i) << 2))) << 2)
     const start = load<u32>(ptr)
     const byteLength = load<u32>(ptr, 4) - start
     const textPtr = bytesPtr + start
-    after = gallop(fenceOffsetsPtr, fenceBytesPtr, min(after, pageEnd), pageEnd, textPtr, byteLength)
-    if (after < pageEnd) {
-      const fencePtr = fenceOffsetsPtr + ((<usize>after) << 2)
-      const fenceStart = load<u32>(fencePtr)
-      if (compareText(fenceBytesPtr + fenceStart, load<u32>(fencePtr, 4) - fenceStart, textPtr, byteLength) === 0)
-        after++
+    let low = pageStart
+    // Of a name that begins in another way all fences are on one side.
+    const order = compareText(textPtr, min(byteLength, shared), fenceBytesPtr + secondStart, shared)
+    if (order > 0) low = pageEnd - 1
+    if (order === 0) {
+      const restByteLength = byteLength - shared
+      const beginning = beginningOf(textPtr + shared, restByteLength)
+      // Fence `low` is not behind the name, or the first; fence `high` is.
+      let high = pageEnd
+      while (high - low > 1) {
+        const middle = (low + high) >>> 1
+        const fencePtr = fenceOffsetsPtr + ((<usize>middle) << 2)
+        const fenceStart = load<u32>(fencePtr) + shared
+        const fenceByteLength = load<u32>(fencePtr, 4) - fenceStart
+        const other = beginningOf(fenceBytesPtr + fenceStart, fenceByteLength)
+        let isBehind = other > beginning
+        if (other === beginning)
+          isBehind = compareText(fenceBytesPtr + fenceStart, fenceByteLength, textPtr + shared, restByteLength) > 0
+        // Not by a branch: which half it is nobody can guess.
+        low = select<i32>(low, middle, isBehind)
+        high = select<i32>(middle, high, isBehind)
+      }
     }
-    store<u32>(pagesPtr + ((<usize>i) << 2), <u32>(after - 1))
+    store<u32>(pagesPtr + ((<usize>i) << 2), <u32>low)
   }
+}
+
+/** Fields of a block of a run, u32 each: see findPagesOfRun. */
+const RUN_BLOCK_BYTE_LENGTH: usize = 24
+
+/**
+ * The pages that sorted names stand in, if anywhere, in blocks of one folder that follow each other without overlap: a name is
+ * looked for in the last block whose first name is not behind it. Returns how many names the filters do not exclude.
+ *
+ * blocks          blockCount × (filter address, its bytes, fence offsets address, fence text address, pages, unused), in the
+ *                 order of their names; the last fence is not looked at
+ * offsets, bytes  all names, sorted; hashes: u64 each
+ * pending         pendingCount × u32: the names to look for, ascending, read only
+ * survivors       pendingCount × u32, overwritten: those that may be there, in the order of blocks and names
+ * pages           pendingCount × u32, overwritten: the page of each in its block
+ * starts          (blockCount + 1) × u32, overwritten: the survivors of each block
+ */
+export function findPagesOfRun(
+  blocksPtr: usize,
+  blockCount: i32,
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  hashesPtr: usize,
+  pendingPtr: usize,
+  pendingCount: i32,
+  survivorsPtr: usize,
+  pagesPtr: usize,
+  startsPtr: usize,
+): i32 {
+  let next = pendingBehindFence(blocksPtr, offsetsPtr, bytesPtr, pendingPtr, 0, pendingCount)
+  let survivorCount = 0
+  for (let block = 0; block < blockCount; block++) {
+    const blockPtr = blocksPtr + <usize>block * RUN_BLOCK_BYTE_LENGTH
+    const from = next
+    next =
+      block + 1 === blockCount
+        ? pendingCount
+        : pendingBehindFence(blockPtr + RUN_BLOCK_BYTE_LENGTH, offsetsPtr, bytesPtr, pendingPtr, from, pendingCount)
+    store<u32>(startsPtr + ((<usize>block) << 2), <u32>survivorCount)
+    const at = (<usize>survivorCount) << 2
+    const count = probeNameFilter(
+      <usize>load<u32>(blockPtr),
+      load<u32>(blockPtr, 4),
+      hashesPtr,
+      pendingPtr + ((<usize>from) << 2),
+      next - from,
+      survivorsPtr + at,
+    )
+    findPages(
+      <usize>load<u32>(blockPtr, 8),
+      <usize>load<u32>(blockPtr, 12),
+      0,
+      load<u32>(blockPtr, 16),
+      offsetsPtr,
+      bytesPtr,
+      survivorsPtr + at,
+      count,
+      pagesPtr + at,
+    )
+    survivorCount += count
+  }
+  store<u32>(startsPtr + ((<usize>blockCount) << 2), <u32>survivorCount)
+  return survivorCount
+}
+
+/** The first of the pending names [from, to) that does not stand before the first fence of a block; `to` when all do. */
+function pendingBehindFence(
+  blockPtr: usize,
+  offsetsPtr: usize,
+  bytesPtr: usize,
+  pendingPtr: usize,
+  from: i32,
+  to: i32,
+): i32 {
+  const fencePtr = <usize>load<u32>(blockPtr, 8)
+  const fenceStart = load<u32>(fencePtr)
+  const fenceByteLength = load<u32>(fencePtr, 4) - fenceStart
+  const textPtr = <usize>load<u32>(blockPtr, 12) + fenceStart
+  let low = from
+  let high = to
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    const ptr = offsetsPtr + ((<usize>load<u32>(pendingPtr + ((<usize>middle) << 2))) << 2)
+    const start = load<u32>(ptr)
+    if (compareText(bytesPtr + start, load<u32>(ptr, 4) - start, textPtr, fenceByteLength) < 0) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 /**

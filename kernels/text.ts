@@ -43,12 +43,31 @@ export function compareText(aPtr: usize, aByteLength: u32, bPtr: usize, bByteLen
     }
     i += 8
   }
+  if (shared - i >= 4) {
+    const a = bswap<u32>(load<u32>(aPtr + i))
+    const b = bswap<u32>(load<u32>(bPtr + i))
+    if (a !== b) return a < b ? -1 : 1
+    i += 4
+  }
   for (; i < shared; i++) {
     const a = load<u8>(aPtr + i)
     const b = load<u8>(bPtr + i)
     if (a !== b) return a < b ? -1 : 1
   }
   return i32(aByteLength > bByteLength) - i32(aByteLength < bByteLength)
+}
+
+/** The first eight bytes of a text as a number that orders as they do, zeros behind a shorter one; reads nothing outside. */
+export function beginningOf(ptr: usize, byteLength: u32): u64 {
+  if (byteLength >= 8) return bswap<u64>(load<u64>(ptr))
+  if (byteLength >= 4) {
+    // The last four may overlap the first: they say the same then.
+    const last = <u64>bswap<u32>(load<u32>(ptr + byteLength - 4))
+    return ((<u64>bswap<u32>(load<u32>(ptr))) << 32) | (last << ((8 - byteLength) << 3))
+  }
+  let word: u64 = 0
+  for (let i: u32 = 0; i < byteLength; i++) word |= (<u64>load<u8>(ptr + i)) << (56 - (i << 3))
+  return word
 }
 
 /** How many bytes from a on equal those from b on, byteLength at most. */

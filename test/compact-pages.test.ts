@@ -75,6 +75,7 @@ function check(random: SeededRandom, cells: readonly bigint[], present: readonly
     memory.u32s(places),
     memory.u32s(places.map((place) => rows[place]!)),
     places.length,
+    memory.allocate(8 * places.length),
     targetPtr,
     bitsPtr,
   )

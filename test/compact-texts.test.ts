@@ -62,11 +62,13 @@ test('texts of every kind of page come back, present or missing', () => {
     const startsPtr = memory.u32s(count)
     const byteLengthsPtr = memory.u32s(count)
     const isPresent = (place: number): boolean => present?.[rows[place]!] ?? true
-    const textPtr = memory.allocate(call.scatteredCompactTextsByteLength(pagesPtr, pageRowsPtr, places.length))
+    const textsPtr = memory.allocate(8 * (places.length + 1))
+    const byteLength = call.locateCompactTexts(pagesPtr, pageRowsPtr, places.length, textsPtr)
+    const textPtr = memory.allocate(byteLength)
     const presentCount = call.scatterCompactTexts(
       pagesPtr,
       memory.u32s(places),
-      pageRowsPtr,
+      textsPtr,
       places.length,
       textPtr,
       startsPtr,
@@ -83,6 +85,7 @@ test('texts of every kind of page come back, present or missing', () => {
     const bits = bitsBefore.map((bit, place) => (wantedPlaces.includes(place) ? isPresent(place) : bit))
     expect(memory.readBits(bitsPtr, count)).toEqual(bits)
     expect(presentCount).toBe(wantedPlaces.filter(isPresent).length)
+    expect(byteLength).toBe(wantedPlaces.reduce((sum, place) => sum + byteLengths[place]!, 0))
   }
 })
 
@@ -93,8 +96,9 @@ test('a text of more than 64 KiB comes back', () => {
   const byteLengths = memory.u32s(3)
   const [places, rows] = [memory.u32s([0, 1, 2]), memory.u32s([2, 1, 0])]
   const pages = memory.u32s([pagePtr, pagePtr, pagePtr])
-  const target = memory.allocate(call.scatteredCompactTextsByteLength(pages, rows, 3))
-  call.scatterCompactTexts(pages, places, rows, 3, target, starts, byteLengths, memory.allocate(8))
+  const found = memory.allocate(4 * 8)
+  const target = memory.allocate(call.locateCompactTexts(pages, rows, 3, found))
+  call.scatterCompactTexts(pages, places, found, 3, target, starts, byteLengths, memory.allocate(8))
   const read = memory.readU32s(starts, 3).map((at, i) => memory.readBytes(at, memory.readU32s(byteLengths, 3)[i]!))
   expect(read.map((bytes) => Buffer.from(bytes))).toEqual([...texts].reverse())
 })
@@ -140,6 +144,7 @@ test('names are found in the rows of their folder, and absent ones are not', () 
       bytes,
       indexesPtr,
       indexes.length,
+      memory.allocate(16 * indexes.length),
       rows,
     )
     const wanted = indexes.map((index, i) => {

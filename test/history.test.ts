@@ -563,3 +563,29 @@ describe('over the wire', () => {
     expect(understood.length).toBeGreaterThan(0)
   })
 })
+
+test('while requests keep coming, what has gathered is written at intervals, and not as soon as the write before has ended', async () => {
+  const engine = await openEngine({ workerCount: 1, backends: [{ type: 'kv' }] })
+  try {
+    const table = { backend: 'kv', table: 'busy' }
+    await engine.execute({
+      ...table,
+      command: 'update',
+      args: { key: 'a', expression: 'n = 1', mode: 'createOrReplace' },
+    })
+    const jobCount = (): number => engine.statistics().pool.jobDoneCount
+    const before = jobCount()
+    const endMs = performance.now() + 2000
+    const startMs = performance.now()
+    // It needs no job, so that all jobs there are write the history.
+    while (performance.now() < endMs) {
+      await engine.execute({ ...table, command: 'stats' })
+      await new Promise(setImmediate)
+    }
+    const intervalCount = (performance.now() - startMs) / 750
+    // One for what has gathered, and now and then one that merges.
+    expect(jobCount() - before).toBeLessThan(3 * (intervalCount + 2))
+  } finally {
+    await engine.close()
+  }
+})

@@ -133,6 +133,76 @@ test('a search gives the first text that does not stand before another', () => {
   }
 })
 
+test('in blocks that follow each other, names are looked for where the fences say and the filter lets them through', () => {
+  const random = new SeededRandom(seed + 11)
+  for (let round = 0; round < 100; round++) {
+    memory.reset()
+    const distinct = new Map(randomTexts(random, random.integer(2, 200)).map((text) => [String(text), text]))
+    const all = [...distinct.values()].sort(compare)
+    // Blocks of up to 40 names in pages of up to 5, with gaps between them.
+    const blocks: Uint8Array[][] = []
+    for (let start = random.integer(0, 2); start < all.length; ) {
+      const block = all.slice(start, start + random.integer(1, 40))
+      blocks.push(block)
+      start += block.length + random.integer(0, 3)
+    }
+    if (blocks.length === 0) continue
+    const pageLength = random.integer(1, 6)
+    const hashes = (list: { offsets: number; bytes: number }, count: number): number => {
+      const hashesPtr = memory.allocate(8 * count)
+      const folder = memory.strings([Buffer.from('')])
+      call.hashItems(folder.offsets, folder.bytes, memory.u32s([0]), 1, list.offsets, list.bytes, count, hashesPtr)
+      return hashesPtr
+    }
+    const fencesOf = (block: Uint8Array[]) => block.filter((_, i) => i % pageLength === 0)
+    const fields = blocks.flatMap((block) => {
+      const byteLength = call.nameFilterByteLength(block.length)
+      const filterPtr = memory.allocate(byteLength)
+      call.buildNameFilter(hashes(memory.strings(block), block.length), block.length, filterPtr, byteLength)
+      const fences = memory.strings([...fencesOf(block), block[block.length - 1]!])
+      return [filterPtr, byteLength, fences.offsets, fences.bytes, fencesOf(block).length, 0]
+    })
+    const asked = [...random.list(40, () => random.pick(all)), ...randomTexts(random, 20)].sort(compare)
+    const list = memory.strings(asked)
+    const hashesPtr = hashes(list, asked.length)
+    const pending = asked.map((_, i) => i).filter(() => random.chance(0.8))
+    const [survivors, pages] = [memory.u32s(pending.length), memory.u32s(pending.length)]
+    const starts = memory.u32s(blocks.length + 1)
+    const count = call.findPagesOfRun(
+      memory.u32s(fields),
+      blocks.length,
+      list.offsets,
+      list.bytes,
+      hashesPtr,
+      memory.u32s(pending),
+      pending.length,
+      survivors,
+      pages,
+      starts,
+    )
+    const found = memory.readU32s(survivors, count)
+    const foundPages = memory.readU32s(pages, count)
+    const blockStarts = memory.readU32s(starts, blocks.length + 1)
+    expect([blockStarts[0], blockStarts[blocks.length]]).toEqual([0, count])
+    expect(found.every((index) => pending.includes(index))).toBe(true)
+    blocks.forEach((block, b) => {
+      const own = found.slice(blockStarts[b], blockStarts[b + 1])
+      expect(own).toEqual([...own].sort((x, y) => x - y))
+      const fences = fencesOf(block)
+      own.forEach((index, i) => {
+        const name = asked[index]!
+        const next = blocks[b + 1]?.[0]
+        expect(compare(block[0]!, name) <= 0 && (next === undefined || compare(name, next) < 0)).toBe(true)
+        const page = fences.filter((fence) => compare(fence, name) <= 0).length - 1
+        expect(foundPages[blockStarts[b]! + i]).toBe(page)
+      })
+      // A filter never loses a name.
+      const there = pending.filter((index) => block.some((name) => compare(name, asked[index]!) === 0))
+      expect(there.every((index) => own.includes(index))).toBe(true)
+    })
+  }
+})
+
 test('names are found in the page whose first name is not behind them, and in its rows', () => {
   const random = new SeededRandom(seed + 3)
   for (let round = 0; round < 200; round++) {

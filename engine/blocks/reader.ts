@@ -83,6 +83,11 @@ export function forgetBlock(id: bigint): void {
   parsedByteLength -= parsed.byteLength
 }
 
+/** Whether this worker has parsed a block's header, and keeps it. */
+export function isBlockKnown(id: bigint): boolean {
+  return parsedBlocks.has(id)
+}
+
 /** What all readers of one job share. */
 export class BlockIo {
   readonly cache: PageCache
@@ -259,6 +264,12 @@ export class BlockReader {
     return ptr
   }
 
+  /** As attachment, of those that are kept already; 0 for others. It stays where it is while pages are kept, too. */
+  keptAttachment(number: number): number {
+    const { kept } = this.io
+    return kept === null || this.source.packed !== null ? 0 : kept.find(this.#kept(), number)
+  }
+
   /**
    * Pointer to byteLength bytes that `make` makes of an attachment, which is not kept itself. They are kept between jobs
    * where there is room, and stay until the cache's next epoch. `part` tells apart what is made of one attachment.
@@ -381,14 +392,16 @@ export class BlockReader {
    * compactPage for many pages, all of which stay until the next epoch. Other pages of this epoch do not.
    *
    * pages, target  u32 each: target[i] is for pages[i], i from `from` to before `to`
+   *
+   * Returns how many of them are kept.
    */
-  compactPages(column: ColumnEntry, pagesPtr: number, from: number, to: number, targetPtr: number): void {
+  compactPages(column: ColumnEntry, pagesPtr: number, from: number, to: number, targetPtr: number): number {
     const { kept, cache, kernels } = this.io
     const { u32 } = kernels
     const target = targetPtr >> 2
     if (kept === null || !this.#keepsCompact(column)) {
       u32.fill(0, target + from, target + to)
-      return
+      return 0
     }
     const { ptrs } = this.#kept()
     const first = this.#keptIndex(column, 0)
@@ -396,6 +409,7 @@ export class BlockReader {
     const pages = pagesPtr >> 2
     let last = -1
     let ptr = 0
+    let keptCount = 0
     for (let i = from; i < to; i++) {
       const page = u32[pages + i]!
       if (page !== last) {
@@ -407,7 +421,9 @@ export class BlockReader {
         }
       }
       u32[target + i] = ptr
+      if (ptr !== 0) keptCount++
     }
+    return keptCount
   }
 
   #keepsCompact({ dtype }: ColumnEntry): boolean {

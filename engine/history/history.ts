@@ -207,8 +207,11 @@ export class History {
 
   async #flush(): Promise<void> {
     try {
-      while (this.#batches[0]!.count > 0) {
+      // What comes meanwhile waits for the next flush: while requests keep coming there would be no end.
+      const last = this.#batches[this.#batches.length - 1]!
+      for (let isLast = false; !isLast && this.#batches[0]!.count > 0; ) {
         const batch = this.#batches[0]!
+        isLast = batch === last
         // From here on entries go into the next one.
         if (this.#batches.length === 1) this.#batches.push(this.#emptyBatch())
         await this.#append(batch)

@@ -69,6 +69,11 @@ export function extentMayHold(extent: Extent | null, first: KeyNumbers, last: Ke
   return compareKeys(extent, 2 * numbersPerText, first, 0) >= 0 && compareKeys(extent, 0, last, 0) <= 0
 }
 
+/** Whether all keys of one block stand before those of another for sure. */
+export function endsBefore(a: Extent | null, b: Extent | null): boolean {
+  return a !== null && b !== null && compareKeys(a, 2 * numbersPerText, b, 0) < 0
+}
+
 /** Orders two blocks that do not overlap; 0 where their extents cannot tell. */
 export function compareExtents(a: Extent, b: Extent): number {
   return compareKeys(a, 0, b, 0) || compareKeys(a, 2 * numbersPerText, b, 2 * numbersPerText)

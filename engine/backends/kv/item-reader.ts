@@ -6,20 +6,30 @@
 // way stand behind the others, the rows that theirs replace are not dead yet.
 import type { BlockLayout, ColumnEntry } from '../../blocks/block.js'
 import type { BlockIo, BlockSource } from '../../blocks/reader.js'
-import { BlockReader } from '../../blocks/reader.js'
+import { BlockReader, isBlockKnown } from '../../blocks/reader.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
 import type { DType } from '../../frame/dtype.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Fences, FolderList, FolderStart } from './item-block.js'
-import { directoryOf, fencesOf, filterAttachment, folderBytes, lowerBoundFolder, placeFolders } from './item-block.js'
+import {
+  directoryOf,
+  fencesAttachment,
+  fencesOf,
+  filterAttachment,
+  folderBytes,
+  lowerBoundFolder,
+  placeFolders,
+} from './item-block.js'
 import { attributeOf, nameColumn } from './item-columns.js'
-import { extentMayHold, type KeyNumbers, keyNumbers } from './item-extent.js'
+import { endsBefore, extentMayHold, type KeyNumbers, keyNumbers } from './item-extent.js'
 
 /** As source index or row: there is none. */
 export const noRow = 0xffffffff
 
 /** Up to this many keys are cheaper to ask of a filter than to compare with the first and last name of its block. */
 const fewKeyCount = 64
+/** Of one block, as findPagesOfRun takes it. */
+const runBlockByteLength = 24
 
 /** Keys in the order of (folder, name), by their bytes. Equal ones may follow each other. */
 export interface ItemKeys {
@@ -63,6 +73,14 @@ interface Search {
   readonly pageRowsPtr: number
   readonly sourceIndexesPtr: number
   readonly rowsPtr: number
+}
+
+/** Survivors [start, end) of a block's filter, of one folder, and the block's rows [rowStart, rowEnd) of that. */
+interface SurvivorRange {
+  readonly start: number
+  readonly end: number
+  readonly rowStart: number
+  readonly rowEnd: number
 }
 
 export class ItemReader {
@@ -129,10 +147,149 @@ export class ItemReader {
     )
     const pending = search.pendingPtr >> 2
     for (let i = 0; i < count; i++) u32[pending + i] = i
-    for (let index = this.sources.length - 1; index >= 0 && search.pendingCount > 0; index--) {
-      if (extentMayHold(this.sources[index]!.extent, search.first, search.last)) this.#findIn(index, search)
+    for (let index = this.sources.length - 1; index >= 0 && search.pendingCount > 0; ) {
+      const first = search.pendingCount > fewKeyCount ? this.#firstOfRun(index) : index
+      if (first < index) this.#findInRun(first, index, search)
+      else if (this.#mayHold(index, search)) this.#findIn(index, search)
+      index = first - 1
     }
     temporary.release(mark)
+  }
+
+  #mayHold(index: number, search: Search): boolean {
+    return extentMayHold(this.sources[index]!.extent, search.first, search.last)
+  }
+
+  /** The first of the sources up to `index` that follow each other in the order of their keys without overlap. */
+  #firstOfRun(index: number): number {
+    const { sources } = this
+    let first = index
+    while (first > 0 && endsBefore(sources[first - 1]!.extent, sources[first]!.extent)) first--
+    return first
+  }
+
+  /**
+   * Sources [from, to], which follow each other without overlap: those of the keys' one folder whose filters and fences are kept
+   * are asked all at once, the others one by one.
+   */
+  #findInRun(from: number, to: number, search: Search): void {
+    const { cache, kernels } = this.io
+    const { call, u32 } = kernels
+    const { names, survivorsPtr, pagesPtr, pagePtrsPtr, pageRowsPtr, sourceIndexesPtr } = search
+    const { temporary } = this
+    const mark = temporary.mark()
+    const blocksPtr = temporary.allocate(runBlockByteLength * (to + 1 - from))
+    cache.beginEpoch()
+    const indexes: number[] = []
+    const others: number[] = []
+    let pageStartCount = 0
+    for (let index = from; index <= to; index++) {
+      if (!this.#mayHold(index, search)) continue
+      // A block that cannot be read is none of the business of keys that other blocks have.
+      if (!isBlockKnown(this.sources[index]!.id)) {
+        others.push(index)
+        continue
+      }
+      const reader = this.reader(index)
+      const fencesPtr = reader.keptAttachment(fencesAttachment)
+      const filterPtr = reader.keptAttachment(filterAttachment)
+      if (fencesPtr === 0 || filterPtr === 0 || !this.#isOneFolder(search, reader)) {
+        others.push(index)
+        continue
+      }
+      const block = (blocksPtr + runBlockByteLength * indexes.length) >> 2
+      const { pageCount, pageStarts, attachments } = reader.layout
+      u32[block] = filterPtr
+      u32[block + 1] = attachments[filterAttachment]!.byteLength
+      u32[block + 2] = fencesPtr
+      u32[block + 3] = fencesPtr + 4 * (pageCount + 2)
+      u32[block + 4] = pageCount
+      indexes.push(index)
+      pageStartCount += pageStarts.length
+    }
+    if (indexes.length > 0) {
+      const startsPtr = temporary.allocate(4 * (indexes.length + 1))
+      const { valuesPtr, bytesPtr } = names
+      const survivorCount = call.findPagesOfRun(
+        blocksPtr,
+        indexes.length,
+        valuesPtr,
+        bytesPtr,
+        search.hashesPtr,
+        search.pendingPtr,
+        search.pendingCount,
+        survivorsPtr,
+        pagesPtr,
+        startsPtr,
+      )
+      const startOf = (place: number): number => u32[(startsPtr >> 2) + place]!
+      // All pages of the run get numbers of their own, so that one call looks into all of them.
+      const pageStartsPtr = temporary.allocate(4 * pageStartCount)
+      let firstPage = 0
+      let keptCount = 0
+      indexes.forEach((index, place) => {
+        const reader = this.reader(index)
+        const { pageStarts } = reader.layout
+        u32.set(pageStarts, (pageStartsPtr >> 2) + firstPage)
+        const end = startOf(place + 1)
+        keptCount += reader.compactPages(nameEntry(reader), pagesPtr, startOf(place), end, pagePtrsPtr)
+        for (let i = startOf(place); i < end; i++) u32[(pagesPtr >> 2) + i]! += firstPage
+        firstPage += pageStarts.length
+      })
+      const workPtr = temporary.allocate(16 * survivorCount)
+      call.findCompactRows(
+        pagesPtr,
+        pagePtrsPtr,
+        pageStartsPtr,
+        0,
+        noRow,
+        valuesPtr,
+        bytesPtr,
+        survivorsPtr,
+        survivorCount,
+        workPtr,
+        pageRowsPtr,
+      )
+      firstPage = 0
+      indexes.forEach((index, place) => {
+        const reader = this.reader(index)
+        const { rowCount, pageStarts } = reader.layout
+        const start = startOf(place)
+        const count = startOf(place + 1) - start
+        const found = pageRowsPtr + 4 * start
+        if (count > 0)
+          call.takeFound(
+            survivorsPtr + 4 * start,
+            found,
+            count,
+            0,
+            reader.dead(),
+            index,
+            sourceIndexesPtr,
+            search.rowsPtr,
+          )
+        if (keptCount < survivorCount) {
+          for (let i = start; i < start + count; i++) u32[(pagesPtr >> 2) + i]! -= firstPage
+          this.#findInPages(index, reader, search, { start, end: start + count, rowStart: 0, rowEnd: rowCount })
+        }
+        firstPage += pageStarts.length
+      })
+      search.pendingCount = call.dropFound(search.pendingPtr, search.pendingCount, sourceIndexesPtr)
+    }
+    temporary.release(mark)
+    for (const index of others) if (search.pendingCount > 0) this.#findIn(index, search)
+  }
+
+  /** Whether the keys have one folder, which is all that a block has. */
+  #isOneFolder({ folders }: Search, reader: BlockReader): boolean {
+    const { count, offsets, bytes } = directoryOf(reader)
+    if (folders.count !== 1 || count !== 1) return false
+    const { u8, u32 } = this.io.kernels
+    const start = folders.bytesPtr + u32[folders.offsetsPtr >> 2]!
+    const byteLength = u32[(folders.offsetsPtr >> 2) + 1]! - u32[folders.offsetsPtr >> 2]!
+    if (offsets[1]! - offsets[0]! !== byteLength) return false
+    for (let i = 0; i < byteLength; i++) if (bytes[offsets[0]! + i] !== u8[start + i]) return false
+    return true
   }
 
   /** The beginnings of a key's folder and name; see item-extent.ts. */
@@ -201,12 +358,7 @@ export class ItemReader {
     // Which page each name would stand in: folder by folder, since fences are names only.
     const survivors = survivorsPtr >> 2
     const { rowCount } = reader.layout
-    const ranges: {
-      readonly start: number
-      readonly end: number
-      readonly rowStart: number
-      readonly rowEnd: number
-    }[] = []
+    const ranges: SurvivorRange[] = []
     let folder = 0
     for (let start = 0; start < survivorCount; ) {
       folder = this.#folderOf(folders, u32[survivors + start]!, folder)
@@ -240,20 +392,17 @@ export class ItemReader {
   }
 
   /** Survivors [start, end) among the rows of their folder. */
-  #findInRange(
-    index: number,
-    reader: BlockReader,
-    search: Search,
-    { start, end, rowStart, rowEnd }: { start: number; end: number; rowStart: number; rowEnd: number },
-  ): number {
+  #findInRange(index: number, reader: BlockReader, search: Search, range: SurvivorRange): number {
+    const { start, end, rowStart, rowEnd } = range
     const { cache, kernels } = this.io
     const { call, u32 } = kernels
     const { names, survivorsPtr, pagesPtr, pagePtrsPtr, pageRowsPtr } = search
     const { temporary } = this
     const { pageStarts } = reader.layout
     cache.beginEpoch()
-    reader.compactPages(nameEntry(reader), pagesPtr, start, end, pagePtrsPtr)
+    const keptCount = reader.compactPages(nameEntry(reader), pagesPtr, start, end, pagePtrsPtr)
     const mark = temporary.mark()
+    const workPtr = temporary.allocate(16 * (end - start))
     const pageStartsPtr = temporary.allocate(4 * pageStarts.length)
     u32.set(pageStarts, pageStartsPtr >> 2)
     const indexesPtr = survivorsPtr + 4 * start
@@ -268,6 +417,7 @@ export class ItemReader {
       names.bytesPtr,
       indexesPtr,
       end - start,
+      workPtr,
       rowsPtr,
     )
     temporary.release(mark)
@@ -277,26 +427,26 @@ export class ItemReader {
       const deadPtr = reader.dead()
       takenCount = call.takeFound(indexesPtr, rowsPtr, end - start, 0, deadPtr, index, sourceIndexesPtr, targetPtr)
     }
-    // Those whose pages are not kept.
-    const isKept = (i: number): boolean => u32[(pagePtrsPtr >> 2) + i] !== 0
-    for (let i = start; i < end; ) {
+    return keptCount === end - start ? takenCount : takenCount + this.#findInPages(index, reader, search, range)
+  }
+
+  /** Those of the survivors [start, end) whose pages are not kept. */
+  #findInPages(index: number, reader: BlockReader, search: Search, range: SurvivorRange): number {
+    const { u32 } = this.io.kernels
+    const { pagesPtr, pagePtrsPtr } = search
+    let takenCount = 0
+    for (let i = range.start; i < range.end; ) {
       const page = u32[(pagesPtr >> 2) + i]!
       let next = i + 1
-      while (next < end && u32[(pagesPtr >> 2) + next] === page) next++
-      if (!isKept(i))
-        takenCount += this.#findInPage(index, reader, search, page, { start: i, end: next, rowStart, rowEnd })
+      while (next < range.end && u32[(pagesPtr >> 2) + next] === page) next++
+      if (u32[(pagePtrsPtr >> 2) + i] === 0)
+        takenCount += this.#findInPage(index, reader, search, page, { ...range, start: i, end: next })
       i = next
     }
     return takenCount
   }
 
-  #findInPage(
-    index: number,
-    reader: BlockReader,
-    search: Search,
-    page: number,
-    range: { readonly start: number; readonly end: number; readonly rowStart: number; readonly rowEnd: number },
-  ): number {
+  #findInPage(index: number, reader: BlockReader, search: Search, page: number, range: SurvivorRange): number {
     const { cache, kernels } = this.io
     const { call } = kernels
     const { names, survivorsPtr, pageRowsPtr } = search
@@ -491,19 +641,21 @@ export class ItemReader {
     const pagePtrsPtr = temporary.allocate(4 * foundCount)
     const pagePtrs = pagePtrsPtr >> 2
     cache.beginEpoch()
+    let keptCount = 0
     for (const { source, from, to } of stretches) {
       const reader = this.reader(source)
       const entry = reader.column(name, dtype)
       if (entry === undefined) u32.fill(0, pagePtrs + from, pagePtrs + to)
-      else reader.compactPages(entry, pagesPtr, from, to, pagePtrsPtr)
+      else keptCount += reader.compactPages(entry, pagesPtr, from, to, pagePtrsPtr)
     }
     if (isString) {
-      const byteLength = call.scatteredCompactTextsByteLength(pagePtrsPtr, pageRowsPtr, foundCount)
+      const textsPtr = temporary.allocate(8 * (foundCount + 1))
+      const byteLength = call.locateCompactTexts(pagePtrsPtr, pageRowsPtr, foundCount, textsPtr)
       const textPtr = temporary.allocate(byteLength)
       presentCount += call.scatterCompactTexts(
         pagePtrsPtr,
         placesPtr,
-        pageRowsPtr,
+        textsPtr,
         foundCount,
         textPtr,
         startsPtr,
@@ -511,10 +663,20 @@ export class ItemReader {
         validityPtr,
       )
       textByteLength += byteLength
-    } else if (dtype !== 'bool')
-      presentCount += call.scatterCompact(pagePtrsPtr, placesPtr, pageRowsPtr, foundCount, valuesPtr, validityPtr)
+    } else if (dtype !== 'bool') {
+      const workPtr = temporary.allocate(8 * foundCount)
+      presentCount += call.scatterCompact(
+        pagePtrsPtr,
+        placesPtr,
+        pageRowsPtr,
+        foundCount,
+        workPtr,
+        valuesPtr,
+        validityPtr,
+      )
+    }
     // Those whose pages are not kept.
-    for (const { source, from, to } of stretches) {
+    for (const { source, from, to } of keptCount === foundCount ? [] : stretches) {
       const reader = this.reader(source)
       const entry = reader.column(name, dtype)
       for (let i = from; i < to && entry !== undefined; ) {
