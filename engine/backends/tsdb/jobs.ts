@@ -32,7 +32,7 @@ import { listLabels } from './label-listing.js'
 import { timeColumnName } from './run-writer.js'
 import { type MissingRoom, moveTable, Registration } from './registration.js'
 import { scanSets } from './scan.js'
-import type { ScanMessage, ScanPosition } from './scan-input.js'
+import type { ScanPosition, ScanResult } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import type { Selection } from './select.js'
 import { labelsOf, selectSets } from './select.js'
@@ -157,17 +157,6 @@ export interface ScanJob extends TableJob {
   readonly format: 'wire' | 'columns'
   /** Rows that the read looks at, as far as they may come to one worker. */
   readonly keptRowCount: number
-}
-
-/** What a scan has made. Encoded messages are told by numbers: as objects they take longer to travel than to make. */
-export interface ScanAnswer {
-  /** Rows, byte offset and byte length of each encoded message, in the order of their places; null: columns are wanted. */
-  readonly wire: Uint32Array | null
-  /** Columns. */
-  readonly messages: readonly ScanMessage[]
-  readonly next: ScanPosition | null
-  /** Messages stand in so many first bytes of the scratch. */
-  readonly byteLength: number
 }
 
 export interface DescribeJob extends Job {
@@ -410,7 +399,7 @@ function fitsKept(
   return 8 * keptRowCount * (columnCount + 1) <= kept.byteLength / 2
 }
 
-const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
+const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context
   const signatureAt = signatureReader(context, job.labels)
   const { sets, metricListOf, metricLists } = job
@@ -418,7 +407,7 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
   const kept = keptPagesOf(context, job)
   const keptForm = fitsKept(job, signatureAt) ? 'decoded' : 'none'
   const parts = { store: storeReader(context, job.access), kept, keptForm } as const
-  const { messages, next, byteLength } = scanSets(kernels, new Scratch(job.scratch), parts, {
+  return scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,
     setCount: sets.length,
     labelsId: job.labels.id,
@@ -428,15 +417,6 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })
-  if (job.format === 'columns') return { wire: null, messages, next, byteLength }
-  const wire = new Uint32Array(3 * messages.length)
-  for (let i = 0; i < messages.length; i++) {
-    const { rowCount, bytes } = messages[i]!
-    wire[3 * i] = rowCount
-    wire[3 * i + 1] = bytes!.byteOffset
-    wire[3 * i + 2] = bytes!.byteLength
-  }
-  return { wire, messages: [], next, byteLength }
 }
 
 const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {
