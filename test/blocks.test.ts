@@ -194,11 +194,13 @@ class Bench {
         metricListOf: null,
         metricLists: [],
         rowCondition: null,
+        rowLabels: [],
         position,
         rowCountMax: 2 ** 52,
         newestWins: true,
         format: 'columns',
         keptRowCount: 0,
+        storedByteLength: 0,
       }
       const done = await pool.run<ScanResult>(job, { scratchByteLength: 8 * 2 ** 20 })
       for (const message of done.result.frames) {

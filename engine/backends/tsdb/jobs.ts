@@ -151,12 +151,15 @@ export interface ScanJob extends TableJob {
   readonly metricListOf: Uint32Array | null
   readonly metricLists: readonly (readonly string[])[]
   readonly rowCondition: Expression | null
+  readonly rowLabels: readonly string[]
   readonly position: ScanPosition | null
   readonly rowCountMax: number
   readonly newestWins: boolean
   readonly format: 'wire' | 'columns'
   /** Rows that the read looks at, as far as they may come to one worker. */
   readonly keptRowCount: number
+  /** What their blocks take in the store. */
+  readonly storedByteLength: number
 }
 
 export interface DescribeJob extends Job {
@@ -388,15 +391,16 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
     isCancelled: () => context.isCancelled(job),
   })
 
-/** Whether the pages of a scan may be kept: one over much data would push out all that others come back for. */
-function fitsKept(
-  { sets, plan, kept, keptRowCount }: SentJob<ScanJob>,
+/** How the pages of a scan are kept: one over much data would push out all that others come back for. */
+function keptFormOf(
+  { sets, plan, kept, keptRowCount, storedByteLength }: SentJob<ScanJob>,
   signatureAt: (set: number) => Signature,
-): boolean {
+): 'decoded' | 'stored' | 'none' {
   const first = sets[0]
-  if (first === undefined) return false
+  if (first === undefined) return 'none'
   const columnCount = plan.items.some(({ metric }) => metric === null) ? signatureAt(first).size : plan.items.length
-  return 8 * keptRowCount * (columnCount + 1) <= kept.byteLength / 2
+  if (8 * keptRowCount * (columnCount + 1) <= kept.byteLength / 2) return 'decoded'
+  return storedByteLength <= kept.byteLength / 4 ? 'stored' : 'none'
 }
 
 const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
@@ -405,7 +409,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { sets, metricListOf, metricLists } = job
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
-  const keptForm = fitsKept(job, signatureAt) ? 'decoded' : 'none'
+  const keptForm = keptFormOf(job, signatureAt)
   const parts = { store: storeReader(context, job.access), kept, keptForm } as const
   return scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,

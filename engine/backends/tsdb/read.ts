@@ -82,9 +82,11 @@ export async function openSets(
       access: parts.store.workerAccess,
       // What even ranges have not read, others of them do.
       keptRowCount: plan.mode === 'raw' ? readRowCount : readRowCount / workerCount,
+      storedByteLength: wanted.reduce((sum, block) => sum + block.byteLength, 0),
       plan,
       metricLists: selection.metricLists,
       rowCondition: selection.rowCondition,
+      rowLabels: selection.rowLabels,
       newestWins: table.schema.duplicates !== 'first',
       format: options.format,
     }

@@ -53,6 +53,8 @@ export interface ScanInput {
   readonly position: ScanPosition | null
   /** Rows that it does not let through do not count; null: all count. */
   readonly rowCondition: Expression | null
+  /** The labels that it names. */
+  readonly rowLabels: readonly string[]
   /** Rows that may still be sent; the scan stops behind the last of them. */
   readonly rowCountMax: number
   /** Metrics of a set that the filter lets through; null: all. */

@@ -34,7 +34,11 @@ export function scanSets(
   const { rowCondition: condition, plan } = input
   // Pages go into messages as they are, where nobody else looks at their cells, nor wants them again.
   const passesPages =
-    input.format === 'wire' && plan.mode === 'raw' && plan.order === null && condition === null && keptForm === 'none'
+    input.format === 'wire' &&
+    plan.mode === 'raw' &&
+    plan.order === null &&
+    condition === null &&
+    keptForm !== 'decoded'
   const samples = new SeriesReader(io, temporary, input.sources, input.newestWins, passesPages)
   const reader = condition === null ? samples : new FilteredReader(samples, kernels, temporary, { ...input, condition })
   const sink = new MessageSink(kernels, output, collected, temporary, input)

@@ -122,7 +122,9 @@ interface Cursor extends ReadBlock {
   readonly timeColumn: ColumnEntry
   /** What serves the metrics and the grid that were last asked for; null: nothing. */
   serving: ServingDigests | null
-  /** The columns of the metrics that were last asked for, when all are numbers and stored as they are wanted; else null. */
+  /** The columns of each of the metrics that were last asked for: one for each type that is stored. */
+  stored: readonly (readonly ColumnEntry[])[]
+  /** Those columns, when pages may be passed, all are numbers and stored as they are wanted; else null. */
   plain: readonly ColumnEntry[] | null
   /** Runs of the open set that are not taken yet, from `run` on. */
   runs: readonly DigestRun[]
@@ -220,6 +222,7 @@ export class SeriesReader implements SampleReader {
       timeMinMs: extent?.timeMinMs ?? -Infinity,
       timeMaxMs: extent?.timeMaxMs ?? Infinity,
       serving: null,
+      stored: [],
       plain: null,
       runs: [],
       run: 0,
@@ -284,6 +287,9 @@ export class SeriesReader implements SampleReader {
       const { directory, reader } = cursor
       if (!isServedAlike) {
         cursor.serving = this.#serving(cursor)
+        cursor.stored = metrics.map(({ name, storedTypes }) =>
+          storedTypes.flatMap((storedType) => reader.column(name, storedType) ?? []),
+        )
         cursor.plain = this.passesPages ? this.#plain(cursor) : null
       }
       const index = findSet(directory, set)
@@ -300,15 +306,12 @@ export class SeriesReader implements SampleReader {
     return this.#open.length > 0
   }
 
-  #plain({ reader }: Cursor): ColumnEntry[] | null {
-    const entries: ColumnEntry[] = []
-    for (const { name, type, storedTypes } of this.#metrics) {
-      const stored = storedTypes.flatMap((storedType) => reader.column(name, storedType) ?? [])
-      const isPlain = stored.length === 1 && stored[0]!.dtype === type && (type === 'int64' || type === 'float64')
-      if (!isPlain) return null
-      entries.push(stored[0]!)
-    }
-    return entries
+  #plain({ stored }: Cursor): ColumnEntry[] | null {
+    const isPlain = this.#metrics.every(({ type }, i) => {
+      const [first, second] = stored[i]!
+      return first?.dtype === type && second === undefined && (type === 'int64' || type === 'float64')
+    })
+    return isPlain ? stored.map(([entry]) => entry!) : null
   }
 
   #serving({ reader }: Cursor): ServingDigests | null {
@@ -590,14 +593,12 @@ export class SeriesReader implements SampleReader {
     const timesPtr = times.valuesPtr + 8 * from
     if (plain?.every((entry) => reader.isWhole(entry, page)))
       return { rowCount, timesPtr, columns: [], digests: null, page: { reader, page, from, entries: plain } }
-    const columns = this.#metrics.map((metric): BatchColumn | null => {
-      const stored = metric.storedTypes
-        .map((type) => reader.column(metric.name, type))
-        .filter((entry) => entry !== undefined)
-      if (stored.length === 0) return null
-      if (stored.length > 1 || stored[0]!.dtype !== metric.type)
+    const columns = this.#metrics.map((metric, i): BatchColumn | null => {
+      const [entry, other] = cursor.stored[i]!
+      if (entry === undefined) return null
+      if (other !== undefined || entry.dtype !== metric.type)
         return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
-      const decoded = reader.page(stored[0]!, page)
+      const decoded = reader.page(entry, page)
       if (decoded === null) return null
       let { validityPtr, valuesPtr } = decoded
       if (validityPtr !== 0 && from > 0) {
