@@ -185,6 +185,7 @@ class GrpcClient extends Client {
       open = null
     }
     return new Steps<Uint8Array>({
+      ready: () => open?.call.take() ?? null,
       next: async () => {
         for (;;) {
           try {

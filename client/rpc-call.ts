@@ -5,7 +5,7 @@ import type { Link } from './rpc-connection.js'
 import { errorOfReset, errorOfResponse, errorOfTrailers, RpcError, status } from './rpc-status.js'
 
 /** Messages that have come and nobody has asked for: above one of these the stream is paused, and HTTP/2's window fills. */
-const waitingCountMax = 64
+const waitingCountMax = 1024
 const waitingByteLengthMax = 2 * 1024 * 1024
 /** The prefix of a message without bytes, which none of ours is. */
 const emptyMessage = Buffer.alloc(5)
@@ -14,7 +14,9 @@ export class RpcCall {
   readonly #link: Link
   readonly #stream: ClientHttp2Stream
   readonly #reader: MessageReader
+  /** What has come, from #takenCount on; nothing is left there once all is taken. */
   readonly #messages: Buffer[] = []
+  #takenCount = 0
   #waitingByteLength = 0
   #trailers: IncomingHttpHeaders | null = null
   #hasEnded = false
@@ -85,18 +87,28 @@ export class RpcCall {
   /** The next message, in memory that nobody else writes; null: there is none. Throws RpcError. A slow reader slows the server. */
   async next(): Promise<Buffer | null> {
     for (;;) {
-      const message = this.#messages.shift()
-      if (message !== undefined) {
-        this.#waitingByteLength -= message.byteLength
-        if (this.#stream.isPaused() && !this.#isFull()) this.#stream.resume()
-        return message
-      }
+      const message = this.take()
+      if (message !== null) return message
       if (this.#failure !== null) throw this.#failure
       if (this.#isOver) return null
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })
     }
+  }
+
+  /** The next message, if it has come; null: it has not, or there is none. */
+  take(): Buffer | null {
+    const message = this.#messages[this.#takenCount]
+    if (message === undefined) return null
+    // Moving up those behind it for each one costs the more the more of them wait.
+    if (++this.#takenCount === this.#messages.length || this.#takenCount === waitingCountMax) {
+      this.#messages.splice(0, this.#takenCount)
+      this.#takenCount = 0
+    }
+    this.#waitingByteLength -= message.byteLength
+    if (this.#stream.isPaused() && !this.#isFull()) this.#stream.resume()
+    return message
   }
 
   /** The only message of an answer, and its trailers. Rejects with RpcError. */
@@ -121,6 +133,7 @@ export class RpcCall {
     if (!this.#isOver) {
       if (!this.#stream.writableEnded && !this.#stream.destroyed) this.#stream.write(emptyMessage)
       this.#messages.length = 0
+      this.#takenCount = 0
       this.#fail(error)
     }
     // Both sides have said all: the stream closes by itself. A server that sees many resets takes them for an attack
@@ -161,7 +174,9 @@ export class RpcCall {
   }
 
   #isFull(): boolean {
-    return this.#messages.length >= waitingCountMax || this.#waitingByteLength >= waitingByteLengthMax
+    return (
+      this.#messages.length - this.#takenCount >= waitingCountMax || this.#waitingByteLength >= waitingByteLengthMax
+    )
   }
 
   /** The server has said all. */

@@ -5,6 +5,8 @@
 export interface StepSource<T> {
   /** The next value; null: there is none. */
   next(): Promise<T | null>
+  /** The next value, if it is there already: of many small ones most are. null: `next` has to say. */
+  ready?(): T | null
   /** Called once, when nothing is asked for any more: all was taken, `next` has failed, or the taker has stopped. */
   close(): Promise<void>
 }
@@ -23,6 +25,10 @@ export class Steps<T> implements AsyncGenerator<T, void, undefined> {
   }
 
   next(): Promise<IteratorResult<T, void>> {
+    if (this.#askedCount === 0 && !this.#isOver) {
+      const value = this.#source.ready?.() ?? null
+      if (value !== null) return Promise.resolve({ value, done: false })
+    }
     return this.#inTurn(() => this.#next())
   }
 

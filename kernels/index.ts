@@ -25,6 +25,7 @@ export * from './crc'
 export * from './csv-cells'
 export * from './csv-index'
 export * from './csv-write'
+export * from './digests'
 export * from './floats'
 export * from './ints'
 export * from './item-times'
@@ -41,6 +42,7 @@ export * from './utf8'
 export * from './wire'
 export * from './wire-like'
 export * from './wire-pages'
+export * from './wire-repeat'
 
 /** Called by an assertion or an out-of-bounds trap of the debug build: stop at once, the caller replaces the worker. */
 export function trap(_message: usize, _file: usize, _line: u32, _column: u32): void {

@@ -20,12 +20,7 @@ import {
   SIGN,
   withOther,
 } from './reduce'
-
-/** What accumulating is to keep besides the count: the bits of `which`. */
-const WHICH_SUM = 2
-const WHICH_EXTREMES = 4
-const WHICH_LAST = 8
-const WHICH_VARIANCE = 16
+import { addExtremes, addMoments, WHICH_EXTREMES, WHICH_LAST, WHICH_SUM, WHICH_VARIANCE } from './window-state'
 
 /** What accumulating takes besides columns of f64 and i64: bits; rows that are only counted; rows whose last time is kept. */
 type Bit = bool
@@ -48,32 +43,6 @@ export function initWindows(statePtr: usize, bucketCount: i32): void {
     store<f64>(statePtr + stride * 2 + at, Infinity)
     store<f64>(statePtr + stride * 3 + at, -Infinity)
     store<f64>(statePtr + stride * 4 + at, NaN)
-  }
-}
-
-/**
- * Adds count values with this mean and m2 to those of a bucket (T. F. Chan, G. H. Golub, R. J. LeVeque, Updating Formulae
- * and a Pairwise Algorithm for Computing Sample Variances, 1979). Must be called before the bucket's count is raised.
- * An infinite value makes the mean infinite or NaN and m2 Infinity; a NaN makes both NaN.
- */
-function addMoments(ptr: usize, stride: usize, count: f64, mean: f64, m2: f64): void {
-  const countBefore = load<f64>(ptr)
-  const meanPtr = ptr + stride * 5
-  const m2Ptr = ptr + stride * 6
-  if (countBefore === 0) {
-    store<f64>(meanPtr, mean)
-    store<f64>(m2Ptr, m2)
-    return
-  }
-  const meanBefore = load<f64>(meanPtr)
-  const distance = mean - meanBefore
-  const share = count / (countBefore + count)
-  if (abs(distance) < Infinity) {
-    store<f64>(meanPtr, meanBefore + distance * share)
-    store<f64>(m2Ptr, load<f64>(m2Ptr) + m2 + distance * distance * (countBefore * share))
-  } else {
-    store<f64>(meanPtr, meanBefore + mean)
-    store<f64>(m2Ptr, load<f64>(m2Ptr) + m2)
   }
 }
 
@@ -441,12 +410,6 @@ function addOther<T>(
     }
   }
   store<f64>(ptr, load<f64>(ptr) + count)
-}
-
-/** Lowers the bucket's min and raises its max; NaN stays NaN. */
-function addExtremes(ptr: usize, stride: usize, least: f64, greatest: f64): void {
-  store<f64>(ptr + stride * 2, min(load<f64>(ptr + stride * 2), least))
-  store<f64>(ptr + stride * 3, max(load<f64>(ptr + stride * 3), greatest))
 }
 
 /** The last row before rowEnd whose bit is set; there is one. */

@@ -48,7 +48,10 @@ export class FrameSender {
 
   async #sendRest(messages: readonly Uint8Array[], start: number, room: Promise<void>): Promise<void> {
     await room
-    for (let i = start; i < messages.length; i++) await this.#take(messages[i])
+    for (let i = start; i < messages.length; i++) {
+      const full = this.#take(messages[i])
+      if (full !== null) await full
+    }
   }
 
   #take(message: Uint8Array): Promise<void> | null {

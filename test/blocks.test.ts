@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
-import type { ScanAnswer, ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
+import type { ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
+import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
 import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
 import { createSchema } from '../dist/engine/backends/tsdb/schema.js'
@@ -164,7 +165,7 @@ class Bench {
     const rows: Model = new Map()
     const { labels, blocks } = this.table
     const sources = await blocks.sources(snapshot.blocks)
-    for (let position: ScanAnswer['next'] = null, isFirst = true; isFirst || position !== null; isFirst = false) {
+    for (let position: ScanResult['next'] = null, isFirst = true; isFirst || position !== null; isFirst = false) {
       const { view, release } = labels.acquire()
       const job: ScanJob = {
         kind: 'tsdb.scan',
@@ -193,14 +194,16 @@ class Bench {
         metricListOf: null,
         metricLists: [],
         rowCondition: null,
+        rowLabels: [],
         position,
         rowCountMax: 2 ** 52,
         newestWins: true,
         format: 'columns',
         keptRowCount: 0,
+        storedByteLength: 0,
       }
-      const done = await pool.run<ScanAnswer>(job, { scratchByteLength: 8 * 2 ** 20 })
-      for (const message of done.result.messages) {
+      const done = await pool.run<ScanResult>(job, { scratchByteLength: 8 * 2 ** 20 })
+      for (const message of done.result.frames) {
         const frame = takeFrame(this.kernels, message.frame!)
         const values = frame.column('value').floats()
         frame.indices[0]!.times().forEach((timeNs, row) => {

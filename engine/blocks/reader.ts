@@ -107,8 +107,11 @@ export class BlockIo {
     readonly tableName: string,
     /** Where pages and attachments are kept between jobs; for look-ups, not for scans. */
     readonly kept: KeptPages | null = null,
-    /** In which form pages are kept, too: compact for look-ups of single cells; none: only attachments and what is made of them. */
-    readonly keptForm: 'compact' | 'decoded' | 'none' = 'compact',
+    /**
+     * In which form pages are kept, too: compact for look-ups of single cells; stored: as they are, segments and all; none: only
+     * attachments and what is made of them.
+     */
+    readonly keptForm: 'compact' | 'decoded' | 'stored' | 'none' = 'compact',
   ) {
     this.cache = new PageCache(scratch, kept)
     this.densePtr = scratch.allocate(8 * (pageRowCountMax + 1))
@@ -224,10 +227,14 @@ export class BlockReader {
 
   /** Pointer to the bytes of a segment, in scratch (until the next epoch of the cache) or where the packed block stands. */
   segment(segment: number): number {
-    const { kernels, store, partition, cache } = this.io
+    const { kernels, store, partition, cache, keptForm } = this.io
     const { packed, values, headerByteLength, isPacked, id } = this.source
     const { segmentByteLengths } = this.layout
     if (packed !== null) return packed.byteOffset + headerByteLength + segmentOffset(this.layout, segment)
+    const kept = keptForm === 'stored' ? this.io.kept : null
+    const keptIndex = this.#firstSegmentIndex + segment
+    const keptPtr = kept?.find(this.#kept(), keptIndex) ?? 0
+    if (keptPtr !== 0) return keptPtr
     const key = this.#firstKey + keysPerReader - 1 - segment
     const found = cache.find(key)
     if (found !== 0) return found
@@ -240,7 +247,7 @@ export class BlockReader {
     if (bytes === null || bytes === undefined || bytes.length !== byteLength) {
       throw this.io.damaged(id, `segment ${segment} is missing or has the wrong length`)
     }
-    const ptr = cache.insert(key, byteLength)
+    const ptr = kept?.insert(this.#kept(), keptIndex, byteLength) || cache.insert(key, byteLength)
     copyBytes(bytes, kernels.u8, ptr)
     return ptr
   }
@@ -439,20 +446,24 @@ export class BlockReader {
   #kept(): KeptOfBlock {
     const known = this.#parsed.kept
     if (known !== null) return known
-    const { pageCount, columns } = this.layout
-    const kept = keptOfBlock(this.#firstPageIndex + pageCount * columns.length)
+    const kept = keptOfBlock(this.#firstSegmentIndex + this.layout.segmentByteLengths.length)
     this.#parsed.kept = kept
     this.#countParsed(kept.ptrs.byteLength + kept.byteLengths.byteLength)
     return kept
   }
 
-  /** What is kept of a block, in this order: attachments, what is made of them, the columns of one page after the other. */
+  /** What is kept of a block, in this order: attachments, what is made of them, the columns of one page after the other, segments. */
   #keptIndex({ index }: ColumnEntry, page: number): number {
     return this.#firstPageIndex + page * this.layout.columns.length + index
   }
 
   get #firstPageIndex(): number {
     return (1 + derivedPartCountMax) * this.layout.attachments.length
+  }
+
+  get #firstSegmentIndex(): number {
+    const { pageCount, columns } = this.layout
+    return this.#firstPageIndex + pageCount * columns.length
   }
 
   #keepCompact(kept: KeptPages, column: ColumnEntry, page: number): number {

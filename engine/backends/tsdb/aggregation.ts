@@ -4,7 +4,7 @@ import type { Scratch } from '../../memory/scratch.js'
 import { nsPerMs, toInt64, toNs } from './bounds.js'
 import { type DigestColumn, digestsFrom } from './digests.js'
 import type { ReadPlan } from './plan.js'
-import { functionNumbers, functionStates } from './plan.js'
+import { functionNumbers, functionStates, neededStates } from './plan.js'
 import { shiftBatch } from './message-sink.js'
 import type { Member, WantedColumns } from './pools.js'
 import type { Carry, ScanPosition } from './scan-input.js'
@@ -102,7 +102,7 @@ export class Aggregation {
     this.#looksBack = plan.windowMs > 0 && plan.mode === 'over-time'
     this.#countsBoth = wanted.columns.some(({ counted }) => counted >= 0)
     this.#hasRate = plan.functions.includes('rate')
-    this.#needed = plan.functions.reduce((bits, fn) => bits | functionStates[fn], 1)
+    this.#needed = neededStates(plan)
     const needsTimes = plan.mode === 'over-time' && plan.groupBy !== null && (this.#needed & functionStates.last) !== 0
     const stateByteLength = needsTimes ? 2 * stateByteLengthPerBucket + 16 : stateByteLengthPerBucket
     const affordable = Math.floor(

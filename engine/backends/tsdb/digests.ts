@@ -299,11 +299,16 @@ export interface StoredGrain extends DigestGrain {
   readonly number: number
 }
 
-/** Which rows and times the digests of a block have, all i64, digestCount each: first row, times of first and last row. */
+/**
+ * Which rows and times the digests of a block have, all i64, digestCount each: first row, times of first and last row. And
+ * whose they are: the block's label sets, u32 each, and (setCount + 1) × u32, where the digests of each begin.
+ */
 export interface DigestPlaces {
   readonly rowsPtr: number
   readonly firstsPtr: number
   readonly lastsPtr: number
+  readonly setsPtr: number
+  readonly startsPtr: number
 }
 
 /** What is known of the values of one column in digests, f64 each. What is not stored has some other valid place. */
@@ -356,15 +361,36 @@ export function grainsOf(reader: BlockReader): readonly StoredGrain[] {
   })
 }
 
-/** Valid until the cache's next epoch. Throws DATA_DAMAGED. */
-export function digestPlaces(reader: BlockReader, { number, digestCount, pagesOffset }: StoredGrain): DigestPlaces {
+/** directory: of the block. Valid until the cache's next epoch. Throws DATA_DAMAGED. */
+export function digestPlaces(
+  reader: BlockReader,
+  { number, digestCount, pagesOffset }: StoredGrain,
+  { sets, starts }: Directory,
+): DigestPlaces {
+  const setsOffset = 24 * digestCount
+  const startsOffset = setsOffset + 4 * sets.length
   // A place of its own for what is made of the first attachment, beside those of the others.
-  const rowsPtr = reader.derived(0, number, 24 * digestCount, (fromPtr, toPtr) => {
+  const rowsPtr = reader.derived(0, number, startsOffset + 4 * (sets.length + 1), (fromPtr, toPtr) => {
     const firstsFrom = decodePages(reader, fromPtr + pagesOffset, digestCount, toPtr, 'int64')
     const lastsFrom = decodePages(reader, firstsFrom, digestCount, toPtr + 8 * digestCount, 'time')
     decodePages(reader, lastsFrom, digestCount, toPtr + 16 * digestCount, 'time')
+    const { call, u32 } = reader.io.kernels
+    u32.set(sets, (toPtr + setsOffset) >> 2)
+    const startsAt = (toPtr + startsOffset) >> 2
+    let start = 0
+    for (let i = 0; i < sets.length; i++) {
+      start = call.lowerBoundInt64(toPtr, start, digestCount, BigInt(starts[i]!))
+      u32[startsAt + i] = start
+    }
+    u32[startsAt + sets.length] = digestCount
   })
-  return { rowsPtr, firstsPtr: rowsPtr + 8 * digestCount, lastsPtr: rowsPtr + 16 * digestCount }
+  return {
+    rowsPtr,
+    firstsPtr: rowsPtr + 8 * digestCount,
+    lastsPtr: rowsPtr + 16 * digestCount,
+    setsPtr: rowsPtr + setsOffset,
+    startsPtr: rowsPtr + startsOffset,
+  }
 }
 
 /**

@@ -32,7 +32,7 @@ import { listLabels } from './label-listing.js'
 import { timeColumnName } from './run-writer.js'
 import { type MissingRoom, moveTable, Registration } from './registration.js'
 import { scanSets } from './scan.js'
-import type { ScanMessage, ScanPosition } from './scan-input.js'
+import type { ScanPosition, ScanResult } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import type { Selection } from './select.js'
 import { labelsOf, selectSets } from './select.js'
@@ -151,21 +151,15 @@ export interface ScanJob extends TableJob {
   readonly metricListOf: Uint32Array | null
   readonly metricLists: readonly (readonly string[])[]
   readonly rowCondition: Expression | null
+  readonly rowLabels: readonly string[]
   readonly position: ScanPosition | null
   readonly rowCountMax: number
   readonly newestWins: boolean
   readonly format: 'wire' | 'columns'
   /** Rows that the read looks at, as far as they may come to one worker. */
   readonly keptRowCount: number
-}
-
-/** What a scan has made. Encoded messages are told by numbers: as objects they take longer to travel than to make. */
-export interface ScanAnswer {
-  /** Rows, byte offset and byte length of each encoded message, in the order of their places; null: columns are wanted. */
-  readonly wire: Uint32Array | null
-  /** Columns. */
-  readonly messages: readonly ScanMessage[]
-  readonly next: ScanPosition | null
+  /** What their blocks take in the store. */
+  readonly storedByteLength: number
 }
 
 export interface DescribeJob extends Job {
@@ -397,26 +391,27 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
     isCancelled: () => context.isCancelled(job),
   })
 
-/** Whether the pages of a scan may be kept: one over much data would push out all that others come back for. */
-function fitsKept(
-  { sets, plan, kept, keptRowCount }: SentJob<ScanJob>,
+/** How the pages of a scan are kept: one over much data would push out all that others come back for. */
+function keptFormOf(
+  { sets, plan, kept, keptRowCount, storedByteLength }: SentJob<ScanJob>,
   signatureAt: (set: number) => Signature,
-): boolean {
+): 'decoded' | 'stored' | 'none' {
   const first = sets[0]
-  if (first === undefined) return false
+  if (first === undefined) return 'none'
   const columnCount = plan.items.some(({ metric }) => metric === null) ? signatureAt(first).size : plan.items.length
-  return 8 * keptRowCount * (columnCount + 1) <= kept.byteLength / 2
+  if (8 * keptRowCount * (columnCount + 1) <= kept.byteLength / 2) return 'decoded'
+  return storedByteLength <= kept.byteLength / 4 ? 'stored' : 'none'
 }
 
-const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
+const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context
   const signatureAt = signatureReader(context, job.labels)
   const { sets, metricListOf, metricLists } = job
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
-  const keptForm = fitsKept(job, signatureAt) ? 'decoded' : 'none'
+  const keptForm = keptFormOf(job, signatureAt)
   const parts = { store: storeReader(context, job.access), kept, keptForm } as const
-  const { messages, next } = scanSets(kernels, new Scratch(job.scratch), parts, {
+  return scanSets(kernels, new Scratch(job.scratch), parts, {
     ...job,
     setCount: sets.length,
     labelsId: job.labels.id,
@@ -426,15 +421,6 @@ const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })
-  if (job.format === 'columns') return { wire: null, messages, next }
-  const wire = new Uint32Array(3 * messages.length)
-  for (let i = 0; i < messages.length; i++) {
-    const { rowCount, bytes } = messages[i]!
-    wire[3 * i] = rowCount
-    wire[3 * i + 1] = bytes!.byteOffset
-    wire[3 * i + 2] = bytes!.byteLength
-  }
-  return { wire, messages: [], next }
 }
 
 const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {

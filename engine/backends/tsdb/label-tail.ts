@@ -21,6 +21,22 @@ let tailByteLength = 0
 /** What a tail takes beside its bytes, about. */
 const tailOverheadByteLength = 200
 
+/** Tails of one list of sets, one behind the other. */
+interface TailList {
+  readonly of: string
+  readonly sets: Uint32Array
+  readonly rowCount: number
+  readonly multiIndex: boolean
+  /** One more than there are tails. */
+  readonly offsets: Uint32Array
+  readonly bytes: Uint8Array
+}
+
+/** Lists that were asked for last: dashboards ask for the same sets again and again. */
+const tailLists: TailList[] = []
+const tailListCountMax = 8
+const tailListByteLengthMax = MiB
+
 const noBytes = new Uint8Array(0)
 const textEncoder = new TextEncoder()
 
@@ -76,6 +92,36 @@ export function labelTail(
   tailByteLength += tailOverheadByteLength + bytes.length
   if (tailByteLength > tailByteLengthMax) dropOldTails()
   return bytes
+}
+
+/** labelTail of many sets. The arrays are those of the next who asks for the same, too. */
+export function labelTails(
+  of: string,
+  sets: Uint32Array,
+  rowCount: number,
+  multiIndex: boolean,
+  tailAt: (index: number) => Uint8Array,
+): Pick<TailList, 'offsets' | 'bytes'> {
+  const known = tailLists.findIndex((list) => {
+    const isAlike = list.of === of && list.rowCount === rowCount && list.multiIndex === multiIndex
+    return isAlike && list.sets.length === sets.length && list.sets.every((set, i) => set === sets[i])
+  })
+  if (known >= 0) {
+    const [list] = tailLists.splice(known, 1)
+    tailLists.push(list!)
+    return list!
+  }
+  const tails = Array.from(sets, (_, index) => tailAt(index))
+  const offsets = new Uint32Array(tails.length + 1)
+  for (let i = 0; i < tails.length; i++) offsets[i + 1] = offsets[i]! + tails[i]!.length
+  const bytes = new Uint8Array(offsets[tails.length]!)
+  for (let i = 0; i < tails.length; i++) bytes.set(tails[i]!, offsets[i])
+  const list: TailList = { of, sets: sets.slice(), rowCount, multiIndex, offsets, bytes }
+  if (bytes.length + 8 * sets.length <= tailListByteLengthMax) {
+    tailLists.push(list)
+    if (tailLists.length > tailListCountMax) tailLists.shift()
+  }
+  return list
 }
 
 function dropOldTails(): void {

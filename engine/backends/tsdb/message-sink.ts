@@ -6,11 +6,11 @@ import type { Kernels } from '../../kernels/kernels.js'
 import { readJobByteLength, readMessageByteLength } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Labels } from './label-tail.js'
-import { labelColumns, labelTail } from './label-tail.js'
+import { labelColumns, labelTail, labelTails } from './label-tail.js'
 import { aliasesOf, checkAliases } from './plan.js'
 import type { WantedColumns } from './pools.js'
 import { type CollectedPage, RowCollector } from './row-collector.js'
-import type { ScanInput, ScanMessage, ScanPosition, ScanSet } from './scan-input.js'
+import type { ScanFrame, ScanInput, ScanPosition, ScanResult, ScanSet } from './scan-input.js'
 import type { Batch, BatchColumn, PageRows } from './series-reader.js'
 import { bitmapByteLength, cellsOfPage } from './series-reader.js'
 import type { MetricType } from './signature.js'
@@ -69,9 +69,54 @@ interface Pattern {
   readonly valuePtrs: readonly number[]
 }
 
+/** Where finished messages stand: rows, byte offset and byte length of each. */
+class MessagePlaces {
+  #words = new Uint32Array(3 * 64)
+  #count = 0
+
+  /** Room for so many more words. */
+  #reserve(wordCount: number): void {
+    const needed = this.#count + wordCount
+    if (needed <= this.#words.length) return
+    const words = new Uint32Array(Math.max(needed, 2 * this.#words.length))
+    words.set(this.#words.subarray(0, this.#count))
+    this.#words = words
+  }
+
+  add(rowCount: number, byteOffset: number, byteLength: number): void {
+    this.#reserve(3)
+    this.#words[this.#count++] = rowCount
+    this.#words[this.#count++] = byteOffset
+    this.#words[this.#count++] = byteLength
+  }
+
+  addAll(words: Uint32Array): void {
+    this.#reserve(words.length)
+    this.#words.set(words, this.#count)
+    this.#count += words.length
+  }
+
+  toArray(): Uint32Array {
+    return this.#words.slice(0, this.#count)
+  }
+}
+
+/** Buckets of several units, one behind the other, whose rows stand in the same buckets. */
+export interface AlikeUnits {
+  readonly sets: Uint32Array
+  readonly rowCount: number
+  readonly firstBucket: number
+  /** f64: column c of unit u begins at valuesPtr + c × columnStride + u × unitStride, in bytes. */
+  readonly valuesPtr: number
+  readonly columnStride: number
+  readonly unitStride: number
+}
+
 /** Collects rows of one label set after another and closes messages when they are large enough. */
 export class MessageSink {
-  readonly messages: ScanMessage[] = []
+  /** Columns, where those are wanted. */
+  readonly frames: ScanFrame[] = []
+  readonly #places = new MessagePlaces()
   #sentRowCount = 0
   #byteLength = 0
   /** Of the rows collected; see #extraOf. */
@@ -220,11 +265,67 @@ export class MessageSink {
     const byteOffset = output.allocate(byteLength)
     kernels.call.copyBytes(pattern.ptr, pattern.byteLength, byteOffset)
     kernels.u8.set(tail, byteOffset + pattern.byteLength)
-    this.messages.push({ rowCount, bytes: { byteOffset, byteLength }, frame: null })
+    this.#places.add(rowCount, byteOffset, byteLength)
     this.#sentRowCount += rowCount
     this.#byteLength += byteLength
     const distance = byteOffset - pattern.ptr
     return pattern.valuePtrs.map((ptr) => ptr + distance)
+  }
+
+  /**
+   * Takes the first of some units that have the columns of the last message, and rows of the same buckets. Returns how many it
+   * took; 0: there is no such message, and the next one is to come by itself.
+   */
+  repeat({ sets, rowCount, firstBucket, valuesPtr, columnStride, unitStride }: AlikeUnits): number {
+    const pattern = this.#pattern
+    if (pattern === null || pattern.wanted !== this.#wanted || this.#collector!.rowCount > 0) return 0
+    if (pattern.rowCount !== rowCount || pattern.firstBucket !== firstBucket) return 0
+    const { kernels, output, collected, input } = this
+    const { call, u8, u32 } = kernels
+    const { multiIndex } = input.plan
+    const room = Math.ceil((readJobByteLength - this.#byteLength) / pattern.byteLength)
+    const count = Math.max(1, Math.min(sets.length, room))
+    const taken = count === sets.length ? sets : sets.subarray(0, count)
+    const tails = labelTails(this.#tailOf, taken, rowCount, multiIndex, (i) => this.#tail(taken[i]!, rowCount))
+    const mark = collected.mark()
+    const placesPtr = collected.allocate(12 * count)
+    const valuePlacesPtr = collected.allocate(4 * pattern.valuePtrs.length)
+    for (let i = 0; i < pattern.valuePtrs.length; i++)
+      u32[(valuePlacesPtr >> 2) + i] = pattern.valuePtrs[i]! - pattern.ptr
+    const offsetsPtr = collected.allocate(4 * (count + 1))
+    u32.set(tails.offsets, offsetsPtr >> 2)
+    const tailsPtr = collected.allocate(tails.bytes.length)
+    u8.set(tails.bytes, tailsPtr)
+    const byteLength = count * pattern.byteLength + tails.bytes.length
+    const targetPtr = output.allocate(byteLength)
+    const written = call.repeatMessage(
+      pattern.ptr,
+      pattern.byteLength,
+      valuePlacesPtr,
+      pattern.valuePtrs.length,
+      rowCount,
+      valuesPtr,
+      columnStride,
+      unitStride,
+      offsetsPtr,
+      tailsPtr,
+      count,
+      targetPtr,
+      byteLength,
+      placesPtr,
+    )
+    assert(written === byteLength, 'messages of one pattern are as long as it and their tails')
+    this.#places.addAll(u32.subarray(placesPtr >> 2, (placesPtr >> 2) + 3 * count))
+    collected.release(mark)
+    this.#sentRowCount += count * rowCount
+    this.#byteLength += byteLength
+    return count
+  }
+
+  /** What has been made of a read. */
+  result(next: ScanPosition | null): ScanResult {
+    const wire = this.input.format === 'wire' ? this.#places.toArray() : null
+    return { wire, frames: this.frames, next }
   }
 
   /** As push, for rows that have all their cells. */
@@ -327,7 +428,7 @@ export class MessageSink {
       time = gatheredColumn(this.kernels, this.collected, time, indexesPtr)
     }
     const put = pages.length > 0 ? this.#pageWriter(pages) : null
-    this.messages.push(this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set, put))
+    this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set, put)
     this.collected.release(mark)
     this.#sentRowCount += rowCount
     this.#extraByteLength = 0
@@ -356,7 +457,7 @@ export class MessageSink {
   }
 
   /** Writes the frame of a label set, whose labels are added here. */
-  #write(frame: FrameSlice, set: number, put: PutValues | null): ScanMessage {
+  #write(frame: FrameSlice, set: number, put: PutValues | null): void {
     const { output, kernels, collected } = this
     const { rowCount } = frame
     const { multiIndex } = this.input.plan
@@ -371,7 +472,8 @@ export class MessageSink {
         labels: labels.map(([name, value]) => ({ name, value })),
       })
       this.#byteLength += output.mark() - start
-      return { rowCount, bytes: null, frame: copy }
+      this.frames.push({ rowCount, frame: copy })
+      return
     }
     const tail = this.#tail(set, rowCount)
     const bound = encodedFrameBound(frame)
@@ -386,7 +488,7 @@ export class MessageSink {
     output.release(byteOffset)
     output.allocate(byteLength)
     this.#byteLength += byteLength
-    return { rowCount, bytes: { byteOffset, byteLength }, frame: null }
+    this.#places.add(rowCount, byteOffset, byteLength)
   }
 
   #labelsOf(set: number): Labels {

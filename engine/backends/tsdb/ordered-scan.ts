@@ -36,7 +36,7 @@ export function scanOrdered(
   // Of a single unit, the rows that come first are the first rows.
   if (isLimited && position === null && units.count > 1) {
     threshold = findThreshold(kernels, units, scratch, input, bounds)
-    if (threshold === null) return { messages: [], next: null }
+    if (threshold === null) return sink.result(null)
   }
   for (let index = position?.index ?? 0; index < units.count; index++) {
     if (isCancelled()) throw cancelled()
@@ -61,11 +61,11 @@ export function scanOrdered(
           continue
         }
         sink.endReversed()
-        if (isLimited && sink.isAtRowLimit) return { messages: sink.messages, next: null }
+        if (isLimited && sink.isAtRowLimit) return sink.result(null)
         if (!sink.isLarge || !spans.isOpen) continue
         threshold = cut.leftOf(threshold)
         const ordered = { threshold, toNs: spans.toNs, spanNs: spans.spanNs }
-        return { messages: sink.messages, next: { index, fromNs: bounds.startNs, carry: [], ordered } }
+        return sink.result({ index, fromNs: bounds.startNs, carry: [], ordered })
       }
     } else {
       const resumed = index === position?.index ? position : null
@@ -76,17 +76,17 @@ export function scanOrdered(
         threshold = cut.leftOf(threshold)
         if (next !== null) {
           if (isLimited && sink.isAtRowLimit) break
-          return { messages: sink.messages, next: { ...next, ordered: { threshold, toNs: null, spanNs: null } } }
+          return sink.result({ ...next, ordered: { threshold, toNs: null, spanNs: null } })
         }
       }
     }
     threshold = cut.leftOf(threshold)
     if (sink.isLarge && index + 1 < units.count && !(isLimited && sink.isAtRowLimit)) {
       const ordered = { threshold, toNs: null, spanNs: null }
-      return { messages: sink.messages, next: { index: index + 1, fromNs: bounds.startNs, carry: [], ordered } }
+      return sink.result({ index: index + 1, fromNs: bounds.startNs, carry: [], ordered })
     }
   }
-  return { messages: sink.messages, next: null }
+  return sink.result(null)
 }
 
 /** The time of the last row that a limit takes, and how many rows of that time it takes. */

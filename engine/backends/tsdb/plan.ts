@@ -44,6 +44,11 @@ export interface TimeRange {
   readonly endMs: number
 }
 
+/** Which parts of a window's state the functions of a plan need together; the count always is one. */
+export function neededStates({ functions }: Pick<ReadPlan, 'functions'>): number {
+  return functions.reduce((bits, fn) => bits | functionStates[fn], 1)
+}
+
 /**
  * A value column that is asked for.
  *

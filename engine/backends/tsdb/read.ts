@@ -8,10 +8,10 @@ import type { StepSource } from '../../steps.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { decodeExtent } from './directory.js'
-import type { DescribeJob, LabelView, ScanAnswer, ScanJob } from './jobs.js'
+import type { DescribeJob, LabelView, ScanJob } from './jobs.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, type ReadPlan } from './plan.js'
-import type { ScanPosition } from './scan-input.js'
+import type { ScanPosition, ScanResult } from './scan-input.js'
 import type { Selection } from './select.js'
 import type { OpenTable } from './tsdb.js'
 
@@ -82,9 +82,11 @@ export async function openSets(
       access: parts.store.workerAccess,
       // What even ranges have not read, others of them do.
       keptRowCount: plan.mode === 'raw' ? readRowCount : readRowCount / workerCount,
+      storedByteLength: wanted.reduce((sum, block) => sum + block.byteLength, 0),
       plan,
       metricLists: selection.metricLists,
       rowCondition: selection.rowCondition,
+      rowLabels: selection.rowLabels,
       newestWins: table.schema.duplicates !== 'first',
       format: options.format,
     }
@@ -406,14 +408,14 @@ class ScanChain {
     if (this.job.format === 'columns') await this.parts.outgoing.roomForColumns(signal)
     const done = await withLabels(this.table, (labels) => {
       const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
-      return this.parts.pool.runToEnd<ScanAnswer>(job, {
+      return this.parts.pool.runToEnd<ScanResult>(job, {
         scratchByteLength: scanScratchByteLength,
         ...(signal === null ? {} : { signal }),
       })
     })
-    const { wire, messages, next } = done.result
+    const { wire, frames, next } = done.result
     const { outgoing } = this.parts
-    const step = wire === null ? outgoing.takeColumns(done, messages) : outgoing.takeWire(done, wire, borrows)
+    const step = wire === null ? outgoing.takeColumns(done, frames) : outgoing.takeWire(done, wire, borrows)
     return { ...step, next }
   }
 

@@ -44,6 +44,8 @@ export function joined(parts: readonly Expression[]): Expression | null {
 
 export interface RowFilterInput {
   readonly condition: Expression
+  /** The labels that it names. */
+  readonly rowLabels: readonly string[]
   readonly signatureOf: (set: number) => Signature
   readonly labelsOf: (set: number) => Labels
 }
@@ -81,8 +83,9 @@ export class FilteredReader implements SampleReader {
   }
 
   open(set: number, metrics: readonly WantedMetric[], startNs: bigint, endNs: bigint): boolean {
-    const { signatureOf, labelsOf } = this.input
-    this.#labels = labelsOf(set).filter(([name]) => this.#names.has(name))
+    const { signatureOf, labelsOf, rowLabels } = this.input
+    // All labels of a set are parsed to find some: most conditions on values name none.
+    if (rowLabels.length > 0) this.#labels = labelsOf(set).filter(([name]) => rowLabels.includes(name))
     const signature = signatureOf(set)
     if (this.#madeOf?.metrics !== metrics || this.#madeOf.signature !== signature) this.#prepare(metrics, signature)
     return this.reader.open(set, this.#metrics, startNs, endNs, null, this.#skip)

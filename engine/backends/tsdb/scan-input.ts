@@ -2,7 +2,6 @@
 import type { BlockSource } from '../../blocks/reader.js'
 import type { Expression } from '../../expression/tree.js'
 import type { FrameSlice } from '../../frame/column-slice.js'
-import type { Slice } from '../../memory/slice.js'
 import type { Labels } from './label-tail.js'
 import type { ReadPlan } from './plan.js'
 import type { Signature } from './signature.js'
@@ -54,6 +53,8 @@ export interface ScanInput {
   readonly position: ScanPosition | null
   /** Rows that it does not let through do not count; null: all count. */
   readonly rowCondition: Expression | null
+  /** The labels that it names. */
+  readonly rowLabels: readonly string[]
   /** Rows that may still be sent; the scan stops behind the last of them. */
   readonly rowCountMax: number
   /** Metrics of a set that the filter lets through; null: all. */
@@ -62,15 +63,17 @@ export interface ScanInput {
   readonly isCancelled: () => boolean
 }
 
-export interface ScanMessage {
+/** Columns of one message. */
+export interface ScanFrame {
   readonly rowCount: number
-  /** format wire: one pb.Frame. */
-  readonly bytes: Slice | null
-  /** format columns: buffers in the job's scratch. */
-  readonly frame: FrameSlice | null
+  /** Buffers in the job's scratch. */
+  readonly frame: FrameSlice
 }
 
+/** What a scan has made. Encoded messages are told by numbers: as objects they take longer to travel than to make. */
 export interface ScanResult {
-  readonly messages: readonly ScanMessage[]
+  /** Rows, byte offset and byte length of each encoded message, in the order of their places; null: columns are wanted. */
+  readonly wire: Uint32Array | null
+  readonly frames: readonly ScanFrame[]
   readonly next: ScanPosition | null
 }

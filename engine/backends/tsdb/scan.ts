@@ -5,10 +5,11 @@ import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { WorkerReader } from '../../stores/store.js'
 import { toNs } from './bounds.js'
+import { DigestedUnits, takesDigestedUnits } from './digested-units.js'
 import { MessageSink } from './message-sink.js'
 import { scanOrdered } from './ordered-scan.js'
 import { FilteredReader } from './row-filter.js'
-import type { ScanInput, ScanResult } from './scan-input.js'
+import type { ScanInput, ScanPosition, ScanResult } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import { cancelled, Units } from './units.js'
 
@@ -19,13 +20,25 @@ export function scanSets(
   { store, kept, keptForm }: { store: WorkerReader | null; kept: KeptPages | null; keptForm: BlockIo['keptForm'] },
   input: ScanInput,
 ): ScanResult {
-  const parts = scratch.split([0.25, 0.2, 0.08, 0.35, 0.12])
-  const [output, collected, states, cacheScratch, temporary] = parts as [Scratch, Scratch, Scratch, Scratch, Scratch]
+  const takesDigested = takesDigestedUnits(input)
+  const parts = scratch.split(takesDigested ? [0.25, 0.2, 0.08, 0.25, 0.12, 0.1] : [0.25, 0.2, 0.08, 0.35, 0.12])
+  const [output, collected, states, cacheScratch, temporary, ofDigested] = parts as [
+    Scratch,
+    Scratch,
+    Scratch,
+    Scratch,
+    Scratch,
+    Scratch | undefined,
+  ]
   const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName, kept, keptForm)
   const { rowCondition: condition, plan } = input
   // Pages go into messages as they are, where nobody else looks at their cells, nor wants them again.
   const passesPages =
-    input.format === 'wire' && plan.mode === 'raw' && plan.order === null && condition === null && keptForm === 'none'
+    input.format === 'wire' &&
+    plan.mode === 'raw' &&
+    plan.order === null &&
+    condition === null &&
+    keptForm !== 'decoded'
   const samples = new SeriesReader(io, temporary, input.sources, input.newestWins, passesPages)
   const reader = condition === null ? samples : new FilteredReader(samples, kernels, temporary, { ...input, condition })
   const sink = new MessageSink(kernels, output, collected, temporary, input)
@@ -35,8 +48,18 @@ export function scanSets(
   }
   const startNs = toNs(plan.startMs)
   const endNs = toNs(plan.endMs + 1)
+  const goOn = (index: number): ScanPosition | null =>
+    index < units.count ? { index, fromNs: startNs, carry: [], ordered: null } : null
+  const digested =
+    ofDigested === undefined || samples.hasDamage ? null : new DigestedUnits(samples, ofDigested, units, input)
   for (let index = input.position?.index ?? 0; index < units.count; index++) {
     if (input.isCancelled()) throw cancelled()
+    if (digested !== null && index !== input.position?.index) {
+      const sent = digested.send(index, sink)
+      if (sent.rest !== null || sink.isLarge) return sink.result(sent.rest ?? goOn(sent.index))
+      index = sent.index
+      if (index === units.count) break
+    }
     const unit = units.at(index)
     if (unit === null) continue
     const from = index === input.position?.index ? input.position : null
@@ -44,13 +67,9 @@ export function scanSets(
     sink.begin(index, unit.first, unit.wanted)
     const next = unit.send(sink)
     sink.end()
-    if (next !== null) return { messages: sink.messages, next }
+    if (next !== null) return sink.result(next)
     // At the row limit the scan goes on to the next row, if there is one: only then there is a place to go on from.
-    if (sink.isLarge && !sink.isAtRowLimit)
-      return {
-        messages: sink.messages,
-        next: index + 1 < units.count ? { index: index + 1, fromNs: startNs, carry: [], ordered: null } : null,
-      }
+    if (sink.isLarge && !sink.isAtRowLimit) return sink.result(goOn(index + 1))
   }
-  return { messages: sink.messages, next: null }
+  return sink.result(null)
 }

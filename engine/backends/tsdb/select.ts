@@ -18,6 +18,8 @@ export interface Selection {
   readonly groupStarts: Uint32Array<ArrayBuffer> | null
   /** What is still to be tested for each row, because it names metrics; null: nothing. */
   readonly rowCondition: Expression | null
+  /** The labels that it names, too. */
+  readonly rowLabels: readonly string[]
   /** Where the filter names metrics: for each set the metrics that it lets through, as an index into `metricLists`. */
   readonly metricListOf: Uint32Array<ArrayBuffer> | null
   readonly metricLists: readonly (readonly string[])[]
@@ -49,7 +51,13 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
     const metrics = unknown.size === 0 ? unknown : metricsAmong(unknown, input)
     if (metrics.size > 0) {
       const { labels, rows } = splitCondition(filter, metrics)
-      return { ...selectSets(kernels, scratch, { ...input, filter: labels, filtersRows: false }), rowCondition: rows }
+      const ofRows = new Set<string>()
+      collectAttributes(rows, ofRows)
+      return {
+        ...selectSets(kernels, scratch, { ...input, filter: labels, filtersRows: false }),
+        rowCondition: rows,
+        rowLabels: [...ofRows].filter((name) => !metrics.has(name)),
+      }
     }
   }
   const parts = filter?.kind === 'and' ? filter.operands : filter === null ? [] : [filter]
@@ -76,6 +84,7 @@ export function selectSets(kernels: Kernels, scratch: Scratch, input: SelectInpu
     sets,
     groupStarts,
     rowCondition: null,
+    rowLabels: [],
     metricListOf: usesMetric && passed !== null ? sets.map((set) => passed.listOf(set)) : null,
     metricLists: passed === null ? [] : passed.lists,
   }

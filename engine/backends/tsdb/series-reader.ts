@@ -102,23 +102,29 @@ interface Gap {
   readonly to: number
 }
 
-/** The digests of a block that serve the open metrics. columns: the block's column of each metric; -1: it has none. */
-interface ServingDigests {
+/** The digests of a block that serve some metrics. columns: the block's column of each metric; -1: it has none. */
+export interface ServingDigests {
   readonly grain: StoredGrain
   readonly columns: readonly number[]
 }
 
-/** Where one block stands in the open label set. */
-interface Cursor {
+/** A block that can be read. */
+export interface ReadBlock {
   readonly reader: BlockReader
   readonly directory: Directory
-  readonly timeColumn: ColumnEntry
   /** Times of the block, all sets, in ms, both inclusive. */
   readonly timeMinMs: number
   readonly timeMaxMs: number
+}
+
+/** Where one block stands in the open label set. */
+interface Cursor extends ReadBlock {
+  readonly timeColumn: ColumnEntry
   /** What serves the metrics and the grid that were last asked for; null: nothing. */
   serving: ServingDigests | null
-  /** The columns of the metrics that were last asked for, when all are numbers and stored as they are wanted; else null. */
+  /** The columns of each of the metrics that were last asked for: one for each type that is stored. */
+  stored: readonly (readonly ColumnEntry[])[]
+  /** Those columns, when pages may be passed, all are numbers and stored as they are wanted; else null. */
   plain: readonly ColumnEntry[] | null
   /** Runs of the open set that are not taken yet, from `run` on. */
   runs: readonly DigestRun[]
@@ -216,6 +222,7 @@ export class SeriesReader implements SampleReader {
       timeMinMs: extent?.timeMinMs ?? -Infinity,
       timeMaxMs: extent?.timeMaxMs ?? Infinity,
       serving: null,
+      stored: [],
       plain: null,
       runs: [],
       run: 0,
@@ -228,6 +235,16 @@ export class SeriesReader implements SampleReader {
       firstNs: 0n,
       lastNs: 0n,
     }
+  }
+
+  /** The blocks that can be read, oldest first. */
+  get blocks(): readonly ReadBlock[] {
+    return this.#cursors
+  }
+
+  /** Whether some block cannot be read: then opening a label set may fail. */
+  get hasDamage(): boolean {
+    return this.#damaged.length > 0
   }
 
   /** The reader of one of the blocks that can be read, oldest first. */
@@ -270,6 +287,9 @@ export class SeriesReader implements SampleReader {
       const { directory, reader } = cursor
       if (!isServedAlike) {
         cursor.serving = this.#serving(cursor)
+        cursor.stored = metrics.map(({ name, storedTypes }) =>
+          storedTypes.flatMap((storedType) => reader.column(name, storedType) ?? []),
+        )
         cursor.plain = this.passesPages ? this.#plain(cursor) : null
       }
       const index = findSet(directory, set)
@@ -286,37 +306,17 @@ export class SeriesReader implements SampleReader {
     return this.#open.length > 0
   }
 
-  #plain({ reader }: Cursor): ColumnEntry[] | null {
-    const entries: ColumnEntry[] = []
-    for (const { name, type, storedTypes } of this.#metrics) {
-      const stored = storedTypes.flatMap((storedType) => reader.column(name, storedType) ?? [])
-      const isPlain = stored.length === 1 && stored[0]!.dtype === type && (type === 'int64' || type === 'float64')
-      if (!isPlain) return null
-      entries.push(stored[0]!)
-    }
-    return entries
+  #plain({ stored }: Cursor): ColumnEntry[] | null {
+    const isPlain = this.#metrics.every(({ type }, i) => {
+      const [first, second] = stored[i]!
+      return first?.dtype === type && second === undefined && (type === 'int64' || type === 'float64')
+    })
+    return isPlain ? stored.map(([entry]) => entry!) : null
   }
 
-  /** The coarsest digests of a block that have all that the grid keeps, for all metrics, and may lie within its buckets. */
   #serving({ reader }: Cursor): ServingDigests | null {
-    const grid = this.#grid
-    if (grid === null && this.#skip === null) return null
-    const fields = grid?.fields ?? digestFields.extremes
-    let best: ServingDigests | null = null
-    for (const grain of grainsOf(reader)) {
-      if ((grain.fields & fields) !== fields) continue
-      if (grid !== null && BigInt(grain.grainMs) * nsPerMs > grid.stepNs) continue
-      if (grid === null && reader.layout.rowCount < skippedRowCountMin * grain.digestCount) continue
-      if (best !== null && best.grain.grainMs >= grain.grainMs) continue
-      const columns = (this.#skip?.metrics ?? this.#metrics).map(({ name, storedTypes }) => {
-        const entries = storedTypes.map((type) => reader.column(name, type)).filter((entry) => entry !== undefined)
-        // Cells of several types in one block: which was the last one is not known.
-        if (entries.length > 1 || entries.some(({ index }) => !grain.attachments.has(index))) return null
-        return entries[0]?.index ?? -1
-      })
-      if (columns.every((column) => column !== null)) best = { grain, columns }
-    }
-    return best
+    if (this.#skip !== null) return skippingDigests(reader, this.#skip.metrics)
+    return this.#grid === null ? null : servingDigests(reader, this.#metrics, this.#grid)
   }
 
   /**
@@ -330,7 +330,7 @@ export class SeriesReader implements SampleReader {
     const stepNs = this.#grid?.stepNs ?? wholeNs
     const { call, i64 } = this.io.kernels
     const { digestCount } = serving.grain
-    const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain)
+    const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain, cursor.directory)
     const rowAt = (digest: number): number =>
       digest < digestCount ? Number(i64[(rowsPtr >> 3) + digest]!) : reader.layout.rowCount
     const first = call.lowerBoundInt64(rowsPtr, 0, digestCount, BigInt(cursor.row))
@@ -375,7 +375,10 @@ export class SeriesReader implements SampleReader {
   }
 
   /** Between which times a block has rows of the open set, as far as that is known without reading them. */
-  #setBounds({ reader, serving, row, rowEnd, timeMinMs, timeMaxMs }: Cursor): { minNs: bigint; behindNs: bigint } {
+  #setBounds({ reader, directory, serving, row, rowEnd, timeMinMs, timeMaxMs }: Cursor): {
+    minNs: bigint
+    behindNs: bigint
+  } {
     const ofBlock = () => ({
       minNs: Number.isFinite(timeMinMs) ? toNs(timeMinMs) : beforeAllTimes,
       behindNs: Number.isFinite(timeMaxMs) ? toNs(timeMaxMs + 1) : wholeNs,
@@ -383,7 +386,7 @@ export class SeriesReader implements SampleReader {
     if (serving === null) return ofBlock()
     const { call, i64 } = this.io.kernels
     const { digestCount } = serving.grain
-    const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain)
+    const { rowsPtr, firstsPtr, lastsPtr } = digestPlaces(reader, serving.grain, directory)
     const first = call.lowerBoundInt64(rowsPtr, 0, digestCount, BigInt(row))
     const end = call.lowerBoundInt64(rowsPtr, first, digestCount, BigInt(rowEnd))
     // Its rows may have been narrowed to the range already: then those outside of it do not matter.
@@ -492,12 +495,12 @@ export class SeriesReader implements SampleReader {
   }
 
   #digests(cursor: Cursor, { rowTo, from, to }: DigestRun): Batch {
-    const { reader } = cursor
+    const { reader, directory } = cursor
     const { grain, columns } = cursor.serving!
     cursor.run++
     cursor.row = rowTo
     if (rowTo < cursor.rowEnd) cursor.page = pageOf(reader.layout.pageStarts, rowTo)
-    const { firstsPtr } = digestPlaces(reader, grain)
+    const { firstsPtr } = digestPlaces(reader, grain, directory)
     const digests = columns.map((column): DigestColumn | null =>
       column < 0 ? null : digestColumn(reader, grain, column, from),
     )
@@ -590,14 +593,12 @@ export class SeriesReader implements SampleReader {
     const timesPtr = times.valuesPtr + 8 * from
     if (plain?.every((entry) => reader.isWhole(entry, page)))
       return { rowCount, timesPtr, columns: [], digests: null, page: { reader, page, from, entries: plain } }
-    const columns = this.#metrics.map((metric): BatchColumn | null => {
-      const stored = metric.storedTypes
-        .map((type) => reader.column(metric.name, type))
-        .filter((entry) => entry !== undefined)
-      if (stored.length === 0) return null
-      if (stored.length > 1 || stored[0]!.dtype !== metric.type)
+    const columns = this.#metrics.map((metric, i): BatchColumn | null => {
+      const [entry, other] = cursor.stored[i]!
+      if (entry === undefined) return null
+      if (other !== undefined || entry.dtype !== metric.type)
         return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
-      const decoded = reader.page(stored[0]!, page)
+      const decoded = reader.page(entry, page)
       if (decoded === null) return null
       let { validityPtr, valuesPtr } = decoded
       if (validityPtr !== 0 && from > 0) {
@@ -794,6 +795,44 @@ export class SeriesReader implements SampleReader {
     const isFull = call.countBits(validityPtr, rowCount) === rowCount
     return { valuesPtr: offsetsPtr, validityPtr: isFull ? 0 : validityPtr, bytesPtr }
   }
+}
+
+/** The coarsest digests of a block that have all that the grid keeps, for all metrics, and may lie within its buckets. */
+export function servingDigests(
+  reader: BlockReader,
+  metrics: readonly WantedMetric[],
+  { fields, stepNs }: BucketGrid,
+): ServingDigests | null {
+  return coarsest(reader, metrics, (grain) => {
+    return (grain.fields & fields) === fields && BigInt(grain.grainMs) * nsPerMs <= stepNs
+  })
+}
+
+/** The coarsest digests that know the extremes of all metrics, where enough rows are passed over with each. */
+function skippingDigests(reader: BlockReader, metrics: readonly WantedMetric[]): ServingDigests | null {
+  return coarsest(reader, metrics, (grain) => {
+    const isLong = reader.layout.rowCount >= skippedRowCountMin * grain.digestCount
+    return isLong && (grain.fields & digestFields.extremes) !== 0
+  })
+}
+
+function coarsest(
+  reader: BlockReader,
+  metrics: readonly WantedMetric[],
+  serves: (grain: StoredGrain) => boolean,
+): ServingDigests | null {
+  let best: ServingDigests | null = null
+  for (const grain of grainsOf(reader)) {
+    if (!serves(grain) || (best !== null && best.grain.grainMs >= grain.grainMs)) continue
+    const columns = metrics.map(({ name, storedTypes }) => {
+      const entries = storedTypes.map((type) => reader.column(name, type)).filter((entry) => entry !== undefined)
+      // Cells of several types in one block: which was the last one is not known.
+      if (entries.length > 1 || entries.some(({ index }) => !grain.attachments.has(index))) return null
+      return entries[0]?.index ?? -1
+    })
+    if (columns.every((column) => column !== null)) best = { grain, columns }
+  }
+  return best
 }
 
 /** Bytes of a bitmap, with room for kernels that write whole words. */

@@ -1,0 +1,39 @@
+// Buckets of a window state (see window.ts): what more than one file of kernels does with them. Not exported to callers.
+
+/** What accumulating is to keep besides the count: the bits of `which`. */
+export const WHICH_SUM = 2
+export const WHICH_EXTREMES = 4
+export const WHICH_LAST = 8
+export const WHICH_VARIANCE = 16
+
+/**
+ * Adds count values with this mean and m2 to those of a bucket (T. F. Chan, G. H. Golub, R. J. LeVeque, Updating Formulae
+ * and a Pairwise Algorithm for Computing Sample Variances, 1979). Must be called before the bucket's count is raised.
+ * An infinite value makes the mean infinite or NaN and m2 Infinity; a NaN makes both NaN.
+ */
+export function addMoments(ptr: usize, stride: usize, count: f64, mean: f64, m2: f64): void {
+  const countBefore = load<f64>(ptr)
+  const meanPtr = ptr + stride * 5
+  const m2Ptr = ptr + stride * 6
+  if (countBefore === 0) {
+    store<f64>(meanPtr, mean)
+    store<f64>(m2Ptr, m2)
+    return
+  }
+  const meanBefore = load<f64>(meanPtr)
+  const distance = mean - meanBefore
+  const share = count / (countBefore + count)
+  if (abs(distance) < Infinity) {
+    store<f64>(meanPtr, meanBefore + distance * share)
+    store<f64>(m2Ptr, load<f64>(m2Ptr) + m2 + distance * distance * (countBefore * share))
+  } else {
+    store<f64>(meanPtr, meanBefore + mean)
+    store<f64>(m2Ptr, load<f64>(m2Ptr) + m2)
+  }
+}
+
+/** Lowers the bucket's min and raises its max; NaN stays NaN. */
+export function addExtremes(ptr: usize, stride: usize, least: f64, greatest: f64): void {
+  store<f64>(ptr + stride * 2, min(load<f64>(ptr + stride * 2), least))
+  store<f64>(ptr + stride * 3, max(load<f64>(ptr + stride * 3), greatest))
+}
