@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
-import type { ScanJob } from '../dist/engine/backends/tsdb/jobs.js'
+import type { ScanJob, ScanTerms } from '../dist/engine/backends/tsdb/jobs.js'
 import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
 import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
@@ -22,6 +22,7 @@ import type { RuleJob, SettleRule } from '../dist/engine/blocks/merge-rule.js'
 import type { BlockSource } from '../dist/engine/blocks/reader.js'
 import { seal } from '../dist/engine/blocks/sealed.js'
 import type { Snapshot } from '../dist/engine/blocks/snapshot.js'
+import { sendSources } from '../dist/engine/blocks/sent-sources.js'
 import { BlockTable } from '../dist/engine/blocks/table.js'
 import { takeFrame } from '../dist/engine/codec/columns.js'
 import { FramesError } from '../dist/engine/errors.js'
@@ -167,13 +168,11 @@ class Bench {
     const sources = await blocks.sources(snapshot.blocks)
     for (let position: ScanResult['next'] = null, isFirst = true; isFirst || position !== null; isFirst = false) {
       const { view, release } = labels.acquire()
-      const job: ScanJob = {
-        kind: 'tsdb.scan',
+      const terms: ScanTerms = {
         partition,
         tableName: 'x/table',
         access: this.store.workerAccess,
         labels: view,
-        sources,
         plan: {
           mode: 'raw',
           startMs: 0,
@@ -189,18 +188,23 @@ class Bench {
           multiIndex: false,
           messageLimit: 0,
         },
-        sets: Uint32Array.from({ length: view.setCount }, (_, set) => set),
-        groupStarts: null,
-        metricListOf: null,
-        metricLists: [],
-        rowCondition: null,
         rowLabels: [],
-        position,
         rowCountMax: 2 ** 52,
         newestWins: true,
         format: 'columns',
         keptRowCount: 0,
         storedByteLength: 0,
+      }
+      const job: ScanJob = {
+        kind: 'tsdb.scan',
+        terms: JSON.stringify(terms),
+        sources: sendSources(sources),
+        sets: Uint32Array.from({ length: view.setCount }, (_, set) => set),
+        groupStarts: null,
+        metricListOf: null,
+        metricLists: [],
+        rowCondition: null,
+        position,
       }
       const done = await pool.run<ScanResult>(job, { scratchByteLength: 8 * 2 ** 20 })
       for (const message of done.result.frames) {

@@ -4,6 +4,7 @@ import type { MergeStep, PreparedBlock, RewriteStep } from '../../blocks/merge-r
 import { keptPagesOf } from '../../blocks/kept-pages.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, BlockReader } from '../../blocks/reader.js'
+import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
 import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
@@ -141,18 +142,10 @@ export interface SelectJob extends Job {
   readonly filtersRows: boolean
 }
 
-export interface ScanJob extends TableJob {
-  readonly kind: 'tsdb.scan'
-  readonly sources: readonly BlockSource[]
+/** What a scan is told besides its label sets and blocks, as text: objects take three times as long to travel. */
+export interface ScanTerms extends Omit<TableJob, 'kind'> {
   readonly plan: ReadPlan
-  readonly sets: Uint32Array
-  /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
-  readonly groupStarts: Uint32Array | null
-  readonly metricListOf: Uint32Array | null
-  readonly metricLists: readonly (readonly string[])[]
-  readonly rowCondition: Expression | null
   readonly rowLabels: readonly string[]
-  readonly position: ScanPosition | null
   readonly rowCountMax: number
   readonly newestWins: boolean
   readonly format: 'wire' | 'columns'
@@ -160,6 +153,20 @@ export interface ScanJob extends TableJob {
   readonly keptRowCount: number
   /** What their blocks take in the store. */
   readonly storedByteLength: number
+}
+
+export interface ScanJob extends Job {
+  readonly kind: 'tsdb.scan'
+  /** ScanTerms as JSON. */
+  readonly terms: string
+  readonly sources: SentSources
+  readonly sets: Uint32Array
+  /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
+  readonly groupStarts: Uint32Array | null
+  readonly metricListOf: Uint32Array | null
+  readonly metricLists: readonly (readonly string[])[]
+  readonly rowCondition: Expression | null
+  readonly position: ScanPosition | null
 }
 
 export interface DescribeJob extends Job {
@@ -393,7 +400,8 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
 
 /** How the pages of a scan are kept: one over much data would push out all that others come back for. */
 function keptFormOf(
-  { sets, plan, kept, keptRowCount, storedByteLength }: SentJob<ScanJob>,
+  { plan, keptRowCount, storedByteLength }: ScanTerms,
+  { sets, kept }: SentJob<ScanJob>,
   signatureAt: (set: number) => Signature,
 ): 'decoded' | 'stored' | 'none' {
   const first = sets[0]
@@ -405,19 +413,25 @@ function keptFormOf(
 
 const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context
-  const signatureAt = signatureReader(context, job.labels)
-  const { sets, metricListOf, metricLists } = job
+  const terms = JSON.parse(job.terms) as ScanTerms
+  const { labels } = terms
+  const signatureAt = signatureReader(context, labels)
+  const { sets, groupStarts, metricListOf, metricLists, rowCondition, position } = job
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
-  const keptForm = keptFormOf(job, signatureAt)
-  const parts = { store: storeReader(context, job.access), kept, keptForm } as const
+  const keptForm = keptFormOf(terms, job, signatureAt)
+  const parts = { store: storeReader(context, terms.access), kept, keptForm } as const
   return scanSets(kernels, new Scratch(job.scratch), parts, {
-    ...job,
+    ...terms,
+    groupStarts,
+    rowCondition,
+    position,
+    sources: receiveSources(job.sources),
     setCount: sets.length,
-    labelsId: job.labels.id,
+    labelsId: labels.id,
     setAt: (index) => ({ set: sets[index]!, signature: signatureAt(sets[index]!) }),
     signatureOf: signatureAt,
-    labelsOf: (set) => labelsOf(kernels, job.labels.tablePtr, set),
+    labelsOf: (set) => labelsOf(kernels, labels.tablePtr, set),
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })

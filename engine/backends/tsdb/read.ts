@@ -1,5 +1,6 @@
 // A read at work, main-thread half: label sets are shared out to jobs, and their messages leave in order.
 import type { LiveBlock } from '../../blocks/live-block.js'
+import { sendSources } from '../../blocks/sent-sources.js'
 import { appendMarker } from '../../codec/labels.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
@@ -8,7 +9,7 @@ import type { StepSource } from '../../steps.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { decodeExtent } from './directory.js'
-import type { DescribeJob, LabelView, ScanJob } from './jobs.js'
+import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, type ReadPlan } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan-input.js'
@@ -75,8 +76,7 @@ export async function openSets(
         ? Math.max(1, parts.pool.statistics().workerCount)
         : 1
     const readRowCount = rowCount * Math.min(1, selection.sets.length / table.labels.setCount)
-    const common = {
-      kind: 'tsdb.scan' as const,
+    const terms: Omit<ScanTerms, 'labels' | 'rowCountMax'> = {
       partition: table.blocks.partition,
       tableName: table.blocks.name,
       access: parts.store.workerAccess,
@@ -84,8 +84,6 @@ export async function openSets(
       keptRowCount: plan.mode === 'raw' ? readRowCount : readRowCount / workerCount,
       storedByteLength: wanted.reduce((sum, block) => sum + block.byteLength, 0),
       plan,
-      metricLists: selection.metricLists,
-      rowCondition: selection.rowCondition,
       rowLabels: selection.rowLabels,
       newestWins: table.schema.duplicates !== 'first',
       format: options.format,
@@ -114,15 +112,22 @@ export async function openSets(
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
       const sets = selection.sets.slice(firstSet, endSet)
-      return new ScanChain(parts, table, options, {
-        ...common,
-        sources: blocksOfSets(sources, sets),
-        sets,
-        groupStarts: groupStarts?.slice(start, end + 1).map((place) => place - firstSet) ?? null,
-        metricListOf: selection.metricListOf?.slice(firstSet, endSet) ?? null,
-        position,
-        rowCountMax: limit,
-      })
+      return new ScanChain(
+        parts,
+        table,
+        options,
+        { ...terms, rowCountMax: limit },
+        {
+          kind: 'tsdb.scan',
+          sources: sendSources(blocksOfSets(sources, sets)),
+          sets,
+          metricLists: selection.metricLists,
+          rowCondition: selection.rowCondition,
+          groupStarts: groupStarts?.slice(start, end + 1).map((place) => place - firstSet) ?? null,
+          metricListOf: selection.metricListOf?.slice(firstSet, endSet) ?? null,
+          position,
+        },
+      )
     }
     messages = new OrderedMessages(ranges, start, workerCount, {
       described,
@@ -386,9 +391,10 @@ class ScanChain {
     readonly parts: BackendParts,
     readonly table: OpenTable,
     readonly options: Pick<ReadOptions, 'borrows' | 'signal'>,
-    readonly job: Omit<ScanJob, 'labels'>,
+    readonly terms: Omit<ScanTerms, 'labels'>,
+    readonly job: Omit<ScanJob, 'terms'>,
   ) {
-    this.#rowCountLeft = job.rowCountMax
+    this.#rowCountLeft = terms.rowCountMax
     this.#next = this.#start(job.position)
   }
 
@@ -405,9 +411,10 @@ class ScanChain {
 
   async #run(position: ScanPosition | null): Promise<ScanStep> {
     const { borrows, signal } = this.options
-    if (this.job.format === 'columns') await this.parts.outgoing.roomForColumns(signal)
+    if (this.terms.format === 'columns') await this.parts.outgoing.roomForColumns(signal)
     const done = await withLabels(this.table, (labels) => {
-      const job: ScanJob = { ...this.job, position, rowCountMax: this.#rowCountLeft, labels }
+      const terms: ScanTerms = { ...this.terms, rowCountMax: this.#rowCountLeft, labels }
+      const job: ScanJob = { ...this.job, position, terms: JSON.stringify(terms) }
       return this.parts.pool.runToEnd<ScanResult>(job, {
         scratchByteLength: scanScratchByteLength,
         ...(signal === null ? {} : { signal }),
