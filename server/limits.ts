@@ -48,7 +48,7 @@ export interface ServerLimits {
   /** HTTP/1.1 connections without a request; clients pool them. */
   readonly httpKeepAliveMs: number
   readonly headerByteLengthMax: number
-  /** Calls at work when the server is told to stop may take this long. */
+  /** Calls at work when the server is told to stop may take this long: whoever stops programs kills them after ten seconds. */
   readonly drainMs: number
 }
 
@@ -78,5 +78,5 @@ export const defaultLimits: ServerLimits = {
   keepaliveAnswerMs: 20_000,
   httpKeepAliveMs: 75_000,
   headerByteLengthMax: 16 * KiB,
-  drainMs: 10_000,
+  drainMs: 7_000,
 }

@@ -65,14 +65,21 @@ export class Verbs {
     return call
   }
 
-  /** Resolves when no call is at work, at the latest after `withinMs`: what still works then is aborted. */
+  /**
+   * Resolves when no call is at work, at the latest after `withinMs`: what still works then is aborted. Readers that follow
+   * a stream are told at once: they wait for what does not come any more.
+   */
   async drain(withinMs: number): Promise<void> {
+    const stopping = new FramesError('SHUTTING_DOWN', 'the server is stopping')
+    for (const call of this.#calls) {
+      if (call.asked?.action === 'read' && call.asked.request.followMs !== undefined) call.abort(stopping)
+    }
     if (this.#calls.size === 0) return
     const isIdle = new Promise<void>((resolve) => {
       this.#onIdle = resolve
     })
     const timer = setTimeout(() => {
-      for (const call of this.#calls) call.abort(new FramesError('SHUTTING_DOWN', 'the server is stopping'))
+      for (const call of this.#calls) call.abort(stopping)
       this.#onIdle?.()
     }, withinMs)
     await isIdle

@@ -194,6 +194,13 @@ test('a folder that cannot be made is an error that names it', async () => {
   }
 })
 
+test.runIf(process.platform === 'linux')(
+  'a folder that no system would make is refused, not tried for ever',
+  async () => {
+    await expect(openLmdbStore({ path: '/proc/framesd/data' })).rejects.toMatchObject({ code: 'STORE_FOLDER' })
+  },
+)
+
 test('a folder with a path longer than a socket address may be is locked all the same', async () => {
   const folder = join(newFolder(), 'long'.repeat(30), 'er'.repeat(60))
   const lock = await lockFolder(folder)

@@ -76,6 +76,24 @@ test('a read that follows ends when its client goes', async () => {
   // The engine can be closed only when nobody reads: afterAll would wait for an hour.
 })
 
+test('a server that stops tells those who follow at once', async () => {
+  const own = await openEngine({ memoryByteLength: 128 * 2 ** 20, workerCount: 1 })
+  const loopback = { host: '127.0.0.1', port: 0 }
+  const log = openLog('error')
+  // Calls of other kinds may take longer than this test.
+  const limits = { drainMs: 600_000 }
+  const config = readConfig(null)
+  const stopped = await startServer({ engine: own, config, log, httpAddress: loopback, grpcAddress: loopback, limits })
+  await own.create({ backend: 'stream', table: 's', session: { container: 'c' } })
+  const answer = await fetch(`http://127.0.0.1:${stopped.httpPort}/read`, {
+    method: 'POST',
+    body: JSON.stringify({ backend: 'stream', table: 's', session: { container: 'c' }, seek: 'latest', follow: '1h' }),
+  })
+  const followed = answer.text()
+  await stopped.stop()
+  expect(await followed).toContain('the server is stopping')
+})
+
 test.each([{ follow: 'soon' }, { follow: -1 }, { follow: [] }])('%j is no time to follow', async (follow) => {
   const stream = await newStream(1n)
   const answer = await post('/read', { ...stream, seek: 'latest', shard_id: '0', ...follow })

@@ -1,9 +1,9 @@
 // One process a data folder: whoever holds a Unix domain socket in it open owns it.
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, realpath, rename, rm, symlink } from 'node:fs/promises'
+import { mkdir, readdir, realpath, rename, rm, stat, symlink } from 'node:fs/promises'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { FramesError } from '../errors.js'
 
 export interface FolderLock {
@@ -36,13 +36,33 @@ const socketPathByteLengthMax = 100
  */
 export async function lockFolder(folder: string): Promise<FolderLock> {
   try {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     return await takeFolder(folder)
   } catch (error) {
     if (error instanceof FramesError || !(error instanceof Error)) throw error
     throw new FramesError('STORE_FOLDER', `the data folder ${folder} cannot be used: ${error.message}`, {
       cause: error,
     })
+  }
+}
+
+/**
+ * Makes a folder and those above it. Not by `recursive` of mkdir: where a file system says ENOENT although the folder above is
+ * there, as Linux' /proc does, Node tries again for ever.
+ */
+async function makeFolder(folder: string): Promise<void> {
+  const make = (): Promise<void> =>
+    mkdir(folder).catch(async (error: NodeJS.ErrnoException) => {
+      const isThere = error.code === 'EEXIST' && (await stat(folder)).isDirectory()
+      if (!isThere) throw error
+    })
+  try {
+    await make()
+  } catch (error) {
+    const above = dirname(folder)
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || above === folder) throw error
+    await makeFolder(above)
+    await make()
   }
 }
 
