@@ -7,6 +7,7 @@ import { writeItems } from '../dist/engine/backends/kv/item-block.js'
 import { ItemReader, noRow } from '../dist/engine/backends/kv/item-reader.js'
 import { type ItemPosition, mergeItems } from '../dist/engine/backends/kv/merge.js'
 import type { PreparedBlock } from '../dist/engine/blocks/merge-rule.js'
+import { KeptPages } from '../dist/engine/blocks/kept-pages.js'
 import { BlockIo, BlockReader, type BlockSource } from '../dist/engine/blocks/reader.js'
 import { createMemory, type Kernels, loadKernels } from '../dist/engine/kernels/kernels.js'
 import { Scratch } from '../dist/engine/memory/scratch.js'
@@ -34,6 +35,13 @@ class Desk {
 
   get whole(): Scratch {
     return this.parts(1)[0]!
+  }
+
+  /** Memory that no call takes. */
+  take(byteLength: number): { byteOffset: number; byteLength: number } {
+    const byteOffset = this.#stored
+    this.#stored = (byteOffset + byteLength + 63) & ~63
+    return { byteOffset, byteLength }
   }
 
   /** Keeps blocks as sources. */
@@ -65,9 +73,13 @@ class Desk {
     return this.store(writeItems(this.kernels, output, work, placeItems(this.kernels, input, items)))
   }
 
-  find(sources: readonly BlockSource[], keys: readonly { folder: string; name: string }[]): (PlainItem | null)[] {
+  find(
+    sources: readonly BlockSource[],
+    keys: readonly { folder: string; name: string }[],
+    kept: KeptPages | null = null,
+  ): (PlainItem | null)[] {
     const [cache, temporary, rest] = this.parts(0.1, 0.3, 0.6) as [Scratch, Scratch, Scratch]
-    const reader = new ItemReader(new BlockIo(this.kernels, cache, null, 'p', 't'), temporary, sources)
+    const reader = new ItemReader(new BlockIo(this.kernels, cache, null, 'p', 't', kept), temporary, sources)
     const places = [rest.allocate(4 * keys.length), rest.allocate(4 * keys.length)] as const
     reader.find(placeKeys(this.kernels, rest, keys), ...places)
     return gatherPlain(reader, rest, keys, ...places)
@@ -274,6 +286,29 @@ test('a flipped byte of a filter or of the names of pages is noticed and named, 
     if (number === 0) expect(desk.find(merge(), first!.slice(0, 10))).toEqual(first!.slice(0, 10))
     else expect(merge).toThrow(/attachment 1/)
   }
+})
+
+test('of a small commit, too, look-ups keep what they have read: its pages are not decoded for each of them', () => {
+  const desk = new Desk()
+  const kept = new KeptPages(desk.kernels, desk.take(8 * MiB))
+  const items = Array.from({ length: 40 }, (_, i): PlainItem => {
+    const cells = new Map<string, Cell>([
+      ['n', BigInt(i * i)],
+      ['flag', i % 3 === 0],
+      ['text', `text ${i}`],
+    ])
+    return { folder: '', name: `item${100 + i}`, mtimeNs: BigInt(i), ctimeNs: 0n, cells }
+  })
+  const sources = desk.write(items)
+  expect(desk.find(sources, items, kept)).toEqual(items)
+  const [cache] = desk.parts(1) as [Scratch]
+  const reader = new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), sources[0]!, 0)
+  for (const column of reader.layout.columns) {
+    const { segments, offsets } = reader.table(column)
+    desk.kernels.u8[reader.segment(segments[0]!) + offsets[0]!]! ^= 0xff
+  }
+  expect(desk.find(sources, items, kept)).toEqual(items)
+  expect(() => desk.find(sources, items)).toThrow(/is damaged/)
 })
 
 test('what is kept of tens of thousands of small blocks is a part of the heap that a worker has', {

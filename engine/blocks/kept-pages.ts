@@ -32,6 +32,8 @@ const shareMax = 1 / 16
 /** What stands in this part of the ring, next to go, is moved to its newer end when it is used. */
 const endangeredShare = 1 / 4
 const alignment = 16
+/** Less is not given: each place also takes some hundred bytes of the worker's heap, and small blocks have many small pages. */
+const placeByteLengthMin = 128
 
 export class KeptPages {
   readonly #kernels: Kernels
@@ -143,7 +145,7 @@ export class KeptPages {
 }
 
 function roundUp(byteLength: number): number {
-  return Math.ceil(byteLength / alignment) * alignment
+  return Math.max(placeByteLengthMin, Math.ceil(byteLength / alignment) * alignment)
 }
 
 /** What the worker of a job keeps; null where it has no memory for it. */

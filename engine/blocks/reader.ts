@@ -434,13 +434,15 @@ export class BlockReader {
   }
 
   #keepsCompact({ dtype }: ColumnEntry): boolean {
-    return this.io.keptForm === 'compact' && dtype !== 'bool' && this.source.packed === null
+    return this.io.keptForm === 'compact' && dtype !== 'bool'
   }
 
   #keepsDecoded({ dtype }: ColumnEntry): boolean {
     const { keptForm } = this.io
+    // Packed blocks are soon merged. For look-ups they are kept all the same: who was just updated is often asked for.
+    if (keptForm === 'decoded') return this.source.packed === null
     // Bools are small as they are.
-    return this.source.packed === null && (keptForm === 'decoded' || (keptForm === 'compact' && dtype === 'bool'))
+    return keptForm === 'compact' && dtype === 'bool'
   }
 
   #kept(): KeptOfBlock {
