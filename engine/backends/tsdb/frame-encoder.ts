@@ -9,10 +9,12 @@ import type { IngestJob, IngestResult } from './jobs.js'
 import type { OpenTable } from './tsdb.js'
 
 /**
- * Frames of one job: small ones are encoded together, up to so many bytes. The count bounds the runs of memory that tiny
- * frames take.
+ * Frames of one job: small ones are encoded together, up to so many bytes. A job costs a millisecond of all threads beside
+ * its frames. The count bounds the runs of memory that tiny frames take.
  */
-export const jobByteLengthMax = 4 * MiB
+export const jobByteLengthMax = 8 * MiB
+/** Where no frame is left behind, so many: a job for one frame would cost more than it encodes. */
+const lastJobByteLengthMax = 10 * MiB
 export const jobFrameCountMax = 64
 /** Scratch of an ingest job beside what follows from the size of its frames. */
 const ingestScratchByteLength = 3 * MiB
@@ -52,6 +54,9 @@ export class FrameEncoder {
   jobFrameCount(frames: readonly Pick<TakenFrame, 'byteLength'>[]): number {
     if (this.isSerial) return 1
     let byteLength = 0
+    for (const frame of frames) byteLength += frame.byteLength
+    if (byteLength <= lastJobByteLengthMax) return Math.min(frames.length, jobFrameCountMax)
+    byteLength = 0
     let count = 0
     for (const frame of frames) {
       byteLength += frame.byteLength
@@ -75,7 +80,8 @@ export class FrameEncoder {
     const options = this.#signal === null ? { scratchByteLength } : { scratchByteLength, signal: this.#signal }
     for (let tries = 0; ; tries++) {
       const { labels, schema, blocks } = this.#table
-      await labels.ready()
+      const ready = labels.ready()
+      if (ready !== undefined) await ready
       const handle = labels.acquire()
       const snapshot = this.isSerial ? blocks.acquire() : null
       try {

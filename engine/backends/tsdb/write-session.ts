@@ -19,7 +19,7 @@ export interface WriteOptions {
 /** Commits of one session that may be on their way to the disk while the next frames are encoded. */
 const commitCountMax = 4
 /** Bytes of frames at which a job is sent at once; fewer wait until the event loop has turned, for more may be coming. */
-const startByteLength = 2 * MiB
+const startByteLength = MiB
 
 export class TsdbWriteSession implements BackendWriteSession {
   readonly #intake: FrameIntake
@@ -58,19 +58,25 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   async addWire(frame: Uint8Array): Promise<void> {
-    await this.#add(await this.#intake.takeWire(frame))
+    await this.#intake.takeWire(frame, this.#add)
+    await this.#room()
   }
 
   async addFrame(frame: Frame): Promise<void> {
-    await this.#add(await this.#intake.takeFrame(frame))
+    await this.#intake.takeFrame(frame, this.#add)
+    await this.#room()
   }
 
-  /** Resolves when another frame may come. */
-  async #add(frame: TakenFrame): Promise<void> {
+  /** The frame belongs to the session from now on. A job that it begins is on its way before another frame is copied. */
+  readonly #add = (frame: TakenFrame): void => {
     this.#frames.push(frame)
     this.#byteLength += frame.byteLength
     if (this.#byteLength >= startByteLength) this.#write()
     else this.#writeDue ??= setImmediate(() => this.#write())
+  }
+
+  /** Resolves when another frame may come. */
+  async #room(): Promise<void> {
     while (!this.#hasRoom())
       await new Promise<void>((resolve) => {
         this.#adders.push(resolve)
