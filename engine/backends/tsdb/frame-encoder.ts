@@ -10,11 +10,13 @@ import type { OpenTable } from './tsdb.js'
 
 /**
  * Frames of one job: small ones are encoded together, up to so many bytes. A job costs a millisecond of all threads beside
- * its frames. The count bounds the runs of memory that tiny frames take.
+ * its frames; what it knows of each label set takes memory, so those of tables with many sets stay smaller. The count of
+ * frames bounds the runs of memory that tiny ones take.
  */
-export const jobByteLengthMax = 8 * MiB
-/** Where no frame is left behind, so many: a job for one frame would cost more than it encodes. */
-const lastJobByteLengthMax = 10 * MiB
+const jobByteLengthMax = { fewSets: 8 * MiB, manySets: 4 * MiB }
+const fewSetsCountMax = 8192
+/** What may be in a job beyond that when no frame is left behind then: a job for one frame costs more than it encodes. */
+const lastFramesShare = 0.25
 export const jobFrameCountMax = 64
 /** Scratch of an ingest job beside what follows from the size of its frames. */
 const ingestScratchByteLength = 3 * MiB
@@ -50,17 +52,27 @@ export class FrameEncoder {
     return this.#table.schema.duplicates === 'error'
   }
 
+  get #jobByteLengthMax(): number {
+    return this.#table.labels.setCount <= fewSetsCountMax ? jobByteLengthMax.fewSets : jobByteLengthMax.manySets
+  }
+
+  /** Frames of so many bytes are worth waiting for: those of two jobs. */
+  get waitingByteLengthMax(): number {
+    return 2 * this.#jobByteLengthMax
+  }
+
   /** How many of these frames the next job is given, one at least. */
   jobFrameCount(frames: readonly Pick<TakenFrame, 'byteLength'>[]): number {
     if (this.isSerial) return 1
     let byteLength = 0
     for (const frame of frames) byteLength += frame.byteLength
-    if (byteLength <= lastJobByteLengthMax) return Math.min(frames.length, jobFrameCountMax)
+    const byteLengthMax = this.#jobByteLengthMax
+    if (byteLength <= (1 + lastFramesShare) * byteLengthMax) return Math.min(frames.length, jobFrameCountMax)
     byteLength = 0
     let count = 0
     for (const frame of frames) {
       byteLength += frame.byteLength
-      if (count > 0 && (byteLength > jobByteLengthMax || count === jobFrameCountMax)) break
+      if (count > 0 && (byteLength > byteLengthMax || count === jobFrameCountMax)) break
       count++
     }
     return count

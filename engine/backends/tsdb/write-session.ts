@@ -4,7 +4,7 @@ import type { Frame } from '../../frame/frame.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
-import { type EncodedFrames, FrameEncoder, jobByteLengthMax, jobFrameCountMax } from './frame-encoder.js'
+import { type EncodedFrames, FrameEncoder, jobFrameCountMax } from './frame-encoder.js'
 import { gatheredByteLengthMax } from './gathered-writes.js'
 import { type IngestGate, ingestGateOf } from './ingest-gate.js'
 import { MiB } from '../../limits.js'
@@ -94,7 +94,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   #hasRoom(): boolean {
     const { length } = this.#frames
     // One waits in any case; more while they are small: all of them go into the next job.
-    return length < 2 || (length < 2 * jobFrameCountMax && this.#byteLength < 2 * jobByteLengthMax)
+    return length < 2 || (length < 2 * jobFrameCountMax && this.#byteLength < this.#encoder.waitingByteLengthMax)
   }
 
   #throwFailure(): void {
