@@ -4,7 +4,7 @@
 // and, in the bits that the table's size leaves over, a piece of the hash, so that most unequal keys are told apart
 // without a look at them; 0 = empty. A table starts small, in the first-level cache, and grows inside the capacity it
 // is given: most label columns have few values.
-import { countEqualRows } from './text'
+import { areRowsEqual, countEqualRows } from './text'
 import { equalText, hash64, hashShort, hashText, masks, shortByteLength } from './hash'
 
 /** Slots that a table starts with. */
@@ -272,6 +272,57 @@ function copyRows(offsetsPtr: usize, bytesPtr: usize, codesPtr: usize, row: i32,
   }
   for (; target < targetEnd; target += 4, source += 4) store<u32>(target, load<u32>(source))
   return end - row
+}
+
+/** Rows that areRowsRepeated compares at once. */
+const repeatStepRowCount: i32 = 1024
+
+/**
+ * 1 when every text from row `distance` on is the one `distance` rows before it.
+ *
+ * offsets  (rowCount + 1) × u32 into bytes, read only; bytes: text, read only
+ */
+export function areRowsRepeated(offsetsPtr: usize, bytesPtr: usize, rowCount: i32, distance: i32): i32 {
+  for (let row = distance; row < rowCount; row += repeatStepRowCount) {
+    const count = min(rowCount - row, repeatStepRowCount)
+    if (!areRowsEqual(offsetsPtr, bytesPtr, row, row - distance, count)) return 0
+  }
+  return 1
+}
+
+/**
+ * The distance at which codes repeat: all of them from there on are those that stand so many before; 0 where the first code
+ * does not come again, or not so. Only the first such distance is tried, and it is half of the count at most.
+ *
+ * codes  count × u32, read only
+ */
+export function repeatDistance(codesPtr: usize, count: i32): i32 {
+  const first = load<u32>(codesPtr)
+  let distance = 1
+  while (distance < count && load<u32>(codesPtr + ((<usize>distance) << 2)) === first) distance++
+  // One code, or runs of each.
+  if (distance === count) return 1
+  if (distance > 1) return 0
+  while (distance < count && load<u32>(codesPtr + ((<usize>distance) << 2)) !== first) distance++
+  if (distance > count >> 1) return 0
+  for (let i = distance; i < count; i++) {
+    if (load<u32>(codesPtr + ((<usize>i) << 2)) !== load<u32>(codesPtr + ((<usize>(i - distance)) << 2))) return 0
+  }
+  return distance
+}
+
+/** Writes codes[i] = codes[i - distance] from `start` on, which is `distance` or more. codes: count × u32. */
+export function repeatCodes(codesPtr: usize, start: i32, count: i32, distance: i32): void {
+  const end = codesPtr + ((<usize>count) << 2)
+  let target = codesPtr + ((<usize>start) << 2)
+  // What is copied at once has been written before: it is as long as what repeats, and doubles.
+  let span = (<usize>distance) << 2
+  while (target < end) {
+    const byteLength = min(span, end - target)
+    memory.copy(target, target - span, byteLength)
+    target += byteLength
+    if (target - codesPtr >= span << 1) span <<= 1
+  }
 }
 
 /** Rows that are compared at once: first their lengths, then their bytes as one text. */

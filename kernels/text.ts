@@ -107,6 +107,38 @@ export function countEqualRows(offsetsPtr: usize, bytesPtr: usize, a: i32, b: i3
   return equal
 }
 
+/** Whether `rowCount` rows from a on equal those from b on: as countEqualRows, faster where they do. */
+export function areRowsEqual(offsetsPtr: usize, bytesPtr: usize, a: i32, b: i32, rowCount: i32): bool {
+  const aOffsets = offsetsPtr + ((<usize>a) << 2)
+  const bOffsets = offsetsPtr + ((<usize>b) << 2)
+  const aStart = load<u32>(aOffsets)
+  const bStart = load<u32>(bOffsets)
+  const apart = aStart - bStart
+  const aparts = i32x4.splat(apart)
+  let differing = i64x2.splat(0)
+  const end = (<usize>rowCount + 1) << 2
+  let at: usize = 0
+  for (; at + 32 <= end; at += 32) {
+    const first = i32x4.sub(v128.load(aOffsets + at), v128.load(bOffsets + at))
+    const second = i32x4.sub(v128.load(aOffsets + at, 16), v128.load(bOffsets + at, 16))
+    differing = v128.or(differing, v128.or(v128.xor(first, aparts), v128.xor(second, aparts)))
+  }
+  if (v128.any_true(differing)) return false
+  for (; at < end; at += 4) if (load<u32>(aOffsets + at) - load<u32>(bOffsets + at) !== apart) return false
+  const byteLength = load<u32>(aOffsets + ((<usize>rowCount) << 2)) - aStart
+  const aPtr = bytesPtr + aStart
+  const bPtr = bytesPtr + bStart
+  let i: u32 = 0
+  for (; i + 64 <= byteLength; i += 64) {
+    const c = v128.xor(v128.load(aPtr + i), v128.load(bPtr + i))
+    const d = v128.xor(v128.load(aPtr + i, 16), v128.load(bPtr + i, 16))
+    const e = v128.xor(v128.load(aPtr + i, 32), v128.load(bPtr + i, 32))
+    const f = v128.xor(v128.load(aPtr + i, 48), v128.load(bPtr + i, 48))
+    if (v128.any_true(v128.or(v128.or(c, d), v128.or(e, f)))) return false
+  }
+  return countEqualBytes(aPtr + i, bPtr + i, byteLength - i) === byteLength - i
+}
+
 /** Copies byteLength bytes between places that do not overlap. */
 export function copyText(targetPtr: usize, sourcePtr: usize, byteLength: u32): void {
   if (byteLength > INLINE_COPY_MAX) {

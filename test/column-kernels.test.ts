@@ -341,6 +341,22 @@ describe('gathering', () => {
     })
   })
 
+  test('values go where they are told, which is to gather them by the inverse order', () => {
+    forRowCounts((count) => {
+      const order = random.list(count, (i) => i)
+      for (let i = count - 1; i > 0; i--) {
+        const other = random.integer(0, i + 1)
+        ;[order[i], order[other]] = [order[other]!, order[i]!]
+      }
+      const placesPtr = columns.target(count * 4)
+      call.invertPermutation(columns.u32s(order), count, placesPtr)
+      const values = random.list(count, () => random.int64())
+      const targetPtr = columns.target(count * 8)
+      call.place64(columns.int64s(values), placesPtr, count, targetPtr)
+      expect(columns.readInt64s(targetPtr, count)).toEqual(order.map((row) => values[row]!))
+    })
+  })
+
   test('bits come by row number, false for no row', () => {
     forRowCounts((count) => {
       const rowCount = random.pick(rowCounts)

@@ -355,3 +355,49 @@ test('a label table that is too small for another says which part is, and stays 
   const few = memory.labelTable(1, 100)
   expect(memory.call.labelTableInsert(few, offsets, bytes, 2, memory.u32s(2))).toBe(-1)
 })
+
+test('texts that stand a distance apart repeat when all of them do', () => {
+  const random = new Random(newSeed())
+  for (let round = 0; round < 200; round++) {
+    memory.reset()
+    const distance = 1 + random.below(random.pick([1, 5, 300]))
+    const rowCount = distance + random.below(random.pick([1, 40, 3000]))
+    const once = Array.from({ length: distance }, () => new Uint8Array(random.below(random.pick([2, 20]))).fill(0x61))
+    const texts = Array.from({ length: rowCount }, (_, row) => once[row % distance])
+    const differs = random.chance(0.5)
+    if (differs) {
+      const row = random.below(rowCount)
+      texts[row] = random.chance(0.5)
+        ? Uint8Array.of(...texts[row], 0x61)
+        : Uint8Array.from(texts[row], (byte) => byte ^ 1)
+    }
+    const isRepeated = texts.every(
+      (text, row) => row < distance || keyOfBytes(text) === keyOfBytes(texts[row - distance]),
+    )
+    const { offsets, bytes } = memory.stringsAtEnd(texts)
+    expect(memory.call.areRowsRepeated(offsets, bytes, rowCount, distance)).toBe(isRepeated ? 1 : 0)
+  }
+})
+
+test('codes repeat from where the first one comes again, and are written on from there', () => {
+  const random = new Random(newSeed())
+  for (let round = 0; round < 300; round++) {
+    memory.reset()
+    const distance = 1 + random.below(random.pick([1, 4, 100]))
+    const count = 2 * distance + random.below(200)
+    const codes = Array.from({ length: count }, (_, row) => row % distance)
+    const codesPtr = memory.u32s(codes)
+    expect(memory.call.repeatDistance(codesPtr, count)).toBe(distance)
+    const start = distance + random.below(count - distance)
+    const prefixPtr = memory.u32s(codes.map((code, row) => (row < start ? code : 0xffff)))
+    memory.call.repeatCodes(prefixPtr, start, count, distance)
+    expect(memory.readU32s(prefixPtr, count)).toEqual(codes)
+    if (distance === 1) continue
+    const place = 1 + random.below(count - 1)
+    codes[place] = codes[place] === 1 ? 0 : 1
+    const other = memory.call.repeatDistance(memory.u32s(codes), count)
+    const isSo = other > 0 && codes.every((code, row) => row < other || code === codes[row - other])
+    expect(other === 0 || isSo).toBe(true)
+    expect(other).not.toBe(distance)
+  }
+})

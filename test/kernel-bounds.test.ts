@@ -72,6 +72,9 @@ function casesOf(rowCount: number): Case[] {
     call.compactStrings(a!, 0, b!, rowCount, target),
   )
   add('expandOffsets', [denseOffsets, validity], ([a, b], target) => call.expandOffsets(a!, b!, rowCount, target))
+  const order = bytesOf(Uint32Array.from(random.list(rowCount, (row) => rowCount - 1 - row)))
+  add('place64', [floats, order], ([a, b], target) => call.place64(a!, b!, rowCount, target))
+  add('invertPermutation', [order], ([a], target) => call.invertPermutation(a!, rowCount, target))
   add('gather64', [floats, indexes], ([a, b], target) => call.gather64(a!, b!, rowCount, target))
   add('gather32', [indexes, indexes], ([a, b], target) => call.gather32(a!, b!, rowCount, target))
   add('gatherBits', [bits, indexes], ([a, b], target) => call.gatherBits(a!, b!, rowCount, target))

@@ -108,6 +108,12 @@ const intShapes: Record<string, (count: number) => BigInt64Array> = {
   'truncated steps': (n) => ints(walk(n, () => Math.trunc(normal()))),
   'drifting counter': (n) => ints(walk(n, () => 1000 + 50 * normal())),
   noise: (n) => BigInt64Array.from({ length: n }, () => BigInt(below(101))),
+  'as far from the first as 16-bit sums go, or one more': (n) => {
+    const first = [0n, -5n, 2n ** 50n - 3n, 2n ** 50n + 1n, -(2n ** 50n)][below(5)]!
+    const far = BigInt(1022 + below(3))
+    const away = (): bigint => [0n, far, -far, BigInt(below(2000) - 1000)][below(4)]!
+    return BigInt64Array.from({ length: n }, (_, i) => BigInt.asIntN(64, i === 0 ? first : first + away()))
+  },
   'wide noise': (n) => BigInt64Array.from({ length: n }, () => random64() >> BigInt(below(64))),
   'full random': (n) => BigInt64Array.from({ length: n }, random64),
   'extremes in turn': (n) => BigInt64Array.from({ length: n }, (_, i) => (i % 2 ? 2n ** 63n - 1n : -(2n ** 63n))),

@@ -425,3 +425,43 @@ describe('writes of one small frame each, many at once', () => {
     expect(await storedWriters(request)).toEqual(new Map(expected.filter((_, writer) => writer % 3 !== 2)))
   })
 })
+
+test('rows that come time by time have the labels that they say, also where the last one differs', async () => {
+  const hostCount = 40
+  const rowCount = 9000
+  const hosts = Array.from({ length: rowCount }, (_, row) => `host-${row % hostCount}`)
+  const regions = Array.from({ length: rowCount }, (_, row) => (row % hostCount < 10 ? 'north' : 'south'))
+  const frameOf = (lastRegion: string): Uint8Array =>
+    frameBytes({
+      columns: [
+        ints(
+          'cpu',
+          Array.from(hosts, (_, row) => BigInt(row)),
+        ),
+      ],
+      indices: [
+        {
+          ...seconds(rowCount),
+          times: Array.from(hosts, (_, row) => baseNs + BigInt(Math.floor(row / hostCount)) * secondNs),
+        },
+        strings('host', hosts),
+        strings('region', [...regions.slice(0, -1), lastRegion]),
+      ],
+    })
+  for (const lastRegion of [regions[rowCount - 1]!, 'nowhere']) {
+    const request = await newTable()
+    expect(await writeWire(request, [frameOf(lastRegion)])).toEqual({ error: null, rowCount })
+    const found = new Map<string, bigint[]>()
+    for await (const frame of engine.read({ ...request, start: '0', end: '13569465600000' })) {
+      const set = `${frame.column('host').values()[0]} ${frame.column('region').values()[0]}`
+      const cells = found.get(set) ?? []
+      found.set(set, [...cells, ...(frame.column('cpu').values() as Iterable<bigint>)])
+    }
+    const wanted = new Map<string, bigint[]>()
+    for (let row = 0; row < rowCount; row++) {
+      const set = `${hosts[row]} ${row === rowCount - 1 ? lastRegion : regions[row]}`
+      wanted.set(set, [...(wanted.get(set) ?? []), BigInt(row)])
+    }
+    expect(found).toEqual(wanted)
+  }
+})

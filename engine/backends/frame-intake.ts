@@ -31,31 +31,42 @@ export class FrameIntake {
     this.#options = options
   }
 
-  /** Copies a pb.Frame when there is room for it. */
-  takeWire(frame: Uint8Array): Promise<TakenFrame> {
+  /**
+   * Copies a pb.Frame when there is room for it. `taken` is called at once with what this resolves with: a caller that
+   * awaits it comes behind the copies of all who have room, too.
+   */
+  takeWire(frame: Uint8Array, taken?: (frame: TakenFrame) => void): Promise<TakenFrame> {
     const { byteLength } = frame
-    return this.#take(byteLength, ({ byteOffset }) => {
+    const copyIn = ({ byteOffset }: Slice): FrameInput => {
       copyBytes(frame, this.#parts.kernels.u8, byteOffset)
       return { format: 'wire', message: { byteOffset, byteLength } }
-    })
+    }
+    return this.#take(byteLength, copyIn, taken)
   }
 
-  /** Lays out the columns of a frame of this thread when there is room for them. */
-  takeFrame(frame: Frame): Promise<TakenFrame> {
-    return this.#take(frameByteLength(frame), ({ byteOffset }) => {
+  /** Lays out the columns of a frame of this thread when there is room for them. Otherwise as takeWire. */
+  takeFrame(frame: Frame, taken?: (frame: TakenFrame) => void): Promise<TakenFrame> {
+    const copyIn = ({ byteOffset }: Slice): FrameInput => {
       const laid = laidFrame(layFrame(this.#parts.kernels, frame, byteOffset), this.#shape)
       this.#shape = laid.shape
       return { format: 'columns', frame: laid }
-    })
+    }
+    return this.#take(frameByteLength(frame), copyIn, taken)
   }
 
-  async #take(byteLength: number, copyIn: (slice: Slice) => FrameInput): Promise<TakenFrame> {
+  async #take(
+    byteLength: number,
+    copyIn: (slice: Slice) => FrameInput,
+    taken: ((frame: TakenFrame) => void) | undefined,
+  ): Promise<TakenFrame> {
     const { signal, check } = this.#options
     check()
     const { slice, release } = await this.#parts.inputs.take(byteLength, signal ?? undefined)
     try {
       check()
-      return { input: copyIn(slice), byteLength, release }
+      const frame = { input: copyIn(slice), byteLength, release }
+      taken?.(frame)
+      return frame
     } catch (error) {
       release()
       throw error

@@ -264,6 +264,8 @@ export interface RowOrder {
   readonly permutationPtr: number
   /** (rowCount + 1) u32: runs of equal rows in the permutation; 0: each row is alone. */
   readonly runStartsPtr: number
+  /** u32 a row of the frame: where it comes to stand; 0: not all rows are kept, or they are in order already. */
+  readonly placesPtr: number
   readonly hasDuplicates: boolean
 }
 
@@ -276,7 +278,7 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   if (rowsPtr !== 0) return orderRowsWithCells(kernels, scratch, frame, setNumbers, rowsPtr)
   const ordered = orderedAlready(kernels, frame, setNumbers)
   if (ordered !== null)
-    return { directory: ordered, rowCount, permutationPtr: 0, runStartsPtr: 0, hasDuplicates: false }
+    return { directory: ordered, rowCount, permutationPtr: 0, runStartsPtr: 0, placesPtr: 0, hasDuplicates: false }
   // Codes become ranks of set numbers; groups whose labels have one text (0.0 and -0.0, say) are one set.
   const sets = Uint32Array.from(new Set(setNumbers)).sort()
   const permutationPtr = scratch.allocate(4 * rowCount)
@@ -366,12 +368,13 @@ function orderRowsWithCells(
 function orderByTime(
   kernels: Kernels,
   scratch: Scratch,
-  { timesPtr }: OpenFrame,
+  frame: OpenFrame,
   sets: Uint32Array,
   permutationPtr: number,
   groupStartsPtr: number,
 ): RowOrder {
   const { call, u32 } = kernels
+  const { timesPtr } = frame
   const rowCount = u32[(groupStartsPtr >> 2) + sets.length]!
   const mark = scratch.mark()
   call.sortGroupsByTime(timesPtr, permutationPtr, groupStartsPtr, sets.length, scratch.allocate(16 * rowCount))
@@ -387,11 +390,17 @@ function orderByTime(
     setStartsPtr,
   )
   const starts = u32.slice(setStartsPtr >> 2, (setStartsPtr >> 2) + sets.length + 1)
+  let placesPtr = 0
+  if (distinctCount === frame.rowCount) {
+    placesPtr = scratch.allocate(4 * rowCount)
+    call.invertPermutation(permutationPtr, rowCount, placesPtr)
+  }
   return {
     directory: { sets, starts },
     rowCount: distinctCount,
     permutationPtr,
     runStartsPtr,
+    placesPtr,
     hasDuplicates: distinctCount < rowCount,
   }
 }
@@ -421,7 +430,8 @@ export function encodeFrameRows(
   let { timesPtr } = frame
   if (permutationPtr !== 0) {
     timesPtr = work.allocate(8 * rowCount)
-    call.gatherGroupTimes(frame.timesPtr, permutationPtr, runStartsPtr, rowCount, timesPtr)
+    if (order.placesPtr !== 0) call.place64(frame.timesPtr, order.placesPtr, rowCount, timesPtr)
+    else call.gatherGroupTimes(frame.timesPtr, permutationPtr, runStartsPtr, rowCount, timesPtr)
   }
   options.check?.(order, timesPtr)
   let rowByteLength = 8
@@ -460,7 +470,7 @@ function orderColumn(
   newestWins: boolean,
 ): ColumnSlice {
   const { call } = kernels
-  const { permutationPtr, runStartsPtr, rowCount, hasDuplicates } = order
+  const { permutationPtr, runStartsPtr, placesPtr, rowCount, hasDuplicates } = order
   const needsValidity = column.validityPtr !== 0
   const newest = newestWins ? 1 : 0
   let validityPtr = scratch.allocate(Math.ceil(rowCount / 8) + 8)
@@ -487,7 +497,8 @@ function orderColumn(
     )
   } else {
     valuesPtr = scratch.allocate(8 * rowCount)
-    if (!needsValidity && !hasDuplicates) call.gather64(column.valuesPtr, permutationPtr, rowCount, valuesPtr)
+    if (!needsValidity && placesPtr !== 0) call.place64(column.valuesPtr, placesPtr, rowCount, valuesPtr)
+    else if (!needsValidity && !hasDuplicates) call.gather64(column.valuesPtr, permutationPtr, rowCount, valuesPtr)
     else
       call.coalesce64(
         column.valuesPtr,

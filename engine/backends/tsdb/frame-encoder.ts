@@ -9,10 +9,14 @@ import type { IngestJob, IngestResult } from './jobs.js'
 import type { OpenTable } from './tsdb.js'
 
 /**
- * Frames of one job: small ones are encoded together, up to so many bytes. The count bounds the runs of memory that tiny
- * frames take.
+ * Frames of one job: small ones are encoded together, up to so many bytes. A job costs a millisecond of all threads beside
+ * its frames; what it knows of each label set takes memory, so those of tables with many sets stay smaller. The count of
+ * frames bounds the runs of memory that tiny ones take.
  */
-export const jobByteLengthMax = 4 * MiB
+const jobByteLengthMax = { fewSets: 8 * MiB, manySets: 4 * MiB }
+const fewSetsCountMax = 8192
+/** What may be in a job beyond that when no frame is left behind then: a job for one frame costs more than it encodes. */
+const lastFramesShare = 0.25
 export const jobFrameCountMax = 64
 /** Scratch of an ingest job beside what follows from the size of its frames. */
 const ingestScratchByteLength = 3 * MiB
@@ -48,14 +52,27 @@ export class FrameEncoder {
     return this.#table.schema.duplicates === 'error'
   }
 
+  get #jobByteLengthMax(): number {
+    return this.#table.labels.setCount <= fewSetsCountMax ? jobByteLengthMax.fewSets : jobByteLengthMax.manySets
+  }
+
+  /** Frames of so many bytes are worth waiting for: those of two jobs. */
+  get waitingByteLengthMax(): number {
+    return 2 * this.#jobByteLengthMax
+  }
+
   /** How many of these frames the next job is given, one at least. */
   jobFrameCount(frames: readonly Pick<TakenFrame, 'byteLength'>[]): number {
     if (this.isSerial) return 1
     let byteLength = 0
+    for (const frame of frames) byteLength += frame.byteLength
+    const byteLengthMax = this.#jobByteLengthMax
+    if (byteLength <= (1 + lastFramesShare) * byteLengthMax) return Math.min(frames.length, jobFrameCountMax)
+    byteLength = 0
     let count = 0
     for (const frame of frames) {
       byteLength += frame.byteLength
-      if (count > 0 && (byteLength > jobByteLengthMax || count === jobFrameCountMax)) break
+      if (count > 0 && (byteLength > byteLengthMax || count === jobFrameCountMax)) break
       count++
     }
     return count
@@ -75,7 +92,8 @@ export class FrameEncoder {
     const options = this.#signal === null ? { scratchByteLength } : { scratchByteLength, signal: this.#signal }
     for (let tries = 0; ; tries++) {
       const { labels, schema, blocks } = this.#table
-      await labels.ready()
+      const ready = labels.ready()
+      if (ready !== undefined) await ready
       const handle = labels.acquire()
       const snapshot = this.isSerial ? blocks.acquire() : null
       try {

@@ -52,35 +52,12 @@ export function groupRows(
   const hasColumns = labels.some((label) => 'column' in label && label.column.kind === 'slice')
   const tableCapacity = hasColumns ? call.groupTableCapacity(rowCount) : 0
   const tablePtr = scratch.allocate(4 * tableCapacity)
-  const coded = [...labels]
-    .sort((a, b) => compareBytes(encoder.encode(a.name), encoder.encode(b.name)))
-    .map((label) =>
-      'text' in label
-        ? constantLabel(kernels, scratch, label.name, label.text)
-        : codeLabel(kernels, scratch, label.name, label.column, tablePtr, tableCapacity),
-    )
-
-  let codesPtr = 0
-  let groupCount = rowCount === 0 ? 0 : 1
+  const sorted = [...labels].sort((a, b) => compareBytes(encoder.encode(a.name), encoder.encode(b.name)))
   const firstRowsPtr = scratch.allocate(4 * (hasColumns ? Math.max(1, rowCount) : 1))
-  u32[firstRowsPtr >> 2] = 0
-  for (const label of coded) {
-    if (label.codesPtr === 0) continue
-    // The first one is combined with nothing: that copies its codes and finds the first row of each.
-    const isFirst = codesPtr === 0
-    if (isFirst) codesPtr = scratch.allocate(4 * rowCount)
-    groupCount = call.combineCodes(
-      isFirst ? label.codesPtr : codesPtr,
-      isFirst ? label.valueCount : groupCount,
-      label.codesPtr,
-      isFirst ? 1 : label.valueCount,
-      rowCount,
-      codesPtr,
-      firstRowsPtr,
-      tablePtr,
-      tableCapacity,
-    )
-  }
+  const tables: GroupTables = { firstRowsPtr, tablePtr, tableCapacity }
+  const { coded, codesPtr, groupCount } =
+    (hasColumns && groupRepeatedRows(kernels, scratch, sorted, rowCount, tables)) ||
+    groupCodes(kernels, scratch, sorted, rowCount, rowCount, tables)
 
   const entriesPtr = scratch.allocate(4 * entryWordCount * Math.max(1, coded.length))
   coded.forEach((label, i) => {
@@ -108,6 +85,89 @@ export function groupRows(
   }
   const rowStarts = groupCount === 1 ? [0, rowCount] : null
   return { groupCount, codesPtr, rowStarts, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
+}
+
+interface GroupTables {
+  /** A row of each group is written here. */
+  readonly firstRowsPtr: number
+  readonly tablePtr: number
+  readonly tableCapacity: number
+}
+
+interface CodedRows {
+  readonly coded: readonly CodedLabel[]
+  /** u32 a row, with room for all rows of the frame; 0: there is one group. */
+  readonly codesPtr: number
+  readonly groupCount: number
+}
+
+/** Groups the first `count` of the frame's rows. */
+function groupCodes(
+  kernels: Kernels,
+  scratch: Scratch,
+  labels: readonly LabelSource[],
+  rowCount: number,
+  count: number,
+  { firstRowsPtr, tablePtr, tableCapacity }: GroupTables,
+): CodedRows {
+  const { call, u32 } = kernels
+  const coded = labels.map((label) =>
+    'text' in label
+      ? constantLabel(kernels, scratch, label.name, label.text)
+      : codeLabel(kernels, scratch, label.name, { ...label.column, rowCount: count }, tablePtr, tableCapacity),
+  )
+  let codesPtr = 0
+  let groupCount = rowCount === 0 ? 0 : 1
+  u32[firstRowsPtr >> 2] = 0
+  for (const label of coded) {
+    if (label.codesPtr === 0) continue
+    // The first one is combined with nothing: that copies its codes and finds the first row of each.
+    const isFirst = codesPtr === 0
+    if (isFirst) codesPtr = scratch.allocate(4 * rowCount)
+    groupCount = call.combineCodes(
+      isFirst ? label.codesPtr : codesPtr,
+      isFirst ? label.valueCount : groupCount,
+      label.codesPtr,
+      isFirst ? 1 : label.valueCount,
+      count,
+      codesPtr,
+      firstRowsPtr,
+      tablePtr,
+      tableCapacity,
+    )
+  }
+  return { coded, codesPtr, groupCount }
+}
+
+/** Rows that are grouped to see whether they repeat. */
+const repeatRowCount = 2048
+
+/**
+ * Frames that come time by time bring the same label sets again and again. Where the first rows do, and all texts of all
+ * later rows are those of so many rows before, the later rows need no codes of their own. Null: they are not so.
+ */
+function groupRepeatedRows(
+  kernels: Kernels,
+  scratch: Scratch,
+  labels: readonly LabelSource[],
+  rowCount: number,
+  tables: GroupTables,
+): CodedRows | null {
+  const { call } = kernels
+  const columns = labels.flatMap((label) => ('column' in label && label.column.kind === 'slice' ? [label.column] : []))
+  if (rowCount < 4 * repeatRowCount || columns.some(({ dtype }) => dtype !== 'string')) return null
+  const mark = scratch.mark()
+  const rows = groupCodes(kernels, scratch, labels, rowCount, repeatRowCount, tables)
+  const { codesPtr } = rows
+  const distance = codesPtr === 0 ? 1 : call.repeatDistance(codesPtr, repeatRowCount)
+  const isRepeated = ({ valuesPtr, bytesPtr }: ColumnSlice): boolean =>
+    call.areRowsRepeated(valuesPtr, bytesPtr, rowCount, distance) === 1
+  if (distance === 0 || !columns.every(isRepeated)) {
+    scratch.release(mark)
+    return null
+  }
+  if (codesPtr !== 0) call.repeatCodes(codesPtr, repeatRowCount, rowCount, distance)
+  return rows
 }
 
 function constantLabel(kernels: Kernels, scratch: Scratch, name: string, text: string): CodedLabel {

@@ -378,7 +378,11 @@ export class LabelSets {
   }
 
   /** Resolves when a view may be taken for writing: at once, unless the sets are moving to other memory. */
-  async ready(): Promise<void> {
+  ready(): Promise<void> | void {
+    if (this.#isDoubtful || this.#isGrowing) return this.#settled()
+  }
+
+  async #settled(): Promise<void> {
     while ((this.#isDoubtful || this.#isGrowing) && this.#closedBy === null) {
       await this.#turn.run(async () => {
         if (this.#isDoubtful && this.#closedBy === null) await this.#reload()

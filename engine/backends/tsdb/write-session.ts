@@ -4,7 +4,7 @@ import type { Frame } from '../../frame/frame.js'
 import type { WriteCounts } from '../../requests.js'
 import type { BackendParts, BackendWriteSession } from '../backend.js'
 import { FrameIntake, type TakenFrame } from '../frame-intake.js'
-import { type EncodedFrames, FrameEncoder, jobByteLengthMax, jobFrameCountMax } from './frame-encoder.js'
+import { type EncodedFrames, FrameEncoder, jobFrameCountMax } from './frame-encoder.js'
 import { gatheredByteLengthMax } from './gathered-writes.js'
 import { type IngestGate, ingestGateOf } from './ingest-gate.js'
 import { MiB } from '../../limits.js'
@@ -19,7 +19,7 @@ export interface WriteOptions {
 /** Commits of one session that may be on their way to the disk while the next frames are encoded. */
 const commitCountMax = 4
 /** Bytes of frames at which a job is sent at once; fewer wait until the event loop has turned, for more may be coming. */
-const startByteLength = 2 * MiB
+const startByteLength = MiB
 
 export class TsdbWriteSession implements BackendWriteSession {
   readonly #intake: FrameIntake
@@ -58,19 +58,25 @@ export class TsdbWriteSession implements BackendWriteSession {
   }
 
   async addWire(frame: Uint8Array): Promise<void> {
-    await this.#add(await this.#intake.takeWire(frame))
+    await this.#intake.takeWire(frame, this.#add)
+    await this.#room()
   }
 
   async addFrame(frame: Frame): Promise<void> {
-    await this.#add(await this.#intake.takeFrame(frame))
+    await this.#intake.takeFrame(frame, this.#add)
+    await this.#room()
   }
 
-  /** Resolves when another frame may come. */
-  async #add(frame: TakenFrame): Promise<void> {
+  /** The frame belongs to the session from now on. A job that it begins is on its way before another frame is copied. */
+  readonly #add = (frame: TakenFrame): void => {
     this.#frames.push(frame)
     this.#byteLength += frame.byteLength
     if (this.#byteLength >= startByteLength) this.#write()
     else this.#writeDue ??= setImmediate(() => this.#write())
+  }
+
+  /** Resolves when another frame may come. */
+  async #room(): Promise<void> {
     while (!this.#hasRoom())
       await new Promise<void>((resolve) => {
         this.#adders.push(resolve)
@@ -88,7 +94,7 @@ export class TsdbWriteSession implements BackendWriteSession {
   #hasRoom(): boolean {
     const { length } = this.#frames
     // One waits in any case; more while they are small: all of them go into the next job.
-    return length < 2 || (length < 2 * jobFrameCountMax && this.#byteLength < 2 * jobByteLengthMax)
+    return length < 2 || (length < 2 * jobFrameCountMax && this.#byteLength < this.#encoder.waitingByteLengthMax)
   }
 
   #throwFailure(): void {
