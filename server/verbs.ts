@@ -1,5 +1,6 @@
 // What both transports share: the verbs, with the checks and the error texts of the layer above the backends.
 import {
+  type Caller,
   type CallOptions,
   type CreateRequest,
   type DeleteRequest,
@@ -107,7 +108,7 @@ export class Verbs {
   async execute(request: ExecuteRequest, call: Call): Promise<Uint8Array | null> {
     const admitted = this.#admitTable({ action: 'execute', request }, call)
     try {
-      const frame = await this.#engine.executeEncoded(admitted, handedOn(call))
+      const frame = await this.#engine.executeEncoded(admitted, new CommandOptions(call))
       if (frame !== null) call.count(frame)
       return frame
     } catch (error) {
@@ -240,7 +241,7 @@ export class Verbs {
 
   /** The error of a stream that broke off, completed by what is stored of it: nothing of an overwritten table. */
   async #brokenStream(session: WriteSession, error: unknown, isAllOrNothing: boolean, call: Call): Promise<unknown> {
-    if (call.signal.aborted || !(error instanceof FramesError)) return call.explain(error)
+    if (call.isAborted || !(error instanceof FramesError)) return call.explain(error)
     if (isAllOrNothing) return withStored(error, 'nothing of this write is stored')
     const { frameCount, rowCount } = await this.#finishWrite(session, call)
     return withStored(error, `${rowCount} rows of the ${frameCount} frames before it are stored`)
@@ -301,6 +302,24 @@ export class Verbs {
 function handedOn(call: Call): CallOptions {
   call.isHandedOn = true
   return { signal: call.signal, caller: call.caller }
+}
+
+/** As handedOn, for commands, of which few look at the signal: it is made when one does. Not to be spread. */
+class CommandOptions implements CallOptions {
+  readonly #call: Call
+
+  constructor(call: Call) {
+    call.isHandedOn = true
+    this.#call = call
+  }
+
+  get signal(): AbortSignal {
+    return this.#call.signal
+  }
+
+  get caller(): Caller {
+    return this.#call.caller
+  }
 }
 
 /**
@@ -376,6 +395,6 @@ class Relayed<T> implements StepSource<T> {
   async close(): Promise<void> {
     if (this.#isOver || this.#source?.return === undefined) return
     const released = this.#source.return().catch((error: unknown) => this.#call.released(error))
-    if (!this.#call.signal.aborted) await released
+    if (!this.#call.isAborted) await released
   }
 }
