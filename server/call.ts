@@ -48,7 +48,7 @@ export class Call {
   /** Made when first asked for: few calls are, and it takes longer than the rest of this. */
   #controller: AbortController | null = null
   /** Told when the call is aborted. */
-  readonly #waiting = new Set<(reason: unknown) => void>()
+  #waiting: Set<(reason: unknown) => void> | null = null
   readonly #startMs = performance.now()
   readonly #onEnd: () => void
   #hasEnded = false
@@ -93,8 +93,9 @@ export class Call {
     if (this.#hasEnded || this.#abortReason !== null) return
     this.#abortReason = error
     this.#controller?.abort(error)
-    for (const reject of this.#waiting) reject(error)
-    this.#waiting.clear()
+    const waiting = this.#waiting ?? []
+    this.#waiting = null
+    for (const reject of waiting) reject(error)
   }
 
   /** Rejects as soon as the call is aborted, whatever becomes of the promise. */
@@ -107,14 +108,15 @@ export class Call {
         promise.catch(() => {})
         return
       }
+      this.#waiting ??= new Set()
       this.#waiting.add(reject)
       promise.then(
         (value) => {
-          this.#waiting.delete(reject)
+          this.#waiting?.delete(reject)
           resolve(value)
         },
         (error: unknown) => {
-          this.#waiting.delete(reject)
+          this.#waiting?.delete(reject)
           reject(error)
         },
       )
