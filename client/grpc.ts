@@ -39,7 +39,7 @@ import { messagePrefixByteLength, writePrefix } from './message-reader.js'
 import { requestBytes } from './request-bytes.js'
 import { RequestMessages } from './requests.js'
 import { RpcCall } from './rpc-call.js'
-import { RpcConnection } from './rpc-connection.js'
+import { type Link, RpcConnection } from './rpc-connection.js'
 import { RpcError, status, timeoutHeader } from './rpc-status.js'
 
 /** Buffers of messages that have left, kept for those to come. */
@@ -161,18 +161,23 @@ class GrpcClient extends Client {
     this.#connection.close()
   }
 
+  /** Not by #called: of a small call, functions that wait for each other take more than all that they do. */
   async #unary(method: Method, request: Buffer, options?: CallOptions): Promise<Buffer> {
+    const signal = signalOf(options)
     for (let resendCount = 0; ; resendCount++) {
-      const reply = await this.#called(method, options, async (call) => {
-        call.request(request)
-        try {
-          return (await call.answer()).message
-        } catch (error) {
-          if (!mayResend(error, resendCount)) throw error
-          return null
-        }
-      })
-      if (reply !== null) return reply
+      let open: OpenCall | null = null
+      try {
+        signal?.throwIfAborted()
+        const link = this.#connection.link()
+        const ready = link instanceof Promise ? await unlessAborted(link, signal) : link
+        open = this.#openOn(ready, method, options, signal)
+        open.call.request(request)
+        return (await open.call.answer()).message
+      } catch (error) {
+        if (!mayResend(error, resendCount)) throw callError(error, signal)
+      } finally {
+        open?.leave()
+      }
     }
   }
 
@@ -223,7 +228,10 @@ class GrpcClient extends Client {
   async #open(method: Method, options: CallOptions | undefined, signal: AbortSignal | undefined): Promise<OpenCall> {
     signal?.throwIfAborted()
     const link = this.#connection.link()
-    const ready = link instanceof Promise ? await unlessAborted(link, signal) : link
+    return this.#openOn(link instanceof Promise ? await unlessAborted(link, signal) : link, method, options, signal)
+  }
+
+  #openOn(ready: Link, method: Method, options: CallOptions | undefined, signal: AbortSignal | undefined): OpenCall {
     const timeoutMs = options?.timeoutMs
     const headers = this.#headers[method]
     const stream = ready.open(

@@ -17,7 +17,7 @@ export function writePrefix(target: Buffer, byteLength: number): void {
 export class MessageReader {
   readonly #byteLengthMax: number
   readonly #take: (message: Buffer) => void
-  readonly #prefix = Buffer.alloc(messagePrefixByteLength)
+  readonly #prefix = Buffer.allocUnsafe(messagePrefixByteLength)
   #prefixByteLength = 0
   #message: Buffer | null = null
   #filledByteLength = 0

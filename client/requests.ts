@@ -128,17 +128,19 @@ function schemaOf(schema: TableSchema | undefined): { schema?: MessageInitShape<
 }
 
 /** The wire has single values: a list travels as its JSON text. */
-function singleValues(args: ExecuteRequest['args']): Record<string, Value> {
+function singleValues(args: ExecuteRequest['args'] = {}): Readonly<Record<string, Value>> {
+  if (hasNoLists(args)) return args
   const jsonOf = (value: Value): string => {
     if (typeof value === 'bigint') return value.toString()
     return JSON.stringify(typeof value === 'object' ? formatTimeNs(value.timeNs) : value)
   }
   return Object.fromEntries(
-    Object.entries(args ?? {}).map(([name, value]) => [
-      name,
-      isList(value) ? `[${value.map(jsonOf).join(',')}]` : value,
-    ]),
+    Object.entries(args).map(([name, value]) => [name, isList(value) ? `[${value.map(jsonOf).join(',')}]` : value]),
   )
+}
+
+function hasNoLists(args: NonNullable<ExecuteRequest['args']>): args is Readonly<Record<string, Value>> {
+  return !Object.values(args).some(isList)
 }
 
 function isList(value: Value | readonly Value[]): value is readonly Value[] {

@@ -112,17 +112,18 @@ export class RpcCall {
   }
 
   /** The only message of an answer, and its trailers. Rejects with RpcError. */
-  async answer(): Promise<{ readonly message: Buffer; readonly trailers: IncomingHttpHeaders }> {
+  answer(): Promise<{ readonly message: Buffer; readonly trailers: IncomingHttpHeaders }> {
     this.#isSingle = true
-    while (!this.#isOver) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
-    if (this.#failure !== null) throw this.#failure
-    const [message] = this.#messages
-    if (message === undefined) throw new RpcError(status.INTERNAL, 'the server answered with no message')
-    return { message, trailers: this.#trailers ?? {} }
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        const [message] = this.#messages
+        if (!this.#isOver) this.#wake = look
+        else if (this.#failure !== null) reject(this.#failure)
+        else if (message !== undefined) resolve({ message, trailers: this.#trailers ?? {} })
+        else reject(new RpcError(status.INTERNAL, 'the server answered with no message'))
+      }
+      look()
+    })
   }
 
   /**

@@ -1,4 +1,5 @@
 // One HTTP/2 connection to a server, made when it is first needed and again when it is lost.
+import { AsyncResource } from 'node:async_hooks'
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
@@ -40,7 +41,7 @@ export class Link {
   open(headers: OutgoingHttpHeaders): ClientHttp2Stream {
     let stream: ClientHttp2Stream
     try {
-      stream = this.#session.request(headers)
+      stream = requestStream(this.#session, headers)
     } catch (error) {
       throw new RpcError(status.UNAVAILABLE, `the connection failed: ${reasonOf(error)}`, {
         isUnprocessed: true,
@@ -73,6 +74,26 @@ export class Link {
   get isUsable(): boolean {
     return this.#lost === null && !this.#isLeaving && !this.#session.closed && !this.#session.destroyed
   }
+}
+
+/**
+ * A request of a session. node:http2 binds what begins a request to an AsyncResource, and Node.js 20 gives what it binds a
+ * deprecated property (DEP0172): 15 µs, and two prototypes for which V8 keeps the whole call until it collects its whole
+ * heap. Together a quarter of what a small call takes. While a request of ours begins, binding does no more than it says.
+ */
+function requestStream(session: ClientHttp2Session, headers: OutgoingHttpHeaders): ClientHttp2Stream {
+  const { prototype } = AsyncResource
+  const bindOfNode = prototype.bind
+  prototype.bind = bindPlainly
+  try {
+    return session.request(headers)
+  } finally {
+    prototype.bind = bindOfNode
+  }
+}
+
+const bindPlainly: typeof AsyncResource.prototype.bind = function (this: AsyncResource, func) {
+  return this.runInAsyncScope.bind(this, func, undefined) as typeof func
 }
 
 export class RpcConnection {

@@ -518,9 +518,23 @@ class EachOf<T> implements AsyncGenerator<T> {
 
 const withoutSignal = { columns: { format: 'columns' }, wire: { format: 'wire' } } as const
 
-/** Not by spreading: that makes an object of its own shape for each call. */
-function executeOptions({ signal }: CallOptions, format: 'columns' | 'wire'): ExecuteOptions {
-  return signal === undefined ? withoutSignal[format] : { signal, format }
+/** Not by spreading: that makes an object of its own shape for each call, and asks for a signal that may not be needed. */
+function executeOptions(options: CallOptions, format: 'columns' | 'wire'): ExecuteOptions {
+  return 'signal' in options ? new SignalledOptions(options, format) : withoutSignal[format]
+}
+
+class SignalledOptions implements ExecuteOptions {
+  readonly format: 'columns' | 'wire'
+  readonly #options: CallOptions
+
+  constructor(options: CallOptions, format: 'columns' | 'wire') {
+    this.format = format
+    this.#options = options
+  }
+
+  get signal(): AbortSignal {
+    return this.#options.signal as AbortSignal
+  }
 }
 
 /** A write at work; see WriteSession. */

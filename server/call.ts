@@ -44,9 +44,11 @@ export class Call {
   /** The engine has it: from here on the engine records how it ends. */
   isHandedOn = false
   readonly #onRefused: (refused: RefusedCall) => void
-  readonly #abort = new AbortController()
+  #abortReason: FramesError | null = null
+  /** Made when first asked for: few calls are, and it takes longer than the rest of this. */
+  #controller: AbortController | null = null
   /** Told when the call is aborted. */
-  readonly #waiting = new Set<(reason: unknown) => void>()
+  #waiting: Set<(reason: unknown) => void> | null = null
   readonly #startMs = performance.now()
   readonly #onEnd: () => void
   #hasEnded = false
@@ -71,7 +73,15 @@ export class Call {
   }
 
   get signal(): AbortSignal {
-    return this.#abort.signal
+    if (this.#controller === null) {
+      this.#controller = new AbortController()
+      if (this.#abortReason !== null) this.#controller.abort(this.#abortReason)
+    }
+    return this.#controller.signal
+  }
+
+  get isAborted(): boolean {
+    return this.#abortReason !== null
   }
 
   get hasEnded(): boolean {
@@ -80,30 +90,33 @@ export class Call {
 
   /** Ends the work of the call: the client is gone, its time is over, or the server stops. Later aborts do nothing. */
   abort(error: FramesError): void {
-    if (this.#hasEnded) return
-    this.#abort.abort(error)
-    for (const reject of this.#waiting) reject(this.#abort.signal.reason)
-    this.#waiting.clear()
+    if (this.#hasEnded || this.#abortReason !== null) return
+    this.#abortReason = error
+    this.#controller?.abort(error)
+    const waiting = this.#waiting ?? []
+    this.#waiting = null
+    for (const reject of waiting) reject(error)
   }
 
   /** Rejects as soon as the call is aborted, whatever becomes of the promise. */
   unlessAborted<T>(promise: Promise<T>): Promise<T> {
     // Not by the signal: its listeners take longer than the rest of this.
     return new Promise((resolve, reject) => {
-      if (this.signal.aborted) {
-        reject(this.signal.reason)
+      if (this.#abortReason !== null) {
+        reject(this.#abortReason)
         // Whoever is not waited for may fail.
         promise.catch(() => {})
         return
       }
+      this.#waiting ??= new Set()
       this.#waiting.add(reject)
       promise.then(
         (value) => {
-          this.#waiting.delete(reject)
+          this.#waiting?.delete(reject)
           resolve(value)
         },
         (error: unknown) => {
-          this.#waiting.delete(reject)
+          this.#waiting?.delete(reject)
           reject(error)
         },
       )
@@ -121,8 +134,7 @@ export class Call {
    * log in full, once, under the number of the call.
    */
   explain(error: unknown, prefix?: string): FramesError {
-    const ended: unknown = this.signal.aborted ? this.signal.reason : undefined
-    if (ended instanceof FramesError) return ended
+    if (this.#abortReason !== null) return this.#abortReason
     if (!(error instanceof FramesError)) this.#logError('error', error, 'defect')
     return publicError(error, this.number, prefix)
   }

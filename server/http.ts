@@ -485,7 +485,7 @@ async function firstMessage(messages: AsyncIterator<Uint8Array, void>, receipt: 
 
 /** Lets go of a body, so that its rest can be discarded. After an abort it is gone, and may never answer. */
 async function release(messages: AsyncGenerator<Uint8Array>, call: Call): Promise<void> {
-  if (!call.signal.aborted) await messages.return(undefined)
+  if (!call.isAborted) await messages.return(undefined)
 }
 
 /** The messages after the first, with the text that bytes which are no message are answered with. */

@@ -18,7 +18,7 @@ const waitingByteLengthMax = 16 * 1024 * 1024
 
 /** Lines wait so long, or until there are so many bytes of them, and leave together. */
 const gatherMs = 50
-const gatheredByteLength = 8 * 1024
+const gatheredByteLength = 32 * 1024
 
 /** Opens the log. A level that is none of the known ones, also "", means debug. */
 export function openLog(level: string, destination?: DestinationStream): Log {
@@ -37,6 +37,7 @@ class GatheredLines implements DestinationStream {
     dest: 1,
     sync: false,
     minLength: gatheredByteLength,
+    maxWrite: 2 * gatheredByteLength,
     maxLength: waitingByteLengthMax,
   })
   #timer: NodeJS.Timeout | null = null

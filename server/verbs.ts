@@ -1,5 +1,6 @@
 // What both transports share: the verbs, with the checks and the error texts of the layer above the backends.
 import {
+  type Caller,
   type CallOptions,
   type CreateRequest,
   type DeleteRequest,
@@ -10,6 +11,7 @@ import {
   type ReadFormat,
   type ReadRequest,
   type RecordedRequest,
+  type Session,
   type StepSource,
   Steps,
   type TableRequest,
@@ -38,6 +40,7 @@ export class Verbs {
   readonly #backendTypes: ReadonlyMap<string, string>
   readonly #calls = new Set<Call>()
   #callNumber = 0
+  #lastSession: AdmittedSession | null = null
   #onIdle: (() => void) | null = null
 
   constructor(engine: EngineApi, config: Config, log: Log) {
@@ -114,7 +117,7 @@ export class Verbs {
   async execute(request: ExecuteRequest, call: Call): Promise<Uint8Array | null> {
     const admitted = this.#admitTable({ action: 'execute', request }, call)
     try {
-      const frame = await this.#engine.executeEncoded(admitted, handedOn(call))
+      const frame = await this.#engine.executeEncoded(admitted, new CommandOptions(call))
       if (frame !== null) call.count(frame)
       return frame
     } catch (error) {
@@ -153,7 +156,8 @@ export class Verbs {
   #admitRead(request: ReadRequest, call: Call): ReadRequest {
     const backend = this.#backendNamed(request.backend)
     const limit = request.limit ?? (this.config.limit > 0 ? BigInt(this.config.limit) : undefined)
-    const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
+    const isNamed = backend === null || backend === request.backend
+    const admitted = this.#withSession(isNamed ? request : { ...request, backend }, call)
     call.asked = { action: 'read', request: admitted }
     call.isHandedOn = false
     if (backend === null) {
@@ -247,7 +251,7 @@ export class Verbs {
 
   /** The error of a stream that broke off, completed by what is stored of it: nothing of an overwritten table. */
   async #brokenStream(session: WriteSession, error: unknown, isAllOrNothing: boolean, call: Call): Promise<unknown> {
-    if (call.signal.aborted || !(error instanceof FramesError)) return call.explain(error)
+    if (call.isAborted || !(error instanceof FramesError)) return call.explain(error)
     if (isAllOrNothing) return withStored(error, 'nothing of this write is stored')
     const { frameCount, rowCount } = await this.#finishWrite(session, call)
     return withStored(error, `${rowCount} rows of the ${frameCount} frames before it are stored`)
@@ -272,7 +276,8 @@ export class Verbs {
   /** Checks that a request names a table and a backend that is served, and completes its session. */
   #admitTable<Recorded extends RecordedRequest>({ action, request }: Recorded, call: Call): Recorded['request'] {
     const backend = this.#backendNamed(request.backend)
-    const admitted = this.#withSession({ ...request, backend: backend ?? request.backend }, call)
+    const isNamed = backend === null || backend === request.backend
+    const admitted = this.#withSession(isNamed ? request : { ...request, backend }, call)
     call.asked = { action, request: admitted } as RecordedRequest
     if (request.backend === '' || request.table === '') throw new FramesError('MISSING_PARAMETER', 'missing parameters')
     if (backend === null) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - ${request.backend}`)
@@ -286,28 +291,80 @@ export class Verbs {
   }
 
   #withSession<Request extends Partial<TableRequest>>(request: Request, call: Call): Request {
+    const { session, secrets } = this.#admitSession(request.session, call)
+    if (secrets.length > 0) call.caller.secrets.push(...secrets)
+    const { facts } = call
+    const { backend, table } = request
+    if (backend !== undefined) facts.backend = backend
+    if (table !== undefined) facts.table = table
+    if (session.container !== undefined) facts.container = session.container
+    if (session.user !== undefined) facts.user = session.user
+    return { ...request, session }
+  }
+
+  /** Calls that follow one another mostly come with the same session. One with secrets is not kept. */
+  #admitSession(given: Session | undefined, call: Call): AdmittedSession {
+    const last = this.#lastSession
+    if (call.authorization === null && last !== null && isSameSession(last.given, given)) return last
     const header = call.authorization === null ? {} : readAuthorization(call.authorization)
     if (header instanceof AuthorizationIgnored) {
       this.#log.warn({ id: call.number, reason: header.reason }, 'Authorization header ignored')
     }
     const override = header instanceof AuthorizationIgnored ? {} : header
-    const complete = completeSession({ ...request.session, ...override }, this.config)
+    const complete = completeSession({ ...given, ...override }, this.config)
     // What came with the request counts too where the header has replaced it.
     // So does what a header says behind its scheme, also one that is not understood.
     const sent = call.authorization?.replace(/^\S*\s+/, '')
-    const secrets = [complete.password, complete.token, request.session?.password, request.session?.token, sent]
-    call.caller.secrets.push(...secrets.filter((secret): secret is string => secret !== undefined && secret !== ''))
-    const session = withoutSecrets(complete)
-    const { backend, table } = request
-    Object.assign(call.facts, { backend, table, container: session.container, user: session.user })
-    return { ...request, session }
+    const texts = [complete.password, complete.token, given?.password, given?.token, sent]
+    const secrets = texts.filter((secret): secret is string => secret !== undefined && secret !== '')
+    const admitted = { given, session: withoutSecrets(complete), secrets }
+    if (call.authorization === null && secrets.length === 0) this.#lastSession = admitted
+    return admitted
   }
+}
+
+/** A session as it came, and what was made of it. */
+interface AdmittedSession {
+  readonly given: Session | undefined
+  /** Complete, and without secrets. */
+  readonly session: Session
+  readonly secrets: readonly string[]
+}
+
+function isSameSession(a: Session | undefined, b: Session | undefined): boolean {
+  return (
+    a?.container === b?.container &&
+    a?.user === b?.user &&
+    a?.password === b?.password &&
+    a?.token === b?.token &&
+    a?.path === b?.path &&
+    a?.url === b?.url &&
+    a?.id === b?.id
+  )
 }
 
 /** Options of the engine's calls. From here on it is the engine that records how the call ends. */
 function handedOn(call: Call): CallOptions {
   call.isHandedOn = true
   return { signal: call.signal, caller: call.caller }
+}
+
+/** As handedOn, for commands, of which few look at the signal: it is made when one does. Not to be spread. */
+class CommandOptions implements CallOptions {
+  readonly #call: Call
+
+  constructor(call: Call) {
+    call.isHandedOn = true
+    this.#call = call
+  }
+
+  get signal(): AbortSignal {
+    return this.#call.signal
+  }
+
+  get caller(): Caller {
+    return this.#call.caller
+  }
 }
 
 /**
@@ -383,6 +440,6 @@ class Relayed<T> implements StepSource<T> {
   async close(): Promise<void> {
     if (this.#isOver || this.#source?.return === undefined) return
     const released = this.#source.return().catch((error: unknown) => this.#call.released(error))
-    if (!this.#call.signal.aborted) await released
+    if (!this.#call.isAborted) await released
   }
 }

@@ -1,4 +1,5 @@
 // The client's gRPC against servers that misbehave: bare HTTP/2, so that a test says every byte.
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
@@ -131,6 +132,23 @@ describe('a call of gRPC', () => {
       'grpc-timeout': '5000m',
     })
     expect(Buffer.concat(chunks)).toEqual(Buffer.alloc(5))
+  })
+
+  test("leaves Node's AsyncResource as it was, and its caller's context", async () => {
+    const { bind } = AsyncResource.prototype
+    const storage = new AsyncLocalStorage<string>()
+    serve = (stream) => answer(stream, [versionAnswer])
+    const inside = async (name: string): Promise<[string, string | undefined]> => [
+      await client.version(),
+      storage.getStore() === name ? name : undefined,
+    ]
+    const names = ['first', 'second', 'third']
+    const found = await Promise.all(names.map((name) => storage.run(name, () => inside(name))))
+    expect(found).toEqual(names.map((name) => ['v1', name]))
+    expect(AsyncResource.prototype.bind).toBe(bind)
+    client.close()
+    await failure(client.version())
+    expect(AsyncResource.prototype.bind).toBe(bind)
   })
 
   test('takes messages however they are cut', async () => {

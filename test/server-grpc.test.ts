@@ -234,6 +234,24 @@ describe('calls of one message', () => {
     expect(server.engine.asked[0].request).toEqual({ backend: 'kv', table: 't', session: {} })
   })
 
+  test('calls of different sessions that follow one another have each its own', async () => {
+    await restart({ config: '{container: box, backends: [{type: kv}]}' })
+    const sessions = [
+      { container: 'a', user: 'u1' },
+      { container: 'a', user: 'u1' },
+      { container: 'b', user: 'u1' },
+      { container: 'b', user: 'u1', password: 'pw', token: 'tk' },
+      { container: 'b', user: 'u2', path: 'p' },
+      {},
+      { container: 'a', user: 'u1' },
+    ]
+    for (const session of sessions)
+      await unary('Create', bytesOf(CreateRequestSchema, { backend: 'kv', table: 't', session }))
+    expect(server.engine.asked.map(({ request }) => request.session)).toEqual(
+      sessions.map(({ password: _password, token: _token, ...session }) => ({ container: 'box', ...session })),
+    )
+  })
+
   test('empty fields of a session come from the configuration', async () => {
     await restart({ config: '{container: box, username: joe, password: secret, backends: [{type: kv}]}' })
     await unary('Create', bytesOf(CreateRequestSchema, { backend: 'kv', table: 't', session: { container: 'mine' } }))

@@ -12,6 +12,8 @@ const textLengthMax = 4096
 /** What a text says, for the texts that came lately: the least recently used goes first. What `parse` throws is not kept. */
 export class ParseCache<Tree> {
   readonly #trees = new Map<string, Tree>()
+  /** The text that was asked for last. */
+  #newest: string | null = null
   readonly #parse: (text: string) => Tree
 
   constructor(parse: (text: string) => Tree) {
@@ -21,13 +23,18 @@ export class ParseCache<Tree> {
   get(text: string): Tree {
     const known = this.#trees.get(text)
     if (known !== undefined) {
-      this.#trees.delete(text)
-      this.#trees.set(text, known)
+      // Not each time: V8 makes the table of a map anew for every few entries that come and go.
+      if (text !== this.#newest) {
+        this.#trees.delete(text)
+        this.#trees.set(text, known)
+        this.#newest = text
+      }
       return known
     }
     const tree = this.#parse(text)
     if (text.length > textLengthMax) return tree
     this.#trees.set(text, tree)
+    this.#newest = text
     if (this.#trees.size > entryCountMax) {
       const [oldest] = this.#trees.keys()
       if (oldest !== undefined) this.#trees.delete(oldest)

@@ -49,12 +49,26 @@ const killScratchByteLength = 12 * 1024 * 1024
 const expirySweepMs = 30_000
 const expirySweepsPerTtl = 20
 
+/** Longer texts of an update are looked at each time. */
+const keptUpdateLengthMax = 4096
+
+/** What the texts of an update mean. */
+interface KnownUpdate {
+  readonly condition: string
+  readonly expression: string
+  readonly rule: SentRule
+  readonly ruleText: string
+  /** Set where the expression assigns constants only. */
+  readonly cells: readonly AssignedCell[] | null
+}
+
 export class Kv implements Backend {
   readonly #parts: BackendParts
   readonly #places: TablePlaces
   readonly #inferItemCount: number
   readonly #sweepTimer: NodeJS.Timeout
   #sweeping: Promise<void> | null = null
+  #lastUpdate: KnownUpdate | null = null
 
   /** inferItemCount: items that the command `infer` looks at, at most. */
   constructor(parts: BackendParts, inferItemCount = inferItemCountDefault) {
@@ -265,18 +279,32 @@ export class Kv implements Backend {
     }
     if (Buffer.byteLength(key) > nameByteLengthMax)
       throw new FramesError('VALUE_TOO_LARGE', `the key is longer than ${nameByteLengthMax} bytes`)
+    const { rule, ruleText, cells } = this.#updateOf(condition, expression)
+    const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
+    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole, true) : { name: whole, folder: '' }
+    const byteLength = key.length + expression.length + condition.length
+    // Not by #inPlace: each function that waits costs a small call.
+    const { place, release } = this.#places.tryTake(name) ?? (await this.#places.take(name))
+    try {
+      const { skippedCount } = await place.writes.submit(group, { kind: 'item', folder, name: key, cells }, byteLength)
+      if (skippedCount > 0)
+        throw new FramesError('PRECONDITION', `failed to update item '${shortened(key)}': the condition is false`)
+    } finally {
+      release()
+    }
+  }
+
+  /** Updates that follow one another mostly say the same. */
+  #updateOf(condition: string, expression: string): KnownUpdate {
+    const last = this.#lastUpdate
+    if (last !== null && last.condition === condition && last.expression === expression) return last
     const { actions } = ruleOf({ ...updateRule, condition, expression })
     const cells = actions === null ? null : assignedCells(actions)
     const rule: SentRule = { ...updateRule, condition, expression: cells === null ? expression : '' }
     const ruleText = JSON.stringify([condition, cells?.map(cellName) ?? expression])
-    const group: WriteGroup = { rule, ruleText, rowCount: 0, failure: null }
-    const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole, true) : { name: whole, folder: '' }
-    const byteLength = key.length + expression.length + condition.length
-    const { skippedCount } = await this.#inPlace(name, (place) =>
-      place.writes.submit(group, { kind: 'item', folder, name: key, cells }, byteLength),
-    )
-    if (skippedCount > 0)
-      throw new FramesError('PRECONDITION', `failed to update item '${shortened(key)}': the condition is false`)
+    const update = { condition, expression, rule, ruleText, cells }
+    if (condition.length + expression.length <= keptUpdateLengthMax) this.#lastUpdate = update
+    return update
   }
 
   // ---- deleting -----------------------------------------------------------------------------------------------------

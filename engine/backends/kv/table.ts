@@ -181,6 +181,8 @@ function keyOf({ container, path }: TableName): string {
 export class TablePlaces {
   readonly #parts: BackendParts
   readonly #open = new Map<string, TablePlace>()
+  /** Of the place that was taken last. */
+  #newestKey = ''
   /** Places that are being closed: a partition is opened again only when nobody works on it any more. */
   readonly #closing = new Map<string, Promise<void>>()
   readonly #unnamed = new Set<TablePlace>()
@@ -211,9 +213,12 @@ export class TablePlaces {
   #take(key: string, name: TableName): TakenPlace {
     let place = this.#open.get(key)
     if (place === undefined) place = new TablePlace(this.#parts, name, (table) => this.#erase(table))
-    // Least recently used first, as Map order.
-    this.#open.delete(key)
-    this.#open.set(key, place)
+    // Least recently used first, as Map order. See ParseCache.
+    if (key !== this.#newestKey || !this.#open.has(key)) {
+      this.#open.delete(key)
+      this.#open.set(key, place)
+      this.#newestKey = key
+    }
     place.userCount++
     const taken = place
     return { place, release: () => this.#release(key, taken) }
