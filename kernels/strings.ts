@@ -36,14 +36,23 @@ export function encodeStringPage(
   let entryCount = 0
   let entryByteLength: u32 = 0
   let longest: u32 = 0
+  let code = 0
+  let text = textPtr
+  let length: u32 = u32.MAX_VALUE
   for (let i = 0; i < count; i++) {
     const offsetPtr = offsetsPtr + ((<usize>i) << 2)
     const start = load<u32>(offsetPtr)
-    const length = load<u32>(offsetPtr, 4) - start
-    const text = bytesPtr + <usize>start
+    const textBefore = text
+    const lengthBefore = length
+    length = load<u32>(offsetPtr, 4) - start
+    text = bytesPtr + <usize>start
+    // Very often a text is that of the row before.
+    if (length === lengthBefore && isSame(textBefore, text, length)) {
+      store<u64>(codesPtr + ((<usize>i) << 3), <u64>code)
+      continue
+    }
     longest = max(longest, length)
     let slot = hash(text, length) & (SLOT_COUNT - 1)
-    let code = 0
     while (true) {
       const slotPtr = slotsPtr + ((<usize>slot) << 2)
       code = <i32>load<u32>(slotPtr) - 1

@@ -8,13 +8,12 @@ import { chooseMerge, type Run } from '../blocks/compaction.js'
 import type { LiveBlock } from '../blocks/live-block.js'
 import type { PreparedBlock } from '../blocks/merge-rule.js'
 import { BlockTable } from '../blocks/table.js'
-import { FramesError } from '../errors.js'
 import { MiB } from '../limits.js'
 import { emptySlice } from '../memory/slice.js'
 import type { JobResult } from '../pool/pool.js'
 import type { Caller, HistoryRequest, RecordedRequest } from '../requests.js'
 import { dayMs, minuteMs, secondMs } from '../time.js'
-import type { Entry } from './entry.js'
+import type { EndedRequest } from './entry.js'
 import { historyFilter } from './filter.js'
 import type { AppendEntriesJob, HistoryPlace, MergeHistoryJob, ReadHistoryJob, ReadHistoryResult } from './jobs.js'
 import { Mask } from './mask.js'
@@ -53,7 +52,7 @@ const tableName: TableName = { container: '', backend: 'history', path: 'history
 const shownName = 'the history'
 
 /** A request at work; its entry is written when it ends. */
-export class CallRecord {
+export class CallRecord implements EndedRequest {
   rowCount: number | null = null
   byteLength: number | null = null
   durationMs = 0
@@ -145,31 +144,14 @@ export class History {
     this.#onEnd(record)
   }
 
-  #add({ recorded, backendName, caller, startMs, rowCount, byteLength, durationMs, error }: CallRecord): void {
+  #add(ended: CallRecord): void {
     if (this.#isClosed) return
     const batch = this.#openBatch()
     if (batch === null) {
       if (this.#droppedCount++ === 0) this.#parts.report('the history is full: requests are left out of it', null)
       return
     }
-    const { action, request } = recorded
-    const mask = Mask.of(request.session, caller)
-    const entry: Entry = {
-      action,
-      userName: mask.name(request.session?.user ?? ''),
-      backendName: mask.name(backendName),
-      tableName: mask.name(request.table),
-      container: mask.name(request.session?.container ?? ''),
-      startMs: Math.floor(startMs),
-      durationNs: durationMs * 1e6,
-      error: error === undefined ? null : mask.text(errorText(error)),
-      rowCount,
-      byteLength,
-      protocol: caller?.protocol ?? null,
-      clientAddress: caller?.address ?? null,
-      requestId: caller?.requestId ?? null,
-    }
-    batch.add(entry, recorded, mask)
+    batch.add(ended, Mask.of(ended.recorded.request.session, ended.caller))
     this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
   }
 
@@ -384,12 +366,6 @@ export class History {
     await this.#table?.close()
     this.#table = null
   }
-}
-
-function errorText(error: unknown): string {
-  if (error instanceof FramesError) return error.what
-  // What is none of these is a defect of ours, whose text is for the log alone.
-  return 'internal error'
 }
 
 function nextSequence(blocks: readonly LiveBlock[]): number {

@@ -14,7 +14,10 @@ export const numberColumns = [
   { name: 'byteLength', dtype: 'int64' },
 ] as const satisfies readonly StoredColumn[]
 
-/** data: JSON of an object of texts, what of the request was set; missing for nothing. */
+/**
+ * data: JSON of an object, what of the request was set, its texts or their places in ownData; missing for nothing. ownData: JSON of texts with commas between
+ * them, for the numbers in data: what changes from request to request stands by itself, so that all else is stored once.
+ */
 export const textColumns = [
   'userName',
   'backendName',
@@ -22,6 +25,7 @@ export const textColumns = [
   'action',
   'container',
   'data',
+  'ownData',
   'error',
   'protocol',
   'clientAddress',
@@ -32,6 +36,16 @@ export const storedColumns: readonly StoredColumn[] = [
   ...numberColumns,
   ...textColumns.map((name) => ({ name, dtype: 'string' as const })),
 ]
+
+/** What was set of a request, by its names. */
+export function decodeData(data: string | null, ownData: string | null): Readonly<Record<string, string>> {
+  if (data === null) return {}
+  const shared = JSON.parse(data) as Readonly<Record<string, string | number>>
+  const own = JSON.parse(`[${ownData ?? ''}]`) as readonly string[]
+  return Object.fromEntries(
+    Object.entries(shared).map(([name, text]) => [name, typeof text === 'number' ? own[text]! : text]),
+  )
+}
 
 /** What is known of a block without reading it. Sequence numbers count the entries of a history, from 1. */
 export interface HistoryExtent {
