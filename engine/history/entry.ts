@@ -122,7 +122,8 @@ export function tellData(recorded: RecordedRequest, mask: Mask, sink: DataSink):
       put(sink, mask, 'expression', request.expression)
       const { args } = request
       if (args === undefined) break
-      for (const name of Object.keys(args)) sink.argument(name, args[name]!, mask)
+      // V8 finds the values of such a loop without looking their names up.
+      for (const name in args) if (Object.hasOwn(args, name)) sink.argument(name, args[name]!, mask)
       break
     }
   }
@@ -133,12 +134,7 @@ function put(sink: DataSink, mask: Mask, name: DataField, value: string | number
   sink.field(name, mask.text(typeof value === 'string' ? value : String(value)))
 }
 
-function putAll(
-  sink: DataSink,
-  mask: Mask,
-  name: DataField,
-  values: readonly (string | bigint)[] | undefined,
-): void {
+function putAll(sink: DataSink, mask: Mask, name: DataField, values: readonly (string | bigint)[] | undefined): void {
   if (values !== undefined && values.length > 0) put(sink, mask, name, values.join(','))
 }
 

@@ -18,7 +18,7 @@ import { historyFilter } from './filter.js'
 import type { AppendEntriesJob, HistoryPlace, MergeHistoryJob, ReadHistoryJob, ReadHistoryResult } from './jobs.js'
 import { Mask } from './mask.js'
 import { PendingEntries } from './pending.js'
-import { decodeExtent, inSequence } from './stored.js'
+import { checkSchema, decodeExtent, encodeSchema, inSequence } from './stored.js'
 
 export interface HistoryOptions {
   /** Entries that started longer ago are dropped; 7 days by default. */
@@ -37,7 +37,8 @@ const batchTextByteLengthMax = 4 * MiB
 /** Entries that wait for a store that is slow or broken; further ones are left out, and that is reported. */
 const pendingCountMax = 65_536
 const pendingTextByteLengthMax = 32 * MiB
-/** Calls that ended in one turn of the event loop and wait to be written, at most. */
+/** Calls that have ended and whose entries are then written together, and how many at most wait for the event loop to turn. */
+const togetherCount = 16
 const endedCountMax = 256
 /** A failed commit is tried again after this time. */
 const retryMs = secondMs
@@ -113,10 +114,12 @@ export class History {
     this.#retentionByteLength = options.retentionByteLength ?? retentionByteLengthDefault
   }
 
-  /** Entries of calls that end in one turn of the event loop are written together: by itself, each finds its code out of reach. */
+  /** Entries are written some together, when a turn of the event loop is over: by itself, each finds its code out of reach. */
   readonly #onEnd = (record: CallRecord): void => {
+    if (this.#isClosed) return
     const count = this.#ended.push(record)
-    if (count === 1) setImmediate(this.#addEnded)
+    if (count === 1) this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
+    else if (count === togetherCount) setImmediate(this.#addEnded)
     else if (count === endedCountMax) this.#addEnded()
   }
 
@@ -145,14 +148,12 @@ export class History {
   }
 
   #add(ended: CallRecord): void {
-    if (this.#isClosed) return
     const batch = this.#openBatch()
     if (batch === null) {
       if (this.#droppedCount++ === 0) this.#parts.report('the history is full: requests are left out of it', null)
       return
     }
     batch.add(ended, Mask.of(ended.recorded.request.session, ended.caller))
-    this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
   }
 
   /** The batch that takes the next entry; null: too many wait. */
@@ -220,15 +221,23 @@ export class History {
   async #find(): Promise<BlockTable | null> {
     if (this.#table !== null) return this.#table
     const partition = await this.#parts.catalog.find(tableName)
-    if (partition !== null) this.#table = await BlockTable.open(this.#tableParts(), partition, shownName)
-    return this.#table
+    if (partition === null) return null
+    const table = await BlockTable.open(this.#tableParts(), partition, shownName)
+    try {
+      checkSchema(table.schema)
+    } catch (error) {
+      await table.close()
+      throw error
+    }
+    this.#table = table
+    return table
   }
 
   async #open(): Promise<BlockTable> {
     const found = await this.#find()
     if (found !== null) return found
     const partition = newPartition()
-    await BlockTable.create(this.#tableParts(), partition, new TextEncoder().encode(JSON.stringify({ version: 1 })))
+    await BlockTable.create(this.#tableParts(), partition, encodeSchema())
     await this.#parts.catalog.add(tableName, partition)
     this.#table = await BlockTable.open(this.#tableParts(), partition, shownName)
     return this.#table

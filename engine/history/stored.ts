@@ -1,6 +1,11 @@
 // How entries stand in blocks: one column for each of their fields, rows in the order in which the requests ended.
 import type { Extent, LiveBlock } from '../blocks/live-block.js'
+import { FramesError } from '../errors.js'
 import type { DType } from '../frame/dtype.js'
+
+/** 2: texts of what was set may stand in ownData. Version 1 had only texts in data, which are read as they are. */
+const schemaVersion = 2
+
 export interface StoredColumn {
   readonly name: string
   readonly dtype: DType
@@ -36,6 +41,23 @@ export const storedColumns: readonly StoredColumn[] = [
   ...numberColumns,
   ...textColumns.map((name) => ({ name, dtype: 'string' as const })),
 ]
+
+export function encodeSchema(): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify({ version: schemaVersion }))
+}
+
+/** Throws FORMAT_VERSION for the history of a newer framesd, DATA_DAMAGED for what is no schema. */
+export function checkSchema(bytes: Uint8Array): void {
+  let stored: unknown
+  try {
+    stored = JSON.parse(new TextDecoder().decode(bytes))
+  } catch (cause) {
+    throw new FramesError('DATA_DAMAGED', 'the stored schema of the history is not JSON', { cause })
+  }
+  const version = typeof stored === 'object' && stored !== null && 'version' in stored ? stored.version : undefined
+  if (version !== 1 && version !== schemaVersion)
+    throw new FramesError('FORMAT_VERSION', `the history has version ${String(version)}, not ${schemaVersion}`)
+}
 
 /** What was set of a request, by its names. */
 export function decodeData(data: string | null, ownData: string | null): Readonly<Record<string, string>> {
