@@ -32,13 +32,7 @@ export function narrowByteLength(byteLength: u32, width: i32): u32 {
  * target   narrowByteLength(byteLength, width) + 16 + ALPHABET_MAX bytes, all of which may be written
  * scratch  208 bytes, 16-byte aligned, overwritten
  */
-export function packNarrow(
-  sourcePtr: usize,
-  byteLength: u32,
-  width: i32,
-  targetPtr: usize,
-  scratchPtr: usize,
-): i32 {
+export function packNarrow(sourcePtr: usize, byteLength: u32, width: i32, targetPtr: usize, scratchPtr: usize): i32 {
   const lastPtr = scratchPtr + CODES_BYTE_LENGTH
   const alphabetPtr = lastPtr + 16
   memory.fill(scratchPtr, 0, CODES_BYTE_LENGTH)
@@ -49,6 +43,7 @@ export function packNarrow(
   const countMax = 1 << width
   let count = 0
   let target = targetPtr
+  const sixteen = i8x16.splat(16)
   let twos = i8x16.splat(0)
   let threes = twos
   let fours = twos
@@ -59,9 +54,23 @@ export function packNarrow(
   for (let at: u32 = 0; at < byteLength; at += 16) {
     const ptr = at + 16 <= byteLength ? sourcePtr + <usize>at : lastPtr
     const bytes = v128.load(ptr)
-    let codes = codesOf(bytes, twos, threes, fours, fives, sixes, sevens)
-    let unknown = ~i8x16.bitmask(codes) & 0xffff
-    while (unknown !== 0) {
+    let codes: v128
+    while (true) {
+      // Places in the next table are below 16 once more 16 are taken away: one constant stays in its register.
+      let places = i8x16.sub(bytes, i8x16.splat(BYTE_MIN))
+      codes = i8x16.swizzle(twos, places)
+      places = i8x16.sub(places, sixteen)
+      codes = v128.or(codes, i8x16.swizzle(threes, places))
+      places = i8x16.sub(places, sixteen)
+      codes = v128.or(codes, i8x16.swizzle(fours, places))
+      places = i8x16.sub(places, sixteen)
+      codes = v128.or(codes, i8x16.swizzle(fives, places))
+      places = i8x16.sub(places, sixteen)
+      codes = v128.or(codes, i8x16.swizzle(sixes, places))
+      places = i8x16.sub(places, sixteen)
+      codes = v128.or(codes, i8x16.swizzle(sevens, places))
+      const unknown = ~i8x16.bitmask(codes) & 0xffff
+      if (unknown === 0) break
       const byte = load<u8>(ptr + <usize>ctz(unknown))
       if (byte < BYTE_MIN || byte > BYTE_MAX || count === countMax) return 0
       store<u8>(scratchPtr + <usize>byte, KNOWN | <u8>count)
@@ -73,21 +82,13 @@ export function packNarrow(
       fives = v128.load(scratchPtr, 0x50)
       sixes = v128.load(scratchPtr, 0x60)
       sevens = v128.load(scratchPtr, 0x70)
-      codes = codesOf(bytes, twos, threes, fours, fives, sixes, sevens)
-      unknown = ~i8x16.bitmask(codes) & 0xffff
     }
     if (width === 4) {
-      const pairs = v128.or(
-        v128.and(codes, i16x8.splat(0x000f)),
-        v128.and(i16x8.shr_u(codes, 4), i16x8.splat(0x00f0)),
-      )
+      const pairs = v128.or(v128.and(codes, i16x8.splat(0x000f)), v128.and(i16x8.shr_u(codes, 4), i16x8.splat(0x00f0)))
       v128.store(target, i8x16.swizzle(pairs, i8x16(0, 2, 4, 6, 8, 10, 12, 14, -1, -1, -1, -1, -1, -1, -1, -1)))
       target += 8
     } else {
-      const pairs = v128.or(
-        v128.and(codes, i16x8.splat(0x003f)),
-        v128.and(i16x8.shr_u(codes, 2), i16x8.splat(0x0fc0)),
-      )
+      const pairs = v128.or(v128.and(codes, i16x8.splat(0x003f)), v128.and(i16x8.shr_u(codes, 2), i16x8.splat(0x0fc0)))
       const fourfold = v128.or(
         v128.and(pairs, i32x4.splat(0x00000fff)),
         v128.and(i32x4.shr_u(pairs, 4), i32x4.splat(0x00fff000)),
@@ -100,86 +101,102 @@ export function packNarrow(
   return count
 }
 
-/** The codes of sixteen bytes; 0 for bytes that are not in the tables, of 16 bytes each: 0x20 to 0x2f and so on. */
-@inline
-function codesOf(bytes: v128, twos: v128, threes: v128, fours: v128, fives: v128, sixes: v128, sevens: v128): v128 {
-  return v128.or(
-    v128.or(
-      v128.or(i8x16.swizzle(twos, within(bytes, 0x20)), i8x16.swizzle(threes, within(bytes, 0x30))),
-      v128.or(i8x16.swizzle(fours, within(bytes, 0x40)), i8x16.swizzle(fives, within(bytes, 0x50))),
-    ),
-    v128.or(i8x16.swizzle(sixes, within(bytes, 0x60)), i8x16.swizzle(sevens, within(bytes, 0x70))),
-  )
-}
-
-/** Places in the table of bytes from `first` on, a multiple of 16: below 16 where they are its own. */
-@inline
-function within(bytes: v128, first: i8): v128 {
-  return v128.xor(bytes, i8x16.splat(first))
-}
-
 /**
- * Writes the text of codes; returns 0, or -1 when a code stands for nothing. Reads only [codes, end) and writes only the text.
+ * Writes the text of codes; those that are no place in the alphabet stand for 0. Reads only [codes, end) and writes only the text.
  *
  * codes     narrowByteLength(byteLength, narrowWidth(alphabetCount)) bytes, behind them the alphabet of 1 to 64 bytes, then `end`
  * target    byteLength bytes
  */
-export function unpackNarrow(codesPtr: usize, end: usize, alphabetCount: i32, byteLength: u32, targetPtr: usize): i32 {
+export function unpackNarrow(codesPtr: usize, end: usize, alphabetCount: i32, byteLength: u32, targetPtr: usize): void {
   const width = narrowWidth(alphabetCount)
   const alphabetPtr = end - <usize>alphabetCount
-  const first = alphabetPart(alphabetPtr, alphabetCount, 0)
-  const second = alphabetPart(alphabetPtr, alphabetCount, 16)
-  const third = alphabetPart(alphabetPtr, alphabetCount, 32)
-  const fourth = alphabetPart(alphabetPtr, alphabetCount, 48)
-  let highest = i8x16.splat(0)
-  let at: u32 = 0
-  let source = codesPtr
+  // Sixteen codes a step, as long as sixteen bytes can be read.
+  const readable = end - codesPtr
+  let stepCount: u32 = readable < 16 ? 0 : <u32>((readable - 16) / <usize>(2 * width)) + 1
+  stepCount = min(stepCount, byteLength >> 4)
   // In short: target[i] = alphabet[code[i]].
-  if (width === 4) {
-    for (; at + 16 <= byteLength && source + 16 <= end; at += 16) {
-      const pairs = v128.load(source)
-      const codes = i8x16.shuffle(
-        v128.and(pairs, i8x16.splat(0x0f)),
-        v128.and(i16x8.shr_u(pairs, 4), i8x16.splat(0x0f)),
-        0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
-      )
-      highest = i8x16.max_u(highest, codes)
-      v128.store(targetPtr + <usize>at, i8x16.swizzle(first, codes))
-      source += 8
-    }
-  } else {
-    for (; at + 16 <= byteLength && source + 16 <= end; at += 16) {
-      const packed = i8x16.swizzle(v128.load(source), i8x16(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1))
-      const pairs = v128.or(
-        v128.and(packed, i32x4.splat(0x00000fff)),
-        v128.and(i32x4.shl(packed, 4), i32x4.splat(0x0fff0000)),
-      )
-      const codes = v128.or(
-        v128.and(pairs, i16x8.splat(0x003f)),
-        v128.and(i16x8.shl(pairs, 2), i16x8.splat(0x3f00)),
-      )
-      highest = i8x16.max_u(highest, codes)
-      const text = v128.or(
-        v128.or(i8x16.swizzle(first, codes), i8x16.swizzle(second, within(codes, 0x10))),
-        v128.or(i8x16.swizzle(third, within(codes, 0x20)), i8x16.swizzle(fourth, within(codes, 0x30))),
-      )
-      v128.store(targetPtr + <usize>at, text)
-      source += 12
-    }
-  }
-  if (v128.any_true(i8x16.gt_u(highest, i8x16.splat(<i8>(alphabetCount - 1))))) return -1
-  const mask = (<u32>1 << width) - 1
-  for (; at < byteLength; at++) {
+  if (width === 4) unpackFours(codesPtr, stepCount, targetPtr, alphabetPart(alphabetPtr, alphabetCount, 0))
+  else if (alphabetCount <= 48) unpackFewSixes(codesPtr, stepCount, targetPtr, alphabetPtr, alphabetCount)
+  else unpackSixes(codesPtr, stepCount, targetPtr, alphabetPtr, alphabetCount)
+  const mask = ((<u32>1) << width) - 1
+  for (let at = stepCount << 4; at < byteLength; at++) {
     const bitIndex = <usize>at * <usize>width
     const ptr = codesPtr + (bitIndex >> 3)
     const shift = <u32>(bitIndex & 7)
     let bits = <u32>load<u8>(ptr)
     if (<i32>shift + width > 8) bits |= (<u32>load<u8>(ptr, 1)) << 8
     const code = (bits >> shift) & mask
-    if (code >= <u32>alphabetCount) return -1
-    store<u8>(targetPtr + <usize>at, load<u8>(alphabetPtr + <usize>code))
+    store<u8>(targetPtr + <usize>at, code < <u32>alphabetCount ? load<u8>(alphabetPtr + <usize>code) : 0)
   }
-  return 0
+}
+
+function unpackFours(codesPtr: usize, stepCount: u32, targetPtr: usize, alphabet: v128): void {
+  const nibble = i8x16.splat(0x0f)
+  for (let step: usize = 0; step < <usize>stepCount; step++) {
+    const pairs = v128.load(codesPtr + (step << 3))
+    const low = v128.and(pairs, nibble)
+    const high = v128.and(i16x8.shr_u(pairs, 4), nibble)
+    const codes = i8x16.shuffle(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+    v128.store(targetPtr + (step << 4), i8x16.swizzle(alphabet, codes))
+  }
+}
+
+/** As unpackSixes, where 48 bytes are all of the alphabet. Told twice: tests in the loop would take a fifth of the time. */
+function unpackFewSixes(
+  codesPtr: usize,
+  stepCount: u32,
+  targetPtr: usize,
+  alphabetPtr: usize,
+  alphabetCount: i32,
+): void {
+  const first = alphabetPart(alphabetPtr, alphabetCount, 0)
+  const second = alphabetPart(alphabetPtr, alphabetCount, 16)
+  const third = alphabetPart(alphabetPtr, alphabetCount, 32)
+  const sixteen = i8x16.splat(16)
+  let source = codesPtr
+  const targetEnd = targetPtr + ((<usize>stepCount) << 4)
+  for (let target = targetPtr; target < targetEnd; target += 16) {
+    const packed = i8x16.swizzle(v128.load(source), i8x16(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1))
+    const pairs = v128.or(
+      v128.and(packed, i32x4.splat(0x00000fff)),
+      v128.and(i32x4.shl(packed, 4), i32x4.splat(0x0fff0000)),
+    )
+    const codes = v128.or(v128.and(pairs, i16x8.splat(0x003f)), v128.and(i16x8.shl(pairs, 2), i16x8.splat(0x3f00)))
+    let text = i8x16.swizzle(first, codes)
+    let places = i8x16.sub(codes, sixteen)
+    text = v128.or(text, i8x16.swizzle(second, places))
+    places = i8x16.sub(places, sixteen)
+    text = v128.or(text, i8x16.swizzle(third, places))
+    v128.store(target, text)
+    source += 12
+  }
+}
+
+function unpackSixes(codesPtr: usize, stepCount: u32, targetPtr: usize, alphabetPtr: usize, alphabetCount: i32): void {
+  const first = alphabetPart(alphabetPtr, alphabetCount, 0)
+  const second = alphabetPart(alphabetPtr, alphabetCount, 16)
+  const third = alphabetPart(alphabetPtr, alphabetCount, 32)
+  const fourth = alphabetPart(alphabetPtr, alphabetCount, 48)
+  const sixteen = i8x16.splat(16)
+  let source = codesPtr
+  const targetEnd = targetPtr + ((<usize>stepCount) << 4)
+  for (let target = targetPtr; target < targetEnd; target += 16) {
+    const packed = i8x16.swizzle(v128.load(source), i8x16(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1))
+    const pairs = v128.or(
+      v128.and(packed, i32x4.splat(0x00000fff)),
+      v128.and(i32x4.shl(packed, 4), i32x4.splat(0x0fff0000)),
+    )
+    const codes = v128.or(v128.and(pairs, i16x8.splat(0x003f)), v128.and(i16x8.shl(pairs, 2), i16x8.splat(0x3f00)))
+    let text = i8x16.swizzle(first, codes)
+    let places = i8x16.sub(codes, sixteen)
+    text = v128.or(text, i8x16.swizzle(second, places))
+    places = i8x16.sub(places, sixteen)
+    text = v128.or(text, i8x16.swizzle(third, places))
+    places = i8x16.sub(places, sixteen)
+    text = v128.or(text, i8x16.swizzle(fourth, places))
+    v128.store(target, text)
+    source += 12
+  }
 }
 
 /** Bytes [start, start + 16) of the alphabet, 0 behind its end. */

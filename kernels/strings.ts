@@ -266,7 +266,8 @@ function decodeNarrow(
   const codesByteLength = narrowByteLength(<u32>total, narrowWidth(alphabetCount))
   if (<i64>byteLength - 7 - lengthsByteLength - alphabetCount !== <i64>codesByteLength) return -1
   if (!offsetsOfLengths(lengthsPtr, end, count, width, total, targetOffsetsPtr)) return -1
-  return unpackNarrow(lengthsPtr + <usize>lengthsByteLength, end, alphabetCount, <u32>total, targetBytesPtr)
+  unpackNarrow(lengthsPtr + <usize>lengthsByteLength, end, alphabetCount, <u32>total, targetBytesPtr)
+  return 0
 }
 
 /** Offsets of texts of these lengths; false unless they are `total` bytes together. */

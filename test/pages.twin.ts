@@ -193,7 +193,7 @@ export function stringTwin(page: Uint8Array, count: number): string[] {
     const alphabet = page.subarray(page.length - reader.u8())
     const lengths = reader.codes(count, lengthWidth).map(Number)
     const codes = reader.codes(total, alphabet.length <= 16 ? 4 : 6)
-    const all = Uint8Array.from(codes, (code) => alphabet[Number(code)]!)
+    const all = Uint8Array.from(codes, (code) => alphabet[Number(code)] ?? 0)
     let start = 0
     return lengths.map((length) => text(all.subarray(start, (start += length))))
   }
