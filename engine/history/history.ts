@@ -118,7 +118,7 @@ export class History {
   readonly #onEnd = (record: CallRecord): void => {
     if (this.#isClosed) return
     const count = this.#ended.push(record)
-    if (count === 1) this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
+    if (count === 1) this.#flushSoon()
     else if (count === togetherCount) setImmediate(this.#addEnded)
     else if (count === endedCountMax) this.#addEnded()
   }
@@ -128,6 +128,12 @@ export class History {
     if (ended.length === 0) return
     this.#ended = []
     for (const record of ended) this.#add(record)
+    // A batch that was full meanwhile has stopped the timer.
+    this.#flushSoon()
+  }
+
+  #flushSoon(): void {
+    this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
   }
 
   /** A request begins; backendName: of the configuration. */
