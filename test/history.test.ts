@@ -291,6 +291,38 @@ describe('what is kept', () => {
     await engine.close()
   })
 
+  test('texts that stay, change and change back are those of their request, also where masking makes names alike', async () => {
+    const engine = await open()
+    const expected: unknown[] = []
+    for (let i = 0; i < 300; i++) {
+      // Two names that both have the secret in them become one.
+      const args = {
+        'a-hidden1': `${i}`,
+        'b-hidden1': i % 7 === 0 ? 'x' : `"${i}`,
+        password: `p${i}`,
+        n: BigInt(i % 2),
+      }
+      const command = `c${i % 3}`
+      const expression = i < 100 ? 'same' : i % 50 === 0 ? '' : 'other'
+      const own: Caller = { ...caller, secrets: i % 2 === 0 ? ['hidden1'] : [] }
+      const request = { backend, table: 't', command, expression, args }
+      engine.recordRefused({ action: 'execute', request }, { caller: own, error: new Error('x'), durationMs: 0 })
+      const b = `sval:${JSON.stringify(args['b-hidden1'])}`
+      const names = i % 2 === 0 ? { 'args_b-*****': b } : { 'args_a-hidden1': `sval:"${i}"`, 'args_b-hidden1': b }
+      const shown = { command, ...names, args_password: '*****', args_n: `ival:${i % 2}` }
+      expected.push(expression === '' ? shown : { ...shown, expression })
+    }
+    const found = (await rowsOf(engine)).map((row) =>
+      Object.fromEntries(
+        Object.entries(row).filter(
+          ([name, cell]) => cell !== null && /^(args_|command|expression)/.test(name) && name !== 'args_a-*****',
+        ),
+      ),
+    )
+    expect(found).toEqual(expected)
+    await engine.close()
+  })
+
   test('small commits are put together, and nothing of them is lost', async () => {
     const engine = await open()
     const expected: string[] = []

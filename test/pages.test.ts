@@ -348,6 +348,9 @@ const words = [
   'a longer text of more than thirty-two bytes',
   'x'.repeat(200),
 ]
+const printable = String.fromCharCode(...Array.from({ length: 95 }, (_, i) => 0x20 + i))
+const drawn = (alphabet: string, length: number): string =>
+  Array.from({ length }, () => alphabet[below(alphabet.length)]).join('')
 const stringShapes: Record<string, (row: number) => string> = {
   'one text': () => 'cpu',
   'all empty': () => '',
@@ -355,6 +358,11 @@ const stringShapes: Record<string, (row: number) => string> = {
   'high cardinality': () => `user-${below(1e9)}`,
   'all different': (row) => `id-${row}`,
   'any length': () => '🙂é'.repeat(below(30)),
+  'sixteen bytes': () => drawn('0123456789abcdef', below(90)),
+  'few bytes': () => drawn('0123456789abcdefghijklmnopqrstuvwxyz {}":,._-', below(200)),
+  'sixty-four bytes': (row) => drawn(printable.slice(0, 64), 1 + below(60)) + (row === 4095 ? '~' : ''),
+  'one more after long': (row) => (row < 1000 ? drawn(printable.slice(0, 64), 30) : drawn(printable, 30)),
+  'long and different, then again': (row) => `${row % 1500}`.padStart(70, 'x'),
   'half and half': (row) => (row % 2 ? 'constant' : `n${below(1e6)}`),
 }
 
@@ -376,7 +384,7 @@ test.each(Object.keys(stringShapes))('pages of strings come back: %s', (shape) =
     const textByteLength = offset - windowStart
     const bound = call.maxEncodedStringPage(count, textByteLength)
     u8.fill(canary, encodedPtr + bound, encodedPtr + bound + 64)
-    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr)
+    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr, below(4) === 0 ? 0 : 1)
     expect(byteLength).toBeLessThanOrEqual(bound)
     expect(onlyCanaries(encodedPtr + bound, 64)).toBe(true)
     const pagePtr = memoryEnd - byteLength
@@ -566,7 +574,7 @@ test('a decoder of bools or strings harms nothing, whatever the bytes of the pag
       settle(status, targetPtr + ((claimed + 7) >> 3))
     })
 
-    const shape = stringShapes[Object.keys(stringShapes)[k % 7]!]!
+    const shape = stringShapes[Object.keys(stringShapes)[k % Object.keys(stringShapes).length]!]!
     let offset = 0
     for (let row = 0; row < count; row++) {
       u32[valuesPtr / 4 + row] = offset
@@ -575,7 +583,7 @@ test('a decoder of bools or strings harms nothing, whatever the bytes of the pag
       offset += bytes.length
     }
     u32[valuesPtr / 4 + count] = offset
-    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr)
+    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr, below(4) === 0 ? 0 : 1)
     mutate(u8.slice(encodedPtr, encodedPtr + byteLength), count, 100, (page, claimed) => {
       const pagePtr = memoryEnd - page.length
       const textByteLength = call.decodedStringByteLength(pagePtr, page.length, claimed)

@@ -8,18 +8,17 @@ import { chooseMerge, type Run } from '../blocks/compaction.js'
 import type { LiveBlock } from '../blocks/live-block.js'
 import type { PreparedBlock } from '../blocks/merge-rule.js'
 import { BlockTable } from '../blocks/table.js'
-import { FramesError } from '../errors.js'
 import { MiB } from '../limits.js'
 import { emptySlice } from '../memory/slice.js'
 import type { JobResult } from '../pool/pool.js'
 import type { Caller, HistoryRequest, RecordedRequest } from '../requests.js'
 import { dayMs, minuteMs, secondMs } from '../time.js'
-import type { Entry } from './entry.js'
+import type { EndedRequest } from './entry.js'
 import { historyFilter } from './filter.js'
 import type { AppendEntriesJob, HistoryPlace, MergeHistoryJob, ReadHistoryJob, ReadHistoryResult } from './jobs.js'
 import { Mask } from './mask.js'
 import { PendingEntries } from './pending.js'
-import { decodeExtent, inSequence } from './stored.js'
+import { checkSchema, decodeExtent, encodeSchema, inSequence } from './stored.js'
 
 export interface HistoryOptions {
   /** Entries that started longer ago are dropped; 7 days by default. */
@@ -38,7 +37,8 @@ const batchTextByteLengthMax = 4 * MiB
 /** Entries that wait for a store that is slow or broken; further ones are left out, and that is reported. */
 const pendingCountMax = 65_536
 const pendingTextByteLengthMax = 32 * MiB
-/** Calls that ended in one turn of the event loop and wait to be written, at most. */
+/** Calls that have ended and whose entries are then written together, and how many at most wait for the event loop to turn. */
+const togetherCount = 16
 const endedCountMax = 256
 /** A failed commit is tried again after this time. */
 const retryMs = secondMs
@@ -53,7 +53,7 @@ const tableName: TableName = { container: '', backend: 'history', path: 'history
 const shownName = 'the history'
 
 /** A request at work; its entry is written when it ends. */
-export class CallRecord {
+export class CallRecord implements EndedRequest {
   rowCount: number | null = null
   byteLength: number | null = null
   durationMs = 0
@@ -114,10 +114,12 @@ export class History {
     this.#retentionByteLength = options.retentionByteLength ?? retentionByteLengthDefault
   }
 
-  /** Entries of calls that end in one turn of the event loop are written together: by itself, each finds its code out of reach. */
+  /** Entries are written some together, when a turn of the event loop is over: by itself, each finds its code out of reach. */
   readonly #onEnd = (record: CallRecord): void => {
+    if (this.#isClosed) return
     const count = this.#ended.push(record)
-    if (count === 1) setImmediate(this.#addEnded)
+    if (count === 1) this.#flushSoon()
+    else if (count === togetherCount) setImmediate(this.#addEnded)
     else if (count === endedCountMax) this.#addEnded()
   }
 
@@ -126,6 +128,12 @@ export class History {
     if (ended.length === 0) return
     this.#ended = []
     for (const record of ended) this.#add(record)
+    // A batch that was full meanwhile has stopped the timer.
+    this.#flushSoon()
+  }
+
+  #flushSoon(): void {
+    this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
   }
 
   /** A request begins; backendName: of the configuration. */
@@ -145,32 +153,13 @@ export class History {
     this.#onEnd(record)
   }
 
-  #add({ recorded, backendName, caller, startMs, rowCount, byteLength, durationMs, error }: CallRecord): void {
-    if (this.#isClosed) return
+  #add(ended: CallRecord): void {
     const batch = this.#openBatch()
     if (batch === null) {
       if (this.#droppedCount++ === 0) this.#parts.report('the history is full: requests are left out of it', null)
       return
     }
-    const { action, request } = recorded
-    const mask = Mask.of(request.session, caller)
-    const entry: Entry = {
-      action,
-      userName: mask.name(request.session?.user ?? ''),
-      backendName: mask.name(backendName),
-      tableName: mask.name(request.table),
-      container: mask.name(request.session?.container ?? ''),
-      startMs: Math.floor(startMs),
-      durationNs: durationMs * 1e6,
-      error: error === undefined ? null : mask.text(errorText(error)),
-      rowCount,
-      byteLength,
-      protocol: caller?.protocol ?? null,
-      clientAddress: caller?.address ?? null,
-      requestId: caller?.requestId ?? null,
-    }
-    batch.add(entry, recorded, mask)
-    this.#timer ??= setTimeout(() => void this.flush(), flushIntervalMs)
+    batch.add(ended, Mask.of(ended.recorded.request.session, ended.caller))
   }
 
   /** The batch that takes the next entry; null: too many wait. */
@@ -238,15 +227,23 @@ export class History {
   async #find(): Promise<BlockTable | null> {
     if (this.#table !== null) return this.#table
     const partition = await this.#parts.catalog.find(tableName)
-    if (partition !== null) this.#table = await BlockTable.open(this.#tableParts(), partition, shownName)
-    return this.#table
+    if (partition === null) return null
+    const table = await BlockTable.open(this.#tableParts(), partition, shownName)
+    try {
+      checkSchema(table.schema)
+    } catch (error) {
+      await table.close()
+      throw error
+    }
+    this.#table = table
+    return table
   }
 
   async #open(): Promise<BlockTable> {
     const found = await this.#find()
     if (found !== null) return found
     const partition = newPartition()
-    await BlockTable.create(this.#tableParts(), partition, new TextEncoder().encode(JSON.stringify({ version: 1 })))
+    await BlockTable.create(this.#tableParts(), partition, encodeSchema())
     await this.#parts.catalog.add(tableName, partition)
     this.#table = await BlockTable.open(this.#tableParts(), partition, shownName)
     return this.#table
@@ -384,12 +381,6 @@ export class History {
     await this.#table?.close()
     this.#table = null
   }
-}
-
-function errorText(error: unknown): string {
-  if (error instanceof FramesError) return error.what
-  // What is none of these is a defect of ours, whose text is for the log alone.
-  return 'internal error'
 }
 
 function nextSequence(blocks: readonly LiveBlock[]): number {

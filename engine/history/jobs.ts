@@ -14,7 +14,7 @@ import type { Job } from '../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../stores/store.js'
 import type { HistoryFilter } from './filter.js'
 import { headTexts, type LaidEntries, ownTexts, rowFieldCount, rowFields } from './pending.js'
-import { decodeExtent, encodeExtent, numberColumns, storedColumns, textColumns } from './stored.js'
+import { decodeData, decodeExtent, encodeExtent, numberColumns, storedColumns, textColumns } from './stored.js'
 
 /** Where the blocks of the history stand. */
 export interface HistoryPlace {
@@ -135,7 +135,7 @@ function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockB
   const pageStarts: number[] = []
   for (let row = 0; row < rowCount; row += pageRowCountMax) pageStarts.push(row)
   pageStarts.push(rowCount)
-  return new BlockBuilder(new PageEncoder(kernels, scratch, pageRowCountMax), Uint32Array.from(pageStarts))
+  return new BlockBuilder(new PageEncoder(kernels, scratch, pageRowCountMax, 'narrow'), Uint32Array.from(pageStarts))
 }
 
 const nsPerMs = 1_000_000n
@@ -205,8 +205,6 @@ function layOwnTexts(
   }
   return { valuesPtr, validityPtr: presentCount === count ? 0 : validityPtr, bytesPtr, byteLength }
 }
-
-const headNames: readonly string[] = headTexts
 
 /** The number of the head of each row, u32. */
 function layHeadNumbers({ u32, f64 }: Kernels, scratch: Scratch, { count, rowsPtr }: LaidEntries): number {
@@ -292,7 +290,7 @@ const append: JobHandler<AppendEntriesJob, PreparedBlock> = (job, { kernels }) =
     const column =
       own >= 0
         ? layOwnTexts(kernels, temporary, entries, rowFields.ownTexts + own, ownBytesPtrs[own]!)
-        : layHeadTexts(kernels, temporary, entries, headNames.indexOf(name), headNumbersPtr)
+        : layHeadTexts(kernels, temporary, entries, headTexts.indexOf(name), headNumbersPtr)
     textByteLength += column.byteLength
     builder.addColumn(name, { dtype: 'string', ...column }, 0)
     temporary.release(mark)
@@ -490,7 +488,8 @@ function frameOf(kernels: Kernels, scratch: Scratch, entries: readonly FoundEntr
   add('StartTime', 'time', layIntegers(kernels, scratch, numbers(0)))
   add('ActionType', 'string', layTexts(kernels, scratch, names(textPlace.action)))
   add('Container', 'string', layTexts(kernels, scratch, names(textPlace.container)))
-  const data = texts(textPlace.data).map((text) => (text === null ? {} : (JSON.parse(text) as Record<string, string>)))
+  const ownData = texts(textPlace.ownData)
+  const data = texts(textPlace.data).map((text, row) => decodeData(text, ownData[row]!))
   const keys = new Set(data.flatMap((one) => Object.keys(one)))
   for (const key of keys)
     addText(

@@ -1,6 +1,11 @@
 // How entries stand in blocks: one column for each of their fields, rows in the order in which the requests ended.
 import type { Extent, LiveBlock } from '../blocks/live-block.js'
+import { FramesError } from '../errors.js'
 import type { DType } from '../frame/dtype.js'
+
+/** 2: texts of what was set may stand in ownData. Version 1 had only texts in data, which are read as they are. */
+const schemaVersion = 2
+
 export interface StoredColumn {
   readonly name: string
   readonly dtype: DType
@@ -14,7 +19,10 @@ export const numberColumns = [
   { name: 'byteLength', dtype: 'int64' },
 ] as const satisfies readonly StoredColumn[]
 
-/** data: JSON of an object of texts, what of the request was set; missing for nothing. */
+/**
+ * data: JSON of an object, what of the request was set, its texts or their places in ownData; missing for nothing. ownData: JSON of texts with commas between
+ * them, for the numbers in data: what changes from request to request stands by itself, so that all else is stored once.
+ */
 export const textColumns = [
   'userName',
   'backendName',
@@ -22,6 +30,7 @@ export const textColumns = [
   'action',
   'container',
   'data',
+  'ownData',
   'error',
   'protocol',
   'clientAddress',
@@ -32,6 +41,33 @@ export const storedColumns: readonly StoredColumn[] = [
   ...numberColumns,
   ...textColumns.map((name) => ({ name, dtype: 'string' as const })),
 ]
+
+export function encodeSchema(): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify({ version: schemaVersion }))
+}
+
+/** Throws FORMAT_VERSION for the history of a newer framesd, DATA_DAMAGED for what is no schema. */
+export function checkSchema(bytes: Uint8Array): void {
+  let stored: unknown
+  try {
+    stored = JSON.parse(new TextDecoder().decode(bytes))
+  } catch (cause) {
+    throw new FramesError('DATA_DAMAGED', 'the stored schema of the history is not JSON', { cause })
+  }
+  const version = typeof stored === 'object' && stored !== null && 'version' in stored ? stored.version : undefined
+  if (version !== 1 && version !== schemaVersion)
+    throw new FramesError('FORMAT_VERSION', `the history has version ${String(version)}, not ${schemaVersion}`)
+}
+
+/** What was set of a request, by its names. */
+export function decodeData(data: string | null, ownData: string | null): Readonly<Record<string, string>> {
+  if (data === null) return {}
+  const shared = JSON.parse(data) as Readonly<Record<string, string | number>>
+  const own = JSON.parse(`[${ownData ?? ''}]`) as readonly string[]
+  return Object.fromEntries(
+    Object.entries(shared).map(([name, text]) => [name, typeof text === 'number' ? own[text]! : text]),
+  )
+}
 
 /** What is known of a block without reading it. Sequence numbers count the entries of a history, from 1. */
 export interface HistoryExtent {

@@ -82,8 +82,9 @@ export class TextBytes {
     this.byteLength = byteLength
   }
 
-  setByte(at: number, byte: number): void {
-    this.#buffer[at] = byte
+  addByte(byte: number): void {
+    if (this.byteLength === this.#buffer.byteLength) this.#grow(this.byteLength + 1)
+    this.#buffer[this.byteLength++] = byte
   }
 
   taken(): Uint8Array {
