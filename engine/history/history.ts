@@ -128,7 +128,6 @@ export class History {
     if (ended.length === 0) return
     this.#ended = []
     for (const record of ended) this.#add(record)
-    // A batch that was full meanwhile has stopped the timer.
     this.#flushSoon()
   }
 
@@ -175,7 +174,8 @@ export class History {
     if (count >= pendingCountMax || textByteLength >= pendingTextByteLengthMax) return null
     const next = this.#emptyBatch()
     this.#batches.push(next)
-    void this.flush()
+    // Only what is full: the rest has its time.
+    this.#work = this.#work.then(() => this.#flush(last))
     return next
   }
 
@@ -190,15 +190,14 @@ export class History {
     this.#addEnded()
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
-    this.#work = this.#work.then(() => this.#flush())
+    this.#work = this.#work.then(() => this.#flush(this.#batches[this.#batches.length - 1]!))
     return this.#work
   }
 
-  async #flush(): Promise<void> {
+  /** Writes the batches up to this one; what comes meanwhile waits: while requests keep coming there would be no end. */
+  async #flush(last: PendingEntries): Promise<void> {
     try {
-      // What comes meanwhile waits for the next flush: while requests keep coming there would be no end.
-      const last = this.#batches[this.#batches.length - 1]!
-      for (let isLast = false; !isLast && this.#batches[0]!.count > 0; ) {
+      for (let isLast = !this.#batches.includes(last); !isLast && this.#batches[0]!.count > 0; ) {
         const batch = this.#batches[0]!
         isLast = batch === last
         // From here on entries go into the next one.
