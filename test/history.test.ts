@@ -175,6 +175,27 @@ describe('entries', () => {
     await engine.close()
   })
 
+  test('a program may use the objects of a request again', async () => {
+    const engine = await open()
+    const args = { keys: ['a'], name: '' }
+    const columns = ['']
+    for (const name of ['x', 'y', 'z']) {
+      args.name = name
+      args.keys[0] = name
+      columns[0] = name
+      await engine.execute({ backend, table: 't', command: 'ping', args })
+      await expect(async () => {
+        for await (const _ of engine.read({ backend, table: 't', columns }));
+      }).rejects.toThrow(FramesError)
+    }
+    const rows = await rowsOf(engine)
+    expect(rows.map((row) => row['args_name'] ?? row['columns'])).toEqual(
+      ['x', 'y', 'z'].flatMap((name) => [`sval:"${name}"`, name]),
+    )
+    expect(rows.flatMap((row) => row['args_keys'] ?? [])).toEqual(['sval:"x"', 'sval:"y"', 'sval:"z"'])
+    await engine.close()
+  })
+
   test('a text of any length leaves room for others', async () => {
     const engine = await open()
     await engine.delete({ backend, table: 'a.csv', filter: 'x'.repeat(100_000), ifMissing: 'ignore' })

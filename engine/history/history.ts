@@ -13,7 +13,7 @@ import { emptySlice } from '../memory/slice.js'
 import type { JobResult } from '../pool/pool.js'
 import type { Caller, HistoryRequest, RecordedRequest } from '../requests.js'
 import { dayMs, minuteMs, secondMs } from '../time.js'
-import type { EndedRequest } from './entry.js'
+import { copyOf, type EndedRequest } from './entry.js'
 import { historyFilter } from './filter.js'
 import type { AppendEntriesJob, HistoryPlace, MergeHistoryJob, ReadHistoryJob, ReadHistoryResult } from './jobs.js'
 import { Mask } from './mask.js'
@@ -137,7 +137,9 @@ export class History {
 
   /** A request begins; backendName: of the configuration. */
   begin(recorded: RecordedRequest, backendName: string, caller: Caller | undefined): CallRecord {
-    return new CallRecord(recorded, backendName, caller, this.#parts.nowMs(), this.#onEnd)
+    // A server makes its requests for one call each, and tells who called.
+    const own = caller === undefined ? copyOf(recorded) : recorded
+    return new CallRecord(own, backendName, caller, this.#parts.nowMs(), this.#onEnd)
   }
 
   /** A request that failed before a backend saw it. */
