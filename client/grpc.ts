@@ -39,7 +39,7 @@ import { messagePrefixByteLength, writePrefix } from './message-reader.js'
 import { requestBytes } from './request-bytes.js'
 import { RequestMessages } from './requests.js'
 import { RpcCall } from './rpc-call.js'
-import { type Link, RpcConnection } from './rpc-connection.js'
+import { answerWindows, type Link, requestWindows, RpcConnection } from './rpc-connection.js'
 import { RpcError, status, timeoutHeader } from './rpc-status.js'
 
 /** Buffers of messages that have left, kept for those to come. */
@@ -72,21 +72,28 @@ interface OpenCall {
   readonly leave: () => void
 }
 
+/** As many of these as may be at work at once (256 on one connection) find room in a socket that is not read. */
+const smallRequestByteLengthMax = 2048
+
 /** Connects on the first call, and again when the connection is lost. */
 export function connectGrpc(address: string, options: ClientOptions): Client {
-  return new GrpcClient(new RpcConnection(address), options)
+  return new GrpcClient(address, options)
 }
 
 class GrpcClient extends Client {
-  readonly #connection: RpcConnection
+  /** For small requests, whose answers may be large. */
+  readonly #answers: RpcConnection
+  /** For large requests and for writes; see requestWindows. */
+  readonly #requests: RpcConnection
   readonly #messages: RequestMessages
   readonly #messageByteLengthMax: number
   readonly #writeRequests = new WriteRequests()
   readonly #headers: Readonly<Record<Method, OutgoingHttpHeaders>>
 
-  constructor(connection: RpcConnection, options: ClientOptions) {
+  constructor(address: string, options: ClientOptions) {
     super()
-    this.#connection = connection
+    this.#answers = new RpcConnection(address, answerWindows)
+    this.#requests = new RpcConnection(address, requestWindows)
     this.#messages = new RequestMessages(options.session ?? {})
     this.#messageByteLengthMax = options.messageByteLengthMax ?? messageByteLengthMax
     const headersOf = (method: Method): [Method, OutgoingHttpHeaders] => [
@@ -95,7 +102,7 @@ class GrpcClient extends Client {
         ':method': 'POST',
         ':scheme': 'http',
         ':path': `/pb.Frames/${method}`,
-        ':authority': connection.authority,
+        ':authority': this.#answers.authority,
         te: 'trailers',
         'content-type': 'application/grpc',
         'user-agent': 'framesd-client',
@@ -158,7 +165,8 @@ class GrpcClient extends Client {
   }
 
   close(): void {
-    this.#connection.close()
+    this.#answers.close()
+    this.#requests.close()
   }
 
   /** Not by #called: of a small call, functions that wait for each other take more than all that they do. */
@@ -168,7 +176,7 @@ class GrpcClient extends Client {
       let open: OpenCall | null = null
       try {
         signal?.throwIfAborted()
-        const link = this.#connection.link()
+        const link = this.#connectionFor(request).link()
         const ready = link instanceof Promise ? await unlessAborted(link, signal) : link
         open = this.#openOn(ready, method, options, signal)
         open.call.request(request)
@@ -195,7 +203,7 @@ class GrpcClient extends Client {
         for (;;) {
           try {
             if (open === null) {
-              open = await this.#open(method, options, signal)
+              open = await this.#open(this.#connectionFor(request), method, options, signal)
               open.call.request(request)
             }
             return await open.call.next()
@@ -209,11 +217,15 @@ class GrpcClient extends Client {
     })
   }
 
-  /** A call from start to end. */
+  #connectionFor(request: Buffer): RpcConnection {
+    return request.byteLength > smallRequestByteLengthMax ? this.#requests : this.#answers
+  }
+
+  /** A call from start to end, whose request may be large. */
   async #called<T>(method: Method, options: CallOptions | undefined, work: (call: RpcCall) => Promise<T>): Promise<T> {
     const signal = signalOf(options)
     try {
-      const { call, leave } = await this.#open(method, options, signal)
+      const { call, leave } = await this.#open(this.#requests, method, options, signal)
       try {
         return await work(call)
       } finally {
@@ -225,9 +237,14 @@ class GrpcClient extends Client {
   }
 
   /** A call that ends with its signal; `leave` ends it too, and must be called. */
-  async #open(method: Method, options: CallOptions | undefined, signal: AbortSignal | undefined): Promise<OpenCall> {
+  async #open(
+    connection: RpcConnection,
+    method: Method,
+    options: CallOptions | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<OpenCall> {
     signal?.throwIfAborted()
-    const link = this.#connection.link()
+    const link = connection.link()
     return this.#openOn(link instanceof Promise ? await unlessAborted(link, signal) : link, method, options, signal)
   }
 

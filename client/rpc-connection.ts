@@ -10,9 +10,20 @@ import { connect as connectSocket } from 'node:net'
 import { RpcError, status } from './rpc-status.js'
 
 const MiB = 1024 * 1024
-/** What the server may send before it is read: of one call, of all. At HTTP/2's own 64 KiB large reads take twice as long. */
-const streamWindowByteLength = 8 * MiB
-const sessionWindowByteLength = 16 * MiB
+/** What the server may send before it is read, in bytes: of one call, of all. */
+export interface Windows {
+  readonly streamByteLength: number
+  readonly sessionByteLength: number
+}
+
+/** For large answers. At HTTP/2's own 64 KiB they take twice as long. */
+export const answerWindows: Windows = { streamByteLength: 8 * MiB, sessionByteLength: 16 * MiB }
+/**
+ * For large requests: HTTP/2's own. Any socket takes so much, read or not. node:http2 does not read while it has bytes that
+ * the socket does not take: where both ends do so, neither goes on (docs/decisions/0066).
+ */
+export const requestWindows: Windows = { streamByteLength: 65_535, sessionByteLength: 65_535 }
+
 const dataFrameByteLengthMax = 1 * MiB
 /** From connecting to the first settings of the server. */
 const connectMs = 20_000
@@ -84,11 +95,12 @@ export class Link {
 function requestStream(session: ClientHttp2Session, headers: OutgoingHttpHeaders): ClientHttp2Stream {
   const { prototype } = AsyncResource
   const bindOfNode = prototype.bind
-  prototype.bind = bindPlainly
+  // Not where a program has frozen what Node.js is made of.
+  const isReplaced = Reflect.set(prototype, 'bind', bindPlainly)
   try {
     return session.request(headers)
   } finally {
-    prototype.bind = bindOfNode
+    if (isReplaced) prototype.bind = bindOfNode
   }
 }
 
@@ -100,14 +112,16 @@ export class RpcConnection {
   /** What the calls' headers name. */
   readonly authority: string
   readonly #address: SocketAddress
+  readonly #windows: Windows
   readonly #links = new Set<Link>()
   #link: Link | null = null
   #opening: Promise<Link> | null = null
   #isClosed = false
 
   /** `host:port`, `[::1]:port`, `host`, or `unix:path`. */
-  constructor(address: string) {
+  constructor(address: string, windows: Windows) {
     this.#address = socketAddress(address)
+    this.#windows = windows
     this.authority = authorityOf(this.#address)
   }
 
@@ -132,13 +146,14 @@ export class RpcConnection {
   }
 
   #open(): Promise<Link> {
+    const { streamByteLength, sessionByteLength } = this.#windows
     return new Promise((resolve, reject) => {
       const session = connectHttp2('http://localhost', {
         createConnection: () =>
           connectSocket({ ...this.#address, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs }),
         settings: {
           enablePush: false,
-          initialWindowSize: streamWindowByteLength,
+          initialWindowSize: streamByteLength,
           maxFrameSize: dataFrameByteLengthMax,
         },
         // What is queued counts towards it; calls would be refused while a large message leaves.
@@ -147,7 +162,7 @@ export class RpcConnection {
       const link = new Link(session)
       this.#links.add(link)
       const timer = setTimeout(() => link.end(unreachable(`no answer within ${connectMs / 1000} s`)), connectMs)
-      session.once('connect', () => session.setLocalWindowSize(sessionWindowByteLength))
+      session.once('connect', () => session.setLocalWindowSize(sessionByteLength))
       session.once('remoteSettings', () => {
         clearTimeout(timer)
         this.#link = link

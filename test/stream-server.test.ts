@@ -62,6 +62,38 @@ test('the TypeScript client follows over HTTP; over gRPC it says that it cannot'
   }
 })
 
+test('one client writes much and reads much at once', async () => {
+  const own = await openEngine({ memoryByteLength: 256 * 2 ** 20, workerCount: 2 })
+  const loopback = { host: '127.0.0.1', port: 0 }
+  const config = readConfig(null)
+  const log = openLog('error')
+  // With its own limits: on a busy machine more than a second passes without any bytes of a call.
+  const patient = await startServer({ engine: own, config, log, httpAddress: loopback, grpcAddress: loopback })
+  const client = connect(`grpc://127.0.0.1:${patient.grpcPort}`)
+  const stream = { backend: 'stream', table: 'c/much' }
+  const text = 'x'.repeat(100)
+  const texts = Array.from({ length: 10_000 }, (_, i) => text + i)
+  const frame = new Frame({ columns: [sliceColumn('s', texts, 'string')] })
+  const write = (): Promise<unknown> => client.write(stream, Array(20).fill(frame))
+  const read = async (): Promise<number> => {
+    let count = 0
+    for await (const part of client.read({ ...stream, seek: 'earliest', limit: 200_000n })) count += part.length
+    return count
+  }
+  try {
+    await client.create({ ...stream, shards: 1n })
+    await write()
+    const both = Array.from({ length: 4 }, async () => {
+      const [count] = await Promise.all([read(), write()])
+      return count
+    })
+    expect(await Promise.all(both)).toEqual([200_000, 200_000, 200_000, 200_000])
+  } finally {
+    client.close()
+    await patient.stop()
+  }
+})
+
 test('a read that follows ends when its client goes', async () => {
   const stream = await newStream(1n)
   const controller = new AbortController()
