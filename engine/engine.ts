@@ -268,9 +268,9 @@ export class Engine implements EngineApi {
   }
 
   async *#frames(request: ReadRequest, options: CallOptions, record: CallRecord): AsyncGenerator<Frame> {
-    for await (const { frame, memory } of this.#backend(request.backend).read(request, 'columns', options)) {
+    for await (const { frame } of this.#backend(request.backend).read(request, 'columns', options)) {
       if (frame === null) continue
-      const own = takeFrame(memory === undefined ? this.#parts.kernels : { u8: memory }, frame)
+      const own = takeFrame(this.#parts.kernels, frame)
       const { byteLength } = own
       record.count(own.length, byteLength)
       this.#young.add(byteLength)
@@ -321,14 +321,11 @@ export class Engine implements EngineApi {
     let columns: readonly ColumnHead[] = []
     for await (const message of backend.read(request, 'columns', { ...options, describe: format === 'arrow' })) {
       columns = message.columns ?? columns
-      const { frame, memory } = message
+      const { frame } = message
       if (frame === null) continue
-      const bytes = await this.#format(
-        { kind: 'frame.format', frame, memory, format, index: index++, columns },
-        options.signal,
-      )
+      const bytes = await this.#format({ kind: 'frame.format', frame, format, index: index++, columns }, options.signal)
       record.count(message.rowCount, bytes.byteLength)
-      this.#young.add(bytes.byteLength + (memory?.byteLength ?? 0))
+      this.#young.add(bytes.byteLength + (frame.memory?.byteLength ?? 0))
       yield bytes
     }
     const end = await this.#format({ kind: 'frame.format', frame: null, format, index, columns }, options.signal)

@@ -42,13 +42,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal
 }
 
-/** A message of a read: encoded bytes, or columns in the shared memory that are the caller's until the next one. */
+/** A message of a read: encoded bytes, or columns that are the caller's until the next one. */
 export interface ReadMessage {
   readonly rowCount: number
   readonly bytes: Uint8Array | null
   readonly frame: FrameSlice | null
-  /** Where the columns of `frame` stand; absent: in the shared memory. */
-  readonly memory?: Uint8Array
   /** Encoded messages that are ready together, in place of `bytes`: passed on one by one, each costs more than it took to make. */
   readonly batch?: readonly Uint8Array[]
   /** The columns that the frames to come have, some of them each; alone in a message, the first. See ReadOptions. */

@@ -138,7 +138,7 @@ export class OutgoingMessages {
     if (this.#heldByteLength + byteLength > this.#heldByteLengthMax || !this.#hasRoomFor(job.scratch.byteLength)) {
       const messages = made.map(({ rowCount: count, frame }): ReadMessage => {
         if (frame === null) return { rowCount: count, bytes: null, frame }
-        return { rowCount: count, bytes: null, ...moveFrame(this.#u8, frame) }
+        return { rowCount: count, bytes: null, frame: moveFrame(this.#u8, frame) }
       })
       job.release()
       this.#movedByteLength += byteLength

@@ -100,10 +100,7 @@ export function frameEnd(frame: FrameSlice): number {
 }
 
 /** Copies the columns of a frame into memory of their own, to which the pointers of the new frame refer. */
-export function moveFrame(
-  u8: Uint8Array,
-  frame: FrameSlice,
-): { readonly memory: Uint8Array; readonly frame: FrameSlice } {
+export function moveFrame(u8: Uint8Array, frame: FrameSlice): FrameSlice & { readonly memory: Uint8Array } {
   // Pointer 0 means that there is none.
   let byteLength = alignment
   for (const column of [...frame.columns, ...frame.indices]) {
@@ -127,7 +124,7 @@ export function moveFrame(
       bytesPtr: movePart(column.bytesPtr, text),
     }
   }
-  return { memory, frame: { ...frame, columns: frame.columns.map(move), indices: frame.indices.map(move) } }
+  return { ...frame, memory, columns: frame.columns.map(move), indices: frame.indices.map(move) }
 }
 
 /** Bytes of the shared memory in memory of their own, at its very start. */
@@ -155,9 +152,10 @@ export function takeColumn({ u8 }: Pick<Kernels, 'u8'>, column: ColumnSlice): Co
   return Column.fromBuffers({ name, kind, length: rowCount, validity, buffers })
 }
 
-/** A frame with buffers of its own, from columns in the shared memory, or in what moveFrame has made. */
+/** A frame with buffers of its own. */
 export function takeFrame(kernels: Pick<Kernels, 'u8'>, frame: FrameSlice): Frame {
-  const take = (column: ColumnSlice): Column => takeColumn(kernels, column)
+  const from = frame.memory === undefined ? kernels : { u8: frame.memory }
+  const take = (column: ColumnSlice): Column => takeColumn(from, column)
   return new Frame({
     columns: frame.columns.map(take),
     indices: frame.indices.map(take),

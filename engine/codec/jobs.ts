@@ -22,8 +22,6 @@ export interface EncodeFrameJob extends Job {
 export interface FormatFrameJob extends Job {
   readonly kind: 'frame.format'
   readonly frame: FrameSlice | null
-  /** Where its columns stand; absent: in the shared memory. */
-  readonly memory?: Uint8Array | undefined
   readonly format: 'arrow' | 'json' | 'ndjson'
   readonly index: number
   /** arrow: the columns of all frames, the same for each piece. */
@@ -69,13 +67,12 @@ function layPlain(kernels: Kernels, scratch: Scratch, { name, dtype, values }: P
 }
 
 const format: JobHandler<FormatFrameJob, Uint8Array> = (job, { kernels }) => {
-  const { index, memory } = job
-  const from = memory === undefined ? kernels : { u8: memory }
+  const { index } = job
   if (job.format === 'arrow') {
-    return arrowStreamPart(job.columns, index, job.frame === null ? null : takeFrame(from, job.frame))
+    return arrowStreamPart(job.columns, index, job.frame === null ? null : takeFrame(kernels, job.frame))
   }
   if (job.frame === null) return textEncoder.encode(job.format === 'ndjson' ? '' : index === 0 ? '[]' : ']')
-  const frame = takeFrame(from, job.frame)
+  const frame = takeFrame(kernels, job.frame)
   const text = job.format === 'ndjson' ? jsonRows(frame, '\n') : (index === 0 ? '[' : ',') + jsonArrayRows(frame)
   return textEncoder.encode(text)
 }

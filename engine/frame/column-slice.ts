@@ -24,8 +24,10 @@ export interface ColumnSlice {
   readonly byteLength: number
 }
 
-/** A frame whose columns stand in the shared memory. */
+/** A frame whose columns stand in the shared memory, or in memory of its own. */
 export interface FrameSlice {
+  /** What the columns' pointers refer to; absent: the shared memory. */
+  readonly memory?: Uint8Array
   readonly rowCount: number
   readonly columns: readonly ColumnSlice[]
   readonly indices: readonly ColumnSlice[]
