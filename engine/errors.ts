@@ -64,6 +64,7 @@ export const errorCodes = {
   FILE_CHANGED: { kind: 'precondition', fix: 'Read it again from the start' },
   // Resources
   MEMORY_BUDGET: { kind: 'exhausted', fix: 'Send smaller requests, or raise the memory budget' },
+  ANSWER_UNREAD: { kind: 'exhausted', fix: 'Take the frames of a read as they come, or end it' },
   QUEUE_FULL: { kind: 'exhausted', fix: 'Send fewer requests at once and try again' },
   DISK_FULL: { kind: 'exhausted', fix: 'Free disk space; writes are accepted again as soon as there is room' },
   // Who may do what

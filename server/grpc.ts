@@ -22,11 +22,11 @@ import { Expansions } from './expansions.js'
 import { FrameSender } from './frame-sender.js'
 import { MessageBuffers } from './grpc-messages.js'
 import { Http2Sessions } from './http2-sessions.js'
-import type { ServerLimits } from './limits.js'
+import type { Budgets, ServerLimits } from './limits.js'
 import type { Log } from './log.js'
-import type { ReceiveBudget } from './receive-budget.js'
 import { type RequestBounds, RequestMessages, SingleRequest } from './rpc-requests.js'
 import { RpcStream, type RpcStatus } from './rpc-stream.js'
+import type { SendBudget } from './send-budget.js'
 import type { Verbs } from './verbs.js'
 import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
 import {
@@ -53,7 +53,7 @@ export async function startGrpcServer(
   verbs: Verbs,
   address: ListenAddress,
   limits: ServerLimits,
-  budget: ReceiveBudget,
+  budgets: Budgets,
   log: Log,
 ): Promise<GrpcServer> {
   const server = new Server({
@@ -70,11 +70,8 @@ export async function startGrpcServer(
   const http2Server = http2ServerOf(server)
   addReflection(server)
   const sessions = new Http2Sessions(http2Server, limits, log)
-  serveCalls(
-    http2Server,
-    sessions,
-    framesService(verbs, { limits, budget, expansions: new Expansions(limits.expansionCountMax) }),
-  )
+  const bounds = { limits, budget: budgets.received, expansions: new Expansions(limits.expansionCountMax) }
+  serveCalls(http2Server, sessions, budgets.sent, framesService(verbs, bounds))
   const listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket))
   listener.maxConnections = limits.connectionCountMax
   listener.on('drop', () => log.warn({ connectionCountMax: limits.connectionCountMax }, 'gRPC connection refused'))
@@ -102,7 +99,12 @@ function stopping(listener: NetServer, server: Server): Pick<GrpcServer, 'stopAc
 type Method = (rpc: RpcStream) => void
 
 /** Calls of our methods are served here, all others by whoever listened before. */
-function serveCalls(http2Server: Http2Server, sessions: Http2Sessions, methods: ReadonlyMap<unknown, Method>): void {
+function serveCalls(
+  http2Server: Http2Server,
+  sessions: Http2Sessions,
+  unread: SendBudget,
+  methods: ReadonlyMap<unknown, Method>,
+): void {
   const others = http2Server.listeners('stream') as ((stream: ServerHttp2Stream, ...rest: unknown[]) => void)[]
   http2Server.removeAllListeners('stream')
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => {
@@ -116,6 +118,7 @@ function serveCalls(http2Server: Http2Server, sessions: Http2Sessions, methods: 
       stream,
       headers,
       sessions.watch(stream, () => rpc.close()),
+      unread,
     )
     if (!rpc.hasEnded) method(rpc)
   })

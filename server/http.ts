@@ -28,9 +28,9 @@ import {
   valuesOf,
 } from './grafana.js'
 import { BodyReceipt, bodyChunks, discardBody, readBody } from './http-body.js'
-import type { ServerLimits } from './limits.js'
+import type { Budgets, ServerLimits } from './limits.js'
 import type { Log } from './log.js'
-import type { ReceiveBudget } from './receive-budget.js'
+import type { SendBudget } from './send-budget.js'
 import type { Verbs } from './verbs.js'
 import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
 import {
@@ -57,10 +57,10 @@ export async function startHttpServer(
   verbs: Verbs,
   address: ListenAddress,
   limits: ServerLimits,
-  budget: ReceiveBudget,
+  budgets: Budgets,
   log: Log,
 ): Promise<HttpServer> {
-  const routes = new Routes(verbs, limits, budget, log)
+  const routes = new Routes(verbs, limits, budgets, log)
   const server = createServer(
     {
       maxHeaderSize: limits.headerByteLengthMax,
@@ -113,14 +113,14 @@ const mediaTypes = {
 class Routes {
   readonly #verbs: Verbs
   readonly #limits: ServerLimits
-  readonly #budget: ReceiveBudget
+  readonly #budgets: Budgets
   readonly #log: Log
   readonly #routes: ReadonlyMap<string, Route>
 
-  constructor(verbs: Verbs, limits: ServerLimits, budget: ReceiveBudget, log: Log) {
+  constructor(verbs: Verbs, limits: ServerLimits, budgets: Budgets, log: Log) {
     this.#verbs = verbs
     this.#limits = limits
-    this.#budget = budget
+    this.#budgets = budgets
     this.#log = log
     const state = this.#document(() => ({ state: 'running' }))
     const version = this.#document(() => ({ version: verbs.config.version }))
@@ -249,7 +249,7 @@ class Routes {
     try {
       for await (const frame of frames) {
         if (mayWait) response.setTimeout(this.#limits.stalledCallMs)
-        await send(response, frameMessage(frame), call.signal)
+        await send(response, frameMessage(frame), call, this.#budgets.sent)
         if (mayWait) response.setTimeout(0)
       }
     } catch (error) {
@@ -280,7 +280,7 @@ class Routes {
       for await (const chunk of chunks) {
         if (!response.headersSent) response.writeHead(200, { 'Content-Type': mediaType })
         // A copy: the chunk's memory is the engine's again once the next one is asked for.
-        await send(response, Buffer.from(chunk), call.signal)
+        await send(response, Buffer.from(chunk), call, this.#budgets.sent)
       }
     } catch (error) {
       if (!response.headersSent) {
@@ -400,7 +400,7 @@ class Routes {
   }
 
   #receiptOf({ request, response }: Exchange): BodyReceipt {
-    const receipt = new BodyReceipt(request, this.#budget)
+    const receipt = new BodyReceipt(request, this.#budgets.received)
     response.on('close', () => receipt.close())
     return receipt
   }
@@ -459,13 +459,19 @@ function formatOf(request: ReadRequest, accept: string): ReadFormat {
  * Writes a chunk; resolves when the socket has taken it, so a slow reader slows the engine. A socket that takes no more is
  * the client's doing: it may be known here before the connection is told to be closed.
  */
-function send(response: ServerResponse, chunk: Buffer, signal: AbortSignal): Promise<void> {
+function send(response: ServerResponse, chunk: Buffer, call: Call, unread: SendBudget): Promise<void> {
+  const { signal } = call
   return new Promise((resolve, reject) => {
+    const stopWaiting = unread.wait(chunk.byteLength, (error) => {
+      call.abort(error)
+      response.destroy()
+    })
     const onAbort = () => reject(signal.reason)
     if (signal.aborted) onAbort()
     signal.addEventListener('abort', onAbort, { once: true })
     response.write(chunk, (error) => {
       signal.removeEventListener('abort', onAbort)
+      stopWaiting()
       if (error) reject(new FramesError('CANCELLED', 'the client closed the connection', { cause: error }))
       else resolve()
     })

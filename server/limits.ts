@@ -1,5 +1,7 @@
 // Every bound of the two transports, with its reason. Tests set smaller ones.
 import { messageByteLengthMax } from '../engine/index.js'
+import type { ReceiveBudget } from './receive-budget.js'
+import type { SendBudget } from './send-budget.js'
 
 const KiB = 1024
 const MiB = 1024 * KiB
@@ -12,6 +14,10 @@ export interface ServerLimits {
   readonly controlByteLengthMax: number
   /** What all peers have sent and nobody has taken yet: four of the largest messages. Above it the largest is refused. */
   readonly receivedByteLengthMax: number
+  /** Answers that have been sent and have not left: 128 messages. Above it, who has not read for longest is given up. */
+  readonly sentByteLengthMax: number
+  /** Nobody who reads at all takes longer over one message. */
+  readonly unreadMsMin: number
   /** Compressed messages that are expanded at once: one takes twice the largest message meanwhile. */
   readonly expansionCountMax: number
   /** Buffers of gRPC messages that wait for the next message. */
@@ -52,10 +58,18 @@ export interface ServerLimits {
   readonly drainMs: number
 }
 
+/** The bounds that both transports share while they run. */
+export interface Budgets {
+  readonly received: ReceiveBudget
+  readonly sent: SendBudget
+}
+
 export const defaultLimits: ServerLimits = {
   messageByteLengthMax,
   controlByteLengthMax: 8 * MiB,
   receivedByteLengthMax: 512 * MiB,
+  sentByteLengthMax: 256 * MiB,
+  unreadMsMin: 10_000,
   expansionCountMax: 2,
   messageBuffersByteLengthMax: 48 * MiB,
   connectionCountMax: 4096,

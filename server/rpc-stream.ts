@@ -5,6 +5,7 @@ import { status } from '@grpc/grpc-js'
 import { FramesError } from '../engine/index.js'
 import type { Expansions } from './expansions.js'
 import { messagePrefixByteLength, writePrefix } from './grpc-messages.js'
+import type { SendBudget } from './send-budget.js'
 
 /** How a call ends with an error. */
 export interface RpcStatus {
@@ -47,6 +48,7 @@ export class RpcStream {
   readonly #stream: ServerHttp2Stream
   readonly #output: DirectOutput
   readonly #encoding: string
+  readonly #unread: SendBudget
   #reader: RequestReader | null = null
   #hasResponded = false
   #hasEnded = false
@@ -60,8 +62,10 @@ export class RpcStream {
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     readonly peer: string,
+    unread: SendBudget,
   ) {
     this.#stream = stream
+    this.#unread = unread
     this.#output = stream as unknown as DirectOutput
     this.#encoding = String(headers['grpc-encoding'] ?? 'identity')
     stream.on('error', ignore)
@@ -110,6 +114,12 @@ export class RpcStream {
   refuse(error: FramesError): void {
     if (this.#onBroken === null) this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
     else if (!this.#hasEnded) this.#onBroken(error)
+  }
+
+  /** Ends the call of a peer that does not read: what was sent and has not left goes with the stream. */
+  #giveUp(error: FramesError): void {
+    this.#onBroken?.(error)
+    this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
   }
 
   #startDeadline(text: string): void {
@@ -162,13 +172,16 @@ export class RpcStream {
     const { byteLength } = output
     this.#aheadByteLength += byteLength
     let onRoom = ignore
+    let stopWaiting = ignore
     // Past the buffer of the stream, which would end it only when it has heard that all has left.
     this.#output._write(output, 'buffer', () => {
       this.#aheadByteLength -= byteLength
       onLeft()
+      stopWaiting()
       onRoom()
     })
     if (this.#aheadByteLength <= aheadByteLengthMax) return null
+    stopWaiting = this.#unread.wait(byteLength, (error) => this.#giveUp(error))
     return new Promise((resolve) => {
       onRoom = resolve
     })

@@ -7,6 +7,7 @@ import { startHttpServer } from './http.js'
 import { defaultLimits, type ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 import { ReceiveBudget } from './receive-budget.js'
+import { SendBudget } from './send-budget.js'
 import { Verbs } from './verbs.js'
 
 export interface ServerOptions {
@@ -39,10 +40,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const limits = { ...defaultLimits, ...options.limits }
   const verbs = new Verbs(engine, config, log)
   const young = new YoungMemory()
-  const budget = new ReceiveBudget(limits.receivedByteLengthMax, (byteLength) => young.add(byteLength))
+  const received = new ReceiveBudget(limits.receivedByteLengthMax, (byteLength) => young.add(byteLength))
+  const budgets = { received, sent: new SendBudget(limits.sentByteLengthMax, limits.unreadMsMin) }
   // HTTP comes last: scripts wait until its port answers, and then call over gRPC.
-  const grpc = await started('gRPC', startGrpcServer(verbs, grpcAddress, limits, budget, log))
-  const startingHttp = startHttpServer(verbs, httpAddress, limits, budget, log)
+  const grpc = await started('gRPC', startGrpcServer(verbs, grpcAddress, limits, budgets, log))
+  const startingHttp = startHttpServer(verbs, httpAddress, limits, budgets, log)
   const http = await started('HTTP', startingHttp).catch((error: unknown) => {
     grpc.close()
     throw error
