@@ -18,6 +18,7 @@ import {
   openEngine,
   type Value,
 } from '../dist/engine/index.js'
+import { checkSchema, encodeSchema } from '../dist/engine/history/stored.js'
 import { readConfig } from '../dist/server/config.js'
 import { openLog } from '../dist/server/log.js'
 import { type RunningServer, startServer } from '../dist/server/start.js'
@@ -430,6 +431,13 @@ describe('what is kept', () => {
     })
     expect(lastMs - ended[0]!).toBeGreaterThan(1000)
     await engine.close()
+  })
+
+  test('one that a newer version has written is refused; the first version is read', () => {
+    const schema = (version: number): Uint8Array => Buffer.from(JSON.stringify({ version }))
+    expect(() => checkSchema(schema(3))).toThrow(expect.objectContaining({ code: 'FORMAT_VERSION' }))
+    expect(() => checkSchema(encodeSchema())).not.toThrow()
+    expect(() => checkSchema(schema(1))).not.toThrow()
   })
 
   test('an engine without a history says so', async () => {
