@@ -151,6 +151,19 @@ describe('a call of gRPC', () => {
     expect(AsyncResource.prototype.bind).toBe(bind)
   })
 
+  test('works where a program has frozen what Node.js is made of', async () => {
+    const { prototype } = AsyncResource
+    const before = Object.getOwnPropertyDescriptor(prototype, 'bind')!
+    serve = (stream) => answer(stream, [versionAnswer])
+    Object.defineProperty(prototype, 'bind', { ...before, writable: false })
+    try {
+      expect(await client.version()).toBe('v1')
+      expect(prototype.bind).toBe(before.value)
+    } finally {
+      Object.defineProperty(prototype, 'bind', before)
+    }
+  })
+
   test('takes messages however they are cut', async () => {
     const messages = [Buffer.from('one'), Buffer.alloc(0), Buffer.alloc(300_000, 7), Buffer.from('four')]
     const bytes = Buffer.concat(messages.map((message) => framed(message)))

@@ -384,7 +384,7 @@ test.each(Object.keys(stringShapes))('pages of strings come back: %s', (shape) =
     const textByteLength = offset - windowStart
     const bound = call.maxEncodedStringPage(count, textByteLength)
     u8.fill(canary, encodedPtr + bound, encodedPtr + bound + 64)
-    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr, below(4) === 0 ? 0 : 1)
+    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr)
     expect(byteLength).toBeLessThanOrEqual(bound)
     expect(onlyCanaries(encodedPtr + bound, 64)).toBe(true)
     const pagePtr = memoryEnd - byteLength
@@ -583,7 +583,7 @@ test('a decoder of bools or strings harms nothing, whatever the bytes of the pag
       offset += bytes.length
     }
     u32[valuesPtr / 4 + count] = offset
-    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr, below(4) === 0 ? 0 : 1)
+    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr)
     mutate(u8.slice(encodedPtr, encodedPtr + byteLength), count, 100, (page, claimed) => {
       const pagePtr = memoryEnd - page.length
       const textByteLength = call.decodedStringByteLength(pagePtr, page.length, claimed)

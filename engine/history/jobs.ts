@@ -135,7 +135,7 @@ function builderOf(kernels: Kernels, scratch: Scratch, rowCount: number): BlockB
   const pageStarts: number[] = []
   for (let row = 0; row < rowCount; row += pageRowCountMax) pageStarts.push(row)
   pageStarts.push(rowCount)
-  return new BlockBuilder(new PageEncoder(kernels, scratch, pageRowCountMax, 'narrow'), Uint32Array.from(pageStarts))
+  return new BlockBuilder(new PageEncoder(kernels, scratch, pageRowCountMax), Uint32Array.from(pageStarts))
 }
 
 const nsPerMs = 1_000_000n
