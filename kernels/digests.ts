@@ -3,7 +3,7 @@
 // The sets that are asked for have slots 0, 1, …; each slot belongs to a unit (a label set or a group), and each unit has
 // bucketCount buckets, unit after unit, in one window state (see window.ts).
 import { lowerBoundInt64 } from './compare'
-import { addExtremes, addMoments, WHICH_EXTREMES, WHICH_LAST, WHICH_SUM, WHICH_VARIANCE } from './window-state'
+import { addDigest } from './window-state'
 
 /** No slot: the set is not asked for. */
 const NO_SLOT: u32 = 0xffffffff
@@ -141,15 +141,7 @@ export function combineClaims(
     for (let at = (<usize>load<u32>(claimPtr, 4)) << 3; at < end; at += 8) {
       const count = load<f64>(countsPtr + at)
       if (!(count > 0)) continue
-      if (which & WHICH_VARIANCE) {
-        addMoments(ptr, stride, count, load<f64>(sumsPtr + at) / count, load<f64>(m2sPtr + at))
-      }
-      if (which & WHICH_EXTREMES) addExtremes(ptr, stride, load<f64>(minsPtr + at), load<f64>(maxsPtr + at))
-      if (which & (WHICH_SUM | WHICH_VARIANCE)) {
-        store<f64>(ptr + stride, load<f64>(ptr + stride) + load<f64>(sumsPtr + at))
-      }
-      if (which & WHICH_LAST) store<f64>(ptr + stride * 4, load<f64>(lastsPtr + at))
-      store<f64>(ptr, load<f64>(ptr) + count)
+      addDigest(ptr, stride, count, sumsPtr, minsPtr, maxsPtr, lastsPtr, m2sPtr, at, which)
     }
   }
 }

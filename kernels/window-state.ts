@@ -37,3 +37,30 @@ export function addExtremes(ptr: usize, stride: usize, least: f64, greatest: f64
   store<f64>(ptr + stride * 2, min(load<f64>(ptr + stride * 2), least))
   store<f64>(ptr + stride * 3, max(load<f64>(ptr + stride * 3), greatest))
 }
+
+/**
+ * Adds digest `at / 8` of a block, which has `count` values and more than none, to a bucket of a state whose columns are `stride`
+ * bytes apart. sums, mins, maxs, lasts, m2s: f64 a digest; m2s need sums; what is not among `which` may be anything.
+ */
+export function addDigest(
+  ptr: usize,
+  stride: usize,
+  count: f64,
+  sumsPtr: usize,
+  minsPtr: usize,
+  maxsPtr: usize,
+  lastsPtr: usize,
+  m2sPtr: usize,
+  at: usize,
+  which: i32,
+): void {
+  if (which & WHICH_VARIANCE) {
+    addMoments(ptr, stride, count, load<f64>(sumsPtr + at) / count, load<f64>(m2sPtr + at))
+  }
+  if (which & WHICH_EXTREMES) addExtremes(ptr, stride, load<f64>(minsPtr + at), load<f64>(maxsPtr + at))
+  if (which & (WHICH_SUM | WHICH_VARIANCE)) {
+    store<f64>(ptr + stride, load<f64>(ptr + stride) + load<f64>(sumsPtr + at))
+  }
+  if (which & WHICH_LAST) store<f64>(ptr + stride * 4, load<f64>(lastsPtr + at))
+  store<f64>(ptr, load<f64>(ptr) + count)
+}

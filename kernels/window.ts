@@ -20,7 +20,15 @@ import {
   SIGN,
   withOther,
 } from './reduce'
-import { addExtremes, addMoments, WHICH_EXTREMES, WHICH_LAST, WHICH_SUM, WHICH_VARIANCE } from './window-state'
+import {
+  addDigest,
+  addExtremes,
+  addMoments,
+  WHICH_EXTREMES,
+  WHICH_LAST,
+  WHICH_SUM,
+  WHICH_VARIANCE,
+} from './window-state'
 
 /** What accumulating takes besides columns of f64 and i64: bits; rows that are only counted; rows whose last time is kept. */
 type Bit = bool
@@ -972,15 +980,7 @@ export function combineDigests(
     const bucket = <u64>(timeNs - startNs) / <u64>stepNs
     if (bucket >= <u64>max(bucketCount, 0)) return
     const ptr = statePtr + ((<usize>bucket) << 3)
-    if (which & WHICH_VARIANCE) {
-      addMoments(ptr, stride, count, load<f64>(sumsPtr + at) / count, load<f64>(m2sPtr + at))
-    }
-    if (which & WHICH_EXTREMES) addExtremes(ptr, stride, load<f64>(minsPtr + at), load<f64>(maxsPtr + at))
-    if (which & (WHICH_SUM | WHICH_VARIANCE)) {
-      store<f64>(ptr + stride, load<f64>(ptr + stride) + load<f64>(sumsPtr + at))
-    }
-    if (which & WHICH_LAST) store<f64>(ptr + stride * 4, load<f64>(lastsPtr + at))
-    store<f64>(ptr, load<f64>(ptr) + count)
+    addDigest(ptr, stride, count, sumsPtr, minsPtr, maxsPtr, lastsPtr, m2sPtr, at, which)
   }
 }
 
