@@ -74,8 +74,23 @@ export function directoryOf(reader: BlockReader): Directory {
     }
     starts[setCount] = reader.layout.rowCount
     scratch.release(mark)
-    return { sets, starts }
+    return { sets: shared(sets), starts: shared(starts) }
   })
+}
+
+/** 0, 1, 2, ...: what directories of sets without gaps are views of, and those of one row a set. */
+let countingNumbers = new Uint32Array(0)
+/** Those of the highest numbers stay as they are. */
+const countingNumberMax = 2 ** 21
+
+/** The same numbers: a view of what others have too where they go up by one. Blocks of very many label sets do, and stay for long. */
+function shared(numbers: Uint32Array): Uint32Array {
+  const first = numbers[0] ?? 0
+  const end = first + numbers.length
+  if (end > countingNumberMax || numbers[numbers.length - 1] !== end - 1) return numbers
+  if (end > countingNumbers.length)
+    countingNumbers = Uint32Array.from({ length: Math.min(countingNumberMax, 2 * end) }, (_, i) => i)
+  return countingNumbers.subarray(first, end)
 }
 
 /** Index of a set in a directory, or of the first set above it with `~`. */
@@ -89,6 +104,46 @@ export function findSet(directory: Directory, set: number): number {
     else high = middle
   }
   return low < sets.length && sets[low] === set ? low : ~low
+}
+
+/** Set numbers that are marked at once. */
+const windowSetCount = 64 * 1024
+
+/** The distinct numbers of ascending lists, ascending: the first countMax of them. Stretch after stretch of numbers is marked in a bitmap. */
+export function mergeSets(lists: readonly Uint32Array[], countMax: number): Uint32Array {
+  if (lists.length === 1) return lists[0]!.length <= countMax ? lists[0]! : lists[0]!.subarray(0, countMax)
+  const places = lists.map(() => 0)
+  const marks = new Uint32Array(windowSetCount / 32)
+  const total = lists.reduce((sum, list) => sum + list.length, 0)
+  let sets = new Uint32Array(Math.min(countMax, total, windowSetCount))
+  let count = 0
+  while (count < countMax) {
+    let base = Infinity
+    for (let i = 0; i < lists.length; i++) base = Math.min(base, lists[i]![places[i]!] ?? Infinity)
+    if (base === Infinity) break
+    const end = base + windowSetCount
+    for (let i = 0; i < lists.length; i++) {
+      const list = lists[i]!
+      let place = places[i]!
+      for (; place < list.length && list[place]! < end; place++) {
+        const set = list[place]! - base
+        marks[set >> 5]! |= 1 << (set & 31)
+      }
+      places[i] = place
+    }
+    if (count + windowSetCount > sets.length) {
+      const longer = new Uint32Array(Math.min(countMax, total, 2 * sets.length + windowSetCount))
+      longer.set(sets.subarray(0, count))
+      sets = longer
+    }
+    for (let word = 0; word < marks.length; word++) {
+      for (let bits = marks[word]!; bits !== 0 && count < countMax; bits &= bits - 1) {
+        sets[count++] = base + 32 * word + 31 - Math.clz32(bits & -bits)
+      }
+      marks[word] = 0
+    }
+  }
+  return sets.subarray(0, count)
 }
 
 /**

@@ -60,14 +60,14 @@ export function mergeRuns(
   const reader: SampleReader =
     input.erasure === null ? stored : new ErasingReader(stored, kernels, temporary, input.erasure)
 
-  const sets = stored.sets()
-  const firstSet = input.position === null ? 0 : sets.indexOf(input.position.set)
+  // As many as one step can write, each having a row, and one more to go on with.
+  const sets = stored.sets(input.position?.set, blockRowCountMax + 1)
   const rowCountTotal = input.sources.reduce((sum, source) => sum + source.rowCount, 0)
   const wantedBySignature = new Map<Signature, readonly WantedMetric[]>()
   // Looked at once: a writer may give a set another signature meanwhile.
   const signatures: Signature[] = []
   let columnCountMax = 1
-  for (let i = firstSet; i < sets.length; i++) {
+  for (let i = 0; i < sets.length; i++) {
     const signature = input.signatureOf(sets[i]!)
     signatures.push(signature)
     if (wantedBySignature.has(signature)) continue
@@ -99,17 +99,21 @@ export function mergeRuns(
   const setsDone: number[] = []
   const starts: number[] = []
   let next: MergePosition | null = null
-  for (let i = firstSet; i < sets.length && next === null; i++) {
+  for (let i = 0; i < sets.length && next === null; i++) {
     const set = sets[i]!
+    if (i === blockRowCountMax) {
+      next = { set, fromNs: timeMinNs }
+      break
+    }
     // Never a part of the rows as if it were all: the inputs would be erased.
     if (input.isCancelled()) throw new FramesError('CANCELLED', 'the merge was cancelled')
-    const wanted = wantedBySignature.get(signatures[i - firstSet]!)!
+    const wanted = wantedBySignature.get(signatures[i]!)!
     let numbers = numbersOfWanted.get(wanted)
     if (numbers === undefined) {
       numbers = wanted.map(columnOf)
       numbersOfWanted.set(wanted, numbers)
     }
-    const fromNs = i === firstSet && input.position !== null ? input.position.fromNs : timeMinNs
+    const fromNs = input.position?.set === set ? input.position.fromNs : timeMinNs
     if (!reader.open(set, wanted, fromNs, timeMaxNs)) continue
     const start = collector.rowCount
     for (let batch = reader.next(); batch !== null; batch = reader.next()) {

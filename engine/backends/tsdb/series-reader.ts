@@ -10,7 +10,7 @@ import type { Scratch } from '../../memory/scratch.js'
 import { FramesError } from '../../errors.js'
 import { nsPerMs, toInt64, toNs } from './bounds.js'
 import type { Directory, TsdbExtent } from './directory.js'
-import { decodeExtent, directoryOf, findSet } from './directory.js'
+import { decodeExtent, directoryOf, findSet, mergeSets } from './directory.js'
 import type { DigestColumn, StoredGrain } from './digests.js'
 import { digestColumn, digestFields, digestPlaces, grainsOf } from './digests.js'
 import { timeColumnName } from './run-writer.js'
@@ -252,14 +252,15 @@ export class SeriesReader implements SampleReader {
     return this.#cursors[index]!.reader
   }
 
-  /** All sets of all blocks, ascending. */
-  sets(): Uint32Array {
+  /** The sets of all blocks from number `first` on, ascending: the first countMax of them, or all. */
+  sets(first = 0, countMax = Infinity): Uint32Array {
     const damaged = this.#damaged[0]
     if (damaged !== undefined) throw damaged.error
-    if (this.#cursors.length === 1) return this.#cursors[0]!.directory.sets
-    const all = new Set<number>()
-    for (const { directory } of this.#cursors) for (const set of directory.sets) all.add(set)
-    return Uint32Array.from(all).sort()
+    const lists = this.#cursors.map(({ directory }) => {
+      const start = findSet(directory, first)
+      return directory.sets.subarray(start < 0 ? ~start : start)
+    })
+    return mergeSets(lists, countMax)
   }
 
   /** Begins to read [startNs, endNs) of a label set. False when no block has it. Throws DATA_DAMAGED. */
