@@ -278,6 +278,30 @@ describe('frames that are refused', () => {
     expect((await failureOf(engine.delete(table))).code).toBe('TABLE_NOT_FOUND')
   })
 
+  test('a column with the name of a key says what the key says, or nothing: what it has else would be lost', async () => {
+    const table = newTable()
+    const twins = { int64: [1n, 2n], float64: [1.5, 2], string: ['a', 'bc'], bool: [true, false] }
+    for (const cells of Object.values(twins)) {
+      await write(table, frameOf({ k: cells, n: [1n, 2n] }, { k: cells }), { saveMode: 'overwriteTable' })
+      expect((await itemsOf(engine, table)).map(({ k }) => k).sort()).toEqual([...cells].sort())
+      await write(table, frameOf({ k: [cells[0]!, null], n: [1n, 2n] }, { k: cells }), { saveMode: 'updateItem' })
+      const other = frameOf({ k: [cells[0]!, cells[0]!], n: [3n, 4n] }, { k: cells })
+      expect(await failureOf(write(table, other, { saveMode: 'updateItem' }))).toEqual({
+        code: 'INVALID_ARGUMENT',
+        what: "column 'k' has the name of the table's key and other values (row 1): make it the index",
+      })
+      expect((await itemsOf(engine, table)).map(({ n }) => n).sort()).toEqual([1n, 2n])
+    }
+    const numbered = frameOf({ idx: [5n, 6n], n: [1n, 2n] })
+    expect((await failureOf(write(newTable(), numbered))).what).toContain(
+      "column 'idx' has the name of the table's key",
+    )
+    const sorted = frameOf({ s: ['x', 'y'], n: [1n, 2n] }, { k: ['a', 'b'], s: [1n, 2n] })
+    expect((await failureOf(write(newTable(), sorted))).what).toContain("column 's' has the name of the table's key")
+    // An expression stores no column: they are what its placeholders stand for.
+    await write(newTable(), numbered, { expression: 'n = {idx}' })
+  })
+
   test('frames before a bad one stay, those behind it are not stored', async () => {
     const table = newTable()
     const frames = ['a', 'b', 'c', 'd'].map((key, i) =>

@@ -82,6 +82,7 @@ export function prepareRows(
   }
 
   const keys = sorting === null ? [key] : [key, sorting]
+  for (const column of keys) checkNamesake(kernels, column, byName.get(column.name))
   const attributes = new Map(keys.map((column) => [column.name, column]))
   for (const column of columns) if (!attributes.has(column.name)) attributes.set(column.name, column)
   for (const label of labels)
@@ -149,6 +150,36 @@ function keyColumn(kernels: Kernels, scratch: Scratch, column: ColumnSlice, what
   const names = nameColumn(kernels, scratch, column)
   checkNames(kernels, names, what, name)
   return names
+}
+
+/**
+ * An item has one attribute of a name: a data column with the name of a key may repeat its cells, or have none, and must not
+ * say anything else, which would be lost.
+ */
+function checkNamesake(kernels: Kernels, key: ColumnSlice, column: ColumnSlice | undefined): void {
+  if (column === undefined || column === key || column.dtype === 'null') return
+  const row = column.dtype === key.dtype ? rowOfOtherCell(kernels, key, column) : 0
+  if (row < 0 || row === column.rowCount) return
+  const name = shortened(column.name)
+  throw invalid(`column '${name}' has the name of the table's key and other values (row ${row}): make it the index`)
+}
+
+/** The first row where a column has a cell that is not that of the other one, which has all of them; -1: none. */
+function rowOfOtherCell({ u8, u32, i64 }: Kernels, full: ColumnSlice, column: ColumnSlice): number {
+  const bit = (ptr: number, row: number) => (u8[ptr + (row >> 3)]! >> (row & 7)) & 1
+  const text = ({ valuesPtr, bytesPtr }: ColumnSlice, row: number) => {
+    const [start, end] = [u32[(valuesPtr >> 2) + row]!, u32[(valuesPtr >> 2) + row + 1]!]
+    return u8.subarray(bytesPtr + start, bytesPtr + end)
+  }
+  for (let row = 0; row < column.rowCount; row++) {
+    if (column.validityPtr !== 0 && bit(column.validityPtr, row) === 0) continue
+    let isSame: boolean
+    if (column.dtype === 'string') isSame = Buffer.compare(text(full, row), text(column, row)) === 0
+    else if (column.dtype === 'bool') isSame = bit(full.valuesPtr, row) === bit(column.valuesPtr, row)
+    else isSame = i64[(full.valuesPtr >> 3) + row] === i64[(column.valuesPtr >> 3) + row]
+    if (!isSame) return row
+  }
+  return -1
 }
 
 /** A table with a sorting key, and a frame with one index: a data column may have the sorting key's name. */
