@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { afterAll, expect, test } from 'vitest'
+import type { FramesError } from '../dist/engine/errors.js'
 import { LmdbFaults } from '../dist/engine/stores/lmdb-faults.js'
 import { type LmdbOptions, type LmdbStore, openLmdbStore } from '../dist/engine/stores/lmdb.js'
 import { openLmdbReader } from '../dist/engine/stores/lmdb-reader.js'
@@ -288,6 +289,25 @@ test('a file that LMDB has given up takes no more writes until it is opened agai
   await withStore({ path }, async (store) => {
     expect((await store.read('p', [bytes('a'), bytes('k1')])).map(text)).toEqual(['1', null])
     expect(await codeOf(store.commit(put('p', ['b', '1'])))).toBe('none')
+  })
+})
+
+test('what a failing or full disk is told with does not say where the data folder is', async () => {
+  const faults = new LmdbFaults()
+  const path = newFolder()
+  await withStore({ path, faults }, async (store) => {
+    const whatOf = (promise: Promise<unknown>) =>
+      promise.then(String, (error: FramesError) => `${error.code}: ${error.what}`)
+    faults.setFreeByteLength(10)
+    const full = await whatOf(store.commit(put('p', ['a', '1'])))
+    expect(full).toMatch(
+      /^DISK_FULL: no room for \d+ bytes: 10 are free in the data folder, and \d+ are kept for deletes$/,
+    )
+    faults.setFreeByteLength(null)
+    faults.failSyncs(1)
+    const failed = await whatOf(store.commit(put('p', ['a', '1'])))
+    expect(failed).toMatch(/^STORE_READ_ONLY: data\.\d+\.mdb takes no more writes/)
+    expect(full + failed).not.toContain(path)
   })
 })
 

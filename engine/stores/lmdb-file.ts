@@ -1,5 +1,6 @@
 // One LMDB file as a thread sees it: reads from snapshots that are taken and given back by hand.
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { basename } from 'node:path'
 import * as lmdb from 'lmdb'
 import { FramesError } from '../errors.js'
 
@@ -134,13 +135,14 @@ export function isGivenUp(error: unknown): boolean {
   return code === -30795 || String(message).includes('MDB_PANIC')
 }
 
-/** What lmdb-js threw, as an error of ours. */
+/** What lmdb-js threw, as an error of ours. Callers far away may see it: it names the file and not where it lies. */
 export function toStoreError(error: unknown, path: string): FramesError {
   if (error instanceof FramesError) return error
   const { code, message } = error as { code?: unknown; message?: unknown }
-  if (isGivenUp(error)) return new FramesError('STORE_FAILED', `${path}: ${message}`, { cause: error })
+  const what = `${basename(path)}: ${message}`
+  if (isGivenUp(error)) return new FramesError('STORE_FAILED', what, { cause: error })
   const damaged = typeof code === 'number' && damageCodes.has(code)
-  return new FramesError(damaged ? 'DATA_DAMAGED' : 'INTERNAL', `${path}: ${message}`, { cause: error })
+  return new FramesError(damaged ? 'DATA_DAMAGED' : 'INTERNAL', what, { cause: error })
 }
 
 /*

@@ -2,6 +2,7 @@
 // reads for the main thread, which never touches the file system.
 import { spawnSync } from 'node:child_process'
 import { rmSync, statfsSync, statSync, truncateSync } from 'node:fs'
+import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
@@ -401,11 +402,14 @@ function becomeReadOnly(error: unknown): void {
 }
 
 function readOnly(): FramesError {
-  return new FramesError('STORE_READ_ONLY', `${file.path} takes no more writes, because one failed: ${readOnlyBecause}`)
+  return new FramesError(
+    'STORE_READ_ONLY',
+    `${basename(file.path)} takes no more writes, because one failed: ${readOnlyBecause}`,
+  )
 }
 
 function diskFull(byteLength: number): FramesError {
-  const disk = `${freeByteLength()} are free in ${options.folder}, and ${options.reserveByteLength} are kept for deletes`
+  const disk = `${freeByteLength()} are free in the data folder, and ${options.reserveByteLength} are kept for deletes`
   return new FramesError('DISK_FULL', `no room for ${byteLength} bytes: ${disk}`)
 }
 

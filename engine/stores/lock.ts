@@ -71,7 +71,10 @@ async function takeFolder(folder: string): Promise<FolderLock> {
     const lock = await tryLock(folder)
     if (lock) return lock
     if (attempt === attemptCount) {
-      throw new FramesError('STORE_IN_USE', `the data folder ${folder} is in use by another process`)
+      throw new FramesError(
+        'STORE_IN_USE',
+        `the data folder ${folder} is in use by another process, or open in this one`,
+      )
     }
     await new Promise((resolve) => setTimeout(resolve, Math.random() * attemptDelayMsMax))
   }
