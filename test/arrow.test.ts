@@ -30,11 +30,13 @@ import {
 } from 'apache-arrow'
 import { describe, expect, test } from 'vitest'
 import { ArrowStreamEncoder, frameToArrowIpc, fromArrowTable, toArrowTable } from '../dist/engine/codec/arrow.js'
-import { jsonArray, jsonArrayRows, jsonRows } from '../dist/engine/codec/json.js'
+import { jsonElements, jsonLines } from '../dist/engine/codec/json.js'
 import { labelColumn, nullColumn, sliceColumn } from '../dist/engine/frame/builder.js'
 import { Column } from '../dist/engine/frame/column.js'
 import { Frame, validateFrame } from '../dist/engine/frame/frame.js'
+import { formatTimeNs } from '../dist/engine/time.js'
 import { messageOf, seededRandom } from './fuzz.js'
+import { SeededRandom, seed } from './seeded-random.js'
 
 const time = (timeNs: bigint) => ({ timeNs })
 
@@ -303,15 +305,28 @@ describe('tables from elsewhere', () => {
   )
 })
 
+const linesOf = (frame: Frame) => new TextDecoder().decode(jsonLines(frame)).split('\n').slice(0, -1)
+
+/** What a cell should be as JSON, from plain values. */
+function cellJson(column: Column, row: number): string {
+  const value = column.at(row)
+  if (value === null) return 'null'
+  if (typeof value === 'object') return `"${formatTimeNs(value.timeNs)}"`
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? String(value) : `"${value}"`
+  if (typeof value !== 'number') return JSON.stringify(value)
+  if (!Number.isFinite(value)) return `"${value}"`
+  return Object.is(value, -0) ? '-0' : String(value)
+}
+
 describe('rows as JSON', () => {
   test('keep what is exact, null and missing apart', () => {
-    const rows = jsonRows(frame, '\n').split('\n')
-    expect(rows.length).toBe(4)
+    const rows = linesOf(frame)
+    expect(rows.length).toBe(3)
     expect(rows[0]).toBe(
       '{"time":"1970-01-01T00:00:00.000000001Z","int":1,"float":0.5,"text":"a","flag":true,"when":null,"nothing":null,"host":"h1","zone":4,"weight":0.25,"up":true,"since":"1970-01-01T00:00:00.000000009Z","void":null}',
     )
-    expect(JSON.parse(rows[1])).toMatchObject({ int: null, float: 'NaN', text: null, flag: false })
-    expect(JSON.parse(rows[2])).toMatchObject({ int: '9223372036854775807', float: null, text: 'ä😀', flag: null })
+    expect(JSON.parse(rows[1]!)).toMatchObject({ int: null, float: 'NaN', text: null, flag: false })
+    expect(JSON.parse(rows[2]!)).toMatchObject({ int: '9223372036854775807', float: null, text: 'ä😀', flag: null })
   })
 
   test('show int64 beyond 2^53 as text and floats as they are', () => {
@@ -321,22 +336,79 @@ describe('rows as JSON', () => {
         sliceColumn('f', [1e21, -0, Number.POSITIVE_INFINITY, 5]),
       ],
     })
-    expect(jsonArray([numbers])).toBe(
-      '[{"i":9007199254740991,"f":1e+21},{"i":-9007199254740991,"f":-0},{"i":"9007199254740992","f":"Infinity"},{"i":"-9223372036854775808","f":5}]',
-    )
+    expect(linesOf(numbers)).toEqual([
+      '{"i":9007199254740991,"f":1e+21}',
+      '{"i":-9007199254740991,"f":-0}',
+      '{"i":"9007199254740992","f":"Infinity"}',
+      '{"i":"-9223372036854775808","f":5}',
+    ])
+  })
+
+  test('are what JSON.stringify, String and toISOString make of each cell', () => {
+    const random = new SeededRandom(seed)
+    const bits = new DataView(new ArrayBuffer(8))
+    const int64 = () => {
+      bits.setUint32(0, random.next() * 2 ** 32)
+      bits.setUint32(4, random.next() * 2 ** 32)
+      return bits.getBigInt64(0) >> BigInt(random.integer(0, 64))
+    }
+    const float64 = () => {
+      const places = 10 ** random.integer(0, 7)
+      if (random.chance(0.6)) return random.integer(-1e9, 1e9) / places
+      if (random.chance(0.3))
+        return random.pick([0, -0, 1e21, 1e-7, 1e15, 1e11, 99999999999.9999, 5e-324, -0.5, 2 ** 53])
+      bits.setBigInt64(0, int64())
+      return bits.getFloat64(0)
+    }
+    const times = [0n, -1n, 999_999_999n, -(2n ** 63n), 2n ** 63n - 1n, 86_400_000_000_000n, -86_400_000_000_001n]
+    const timeOf = () => time(random.chance(0.2) ? random.pick(times) : int64() / random.pick([1n, 1000n, 1n]))
+    const text = () =>
+      random
+        .list(random.integer(0, 30), () => random.pick(['a', 'é', '😀', '"', '\\', '\n', '\0', '\u2028', '\x7f', '/']))
+        .join('')
+    for (let round = 0; round < 40; round++) {
+      const rowCount = random.integer(1, 200)
+      const cells = <T>(make: () => T): (T | null)[] => {
+        const missing = random.pick([0, 0.3])
+        return random.list(rowCount, () => (random.chance(missing) ? null : make()))
+      }
+      const some = new Frame({
+        indices: [sliceColumn('t\n', cells(timeOf), 'time')],
+        columns: [
+          sliceColumn('i', cells(int64), 'int64'),
+          sliceColumn('f', cells(float64), 'float64'),
+          sliceColumn('s"', cells(text), 'string'),
+          sliceColumn(
+            'b',
+            cells(() => random.chance(0.5)),
+            'bool',
+          ),
+          labelColumn('l', text(), rowCount),
+        ],
+      })
+      const from = random.integer(0, rowCount)
+      const part = some.slice(from, random.integer(from + 1, rowCount + 1))
+      const columns = [...part.indices, ...part.columns]
+      const rowsOf = random.list(part.length, (row) => {
+        return `{${columns.map((column) => `${JSON.stringify(column.name)}:${cellJson(column, row)}`).join(',')}}`
+      })
+      expect(linesOf(part)).toEqual(rowsOf)
+    }
   })
 
   test('of several frames make one array', () => {
-    const one = new Frame({ columns: [sliceColumn('a"', ['\n\u2028'])] })
+    const one = new Frame({ columns: [sliceColumn('a"', ['\n\u2028', 'b'])] })
+    const decoder = new TextDecoder()
+    expect(decoder.decode(jsonElements(one, '['))).toBe('[{"a\\"":"\\n\u2028"},{"a\\"":"b"}')
+    expect(decoder.decode(jsonElements(one, ','))).toBe(',{"a\\"":"\\n\u2028"},{"a\\"":"b"}')
     const none = new Frame({ columns: [sliceColumn('a', [], 'int64')] })
-    expect(jsonArray([one, none, one])).toBe('[{"a\\"":"\\n\u2028"},{"a\\"":"\\n\u2028"}]')
-    expect([jsonArray([]), jsonArray([none]), jsonArrayRows(none), jsonRows(none, '\n')]).toEqual(['[]', '[]', '', ''])
+    expect([jsonElements(none, '[').length, jsonLines(none).length]).toEqual([0, 0])
   })
 
   test('name unnamed columns and refuse duplicate names', () => {
     const unnamed = new Frame({ indices: [sliceColumn('', [1n])], columns: [sliceColumn('', [2n])] })
-    expect(jsonRows(unnamed, '\n')).toBe('{"idx":1,"col-0":2}\n')
+    expect(linesOf(unnamed)).toEqual(['{"idx":1,"col-0":2}'])
     const twice = new Frame({ columns: [sliceColumn('a', [1n]), sliceColumn('a', [1n])] })
-    expect(messageOf(() => jsonRows(twice, '\n'))).toContain('duplicate column name - "a"')
+    expect(messageOf(() => jsonLines(twice))).toContain('duplicate column name - "a"')
   })
 })

@@ -9,7 +9,7 @@ import type { JobHandler } from '../pool/context.js'
 import type { Job } from '../pool/job.js'
 import { arrowStreamPart } from './arrow.js'
 import { takeFrame } from './columns.js'
-import { jsonArrayRows, jsonRows } from './json.js'
+import { jsonElements, jsonLines } from './json.js'
 import { encodedFrameBound, encodeFrame } from './wire.js'
 
 /** Plain values as one pb.Frame in the job's scratch. */
@@ -73,8 +73,7 @@ const format: JobHandler<FormatFrameJob, Uint8Array> = (job, { kernels }) => {
   }
   if (job.frame === null) return textEncoder.encode(job.format === 'ndjson' ? '' : index === 0 ? '[]' : ']')
   const frame = takeFrame(kernels, job.frame)
-  const text = job.format === 'ndjson' ? jsonRows(frame, '\n') : (index === 0 ? '[' : ',') + jsonArrayRows(frame)
-  return textEncoder.encode(text)
+  return job.format === 'ndjson' ? jsonLines(frame) : jsonElements(frame, index === 0 ? '[' : ',')
 }
 
 export const frameHandlers = { 'frame.encode': encode, 'frame.format': format }
