@@ -26,6 +26,8 @@ export type ColumnShape = Pick<ColumnSlice, 'name' | 'dtype' | 'kind'>
 export interface LaidFrame {
   readonly shape: FrameShape
   readonly rowCount: number
+  /** Not 0: of the texts of index columns only so many are laid out, which come again to the end. */
+  readonly repeatedRowCount: number
   /** valuesPtr, validityPtr, bytesPtr and byteLength of each column, then of each index. */
   readonly places: readonly number[]
   readonly labelValues: readonly FrameLabel['value'][]
@@ -35,14 +37,14 @@ export interface LaidFrame {
 export const placeFieldCount = 4
 
 /** A frame whose columns have `rowCount` rows each, by the shape of one before it where that is the same. */
-export function laidFrame(frame: FrameSlice, before: FrameShape | null): LaidFrame {
+export function laidFrame(frame: FrameSlice, before: FrameShape | null, repeatedRowCount = 0): LaidFrame {
   const { rowCount, columns, indices, labels } = frame
   const places: number[] = []
   for (const list of [columns, indices])
     for (const { valuesPtr, validityPtr, bytesPtr, byteLength } of list)
       places.push(valuesPtr, validityPtr, bytesPtr, byteLength)
   const shape = before !== null && isShapedAs(frame, before) ? before : shapeOf(frame)
-  return { shape, rowCount, places, labelValues: labels.map(({ value }) => value) }
+  return { shape, rowCount, repeatedRowCount, places, labelValues: labels.map(({ value }) => value) }
 }
 
 function shapeOf({ columns, indices, labels }: FrameSlice): FrameShape {
@@ -90,6 +92,8 @@ export interface InputColumn {
 
 export interface InputFrame {
   readonly rowCount: number
+  /** Not 0: text columns among the indices decode to so many rows, which come again to the end. Only of frames laid out so. */
+  readonly repeatedRowCount: number
   readonly columns: readonly InputColumn[]
   readonly indices: readonly InputColumn[]
   readonly labels: readonly FrameLabel[]
@@ -113,14 +117,17 @@ function openWire(kernels: Kernels, scratch: Scratch, message: Slice): InputFram
   })
   return {
     rowCount: frame.rowCount,
+    repeatedRowCount: 0,
     columns: frame.columns.map((column, i) => open(column, validity[i] ?? 0)),
     indices: frame.indices.map((index) => open(index, 0)),
     labels: frame.labels,
   }
 }
 
-function openColumns({ shape, rowCount, places, labelValues }: LaidFrame): InputFrame {
+function openColumns({ shape, rowCount: frameRowCount, repeatedRowCount, places, labelValues }: LaidFrame): InputFrame {
   const open = ({ name, dtype, kind }: ColumnShape, number: number): InputColumn => {
+    const isRepeated = number >= shape.columns.length && kind === 'slice' && dtype === 'string'
+    const rowCount = isRepeated && repeatedRowCount > 0 ? repeatedRowCount : frameRowCount
     const at = placeFieldCount * number
     const valuesPtr = places[at]!
     const validityPtr = places[at + 1]!
@@ -136,7 +143,8 @@ function openColumns({ shape, rowCount, places, labelValues }: LaidFrame): Input
     }
   }
   return {
-    rowCount,
+    rowCount: frameRowCount,
+    repeatedRowCount,
     columns: shape.columns.map(open),
     indices: shape.indices.map((index, i) => open(index, shape.columns.length + i)),
     labels: shape.labelNames.map((name, i) => ({ name, value: labelValues[i]! })),

@@ -6,6 +6,7 @@ import { copyBytes } from '../memory/copy.js'
 import type { Slice } from '../memory/slice.js'
 import { type FrameInput, type FrameShape, laidFrame } from './frame-input.js'
 import type { InputGate } from './input-gate.js'
+import { repeatedRowCount } from './repeated-rows.js'
 
 /** A frame in the shared memory, until `release` is called (once). */
 export interface TakenFrame {
@@ -18,6 +19,8 @@ export interface FrameIntakeOptions {
   readonly signal: AbortSignal | null
   /** Throws when the session wants no more frames; called before room is waited for, and after it. */
   readonly check: () => void
+  /** Whether texts of index columns that come again and again may be laid out once; see LaidFrame. */
+  readonly takesRepeatedRows?: boolean
 }
 
 /** Of one write session. */
@@ -46,12 +49,13 @@ export class FrameIntake {
 
   /** Lays out the columns of a frame of this thread when there is room for them. Otherwise as takeWire. */
   takeFrame(frame: Frame, taken?: (frame: TakenFrame) => void): Promise<TakenFrame> {
+    const repeated = this.#options.takesRepeatedRows === true ? repeatedRowCount(frame) : 0
     const copyIn = ({ byteOffset }: Slice): FrameInput => {
-      const laid = laidFrame(layFrame(this.#parts.kernels, frame, byteOffset), this.#shape)
+      const laid = laidFrame(layFrame(this.#parts.kernels, frame, byteOffset, repeated), this.#shape, repeated)
       this.#shape = laid.shape
       return { format: 'columns', frame: laid }
     }
-    return this.#take(frameByteLength(frame), copyIn, taken)
+    return this.#take(frameByteLength(frame, repeated), copyIn, taken)
   }
 
   async #take(

@@ -24,18 +24,30 @@ function arraysOf(buffers: ColumnBuffers): readonly (BigInt64Array | Float64Arra
   }
 }
 
+/** A column's arrays; of text in an index column of which `rowCount` rows are enough, the arrays of those. */
+function enoughOf({ buffers, kind }: Column, rowCount: number): ColumnBuffers {
+  if (rowCount === 0 || kind === 'label' || buffers.dtype !== 'string') return buffers
+  const { dtype, offsets, bytes } = buffers
+  return { dtype, offsets: offsets.subarray(0, rowCount + 1), bytes: bytes.subarray(0, offsets[rowCount]!) }
+}
+
 /** Bytes that layFrame needs. */
-export function frameByteLength(frame: Frame): number {
+export function frameByteLength(frame: Frame, repeatedRowCount = 0): number {
   let total = 0
-  for (const column of [...frame.columns, ...frame.indices]) {
-    for (const array of arraysOf(column.buffers)) total += alignUp(array.byteLength + 8)
-    if (column.validity !== null) total += alignUp(column.validity.byteLength + 8)
+  const add = (buffers: ColumnBuffers, validity: Uint8Array | null): void => {
+    for (const array of arraysOf(buffers)) total += alignUp(array.byteLength + 8)
+    if (validity !== null) total += alignUp(validity.byteLength + 8)
   }
+  for (const { buffers, validity } of frame.columns) add(buffers, validity)
+  for (const index of frame.indices) add(enoughOf(index, repeatedRowCount), index.validity)
   return total + alignment
 }
 
-/** Copies a frame to byteOffset, where frameByteLength bytes are free. */
-export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): FrameSlice {
+/**
+ * Copies a frame to byteOffset, where frameByteLength bytes are free. repeatedRowCount: not 0 where the texts of index columns come
+ * again after so many rows, and are to be laid out once.
+ */
+export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number, repeatedRowCount = 0): FrameSlice {
   const { u8 } = kernels
   let next = alignUp(byteOffset)
   const lay = (array: BigInt64Array | Float64Array | Uint8Array | Uint32Array): number => {
@@ -44,8 +56,7 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): Fr
     next += alignUp(array.byteLength + 8)
     return pointer
   }
-  const layColumn = (column: Column): ColumnSlice => {
-    const { buffers } = column
+  const layColumn = (column: Column, buffers: ColumnBuffers): ColumnSlice => {
     let valuesPtr = 0
     let bytesPtr = 0
     let byteLength = 0
@@ -68,8 +79,8 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number): Fr
   }
   return {
     rowCount: frame.length,
-    columns: frame.columns.map(layColumn),
-    indices: frame.indices.map(layColumn),
+    columns: frame.columns.map((column) => layColumn(column, column.buffers)),
+    indices: frame.indices.map((index) => layColumn(index, enoughOf(index, repeatedRowCount))),
     labels: [...frame.labels].map(([name, value]) => ({ name, value })),
   }
 }

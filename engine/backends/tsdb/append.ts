@@ -96,7 +96,7 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
     frameLabels,
     (label) => valueText(label.value, 'allowed'),
   )
-  const grouping = groupRows(kernels, scratch, sources, rowCount)
+  const grouping = groupRows(kernels, scratch, sources, rowCount, parsed.repeatedRowCount)
   return {
     rowCount,
     sentRowCount: parsed.rowCount,

@@ -40,22 +40,24 @@ const encoder = new TextEncoder()
 /** u32 words of an entry in the table of label columns that the kernel takes. */
 const entryWordCount = 8
 
-/** labels: distinct names. */
+/** labels: distinct names. repeatedRowCount: not 0 where columns have only so many rows, which come again to the end. */
 export function groupRows(
   kernels: Kernels,
   scratch: Scratch,
   labels: readonly LabelSource[],
   rowCount: number,
+  repeatedRowCount = 0,
 ): Grouping {
   const { call, u8, u32 } = kernels
   // Constant labels need no table of values, and most small frames have no other ones.
   const hasColumns = labels.some((label) => 'column' in label && label.column.kind === 'slice')
-  const tableCapacity = hasColumns ? call.groupTableCapacity(rowCount) : 0
+  const tableCapacity = hasColumns ? call.groupTableCapacity(repeatedRowCount || rowCount) : 0
   const tablePtr = scratch.allocate(4 * tableCapacity)
   const sorted = [...labels].sort((a, b) => compareBytes(encoder.encode(a.name), encoder.encode(b.name)))
   const firstRowsPtr = scratch.allocate(4 * (hasColumns ? Math.max(1, rowCount) : 1))
   const tables: GroupTables = { firstRowsPtr, tablePtr, tableCapacity }
   const { coded, codesPtr, groupCount } =
+    (repeatedRowCount > 0 && groupFirstRows(kernels, scratch, sorted, rowCount, repeatedRowCount, tables)) ||
     (hasColumns && groupRepeatedRows(kernels, scratch, sorted, rowCount, tables)) ||
     groupCodes(kernels, scratch, sorted, rowCount, rowCount, tables)
 
@@ -137,6 +139,20 @@ function groupCodes(
     )
   }
   return { coded, codesPtr, groupCount }
+}
+
+/** Groups the first `count` rows, which come again to the end. */
+function groupFirstRows(
+  kernels: Kernels,
+  scratch: Scratch,
+  labels: readonly LabelSource[],
+  rowCount: number,
+  count: number,
+  tables: GroupTables,
+): CodedRows {
+  const rows = groupCodes(kernels, scratch, labels, rowCount, count, tables)
+  if (rows.codesPtr !== 0) kernels.call.repeatCodes(rows.codesPtr, count, rowCount, count)
+  return rows
 }
 
 /** Rows that are grouped to see whether they repeat. */

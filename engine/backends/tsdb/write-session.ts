@@ -50,7 +50,11 @@ export class TsdbWriteSession implements BackendWriteSession {
   readonly #kinds = new Map<string, number>()
 
   constructor(parts: BackendParts, options: WriteOptions) {
-    this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
+    this.#intake = new FrameIntake(parts, {
+      signal: options.signal,
+      check: () => this.#throwFailure(),
+      takesRepeatedRows: true,
+    })
     this.#options = options
     this.#table = options.table
     this.#encoder = new FrameEncoder(parts, options.table, options.signal)
