@@ -190,3 +190,16 @@ test('a broken direction is noticed', () => {
   expect(problemOf({ file: 'engine/backends/tsdb/plan.ts', target: 'engine/backends/kv/item.ts' })).not.toBeNull()
   expect(problemOf({ file: 'engine/engine.ts', target: '@grpc/grpc-js' })).not.toBeNull()
 })
+
+test('each kernel has a name of its own: of two with one name, asc takes one and says nothing', () => {
+  const files = [...readFileSync(join(root, 'kernels/index.ts'), 'utf8').matchAll(/^export \* from '\.\/([\w-]+)'$/gm)]
+  const exported = files.flatMap(([, file]) => {
+    const source = readFileSync(join(root, 'kernels', `${file}.ts`), 'utf8')
+    const names = [...source.matchAll(/^export (?:(?:function|const|let|class|enum) (\w+)|\{([^}]*)\})/gm)]
+    return names.flatMap(
+      ([, name, list]) => name ?? list!.split(',').flatMap((entry) => entry.trim().split(' ').at(-1)!),
+    )
+  })
+  expect(exported.length).toBeGreaterThan(files.length)
+  expect(exported.filter((name, index) => name !== '' && exported.indexOf(name) !== index)).toEqual([])
+})
