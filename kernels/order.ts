@@ -36,6 +36,37 @@ export function isStrictlySortedInt64(valuesPtr: usize, rowCount: i32): i32 {
   return 1
 }
 
+/**
+ * Where rows belong that come step by step: those of one label set stand `distance` apart, and each is later than the one
+ * before it. Returns 1, or 0 when one is not later; then places are undefined.
+ *
+ * times   rowCount × i64, read only
+ * places  rowCount × u32; those of the first `distance` rows are given, the others are written: one more than `distance` rows before
+ */
+export function placeSteps(timesPtr: usize, rowCount: i32, distance: i32, placesPtr: usize): i32 {
+  const timesBack = (<usize>distance) << 3
+  const placesBack = (<usize>distance) << 2
+  let row = distance
+  if (distance >= 4) {
+    const one = i32x4.splat(1)
+    for (; row + 4 <= rowCount; row += 4) {
+      const times = timesPtr + ((<usize>row) << 3)
+      const a = i64x2.ge_s(v128.load(times - timesBack), v128.load(times))
+      const b = i64x2.ge_s(v128.load(times - timesBack, 16), v128.load(times, 16))
+      if (v128.any_true(v128.or(a, b))) return 0
+      const places = placesPtr + ((<usize>row) << 2)
+      v128.store(places, i32x4.add(v128.load(places - placesBack), one))
+    }
+  }
+  for (; row < rowCount; row++) {
+    const times = timesPtr + ((<usize>row) << 3)
+    if (load<i64>(times - timesBack) >= load<i64>(times)) return 0
+    const places = placesPtr + ((<usize>row) << 2)
+    store<u32>(places, load<u32>(places - placesBack) + 1)
+  }
+  return 1
+}
+
 /** Writes start, start + 1, ... : count × u32. */
 function fillSequence(targetPtr: usize, start: u32, count: i32): void {
   let next = i32x4.add(i32x4.splat(start), i32x4(0, 1, 2, 3))

@@ -41,6 +41,27 @@ test('sorted is told from strictly sorted and from unsorted', () => {
   }
 })
 
+test('rows that come step by step have their places by the first step, unless one is not later than the one before it', () => {
+  const random = new Random(newSeed())
+  for (let round = 0; round < 300; round++) {
+    memory.reset()
+    const rowCount = 1 + random.below(random.pick([3, 30, 500]))
+    const distance = 1 + random.below(Math.min(rowCount, random.pick([3, 8, 100])))
+    const times = sequence(rowCount).map(
+      (row) => BigInt(Math.floor(row / distance)) * 1000n + BigInt(random.below(1000)),
+    )
+    if (random.chance(0.3)) times[random.below(rowCount)] = random.pick([random.int64(), times[0]])
+    const firstPlaces = sequence(rowCount).map(() => random.below(1000))
+    const places = memory.u32s(firstPlaces)
+    const isLater = times.every((time, row) => row < distance || time > times[row - distance])
+    expect(memory.call.placeSteps(memory.i64s(times), rowCount, distance, places)).toBe(isLater ? 1 : 0)
+    memory.checkGuards()
+    if (!isLater) continue
+    const wanted = sequence(rowCount).map((row) => firstPlaces[row % distance] + Math.floor(row / distance))
+    expect(memory.readU32s(places, rowCount)).toEqual(wanted)
+  }
+})
+
 test('rows are sorted by code and keep their order inside a code', () => {
   const random = new Random(newSeed())
   for (let round = 0; round < 200; round++) {

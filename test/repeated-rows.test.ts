@@ -1,7 +1,7 @@
 // Frames whose rows name the same series again and again.
 import { expect, test } from 'vitest'
 import { repeatedRowCount } from '../dist/engine/backends/repeated-rows.js'
-import { Column, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+import { Column, type Engine, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
 const random = new SeededRandom(seed)
@@ -93,67 +93,117 @@ test('frames with other label columns than text, with missing texts or of few ro
   expect(repeatedRowCount(new Frame({ columns, indices: [indices[0]!] }))).toBe(0)
 })
 
-test(`what is written in such frames is read as in frames of one series each (seed ${seed})`, async () => {
-  const engine = await openEngine({ memoryByteLength: 128 * 2 ** 20, workerCount: 2, history: false })
-  try {
-    for (const [number, distance] of [1, 7, 100, 1500].entries()) {
-      const rowCount = 3000 + random.integer(0, 3000)
-      const series = repeatedTexts(distance, rowCount, 5)
-      const zone = repeatedTexts(distance, rowCount, 2)
-      const frame = frameOf({ series, zone }, distance)
-      const times = frame.indices[0]!
-      const byLabels = new Map<string, number[]>()
-      series.forEach((text, row) => {
-        const key = JSON.stringify([text, zone[row]])
-        byLabels.set(key, [...(byLabels.get(key) ?? []), row])
-      })
-      const frames = [...byLabels].map(([key, rows]) => {
-        const [text, zoneText] = JSON.parse(key) as [string, string]
-        const { buffers } = times
-        if (buffers.dtype !== 'time') throw new Error('times')
-        return new Frame({
-          columns: [
-            sliceColumn(
-              'value',
-              Float64Array.from(rows, (row) => row / 4),
-            ),
-          ],
-          indices: [
-            sliceColumn(
-              'time',
-              BigInt64Array.from(rows, (row) => buffers.values[row]!),
-              'time',
-            ),
-          ],
-          labels: { series: text, zone: zoneText },
-        })
-      })
-      const answers: string[][] = []
-      for (const [name, written] of [
-        ['together', [frame]],
-        ['apart', frames],
-      ] as const) {
-        const table = `${name}${number}`
-        await engine.create({ backend: 'tsdb', table, rate: '1/s' })
-        const counts = await engine.write({ backend: 'tsdb', table }, written)
-        expect(counts.rowCount).toBe(rowCount)
-        const rows: string[] = []
-        for await (const found of engine.read({ backend: 'tsdb', table, start: '0', end: 'now', multiIndex: true })) {
-          const texts = ['series', 'zone'].map((label) => found.indices.find((index) => index.name === label)!)
-          const [values, time] = [found.columns[0]!, found.indices.find((index) => index.dtype === 'time')!]
-          for (let row = 0; row < found.length; row++)
-            rows.push(
-              String([texts.map((text) => text.at(row)), JSON.stringify(time.at(row), bigintText), values.at(row)]),
-            )
-        }
-        answers.push(rows.sort())
-      }
-      expect(answers[0]).toHaveLength(rowCount)
-      expect(answers[0]).toEqual(answers[1])
-    }
-  } finally {
-    await engine.close()
-  }
-})
+interface Rows {
+  readonly series: readonly string[]
+  readonly zone: readonly string[]
+  readonly timesNs: readonly bigint[]
+  readonly values: readonly number[]
+}
 
-const bigintText = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value)
+function frameOfRows({ series, zone, timesNs, values }: Rows): Frame {
+  return new Frame({
+    columns: [sliceColumn('value', Float64Array.from(values))],
+    indices: [
+      sliceColumn('time', BigInt64Array.from(timesNs), 'time'),
+      textColumn('series', series),
+      textColumn('zone', zone),
+    ],
+  })
+}
+
+/** A frame of each series, in the order of the rows. */
+function framesBySeries({ series, zone, timesNs, values }: Rows): Frame[] {
+  const byLabels = new Map<string, number[]>()
+  series.forEach((text, row) => {
+    const key = JSON.stringify([text, zone[row]])
+    const rows = byLabels.get(key)
+    if (rows === undefined) byLabels.set(key, [row])
+    else rows.push(row)
+  })
+  return [...byLabels].map(([key, rows]) => {
+    const [text, zoneText] = JSON.parse(key) as [string, string]
+    return new Frame({
+      columns: [
+        sliceColumn(
+          'value',
+          Float64Array.from(rows, (row) => values[row]!),
+        ),
+      ],
+      indices: [
+        sliceColumn(
+          'time',
+          BigInt64Array.from(rows, (row) => timesNs[row]!),
+          'time',
+        ),
+      ],
+      labels: { series: text, zone: zoneText },
+    })
+  })
+}
+
+/** How times of the second and third frame lie to those before: each behind the other, among one another, or out of order. */
+const timeOrders = ['ascending', 'interleaved', 'descending', 'equal'] as const
+
+function rowsOf(distance: number, textCount: number, order: (typeof timeOrders)[number], number: number): Rows {
+  const rowCount = Math.max(1024, 2 * distance) + random.integer(0, 1500)
+  const rows = Array.from({ length: rowCount }, (_, row) => row)
+  const stepOf = (row: number): number => Math.floor(row / distance)
+  const timeOf = {
+    ascending: (row: number) => number * 10_000 + stepOf(row),
+    interleaved: (row: number) => 10 * stepOf(row) + ((number * 7) % 10),
+    descending: (row: number) => 50_000 - number * 10_000 - stepOf(row),
+    equal: (row: number) => stepOf(row) % 5,
+  }[order]
+  return {
+    series: repeatedTexts(distance, rowCount, textCount),
+    zone: repeatedTexts(distance, rowCount, 2),
+    timesNs: rows.map((row) => startNs + BigInt(timeOf(row)) * 1_000_000_000n),
+    values: rows.map((row) => number * 1e6 + row),
+  }
+}
+
+test.each(timeOrders)(
+  `frames of rows that repeat are read as frames of one series each: times %s (seed ${seed})`,
+  async (order) => {
+    const engine = await openEngine({ memoryByteLength: 128 * 2 ** 20, workerCount: 2, history: false })
+    try {
+      for (const [number, [distance, textCount]] of (
+        [
+          [1, 5],
+          [3, 5],
+          [100, 5],
+          [700, 5],
+          [100, 4],
+        ] as const
+      ).entries()) {
+        const written = [0, 1, 2].map((i) => rowsOf(distance, textCount, order, i))
+        const answers: string[][] = []
+        for (const name of ['together', 'apart']) {
+          const table = `${name}${number}`
+          await engine.create({ backend: 'tsdb', table, rate: '1/s' })
+          const frames = written.flatMap((rows) => (name === 'apart' ? framesBySeries(rows) : [frameOfRows(rows)]))
+          const { rowCount } = await engine.write({ backend: 'tsdb', table }, frames)
+          expect(rowCount).toBe(written.reduce((sum, { values }) => sum + values.length, 0))
+          answers.push(await textsOf(engine, table))
+        }
+        expect(answers[0]!.length).toBeGreaterThan(0)
+        expect(answers[0]).toEqual(answers[1])
+      }
+    } finally {
+      await engine.close()
+    }
+  },
+)
+
+/** All rows of a table, as sorted text. */
+async function textsOf(engine: Engine, table: string): Promise<string[]> {
+  const rows: string[] = []
+  for await (const found of engine.read({ backend: 'tsdb', table, start: '0', end: 'now', multiIndex: true })) {
+    const labels = ['series', 'zone'].map((label) => found.indices.find((index) => index.name === label))
+    const time = found.indices.find((index) => index.dtype === 'time')!.buffers
+    if (time.dtype !== 'time') throw new Error('a time index holds times')
+    for (let row = 0; row < found.length; row++)
+      rows.push(String([labels.map((label) => label?.at(row) ?? ''), time.values[row], found.columns[0]!.at(row)]))
+  }
+  return rows.sort()
+}

@@ -11,7 +11,7 @@ import { pageRowCountMax } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import { type FrameInput, type InputFrame, openInput, spreadLabel } from '../frame-input.js'
 import type { Directory } from './directory.js'
-import type { Grouping } from './grouping.js'
+import type { Grouping, Steps } from './grouping.js'
 import { groupRows, labelSources } from './grouping.js'
 import { RunWriter } from './run-writer.js'
 import { validateLabelName, validateMetricName } from './schema.js'
@@ -260,7 +260,7 @@ export interface RowOrder {
   readonly directory: Directory
   /** Rows kept: distinct (set, time). */
   readonly rowCount: number
-  /** u32 a row; 0: rows are in order already, all distinct. */
+  /** u32 a row; 0: rows are all distinct, and in order already where there are no places either. */
   readonly permutationPtr: number
   /** (rowCount + 1) u32: runs of equal rows in the permutation; 0: each row is alone. */
   readonly runStartsPtr: number
@@ -269,7 +269,14 @@ export interface RowOrder {
   readonly hasDuplicates: boolean
 }
 
-function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumbersPtr: number): RowOrder {
+/** needsPermutation: places alone will not do. */
+function orderRows(
+  kernels: Kernels,
+  scratch: Scratch,
+  frame: OpenFrame,
+  setNumbersPtr: number,
+  needsPermutation: boolean,
+): RowOrder {
   const { call, u32 } = kernels
   const { rowCount, grouping } = frame
   const { groupCount, codesPtr } = grouping
@@ -279,6 +286,8 @@ function orderRows(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumb
   const ordered = orderedAlready(kernels, frame, setNumbers)
   if (ordered !== null)
     return { directory: ordered, rowCount, permutationPtr: 0, runStartsPtr: 0, placesPtr: 0, hasDuplicates: false }
+  const stepped = needsPermutation ? null : orderSteps(kernels, scratch, frame, setNumbers)
+  if (stepped !== null) return stepped
   // Codes become ranks of set numbers; groups whose labels have one text (0.0 and -0.0, say) are one set.
   const sets = Uint32Array.from(new Set(setNumbers)).sort()
   const permutationPtr = scratch.allocate(4 * rowCount)
@@ -320,6 +329,58 @@ function orderedAlready({ call, i64 }: Kernels, frame: OpenFrame, setNumbers: Ui
   }
   starts.push(frame.rowCount)
   return { sets: Uint32Array.from(sets), starts: Uint32Array.from(starts) }
+}
+
+/**
+ * The order of rows that come step by step, each set's later than those before it: it follows from the first step of each
+ * stretch. Null when they do not come so.
+ */
+function orderSteps(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNumbers: Uint32Array): RowOrder | null {
+  const { call, u32, i64 } = kernels
+  const { rowCount, timesPtr, grouping } = frame
+  const { steps, codesPtr } = grouping
+  if (steps === null) return null
+  const sets = Uint32Array.from(new Set(setNumbers)).sort()
+  const rankOfSet = new Map<number, number>()
+  sets.forEach((set, rank) => {
+    rankOfSet.set(set, rank)
+  })
+  const starts = new Uint32Array(sets.length + 1)
+  // Of a step of its stretch, by place in it.
+  const ranks = steps.map(({ rowStart, distance }) =>
+    Uint32Array.from({ length: distance }, (_, i) => rankOfSet.get(setNumbers[u32[(codesPtr >> 2) + rowStart + i]!]!)!),
+  )
+  const rowCountAt = (steps: Steps, i: number): number => Math.ceil((steps.rowCount - i) / steps.distance)
+  for (const [stretch, own] of ranks.entries()) {
+    // Texts that differ may be one set.
+    if (new Set(own).size < own.length) return null
+    for (let i = 0; i < own.length; i++) starts[own[i]! + 1]! += rowCountAt(steps[stretch]!, i)
+  }
+  for (let rank = 0; rank < sets.length; rank++) starts[rank + 1]! += starts[rank]!
+  const mark = scratch.mark()
+  const placesPtr = scratch.allocate(4 * rowCount)
+  const next = starts.slice(0, sets.length)
+  const lastRows = new Int32Array(sets.length).fill(-1)
+  for (const [stretch, own] of ranks.entries()) {
+    const { rowStart, distance } = steps[stretch]!
+    let isLater = true
+    for (let i = 0; i < distance && isLater; i++) {
+      const rank = own[i]!
+      const row = rowStart + i
+      const ownRowCount = rowCountAt(steps[stretch]!, i)
+      const lastRow = lastRows[rank]!
+      isLater = lastRow < 0 || i64[(timesPtr >> 3) + row]! > i64[(timesPtr >> 3) + lastRow]!
+      lastRows[rank] = row + (ownRowCount - 1) * distance
+      u32[(placesPtr >> 2) + row] = next[rank]!
+      next[rank]! += ownRowCount
+    }
+    const { rowCount: ownRowCount } = steps[stretch]!
+    if (!isLater || call.placeSteps(timesPtr + 8 * rowStart, ownRowCount, distance, placesPtr + 4 * rowStart) === 0) {
+      scratch.release(mark)
+      return null
+    }
+  }
+  return { directory: { sets, starts }, rowCount, permutationPtr: 0, runStartsPtr: 0, placesPtr, hasDuplicates: false }
 }
 
 /** The rows that have any cell, a bit each; 0 when all have. */
@@ -424,11 +485,15 @@ export function encodeFrameRows(
   },
 ): PreparedBlock[] {
   const { call } = kernels
-  const order = orderRows(kernels, work, frame, setNumbersPtr)
+  const needsPermutation =
+    options.check !== null ||
+    frame.metrics.some(({ dtype, validityPtr }) => validityPtr !== 0 || dtype === 'string' || dtype === 'bool')
+  const order = orderRows(kernels, work, frame, setNumbersPtr, needsPermutation)
   const { permutationPtr, runStartsPtr, rowCount } = order
   if (rowCount === 0) return []
   let { timesPtr } = frame
-  if (permutationPtr !== 0) {
+  const isOrdered = permutationPtr === 0 && order.placesPtr === 0
+  if (!isOrdered) {
     timesPtr = work.allocate(8 * rowCount)
     if (order.placesPtr !== 0) call.place64(frame.timesPtr, order.placesPtr, rowCount, timesPtr)
     else call.gatherGroupTimes(frame.timesPtr, permutationPtr, runStartsPtr, rowCount, timesPtr)
@@ -447,14 +512,11 @@ export function encodeFrameRows(
     if (options.isCancelled()) throw new FramesError('CANCELLED', 'the write was cancelled')
     const mark = work.mark()
     const { name, dtype, decodeParts } = metric
-    if (permutationPtr === 0 && decodeParts !== null) {
+    if (isOrdered && decodeParts !== null) {
       writer.addColumn(name, { dtype, valuesPtr: 0, validityPtr: 0, bytesPtr: 0, parts: decodeParts() })
     } else {
       const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
-      writer.addColumn(
-        name,
-        permutationPtr === 0 ? column : orderColumn(kernels, work, column, order, options.newestWins),
-      )
+      writer.addColumn(name, isOrdered ? column : orderColumn(kernels, work, column, order, options.newestWins))
     }
     work.release(mark)
   }

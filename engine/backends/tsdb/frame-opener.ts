@@ -210,7 +210,15 @@ export class FrameOpener {
     u32[firstRowsPtr >> 2] = 0
     u32[keyOffsetsPtr >> 2] = 0
     u32[(keyOffsetsPtr >> 2) + 1] = keyByteLength
-    return { groupCount: 1, codesPtr: 0, rowStarts: [0, rowCount], firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
+    return {
+      groupCount: 1,
+      codesPtr: 0,
+      rowStarts: [0, rowCount],
+      steps: null,
+      firstRowsPtr,
+      keyOffsetsPtr,
+      keyBytesPtr,
+    }
   }
 }
 

@@ -10,6 +10,7 @@ import type { Scratch } from '../../memory/scratch.js'
 /**
  * codesPtr      u32 a row: its group; 0 when there is one group
  * rowStarts     (groupCount + 1): where the rows of each group begin, when they stand group by group; null: they need not
+ * steps         the rows in stretches, in each of which they come step by step; null: they need not
  * firstRowsPtr  u32 a group: one row of it
  * keys          canonical label keys: (groupCount + 1) u32 offsets, and bytes
  */
@@ -17,9 +18,17 @@ export interface Grouping {
   readonly groupCount: number
   readonly codesPtr: number
   readonly rowStarts: readonly number[] | null
+  readonly steps: readonly Steps[] | null
   readonly firstRowsPtr: number
   readonly keyOffsetsPtr: number
   readonly keyBytesPtr: number
+}
+
+/** Rows from rowStart on that come step by step: the first `distance` of them are of different groups, which come again so to the end. */
+export interface Steps {
+  readonly rowStart: number
+  readonly rowCount: number
+  readonly distance: number
 }
 
 /** A label: one text for all rows, or a column. */
@@ -56,7 +65,7 @@ export function groupRows(
   const sorted = [...labels].sort((a, b) => compareBytes(encoder.encode(a.name), encoder.encode(b.name)))
   const firstRowsPtr = scratch.allocate(4 * (hasColumns ? Math.max(1, rowCount) : 1))
   const tables: GroupTables = { firstRowsPtr, tablePtr, tableCapacity }
-  const { coded, codesPtr, groupCount } =
+  const { coded, codesPtr, groupCount, distance } =
     (repeatedRowCount > 0 && groupFirstRows(kernels, scratch, sorted, rowCount, repeatedRowCount, tables)) ||
     (hasColumns && groupRepeatedRows(kernels, scratch, sorted, rowCount, tables)) ||
     groupCodes(kernels, scratch, sorted, rowCount, rowCount, tables)
@@ -86,7 +95,8 @@ export function groupRows(
     )
   }
   const rowStarts = groupCount === 1 ? [0, rowCount] : null
-  return { groupCount, codesPtr, rowStarts, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
+  const steps = groupCount > 1 && groupCount === distance ? [{ rowStart: 0, rowCount, distance }] : null
+  return { groupCount, codesPtr, rowStarts, steps, firstRowsPtr, keyOffsetsPtr, keyBytesPtr }
 }
 
 interface GroupTables {
@@ -101,6 +111,8 @@ interface CodedRows {
   /** u32 a row, with room for all rows of the frame; 0: there is one group. */
   readonly codesPtr: number
   readonly groupCount: number
+  /** The rows after which all come again; 0: they need not. */
+  readonly distance: number
 }
 
 /** Groups the first `count` of the frame's rows. */
@@ -138,7 +150,7 @@ function groupCodes(
       tableCapacity,
     )
   }
-  return { coded, codesPtr, groupCount }
+  return { coded, codesPtr, groupCount, distance: 0 }
 }
 
 /** Groups the first `count` rows, which come again to the end. */
@@ -152,7 +164,7 @@ function groupFirstRows(
 ): CodedRows {
   const rows = groupCodes(kernels, scratch, labels, rowCount, count, tables)
   if (rows.codesPtr !== 0) kernels.call.repeatCodes(rows.codesPtr, count, rowCount, count)
-  return rows
+  return { ...rows, distance: count }
 }
 
 /** Rows that are grouped to see whether they repeat. */
@@ -183,7 +195,7 @@ function groupRepeatedRows(
     return null
   }
   if (codesPtr !== 0) call.repeatCodes(codesPtr, repeatRowCount, rowCount, distance)
-  return rows
+  return { ...rows, distance }
 }
 
 function constantLabel(kernels: Kernels, scratch: Scratch, name: string, text: string): CodedLabel {

@@ -7,7 +7,7 @@ import { blockByteLengthMax, blockRowCountMax, tableColumnCountMax } from '../..
 import type { Scratch } from '../../memory/scratch.js'
 import { spreadLabel } from '../frame-input.js'
 import type { OpenFrame, OpenMetric } from './append.js'
-import type { Grouping } from './grouping.js'
+import type { Grouping, Steps } from './grouping.js'
 
 /** A frame whose label sets are all known. */
 export interface KnownFrame {
@@ -75,6 +75,7 @@ function joinGroups(
   const { call, u32 } = kernels
   const codesPtr = scratch.allocate(4 * rowCount)
   let rowStarts: number[] | null = [0]
+  let steps: Steps[] | null = []
   let row = 0
   let group = 0
   for (const { frame } of parts) {
@@ -84,11 +85,13 @@ function joinGroups(
     else call.shiftUint32(grouping.codesPtr, frame.rowCount, group, target)
     if (grouping.rowStarts === null) rowStarts = null
     for (let i = 1; rowStarts !== null && i <= grouping.groupCount; i++) rowStarts.push(row + grouping.rowStarts![i]!)
+    if (grouping.steps === null) steps = null
+    for (const own of grouping.steps ?? []) steps?.push({ ...own, rowStart: row + own.rowStart })
     row += frame.rowCount
     group += grouping.groupCount
   }
   // Keys are for finding set numbers, and these are known.
-  return { groupCount, codesPtr, rowStarts, firstRowsPtr: 0, keyOffsetsPtr: 0, keyBytesPtr: 0 }
+  return { groupCount, codesPtr, rowStarts, steps, firstRowsPtr: 0, keyOffsetsPtr: 0, keyBytesPtr: 0 }
 }
 
 function joinMetric(
