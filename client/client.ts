@@ -2,7 +2,7 @@
 // (...Wire) as the bytes of a pb.Frame.
 import type { CallOptions as EngineCallOptions, WriteResult } from '../engine/engine-api.js'
 import { type ErrorCode, type ErrorKind, errorCodes, FramesError, fromErrorMessage } from '../engine/errors.js'
-import { Frame } from '../engine/frame/frame.js'
+import { eachFrame, Frame } from '../engine/frame/frame.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -87,7 +87,7 @@ export abstract class Client {
 
   async *#encoded(frames: Frame | Iterable<Frame> | AsyncIterable<Frame>): AsyncGenerator<Uint8Array, void, undefined> {
     if (frames instanceof Frame) yield this.#codec.encode(frames)
-    else for await (const frame of frames) yield this.#codec.encode(frame)
+    else for await (const frame of eachFrame(frames)) yield this.#codec.encode(frame)
   }
 }
 

@@ -2,6 +2,7 @@
 import { create, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf'
 import { formatTimeNs } from '../engine/time.js'
 import type { Value } from '../engine/frame/dtype.js'
+import { shapedRequest } from '../engine/request-shape.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -25,7 +26,10 @@ import {
   type ValueSchema,
 } from '../proto/gen/frames_pb.js'
 
-/** The wire's requests, made from the plain ones; a request without a session gets `session`. */
+/**
+ * The wire's requests, made from the plain ones; a request without a session gets `session`. What is no request throws
+ * INVALID_ARGUMENT.
+ */
 export class RequestMessages {
   readonly #session: Session
 
@@ -34,7 +38,7 @@ export class RequestMessages {
   }
 
   create(request: CreateRequest): MessageShape<typeof CreateRequestSchema> {
-    const { schema, ifExists, ...same } = request
+    const { schema, ifExists, ...same } = shapedRequest(request)
     return create(CreateRequestSchema, {
       ...same,
       session: this.#sessionOf(request),
@@ -44,7 +48,7 @@ export class RequestMessages {
   }
 
   read(request: ReadRequest): MessageShape<typeof ReadRequestSchema> {
-    const { schema, columns, segments, shardingKeys, followMs: _, ...same } = request
+    const { schema, columns, segments, shardingKeys, followMs: _, ...same } = shapedRequest(request)
     return create(ReadRequestSchema, {
       ...same,
       session: this.#sessionOf(request),
@@ -57,7 +61,7 @@ export class RequestMessages {
 
   /** The head of a write, with the frame in it that comes first, if any. */
   write(request: WriteRequest, initialFrame?: Uint8Array): MessageShape<typeof InitialWriteRequestSchema> {
-    const { partitionKeys, ...same } = request
+    const { partitionKeys, ...same } = shapedRequest(request)
     return create(InitialWriteRequestSchema, {
       ...same,
       session: this.#sessionOf(request),
@@ -67,7 +71,7 @@ export class RequestMessages {
   }
 
   delete(request: DeleteRequest): MessageShape<typeof DeleteRequestSchema> {
-    const { ifMissing, metrics, ...same } = request
+    const { ifMissing, metrics, ...same } = shapedRequest(request)
     return create(DeleteRequestSchema, {
       ...same,
       session: this.#sessionOf(request),
@@ -78,25 +82,25 @@ export class RequestMessages {
 
   /** As execute, for requestBytes. */
   plainExecute(request: ExecuteRequest): object {
-    const { args, ...same } = request
+    const { args, ...same } = shapedRequest(request)
     const own = { ...same, session: this.#sessionOf(request) }
     return args === undefined ? own : { ...own, args: singleValues(args) }
   }
 
   execute(request: ExecuteRequest): MessageShape<typeof ExecRequestSchema> {
-    const { args, ...same } = request
+    const { args, ...same } = shapedRequest(request)
     return create(ExecRequestSchema, { ...same, session: this.#sessionOf(request), args: valuesOf(singleValues(args)) })
   }
 
   history(request: HistoryRequest): MessageShape<typeof HistoryRequestSchema> {
-    return create(HistoryRequestSchema, { ...request, session: this.#sessionOf(request) })
+    return create(HistoryRequestSchema, { ...shapedRequest(request), session: this.#sessionOf(request) })
   }
 
   /** A request as it is, with its session. */
   withSession<Request extends { readonly session?: Session }>(
     request: Request,
   ): Request & { readonly session: Session } {
-    return { ...request, session: this.#sessionOf(request) }
+    return { ...shapedRequest(request), session: this.#sessionOf(request) }
   }
 
   #sessionOf(request: { readonly session?: Session }): Session {

@@ -16,7 +16,7 @@ import { FramesError } from './errors.js'
 import { sliceColumn } from './frame/builder.js'
 import type { Column } from './frame/column.js'
 import type { ColumnHead } from './frame/column-head.js'
-import { Frame } from './frame/frame.js'
+import { eachFrame, Frame } from './frame/frame.js'
 import type { PlainColumn, PlainFrame } from './frame/plain.js'
 import { CallRecord, History, type HistoryOptions } from './history/history.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
@@ -36,6 +36,7 @@ import type {
   RecordedRequest,
   WriteRequest,
 } from './requests.js'
+import { shapedRequest } from './request-shape.js'
 import type { LmdbStore } from './stores/lmdb.js'
 import { openLmdbStore } from './stores/lmdb.js'
 import { openMemoryStore } from './stores/memory.js'
@@ -87,6 +88,10 @@ const freeByteLengthMin = 1024 * 1024
 const plainScratchByteLength = 1024 * 1024
 
 /** Typed columns in and out, over the same verbs as EngineApi. */
+/** What a request of a table always has, though it may be empty. */
+const names = ['backend', 'table'] as const
+const commandNames = ['backend', 'table', 'command'] as const
+
 export class Engine implements EngineApi {
   readonly #store: Store
   readonly #pool: Pool
@@ -229,13 +234,15 @@ export class Engine implements EngineApi {
     }
   }
 
-  create(request: CreateRequest, options: CallOptions = {}): Promise<void> {
+  async create(given: CreateRequest, options: CallOptions = {}): Promise<void> {
+    const request = shapedRequest(given, names)
     const work = async (): Promise<void> => this.#backend(request.backend).create(request, options)
     return this.#recorded({ action: 'create', request }, options, work)
   }
 
   /** Opens a write; frames go in one after the other, each is stored whole or not at all. */
-  async openWrite(request: WriteRequest, options: CallOptions = {}): Promise<EngineWriteSession> {
+  async openWrite(given: WriteRequest, options: CallOptions = {}): Promise<EngineWriteSession> {
+    const request = shapedRequest(given, names)
     const record = this.#begin({ action: 'write', request }, options)
     try {
       return new EngineWriteSession(await this.#backend(request.backend).openWrite(request, options), record)
@@ -254,7 +261,7 @@ export class Engine implements EngineApi {
     const session = await this.openWrite(request, options)
     try {
       if (frames instanceof Frame) await session.add(frames)
-      else for await (const frame of frames) await session.add(frame)
+      else for await (const frame of eachFrame(frames)) await session.add(frame)
       return await session.finish()
     } catch (error) {
       session.abort()
@@ -262,8 +269,12 @@ export class Engine implements EngineApi {
     }
   }
 
-  /** Frames with buffers of their own, in order; the next is read while this one is used. */
-  read(request: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame> {
+  /**
+   * Frames with buffers of their own, in order; the next is read while this one is used. A request of wrong types is refused at
+   * once, here and by the other reads: INVALID_ARGUMENT.
+   */
+  read(given: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame> {
+    const request = shapedRequest(given, names)
     return this.#recordedRead(request, options, (record) => this.#frames(request, options, record))
   }
 
@@ -278,12 +289,14 @@ export class Engine implements EngineApi {
     }
   }
 
-  readEncoded(request: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array> {
-    if (format === 'wire') return new EachOf(this.readBatches(request, options))
+  readEncoded(given: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array> {
+    if (format === 'wire') return new EachOf(this.readBatches(given, options))
+    const request = shapedRequest(given, names)
     return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
   }
 
-  readBatches(request: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
+  readBatches(given: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
+    const request = shapedRequest(given, names)
     const record = this.#begin({ action: 'read', request }, options)
     record.count(0, 0)
     let messages: AsyncGenerator<ReadMessage> | null = null
@@ -339,13 +352,15 @@ export class Engine implements EngineApi {
     return done.result
   }
 
-  delete(request: DeleteRequest, options: CallOptions = {}): Promise<void> {
+  async delete(given: DeleteRequest, options: CallOptions = {}): Promise<void> {
+    const request = shapedRequest(given, names)
     const work = async (): Promise<void> => this.#backend(request.backend).delete(request, options)
     return this.#recorded({ action: 'delete', request }, options, work)
   }
 
   /** The frame a command answers with, or null. */
-  async execute(request: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
+  async execute(given: ExecuteRequest, options: CallOptions = {}): Promise<Frame | null> {
+    const request = shapedRequest(given, commandNames)
     // Not by #recorded, here and below: many small calls come this way, and each function that waits costs them.
     const record = this.#begin({ action: 'execute', request }, options)
     try {
@@ -362,7 +377,8 @@ export class Engine implements EngineApi {
     }
   }
 
-  async executeEncoded(request: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
+  async executeEncoded(given: ExecuteRequest, options: CallOptions = {}): Promise<Uint8Array | null> {
+    const request = shapedRequest(given, commandNames)
     const record = this.#begin({ action: 'execute', request }, options)
     try {
       const answer = await this.#backend(request.backend).execute(request, executeOptions(options, 'wire'))
@@ -404,7 +420,8 @@ export class Engine implements EngineApi {
   #readHistory(request: HistoryRequest, format: 'wire' | 'columns', options: CallOptions) {
     if (this.#closed !== null) throw new FramesError('SHUTTING_DOWN', 'the engine is closed')
     if (this.#history === null) throw new FramesError('HISTORY_OFF', 'history server was not initialized properly')
-    return this.#history.read(request, this.#nameOf(request.backend ?? ''), format, options.signal)
+    const shaped = shapedRequest(request)
+    return this.#history.read(shaped, this.#nameOf(shaped.backend ?? ''), format, options.signal)
   }
 
   recordRefused(recorded: RecordedRequest, told: { caller: Caller; error: unknown; durationMs: number }): void {
@@ -546,7 +563,8 @@ export class EngineWriteSession implements WriteSession {
   }
 
   /** Takes one frame, which must not change before this resolves: then the next may be given. */
-  add(frame: Frame): Promise<void> {
+  async add(frame: Frame): Promise<void> {
+    if (!(frame instanceof Frame)) throw new FramesError('INVALID_ARGUMENT', 'what is to be written is no Frame')
     this.#record.count(0, frame.byteLength)
     return this.#noting(this.#session.addFrame(frame))
   }

@@ -25,7 +25,10 @@ export const errorCodes = {
     kind: 'invalid',
     fix: 'Use createNewItemsOnly, updateItem, overwriteItem, overwriteTable or errorIfTableExists',
   },
-  UNKNOWN_BACKEND: { kind: 'invalid', fix: 'Use one of the backends tsdb, nosql (kv), stream, csv' },
+  UNKNOWN_BACKEND: {
+    kind: 'invalid',
+    fix: 'Use the name of a configured backend; without a configuration: tsdb, kv or nosql, stream, csv',
+  },
   // Frames
   MALFORMED_FRAME: { kind: 'invalid', fix: 'Send a complete pb.Frame as proto/frames.proto describes it' },
   FRAME_SHAPE: {

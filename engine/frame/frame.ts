@@ -95,6 +95,19 @@ export class Frame {
   }
 }
 
+/** The frames of a list or stream, one by one. Throws INVALID_ARGUMENT for what is no frame, as a program may give it. */
+export async function* eachFrame(
+  frames: Iterable<Frame> | AsyncIterable<Frame>,
+): AsyncGenerator<Frame, void, undefined> {
+  const isMany = typeof frames === 'object' && frames !== null
+  if (!isMany || !(Symbol.iterator in frames || Symbol.asyncIterator in frames))
+    throw new FramesError('INVALID_ARGUMENT', 'what is to be written is no Frame and no list of them')
+  for await (const frame of frames) {
+    if (!(frame instanceof Frame)) throw new FramesError('INVALID_ARGUMENT', 'what is to be written is no Frame')
+    yield frame
+  }
+}
+
 function checkLengths(columns: readonly Column[], indices: readonly Column[]): void {
   const wanted = columns[0]?.length
   for (const column of columns) {
