@@ -87,11 +87,11 @@ const freeShareMin = 0.25
 const freeByteLengthMin = 1024 * 1024
 const plainScratchByteLength = 1024 * 1024
 
-/** Typed columns in and out, over the same verbs as EngineApi. */
 /** What a request of a table always has, though it may be empty. */
 const names = ['backend', 'table'] as const
 const commandNames = ['backend', 'table', 'command'] as const
 
+/** Typed columns in and out, over the same verbs as EngineApi. */
 export class Engine implements EngineApi {
   readonly #store: Store
   readonly #pool: Pool
