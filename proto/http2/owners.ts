@@ -17,6 +17,9 @@ export interface ConnectionOptions {
   /** Streams that the peer may break off: so many at once, so many a second in the long run (rapid reset). */
   readonly resetBurstMax: number
   readonly resetPerSecondMax: number
+  /** Frames of the peer that ask for work and bring nothing: pings, settings, window updates without answers. */
+  readonly controlBurstMax: number
+  readonly controlPerSecondMax: number
 }
 
 export interface ConnectionOwner {
