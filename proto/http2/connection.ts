@@ -18,7 +18,7 @@ import {
 import { HeaderDecoder, type Headers } from './hpack.js'
 import { Outbox } from './outbox.js'
 import type { ConnectionOptions, ConnectionOwner, StreamOwner } from './owners.js'
-import { calm, type FrameTarget, protocolError, Receiver } from './receiver.js'
+import { calm, type FrameTarget, protocolError, Receiver, streamError } from './receiver.js'
 import { Sender } from './sender.js'
 import { greeting, readSettings } from './settings.js'
 import { contentByteLengthOf, Http2Stream, type StreamHost, StreamList } from './stream.js'
@@ -227,17 +227,17 @@ export class Http2Connection implements FrameTarget, StreamHost {
     this.#sender.offer(stream)
   }
 
-  reset(stream: Http2Stream, code: number): void {
+  reset(stream: Http2Stream, code: number, error: Error | null = null): void {
     if (stream.list === this.#queued) {
       this.#queued.remove(stream)
       this.#queuedCount--
-      this.#end(stream, code, null)
+      this.#end(stream, code, error)
       this.#counted()
       return
     }
     // A server has not heard of a stream whose headers have not left.
     if (this.#isServer || stream.headers === null) this.#sendReset(stream.id, code)
-    this.#close(stream, code, null, !stream.hasReceivedAll)
+    this.#close(stream, code, error, !stream.hasReceivedAll)
   }
 
   resumed(stream: Http2Stream): void {
@@ -293,8 +293,8 @@ export class Http2Connection implements FrameTarget, StreamHost {
     this.#owner.streamCountChanged?.(this.streamCount)
   }
 
-  fault(stream: Http2Stream, code: number): void {
-    this.reset(stream, code)
+  fault(stream: Http2Stream, error: Http2Error): void {
+    this.reset(stream, error.code, error)
     this.#countReset()
   }
 
@@ -323,7 +323,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
     } catch (error) {
       if (!(error instanceof Http2Error) || !error.isOfStream) throw error
       const stream = this.#streams.get(streamId)
-      if (stream !== null) this.fault(stream, error.code)
+      if (stream !== null) this.fault(stream, error)
       else if (kind === 'request') this.#refuse(streamId, error.code)
       return null
     }
@@ -381,13 +381,13 @@ export class Http2Connection implements FrameTarget, StreamHost {
     const headers = this.#decode(stream.id, block, areTrailers ? 'trailers' : 'response')
     if (headers === null) return
     if (stream.hasReceivedAll) {
-      this.fault(stream, errorCode.streamClosed)
+      this.fault(stream, streamError(errorCode.streamClosed, 'headers behind the end of the stream'))
       return
     }
     stream.quietCount = 0
     const isInformation = !areTrailers && headers[':status'].startsWith('1')
     if ((areTrailers && !hasEnded) || (isInformation && hasEnded)) {
-      this.fault(stream, errorCode.protocol)
+      this.fault(stream, streamError(errorCode.protocol, 'headers that neither begin nor end the stream'))
       return
     }
     if (isInformation) return
@@ -395,7 +395,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
       stream.hasReceivedHeaders = true
       stream.contentByteLength = contentByteLengthOf(headers)
       if (Number.isNaN(stream.contentByteLength)) {
-        this.fault(stream, errorCode.protocol)
+        this.fault(stream, streamError(errorCode.protocol, 'a content-length that is no number'))
         return
       }
     }
@@ -405,7 +405,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
 
   onEnd(stream: Http2Stream): void {
     if (stream.contentByteLength > 0) {
-      this.fault(stream, errorCode.protocol)
+      this.fault(stream, streamError(errorCode.protocol, 'less DATA than its content-length'))
       return
     }
     stream.hasReceivedAll = true
@@ -417,7 +417,10 @@ export class Http2Connection implements FrameTarget, StreamHost {
     const stream = this.#streams.get(streamId)
     if (stream === null) this.#checkClosed(streamId)
     else if (stream.hasReceivedAll || !stream.hasReceivedHeaders) {
-      this.fault(stream, stream.hasReceivedAll ? errorCode.streamClosed : errorCode.protocol)
+      const [code, where] = stream.hasReceivedAll
+        ? ([errorCode.streamClosed, 'behind the end of the stream'] as const)
+        : ([errorCode.protocol, 'before the headers'] as const)
+      this.fault(stream, streamError(code, `DATA ${where}`))
       return null
     }
     return stream
@@ -459,9 +462,10 @@ export class Http2Connection implements FrameTarget, StreamHost {
       return
     }
     stream.sendWindow += byteLength
-    if (byteLength === 0) this.fault(stream, errorCode.protocol)
-    else if (stream.sendWindow > windowByteLengthMax) this.fault(stream, errorCode.flowControl)
-    else if (stream.isWaiting) this.#sender.offer(stream)
+    if (byteLength === 0) this.fault(stream, streamError(errorCode.protocol, 'WINDOW_UPDATE by 0'))
+    else if (stream.sendWindow > windowByteLengthMax) {
+      this.fault(stream, streamError(errorCode.flowControl, 'the window is too large'))
+    } else if (stream.isWaiting) this.#sender.offer(stream)
   }
 
   onSettings(payload: Buffer): void {

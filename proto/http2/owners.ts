@@ -43,6 +43,9 @@ export interface StreamOwner {
   data(chunk: Buffer): void
   /** The peer has sent all. */
   end(): void
-  /** The stream is gone. code: of the reset, by either side; 0 for a clean end. error: of a connection that is lost. */
+  /**
+   * The stream is gone. code: of the reset, by either side; 0 for a clean end. error: why the connection is lost, or what the
+   * peer did that made us reset the stream; null where the peer, or the owner, has reset it.
+   */
   closed(code: number, error: Error | null): void
 }

@@ -25,7 +25,7 @@ export interface FrameTarget {
   /** The peer may say a word about what it was sent: a window update, or a PING that measures the line. */
   takeCredit(): boolean
   /** Ends a stream with a reset, through the peer's fault. */
-  fault(stream: Http2Stream, code: number): void
+  fault(stream: Http2Stream, error: Http2Error): void
   /** All DATA of a stream has come. */
   onEnd(stream: Http2Stream): void
 }
@@ -253,7 +253,7 @@ export class Receiver implements FrameSink {
     stream.receiveWindow -= byteLength
     if (stream.receiveWindow < 0) {
       this.#dataStream = null
-      this.#target.fault(stream, errorCode.flowControl)
+      this.#target.fault(stream, streamError(errorCode.flowControl, 'more DATA than the stream has window for'))
     }
   }
 
@@ -263,7 +263,7 @@ export class Receiver implements FrameSink {
     if (stream.contentByteLength >= 0) {
       stream.contentByteLength -= piece.byteLength
       if (stream.contentByteLength < 0) {
-        this.#target.fault(stream, errorCode.protocol)
+        this.#target.fault(stream, streamError(errorCode.protocol, 'more DATA than its content-length'))
         return
       }
     }
@@ -311,4 +311,8 @@ export function protocolError(message: string): Http2Error {
 
 export function calm(message: string): Http2Error {
   return new Http2Error(errorCode.enhanceYourCalm, message)
+}
+
+export function streamError(code: number, message: string): Http2Error {
+  return new Http2Error(code, message, true)
 }
