@@ -469,8 +469,9 @@ export class Http2Connection implements FrameTarget, StreamHost {
   }
 
   onSettings(payload: Buffer): void {
-    readSettings(payload, this.#options.role, (name, value) => this.#set(name, value))
+    // In front of what they allow to be sent.
     this.#outbox.putControl(frameType.settings, flag.acknowledged, 0, 0)
+    readSettings(payload, this.#options.role, (name, value) => this.#set(name, value))
     if (this.#hasOpened) return
     this.#hasOpened = true
     this.#owner.opened?.()
