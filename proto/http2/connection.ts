@@ -2,7 +2,7 @@
 //
 //   socket → FrameReader → Receiver → Http2Connection → StreamOwner
 //   socket ← Outbox ← Sender ← Http2Stream ← StreamOwner
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { Allowance } from './allowance.js'
 import { ClosedStreams } from './closed-streams.js'
 import { errorCode, Http2Error } from './errors.js'
@@ -10,6 +10,7 @@ import {
   flag,
   frameType,
   initialHeaderTableByteLength,
+  initialWindowByteLength,
   preface,
   setting,
   streamIdMax,
@@ -36,7 +37,7 @@ const streamCreditByteLength = 2048
 const leavingPing = 0
 
 export class Http2Connection implements FrameTarget, StreamHost {
-  readonly socket: Socket
+  readonly #socket: Duplex
   readonly #options: ConnectionOptions
   readonly #owner: ConnectionOwner
   readonly #isServer: boolean
@@ -65,9 +66,9 @@ export class Http2Connection implements FrameTarget, StreamHost {
   readonly #pings: { readonly number: number; readonly onAnswer: () => void }[] = []
   #pingCount = leavingPing
 
-  /** The socket must be connected, and nobody else's. */
-  constructor(socket: Socket, options: ConnectionOptions, owner: ConnectionOwner) {
-    this.socket = socket
+  /** The socket must be connected, and nobody else's. It is ended with the connection. */
+  constructor(socket: Duplex, options: ConnectionOptions, owner: ConnectionOwner) {
+    this.#socket = socket
     this.#options = options
     this.#owner = owner
     this.#isServer = options.role === 'server'
@@ -119,7 +120,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
   /** Opens a stream of a client with the header block of its request. Throws Http2Error where `isUsable` is false. */
   open(headerBlock: Buffer, hasEnded: boolean, owner: StreamOwner): Http2Stream {
     if (!this.isUsable) throw new Http2Error(errorCode.refusedStream, 'the connection takes no new streams', true)
-    const stream = new Http2Stream(this, this.#options.streamWindowByteLength, this.#sender.streamWindow)
+    const stream = new Http2Stream(this, this.#receiveWindow(), this.#sender.streamWindow)
     stream.owner = owner
     stream.headers = headerBlock
     stream.headersEnd = hasEnded
@@ -131,6 +132,12 @@ export class Http2Connection implements FrameTarget, StreamHost {
     }
     this.#counted()
     return stream
+  }
+
+  /** Of a new stream. A peer that may not have seen our settings yet may send what HTTP/2 gives it by itself. */
+  #receiveWindow(): number {
+    const { streamWindowByteLength } = this.#options
+    return this.#isAcknowledged ? streamWindowByteLength : Math.max(streamWindowByteLength, initialWindowByteLength)
   }
 
   #begin(stream: Http2Stream): void {
@@ -198,9 +205,9 @@ export class Http2Connection implements FrameTarget, StreamHost {
     this.#receiver.stop()
     this.#outbox.end()
     // A peer that never reads the last word, nor ends its own side.
-    if (!this.socket.destroyed) {
-      const timer = setTimeout(() => this.socket.destroy(), lingerMs).unref()
-      this.socket.once('close', () => clearTimeout(timer))
+    if (!this.#socket.destroyed) {
+      const timer = setTimeout(() => this.#socket.destroy(), lingerMs).unref()
+      this.#socket.once('close', () => clearTimeout(timer))
     }
     const code = error instanceof Http2Error && error.code !== errorCode.none ? error.code : errorCode.cancel
     for (const stream of this.#streams.all()) this.#close(stream, code, error)
@@ -285,7 +292,12 @@ export class Http2Connection implements FrameTarget, StreamHost {
     stream.trailers = null
     stream.chunks.length = 0
     stream.unsentByteLength = 0
-    for (const onLeft of stream.lefts.splice(0)) process.nextTick(onLeft)
+    const lefts = stream.lefts.splice(0)
+    for (let i = 0; i < lefts.length; i++) {
+      // A part of the first one may be under way.
+      if (i === 0 && stream.sentOfFirst > 0) this.#outbox.whenLeft(lefts[i])
+      else process.nextTick(lefts[i])
+    }
     stream.owner.closed(code, error)
   }
 
@@ -353,7 +365,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
       this.#refuse(streamId, errorCode.protocol)
       return
     }
-    const stream = new Http2Stream(this, this.#options.streamWindowByteLength, this.#sender.streamWindow)
+    const stream = new Http2Stream(this, this.#receiveWindow(), this.#sender.streamWindow)
     stream.id = streamId
     stream.hasReceivedHeaders = true
     stream.hasReceivedAll = hasEnded
@@ -540,10 +552,10 @@ export class Http2Connection implements FrameTarget, StreamHost {
     this.#isPeerLeaving = true
     this.#owner.leaving?.(code)
     if (this.#isServer) return
+    this.#dropQueued(null)
     for (const stream of this.#streams.all()) {
       if (stream.id > lastStreamId) this.#close(stream, errorCode.refusedStream, null)
     }
-    this.#dropQueued(null)
     this.#counted()
     this.#endIfDone()
   }

@@ -1,6 +1,6 @@
 // What leaves a connection. All that is said within one turn of the event loop leaves in one write; while that is under
 // way the next is gathered. Small pieces are copied together, large ones stand as they are.
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { flag, frameType, headByteLength, putHead, putUint32 } from './frames.js'
 
 /** Pieces below this are copied: cheaper than a vector of its own. */
@@ -14,7 +14,7 @@ const freeBlocks: Buffer[] = []
 const gatheredByteLengthMax = 256 * 1024
 
 export class Outbox {
-  readonly #socket: Socket
+  readonly #socket: Duplex
   readonly #onRoom: () => void
   /** The block that is being filled, from #blockStart (behind what stands in #pieces) to #blockEnd. */
   #block: Buffer | null = null
@@ -47,7 +47,7 @@ export class Outbox {
   }
 
   /** onRoom: told when what was gathered has left, before what has come meanwhile does. */
-  constructor(socket: Socket, onRoom: () => void) {
+  constructor(socket: Duplex, onRoom: () => void) {
     this.#socket = socket
     this.#onRoom = onRoom
   }

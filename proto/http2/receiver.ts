@@ -51,6 +51,7 @@ export class Receiver implements FrameSink {
   /** The stream of the DATA frame that is coming. */
   #dataStream: Http2Stream | null = null
   #dataByteLength = 0
+  #hasPiece = false
   /** The header block that is coming; 0: none. */
   #blockStreamId = 0
   #blockHasEnded = false
@@ -228,11 +229,10 @@ export class Receiver implements FrameSink {
 
   // ---- DATA ----
 
-  dataHead(flags: number, streamId: number, byteLength: number): void {
+  dataHead(_flags: number, streamId: number, byteLength: number): void {
     if (byteLength > this.#options.dataFrameByteLengthMax) throw frameSizeError(frameType.data, byteLength)
     this.#checkOrder(frameType.data, streamId)
     if (streamId === 0) throw protocolError('DATA of no stream')
-    if (byteLength === 0 && (flags & flag.endStream) === 0) this.#spend(1)
     this.#window -= byteLength
     if (this.#window < 0) throw new Http2Error(errorCode.flowControl, 'more DATA than the connection has window for')
     this.#ungivenByteLength += byteLength
@@ -245,6 +245,7 @@ export class Receiver implements FrameSink {
     const stream = this.#target.onData(streamId)
     this.#dataStream = stream
     this.#dataByteLength = byteLength
+    this.#hasPiece = false
     if (stream === null) {
       this.#spend(1)
       return
@@ -258,6 +259,7 @@ export class Receiver implements FrameSink {
   }
 
   dataPiece(piece: Buffer): void {
+    this.#hasPiece = true
     const stream = this.#dataStream
     if (stream === null || stream.isClosed) return
     if (stream.contentByteLength >= 0) {
@@ -278,6 +280,7 @@ export class Receiver implements FrameSink {
       this.#target.onEnd(stream)
       return
     }
+    if (!this.#hasPiece) this.#spend(1)
     stream.ungivenByteLength += this.#dataByteLength
     if (!stream.isPaused) this.giveWindow(stream)
   }
