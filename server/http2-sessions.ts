@@ -64,7 +64,9 @@ export class Http2Sessions {
   #endStalled(): void {
     for (const { connection } of this.#sessions) {
       for (const stream of connection.streams()) {
-        if (++stream.quietCount > stallCheckCount) stream.reset(errorCode.cancel)
+        // What the engine takes its time for has not stalled.
+        if (!stream.waitsForPeer) stream.quietCount = 0
+        else if (++stream.quietCount > stallCheckCount) stream.reset(errorCode.cancel)
       }
     }
   }
@@ -124,10 +126,11 @@ class Session implements ConnectionOwner {
     clearTimeout(this.#idleTimer)
     clearTimeout(this.#ageTimer)
     clearTimeout(this.#keepaliveTimer)
-    if (error !== null) {
-      const isHostile = error instanceof Http2Error && error.code === errorCode.enhanceYourCalm
-      log[isHostile ? 'warn' : 'debug']({ peer: this.#peer, reason: error.message }, 'HTTP/2 session ended')
-    }
+    const code = error instanceof Http2Error ? error.code : errorCode.none
+    const facts = { peer: this.#peer, reason: error?.message }
+    if (code === errorCode.internal) log.error({ ...facts, err: error?.cause }, 'defect: HTTP/2 session ended')
+    else if (code === errorCode.enhanceYourCalm) log.warn(facts, 'HTTP/2 session ended')
+    else if (error !== null) log.debug(facts, 'HTTP/2 session ended')
     onClosed()
   }
 

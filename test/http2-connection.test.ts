@@ -4,7 +4,7 @@ import { errorCode } from '../dist/proto/http2/errors.js'
 import { flag, frameType, preface, setting } from '../dist/proto/http2/frames.js'
 import { encodeHeaders } from '../dist/proto/http2/hpack.js'
 import type { Http2Stream } from '../dist/proto/http2/stream.js'
-import { BarePeer, frameOf, MiB, Recorder, requestBlock, settingsOf, settled, until, words } from './http2-peer.js'
+import { BarePeer, frameOf, MiB, Recorder, requestBlock, settingsOf, settled, until, words } from './http2-bare-peer.js'
 
 const ignore = () => {}
 
@@ -207,6 +207,19 @@ describe('a server', () => {
     await settled()
     expect(peer.closedWith).toBe(null)
   })
+})
+
+test('an owner that throws ends its connection, and nothing else', async () => {
+  const peer = await greeted()
+  const thrown = new TypeError('of an owner')
+  peer.onStream = () => {
+    throw thrown
+  }
+  peer.request(1)
+  await settled()
+  expect([peer.goAways, peer.hasEnded]).toEqual([[errorCode.internal], true])
+  expect(peer.closedWith?.cause).toBe(thrown)
+  expect(peer.streams[0]!.owner.told).toEqual(['closed'])
 })
 
 describe('flow control', () => {

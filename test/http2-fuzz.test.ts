@@ -21,7 +21,7 @@ import {
   settled,
   until,
   words,
-} from './http2-peer.js'
+} from './http2-bare-peer.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
 const ignore = () => {}

@@ -188,8 +188,8 @@ export class Http2Connection implements FrameTarget, StreamHost {
       this.#receiver.read(chunk)
       if (this.#outbox.controlByteLength > controlByteLengthMax) throw calm('the peer does not take what it asks for')
     } catch (error) {
-      if (!(error instanceof Http2Error)) throw error
-      this.destroy(error, error.code)
+      const known = error instanceof Http2Error ? error : defect(error)
+      this.destroy(known, known.code)
     }
   }
 
@@ -559,4 +559,9 @@ export class Http2Connection implements FrameTarget, StreamHost {
     this.#counted()
     this.#endIfDone()
   }
+}
+
+/** An owner has thrown: its connection cannot be trusted any more, the others can. */
+function defect(cause: unknown): Http2Error {
+  return new Http2Error(errorCode.internal, 'a defect', false, { cause })
 }

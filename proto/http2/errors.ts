@@ -25,7 +25,8 @@ export class Http2Error extends Error {
     readonly code: number,
     message: string,
     readonly isOfStream = false,
+    options?: ErrorOptions,
   ) {
-    super(message)
+    super(message, options)
   }
 }

@@ -67,6 +67,11 @@ export class Http2Stream {
     )
   }
 
+  /** The peer has to do something for the stream to go on: to take what waits for it, or to send the rest of its own. */
+  get waitsForPeer(): boolean {
+    return this.isWaiting || (!this.hasReceivedAll && !this.isPaused)
+  }
+
   // ---- For the owner ----
 
   /** A header block, which must not change any more; the first of a stream. */
