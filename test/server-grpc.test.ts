@@ -878,12 +878,19 @@ describe('the budget of what waits', () => {
 
   test('holds for messages that came compressed', async () => {
     await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
-    server.engine.onFrame = () => new Promise((resolve) => setTimeout(resolve, 200))
+    let release = () => {}
+    const released = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    server.engine.onFrame = () => released
     const call = (byteLength: number) => {
       const messages = [head(), frameMessage(byteLength)].map((message) => prefixed(gzipSync(message), true))
       return bareCall('Write', Buffer.concat(messages), { 'grpc-encoding': 'gzip' })
     }
-    const all = await Promise.all([6 * MiB, 5 * MiB, 1 * MiB].map(call))
+    const calls = [6 * MiB, 5 * MiB, 1 * MiB].map(call)
+    await Promise.race(calls)
+    release()
+    const all = await Promise.all(calls)
     expect(all.map(({ trailers }) => Number(trailers['grpc-status']))).toEqual([
       status.RESOURCE_EXHAUSTED,
       status.OK,
