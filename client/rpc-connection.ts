@@ -2,10 +2,10 @@
 import { connect as connectSocket } from 'node:net'
 import { domainToASCII } from 'node:url'
 import { Http2Connection } from '../proto/http2/connection.js'
-import { errorCode } from '../proto/http2/errors.js'
+import { errorCode, Http2Error } from '../proto/http2/errors.js'
 import type { ConnectionOptions, ConnectionOwner, StreamOwner } from '../proto/http2/owners.js'
 import type { Http2Stream } from '../proto/http2/stream.js'
-import { errorOfReset, RpcError, status } from './rpc-status.js'
+import { errorOfFault, errorOfReset, RpcError, status } from './rpc-status.js'
 
 const MiB = 1024 * 1024
 
@@ -50,10 +50,11 @@ export class Link {
     }
   }
 
-  /** The error of a call whose stream is gone without a status: by a reset, or (`cause`) with the connection. */
+  /** The error of a call whose stream is gone without a status: by a reset, by its own fault, or with the connection. */
   errorOfStream(code: number, cause: Error | null): RpcError {
     // The server has not looked at it, whatever became of the connection.
     if (cause === null || code === errorCode.refusedStream) return errorOfReset(code, cause)
+    if (cause instanceof Http2Error && cause.isOfStream) return errorOfFault(cause)
     return this.#lost ?? unreachable(reasonOf(cause), cause)
   }
 

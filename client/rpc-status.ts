@@ -1,6 +1,6 @@
 // How a gRPC call ended: its status from the headers of HTTP/2, or what stands for one where a peer sent none.
 // After "gRPC over HTTP2" and "HTTP to gRPC Status Code Mapping" of the gRPC project.
-import { errorCode } from '../proto/http2/errors.js'
+import { errorCode, type Http2Error } from '../proto/http2/errors.js'
 import type { Headers } from '../proto/http2/hpack.js'
 
 export const status = {
@@ -106,6 +106,12 @@ export function errorOfReset(resetCode: number, cause: unknown): RpcError {
   const code = statusOfReset[resetCode] ?? status.INTERNAL
   const text = `the server broke the call off without a status (HTTP/2 code ${resetCode})`
   return new RpcError(code, text, { isUnprocessed: isRefused, cause: cause ?? undefined })
+}
+
+/** The error of an answer that breaks the rules of HTTP/2. */
+export function errorOfFault(fault: Http2Error): RpcError {
+  const code = fault.code === errorCode.enhanceYourCalm ? status.RESOURCE_EXHAUSTED : status.INTERNAL
+  return new RpcError(code, `the server's answer is none: ${fault.message}`, { cause: fault })
 }
 
 const timeoutUnits = [
