@@ -80,8 +80,8 @@ const staticFields: readonly HeaderField[] = [
 /** Octets of a number after the first: above them it is beyond any length or index of ours. */
 const continuationCountMax = 4
 /** Blocks up to so many bytes are kept with what they say: those of one kind of call are all the same. */
-const keptBlockByteLengthMax = 128
-const keptBlockCount = 16
+const keptBlockByteLengthMax = 160
+const keptBlockCount = 64
 
 export interface HeaderLimits {
   /** Of the dynamic table, as SETTINGS_HEADER_TABLE_SIZE has told the peer (4096 where it has not). */
@@ -208,9 +208,9 @@ export class HeaderDecoder {
 function slotOf(block: Buffer): number {
   const { byteLength } = block
   if (byteLength > keptBlockByteLengthMax) return -1
-  let sum = byteLength
-  for (let at = 0; at < byteLength; at++) sum += block[at]
-  return sum % keptBlockCount
+  let hash = byteLength
+  for (let at = 0; at < byteLength; at++) hash = (Math.imul(hash, 31) + block[at]) | 0
+  return (hash >>> 16) % keptBlockCount
 }
 
 function isSame(a: Buffer, b: Buffer): boolean {
