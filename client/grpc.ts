@@ -1,7 +1,6 @@
-// The client over gRPC. Messages that hold frames pass as bytes. Calls are made on HTTP/2 streams directly: with grpc-js a
-// message was copied into new memory once more on its way out, and half of a load's time went into the collection of that.
+// The client over gRPC. Messages that hold frames pass as bytes. Calls are made on streams of proto/http2: grpc-js copied each
+// message into new memory once more on its way out, and half of a load's time went into the collection of that.
 import { type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf'
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2'
 import type { WriteResult } from '../engine/engine-api.js'
 import { type ErrorKind, FramesError } from '../engine/errors.js'
 import { messageByteLengthMax } from '../engine/limits.js'
@@ -15,6 +14,7 @@ import type {
   ReadRequest,
   WriteRequest,
 } from '../engine/requests.js'
+import { encodeHeaders, type Headers } from '../proto/http2/hpack.js'
 import { ExecResponseSchema, WriteRequestSchema } from '../proto/gen/envelope_pb.js'
 import {
   CreateRequestSchema,
@@ -39,7 +39,7 @@ import { messagePrefixByteLength, writePrefix } from './message-reader.js'
 import { requestBytes } from './request-bytes.js'
 import { RequestMessages } from './requests.js'
 import { RpcCall } from './rpc-call.js'
-import { answerWindows, type Link, requestWindows, RpcConnection } from './rpc-connection.js'
+import { type Link, RpcConnection } from './rpc-connection.js'
 import { RpcError, status, timeoutHeader } from './rpc-status.js'
 
 /** Buffers of messages that have left, kept for those to come. */
@@ -66,14 +66,11 @@ const errorCodeKey = 'framesd-error'
 const methods = ['Read', 'Write', 'Create', 'Delete', 'Exec', 'History', 'Version'] as const
 type Method = (typeof methods)[number]
 
-/** A call under way, and how it is left: that ends it where it has not ended, and must be called. */
+/** A call under way, and what listens to its signal; both are left at its end. */
 interface OpenCall {
   readonly call: RpcCall
-  readonly leave: () => void
+  readonly cancel: (() => void) | null
 }
-
-/** As many of these as may be at work at once (256 on one connection) find room in a socket that is not read. */
-const smallRequestByteLengthMax = 2048
 
 /** Connects on the first call, and again when the connection is lost. */
 export function connectGrpc(address: string, options: ClientOptions): Client {
@@ -81,34 +78,21 @@ export function connectGrpc(address: string, options: ClientOptions): Client {
 }
 
 class GrpcClient extends Client {
-  /** For small requests, whose answers may be large. */
-  readonly #answers: RpcConnection
-  /** For large requests and for writes; see requestWindows. */
-  readonly #requests: RpcConnection
+  readonly #connection: RpcConnection
   readonly #messages: RequestMessages
   readonly #messageByteLengthMax: number
   readonly #writeRequests = new WriteRequests()
-  readonly #headers: Readonly<Record<Method, OutgoingHttpHeaders>>
+  /** Made once: a block means the same on every connection. */
+  readonly #headerBlocks: Readonly<Record<Method, Buffer>>
 
   constructor(address: string, options: ClientOptions) {
     super()
-    this.#answers = new RpcConnection(address, answerWindows)
-    this.#requests = new RpcConnection(address, requestWindows)
+    this.#connection = new RpcConnection(address)
     this.#messages = new RequestMessages(options.session ?? {})
     this.#messageByteLengthMax = options.messageByteLengthMax ?? messageByteLengthMax
-    const headersOf = (method: Method): [Method, OutgoingHttpHeaders] => [
-      method,
-      {
-        ':method': 'POST',
-        ':scheme': 'http',
-        ':path': `/pb.Frames/${method}`,
-        ':authority': this.#answers.authority,
-        te: 'trailers',
-        'content-type': 'application/grpc',
-        'user-agent': 'framesd-client',
-      },
-    ]
-    this.#headers = Object.fromEntries(methods.map(headersOf)) as Record<Method, OutgoingHttpHeaders>
+    this.#headerBlocks = Object.fromEntries(
+      methods.map((method) => [method, headerBlock(method, this.#connection.authority)]),
+    ) as Record<Method, Buffer>
   }
 
   async create(request: CreateRequest, options?: CallOptions): Promise<void> {
@@ -158,15 +142,14 @@ class GrpcClient extends Client {
       })
       await feed.send(head)
       await feed.sendAll(frames, (frame) => this.#writeRequests.make(frame))
-      call.end()
+      call.endRequest()
       const { message, trailers } = await reply
       return writeResult(message, trailers)
     })
   }
 
   close(): void {
-    this.#answers.close()
-    this.#requests.close()
+    this.#connection.close()
   }
 
   /** Not by #called: of a small call, functions that wait for each other take more than all that they do. */
@@ -176,7 +159,7 @@ class GrpcClient extends Client {
       let open: OpenCall | null = null
       try {
         signal?.throwIfAborted()
-        const link = this.#connectionFor(request).link()
+        const link = this.#connection.link()
         const ready = link instanceof Promise ? await unlessAborted(link, signal) : link
         open = this.#openOn(ready, method, options, signal)
         open.call.request(request)
@@ -184,7 +167,7 @@ class GrpcClient extends Client {
       } catch (error) {
         if (!mayResend(error, resendCount)) throw callError(error, signal)
       } finally {
-        open?.leave()
+        if (open !== null) leave(open, signal)
       }
     }
   }
@@ -193,8 +176,8 @@ class GrpcClient extends Client {
     const signal = signalOf(options)
     let open: OpenCall | null = null
     let resendCount = 0
-    const leave = (): void => {
-      open?.leave()
+    const close = (): void => {
+      if (open !== null) leave(open, signal)
       open = null
     }
     return new Steps<Uint8Array>({
@@ -203,69 +186,78 @@ class GrpcClient extends Client {
         for (;;) {
           try {
             if (open === null) {
-              open = await this.#open(this.#connectionFor(request), method, options, signal)
+              open = await this.#open(method, options, signal)
               open.call.request(request)
             }
             return await open.call.next()
           } catch (error) {
-            leave()
+            close()
             if (!mayResend(error, resendCount++)) throw callError(error, signal)
           }
         }
       },
-      close: async () => leave(),
+      close: async () => close(),
     })
   }
 
-  #connectionFor(request: Buffer): RpcConnection {
-    return request.byteLength > smallRequestByteLengthMax ? this.#requests : this.#answers
-  }
-
-  /** A call from start to end, whose request may be large. */
+  /** A call from start to end. */
   async #called<T>(method: Method, options: CallOptions | undefined, work: (call: RpcCall) => Promise<T>): Promise<T> {
     const signal = signalOf(options)
     try {
-      const { call, leave } = await this.#open(this.#requests, method, options, signal)
+      const open = await this.#open(method, options, signal)
       try {
-        return await work(call)
+        return await work(open.call)
       } finally {
-        leave()
+        leave(open, signal)
       }
     } catch (error) {
       throw callError(error, signal)
     }
   }
 
-  /** A call that ends with its signal; `leave` ends it too, and must be called. */
-  async #open(
-    connection: RpcConnection,
-    method: Method,
-    options: CallOptions | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<OpenCall> {
+  /** A call that ends with its signal; it must be left. */
+  async #open(method: Method, options: CallOptions | undefined, signal: AbortSignal | undefined): Promise<OpenCall> {
     signal?.throwIfAborted()
-    const link = connection.link()
+    const link = this.#connection.link()
     return this.#openOn(link instanceof Promise ? await unlessAborted(link, signal) : link, method, options, signal)
   }
 
-  #openOn(ready: Link, method: Method, options: CallOptions | undefined, signal: AbortSignal | undefined): OpenCall {
+  #openOn(link: Link, method: Method, options: CallOptions | undefined, signal: AbortSignal | undefined): OpenCall {
     const timeoutMs = options?.timeoutMs
-    const headers = this.#headers[method]
-    const stream = ready.open(
-      timeoutMs === undefined ? headers : { ...headers, 'grpc-timeout': timeoutHeader(timeoutMs) },
+    const block = this.#headerBlocks[method]
+    const call = new RpcCall(
+      link,
+      timeoutMs === undefined ? block : Buffer.concat([block, timeoutBlock(timeoutMs)]),
+      this.#messageByteLengthMax,
     )
-    const call = new RpcCall(ready, stream, this.#messageByteLengthMax)
-    const cancel = () => call.cancel(new RpcError(status.CANCELLED, 'the call was cancelled'))
-    signal?.addEventListener('abort', cancel, { once: true })
-    return {
-      call,
-      leave() {
-        signal?.removeEventListener('abort', cancel)
-        // An error takes longer to make than most of a call.
-        if (!call.hasEnded) cancel()
-      },
-    }
+    if (signal === undefined) return { call, cancel: null }
+    const cancel = (): void => call.cancel(new RpcError(status.CANCELLED, 'the call was cancelled'))
+    signal.addEventListener('abort', cancel, { once: true })
+    return { call, cancel }
   }
+}
+
+/** Ends a call where it has not ended. */
+function leave({ call, cancel }: OpenCall, signal: AbortSignal | undefined): void {
+  if (cancel !== null) signal?.removeEventListener('abort', cancel)
+  call.leave()
+}
+
+function headerBlock(method: Method, authority: string): Buffer {
+  return encodeHeaders([
+    [':method', 'POST'],
+    [':scheme', 'http'],
+    [':path', `/pb.Frames/${method}`],
+    [':authority', authority],
+    ['te', 'trailers'],
+    ['content-type', 'application/grpc'],
+    ['user-agent', 'framesd-client'],
+  ])
+}
+
+/** Stands behind the block of a call. */
+function timeoutBlock(timeoutMs: number): Buffer {
+  return encodeHeaders([['grpc-timeout', timeoutHeader(timeoutMs)]])
 }
 
 function mayResend(error: unknown, resendCount: number): boolean {
@@ -287,7 +279,7 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undef
   }
 }
 
-function writeResult(reply: Buffer, trailers: IncomingHttpHeaders): WriteResult {
+function writeResult(reply: Buffer, trailers: Headers): WriteResult {
   const { frames, rows } = fromBinary(WriteResposeSchema, reply)
   const skipped = trailers['num_skipped']
   const counts = { frameCount: Number(frames), rowCount: Number(rows) }

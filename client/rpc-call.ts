@@ -1,5 +1,8 @@
 // One gRPC call on a stream of HTTP/2: messages out, messages in, and how it ended.
-import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from 'node:http2'
+import { errorCode } from '../proto/http2/errors.js'
+import type { Headers } from '../proto/http2/hpack.js'
+import type { StreamOwner } from '../proto/http2/owners.js'
+import type { Http2Stream } from '../proto/http2/stream.js'
 import { MessageReader } from './message-reader.js'
 import type { Link } from './rpc-connection.js'
 import { errorOfReset, errorOfResponse, errorOfTrailers, RpcError, status } from './rpc-status.js'
@@ -7,81 +10,60 @@ import { errorOfReset, errorOfResponse, errorOfTrailers, RpcError, status } from
 /** Messages that have come and nobody has asked for: above one of these the stream is paused, and HTTP/2's window fills. */
 const waitingCountMax = 1024
 const waitingByteLengthMax = 2 * 1024 * 1024
-/** The prefix of a message without bytes, which none of ours is. */
-const emptyMessage = Buffer.alloc(5)
 
-export class RpcCall {
+/** An answer of one message. */
+export interface Answer {
+  readonly message: Buffer
+  readonly trailers: Headers
+}
+
+export class RpcCall implements StreamOwner {
   readonly #link: Link
-  readonly #stream: ClientHttp2Stream
+  readonly #stream: Http2Stream
   readonly #reader: MessageReader
   /** What has come, from #takenCount on; nothing is left there once all is taken. */
   readonly #messages: Buffer[] = []
   #takenCount = 0
   #waitingByteLength = 0
-  #trailers: IncomingHttpHeaders | null = null
-  #hasEnded = false
-  #streamError: Error | null = null
+  #isPaused = false
+  #hasResponse = false
+  #trailers: Headers | null = null
+  /** All has come, or nothing more will. */
   #isOver = false
   /** The answer is one message: nobody takes messages while it comes. */
   #isSingle = false
   #failure: RpcError | null = null
   #wake: (() => void) | null = null
-  #onFailure: ((error: RpcError) => void) | null = null
 
-  constructor(link: Link, stream: ClientHttp2Stream, messageByteLengthMax: number) {
+  /** Throws RpcError when the connection is being ended. */
+  constructor(link: Link, headerBlock: Buffer, messageByteLengthMax: number) {
     this.#link = link
-    this.#stream = stream
     this.#reader = new MessageReader(messageByteLengthMax, (message) => this.#receive(message))
-    stream.on('response', (headers) => this.#respond(headers))
-    stream.on('trailers', (headers) => {
-      this.#trailers = headers
-      if (this.#hasEnded) this.#finish()
-    })
-    stream.on('data', (chunk: Buffer) => this.#read(chunk))
-    stream.on('end', () => {
-      this.#hasEnded = true
-      if (this.#trailers !== null) this.#finish()
-    })
-    stream.on('error', (error) => {
-      this.#streamError = error
-    })
-    stream.on('close', () => this.#close())
+    this.#stream = link.open(headerBlock, this)
   }
 
-  /** Nothing is left to be cancelled: all has been said on both sides, or the stream is gone. */
-  get hasEnded(): boolean {
-    return this.#isOver && this.#hasEnded && this.#trailers !== null && this.#stream.writableEnded
-  }
-
-  /** Told when the call fails, at once if it has. */
-  onFailure(listener: (error: RpcError) => void): void {
-    this.#onFailure = listener
-    if (this.#failure !== null) listener(this.#failure)
-  }
-
-  /** Sends a message with its prefix; resolves when HTTP/2's flow control has let it go. It must not change before. */
+  /** Sends a message with its prefix; resolves when it has left. It must not change before. */
   send(message: Buffer): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#isOver) {
+      if (this.#isOver)
         reject(this.#failure ?? new RpcError(status.INTERNAL, 'the server answered before all was sent'))
-        return
+      else {
+        this.#stream.send(message, () => {
+          if (this.#failure === null) resolve()
+          else reject(this.#failure)
+        })
       }
-      // What went wrong with a stream that could not be written is known when it closes.
-      this.#stream.write(message, (error) => {
-        if (error) reject(this.#failure ?? errorOfReset(this.#stream.rstCode ?? 0, error))
-        else resolve()
-      })
     })
   }
 
   /** No message follows. */
-  end(): void {
+  endRequest(): void {
     this.#stream.end()
   }
 
   /** Sends the only message of a request. */
   request(message: Buffer): void {
-    this.#stream.end(message)
+    this.#stream.send(message, doNothing, true)
   }
 
   /** The next message, in memory that nobody else writes; null: there is none. Throws RpcError. A slow reader slows the server. */
@@ -107,54 +89,57 @@ export class RpcCall {
       this.#takenCount = 0
     }
     this.#waitingByteLength -= message.byteLength
-    if (this.#stream.isPaused() && !this.#isFull()) this.#stream.resume()
+    if (this.#isPaused && !this.#isFull()) {
+      this.#isPaused = false
+      this.#stream.resume()
+    }
     return message
   }
 
   /** The only message of an answer, and its trailers. Rejects with RpcError. */
-  answer(): Promise<{ readonly message: Buffer; readonly trailers: IncomingHttpHeaders }> {
+  answer(): Promise<Answer> {
     this.#isSingle = true
     return new Promise((resolve, reject) => {
       const look = (): void => {
         const [message] = this.#messages
         if (!this.#isOver) this.#wake = look
         else if (this.#failure !== null) reject(this.#failure)
-        else if (message !== undefined) resolve({ message, trailers: this.#trailers ?? {} })
+        else if (message !== undefined) resolve({ message, trailers: this.#trailers! })
         else reject(new RpcError(status.INTERNAL, 'the server answered with no message'))
       }
       look()
     })
   }
 
-  /**
-   * Ends the call with an error; it does nothing to one that is over. Node ends a stream before it resets it, which to a
-   * server looks like the end of a whole write; an empty message in front of that end says that it is none.
-   */
+  /** Ends the call with an error; nothing happens to one that is over. */
   cancel(error: RpcError): void {
-    if (!this.#isOver) {
-      if (!this.#stream.writableEnded && !this.#stream.destroyed) this.#stream.write(emptyMessage)
-      this.#messages.length = 0
-      this.#takenCount = 0
-      this.#fail(error)
-    }
-    // Both sides have said all: the stream closes by itself. A server that sees many resets takes them for an attack
-    // (nghttp2: a thousand, then 33 a second) and ends the connection.
-    if (this.#hasEnded && this.#trailers !== null && this.#stream.writableEnded) return
-    if (!this.#stream.closed) this.#stream.close(constants.NGHTTP2_CANCEL)
-    // A paused stream would never come to its end.
-    this.#stream.resume()
+    this.#messages.length = 0
+    this.#takenCount = 0
+    this.#fail(error)
+    this.#stream.reset(errorCode.cancel)
   }
 
-  #respond(headers: IncomingHttpHeaders): void {
-    const error = errorOfResponse(headers)
-    if (error !== null) this.cancel(error)
-    else if (headers['grpc-status'] !== undefined) {
-      this.#trailers = headers
-      if (this.#hasEnded) this.#finish()
-    }
+  /** Of its two ends, says the one that was not said: a server that has answered early need not take the rest. */
+  leave(): void {
+    // A server that sees many resets takes them for an attack (nghttp2: a thousand, then 33 a second) and ends the connection.
+    if (this.#stream.isClosed) return
+    // An error takes longer to make than most of a call.
+    if (this.#isOver) this.#stream.reset(errorCode.cancel)
+    else this.cancel(new RpcError(status.CANCELLED, 'the call was cancelled'))
   }
 
-  #read(chunk: Buffer): void {
+  /** The first headers are the response, or all of the answer; the others are trailers. Of the stream, as all that follows. */
+  headers(headers: Headers): void {
+    if (this.#isOver) return
+    if (this.#hasResponse || headers['grpc-status'] !== undefined) this.#trailers = headers
+    else {
+      const error = errorOfResponse(headers)
+      if (error !== null) this.cancel(error)
+    }
+    this.#hasResponse = true
+  }
+
+  data(chunk: Buffer): void {
     if (this.#isOver) return
     try {
       this.#reader.write(chunk)
@@ -162,28 +147,16 @@ export class RpcCall {
       this.cancel(error instanceof RpcError ? error : new RpcError(status.INTERNAL, String(error), { cause: error }))
       return
     }
-    if (!this.#isSingle && this.#isFull()) this.#stream.pause()
-  }
-
-  #receive(message: Buffer): void {
-    if (this.#isSingle && this.#messages.length > 0) {
-      throw new RpcError(status.INTERNAL, 'the server answered with several messages instead of one')
+    if (!this.#isSingle && !this.#isPaused && this.#isFull()) {
+      this.#isPaused = true
+      this.#stream.pause()
     }
-    this.#messages.push(message)
-    this.#waitingByteLength += message.byteLength
-    this.#notify()
-  }
-
-  #isFull(): boolean {
-    return (
-      this.#messages.length - this.#takenCount >= waitingCountMax || this.#waitingByteLength >= waitingByteLengthMax
-    )
   }
 
   /** The server has said all. */
-  #finish(): void {
-    if (this.#isOver || this.#trailers === null) return
-    const error = errorOfTrailers(this.#trailers)
+  end(): void {
+    if (this.#isOver) return
+    const error = this.#trailers === null ? errorOfReset(errorCode.none, null) : errorOfTrailers(this.#trailers)
     if (error !== null) this.#fail(error)
     else if (this.#reader.isInside) this.#fail(new RpcError(status.INTERNAL, 'the answer ends inside a message'))
     else {
@@ -192,18 +165,29 @@ export class RpcCall {
     }
   }
 
-  /** The stream is gone, well or not. */
-  #close(): void {
-    if (this.#isOver) return
-    if (this.#trailers !== null) this.#finish()
-    else this.#fail(this.#link.lostBy(this.#streamError) ?? errorOfReset(this.#stream.rstCode ?? 0, this.#streamError))
+  closed(code: number, error: Error | null): void {
+    if (!this.#isOver) this.#fail(this.#link.errorOfStream(code, error))
+  }
+
+  #receive(message: Buffer): void {
+    if (this.#isSingle && this.#messages.length > 0) {
+      throw new RpcError(status.INTERNAL, 'the server answered with several messages instead of one')
+    }
+    this.#messages.push(message)
+    this.#waitingByteLength += message.byteLength
+    if (!this.#isSingle) this.#notify()
+  }
+
+  #isFull(): boolean {
+    return (
+      this.#messages.length - this.#takenCount >= waitingCountMax || this.#waitingByteLength >= waitingByteLengthMax
+    )
   }
 
   #fail(error: RpcError): void {
     if (this.#isOver) return
     this.#isOver = true
     this.#failure = error
-    this.#onFailure?.(error)
     this.#notify()
   }
 
@@ -213,3 +197,5 @@ export class RpcCall {
     wake?.()
   }
 }
+
+function doNothing(): void {}

@@ -1,30 +1,28 @@
 // One HTTP/2 connection to a server, made when it is first needed and again when it is lost.
-import { AsyncResource } from 'node:async_hooks'
-import {
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  connect as connectHttp2,
-  type OutgoingHttpHeaders,
-} from 'node:http2'
 import { connect as connectSocket } from 'node:net'
-import { RpcError, status } from './rpc-status.js'
+import { domainToASCII } from 'node:url'
+import { Http2Connection } from '../proto/http2/connection.js'
+import { errorCode, Http2Error } from '../proto/http2/errors.js'
+import type { ConnectionOptions, ConnectionOwner, StreamOwner } from '../proto/http2/owners.js'
+import type { Http2Stream } from '../proto/http2/stream.js'
+import { errorOfFault, errorOfReset, RpcError, status } from './rpc-status.js'
 
 const MiB = 1024 * 1024
-/** What the server may send before it is read, in bytes: of one call, of all. */
-export interface Windows {
-  readonly streamByteLength: number
-  readonly sessionByteLength: number
+
+const connectionOptions: ConnectionOptions = {
+  role: 'client',
+  // What the server may send before it is read. At HTTP/2's own 64 KiB large answers take twice as long.
+  streamWindowByteLength: 8 * MiB,
+  sessionWindowByteLength: 16 * MiB,
+  dataFrameByteLengthMax: 1 * MiB,
+  streamCountMax: 0,
+  headerListByteLengthMax: 64 * 1024,
+  // A server may refuse as many calls as it likes, and send on what was cancelled until it hears of it.
+  resetBurstMax: Number.MAX_SAFE_INTEGER,
+  resetPerSecondMax: Number.MAX_SAFE_INTEGER,
+  controlBurstMax: 100_000,
+  controlPerSecondMax: 10_000,
 }
-
-/** For large answers. At HTTP/2's own 64 KiB they take twice as long. */
-export const answerWindows: Windows = { streamByteLength: 8 * MiB, sessionByteLength: 16 * MiB }
-/**
- * For large requests: HTTP/2's own. Any socket takes so much, read or not. node:http2 does not read while it has bytes that
- * the socket does not take: where both ends do so, neither goes on (docs/decisions/0066).
- */
-export const requestWindows: Windows = { streamByteLength: 65_535, sessionByteLength: 65_535 }
-
-const dataFrameByteLengthMax = 1 * MiB
 /** From connecting to the first settings of the server. */
 const connectMs = 20_000
 /** TCP asks a silent peer for a sign of life: a machine that is gone never says so. */
@@ -33,95 +31,61 @@ const defaultPort = 8081
 
 /** A connection that stands, or stood. */
 export class Link {
-  readonly #session: ClientHttp2Session
-  /** The server takes no new calls on it. */
-  #isLeaving = false
+  readonly #connection: Http2Connection
   #lost: RpcError | null = null
-  #streamCount = 0
 
-  constructor(session: ClientHttp2Session) {
-    this.#session = session
-    session.on('goaway', (code) => {
-      this.#isLeaving = true
-      if (code !== 0) this.lose(unreachable(`the server ended the connection (HTTP/2 code ${code})`))
-    })
-    session.on('error', (error) => this.lose(unreachable(reasonOf(error), error)))
+  constructor(connection: Http2Connection) {
+    this.#connection = connection
   }
 
   /** A stream for a call; the program runs on while there is one. Throws RpcError when the connection is being ended. */
-  open(headers: OutgoingHttpHeaders): ClientHttp2Stream {
-    let stream: ClientHttp2Stream
+  open(headerBlock: Buffer, owner: StreamOwner): Http2Stream {
     try {
-      stream = requestStream(this.#session, headers)
+      return this.#connection.open(headerBlock, false, owner)
     } catch (error) {
       throw new RpcError(status.UNAVAILABLE, `the connection failed: ${reasonOf(error)}`, {
         isUnprocessed: true,
         cause: error,
       })
     }
-    if (++this.#streamCount === 1) this.#session.ref()
-    stream.once('close', () => {
-      if (--this.#streamCount === 0) this.#session.unref()
-    })
-    return stream
   }
 
-  /** Why the connection is lost; null while it stands. `cause` is what a stream was told, which is told first. */
-  lostBy(cause: Error | null): RpcError | null {
-    if (this.#session.destroyed)
-      this.lose(unreachable(cause === null ? 'the server closed it' : reasonOf(cause), cause))
-    return this.#lost
+  /** The error of a call whose stream is gone without a status: by a reset, by its own fault, or with the connection. */
+  errorOfStream(code: number, cause: Error | null): RpcError {
+    // The server has not looked at it, whatever became of the connection.
+    if (cause === null || code === errorCode.refusedStream) return errorOfReset(code, cause)
+    if (cause instanceof Http2Error && cause.isOfStream) return errorOfFault(cause)
+    return this.#lost ?? unreachable(reasonOf(cause), cause)
   }
 
-  lose(error: RpcError): void {
+  /** Says why what is left of the connection fails, unless that is known already. */
+  lose(error: RpcError): RpcError {
     this.#lost ??= error
+    return this.#lost
   }
 
   end(error: RpcError): void {
     this.lose(error)
-    this.#session.destroy()
+    this.#connection.destroy(error, errorCode.none)
   }
 
   get isUsable(): boolean {
-    return this.#lost === null && !this.#isLeaving && !this.#session.closed && !this.#session.destroyed
+    return this.#connection.isUsable
   }
-}
-
-/**
- * A request of a session. node:http2 binds what begins a request to an AsyncResource, and Node.js 20 gives what it binds a
- * deprecated property (DEP0172): 15 µs, and two prototypes for which V8 keeps the whole call until it collects its whole
- * heap. Together a quarter of what a small call takes. While a request of ours begins, binding does no more than it says.
- */
-function requestStream(session: ClientHttp2Session, headers: OutgoingHttpHeaders): ClientHttp2Stream {
-  const { prototype } = AsyncResource
-  const bindOfNode = prototype.bind
-  // Not where a program has frozen what Node.js is made of.
-  const isReplaced = Reflect.set(prototype, 'bind', bindPlainly)
-  try {
-    return session.request(headers)
-  } finally {
-    if (isReplaced) prototype.bind = bindOfNode
-  }
-}
-
-const bindPlainly: typeof AsyncResource.prototype.bind = function (this: AsyncResource, func) {
-  return this.runInAsyncScope.bind(this, func, undefined) as typeof func
 }
 
 export class RpcConnection {
   /** What the calls' headers name. */
   readonly authority: string
   readonly #address: SocketAddress
-  readonly #windows: Windows
   readonly #links = new Set<Link>()
   #link: Link | null = null
   #opening: Promise<Link> | null = null
   #isClosed = false
 
   /** `host:port`, `[::1]:port`, `host`, or `unix:path`. */
-  constructor(address: string, windows: Windows) {
+  constructor(address: string) {
     this.#address = socketAddress(address)
-    this.#windows = windows
     this.authority = authorityOf(this.#address)
   }
 
@@ -146,42 +110,47 @@ export class RpcConnection {
   }
 
   #open(): Promise<Link> {
-    const { streamByteLength, sessionByteLength } = this.#windows
     return new Promise((resolve, reject) => {
-      const session = connectHttp2('http://localhost', {
-        createConnection: () =>
-          connectSocket({ ...this.#address, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs }),
-        settings: {
-          enablePush: false,
-          initialWindowSize: streamByteLength,
-          maxFrameSize: dataFrameByteLengthMax,
-        },
-        // What is queued counts towards it; calls would be refused while a large message leaves.
-        maxSessionMemory: Number.MAX_SAFE_INTEGER,
+      const socket = connectSocket({
+        ...this.#address,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: keepAliveMs,
       })
-      const link = new Link(session)
+      const owner: ConnectionOwner = {
+        opened: () => {
+          clearTimeout(timer)
+          this.#link = link
+          socket.unref()
+          resolve(link)
+        },
+        streamCountChanged: (count) => {
+          if (count === 0) socket.unref()
+          else socket.ref()
+        },
+        leaving: (code) => {
+          if (code === errorCode.none) return
+          const error = link.lose(unreachable(`the server ended the connection (HTTP/2 code ${code})`))
+          // Not before the calls are told that it has not looked at: they may be sent again.
+          queueMicrotask(() => link.end(error))
+        },
+        closed: (error) => {
+          clearTimeout(timer)
+          this.#links.delete(link)
+          if (this.#link === link) this.#link = null
+          // A peer that ends the connection before it said anything.
+          reject(link.lose(unreachable(error === null ? 'the server closed it' : reasonOf(error), error)))
+        },
+      }
+      const link = new Link(new Http2Connection(socket, connectionOptions, owner))
       this.#links.add(link)
       const timer = setTimeout(() => link.end(unreachable(`no answer within ${connectMs / 1000} s`)), connectMs)
-      session.once('connect', () => session.setLocalWindowSize(sessionByteLength))
-      session.once('remoteSettings', () => {
-        clearTimeout(timer)
-        this.#link = link
-        session.unref()
-        resolve(link)
-      })
-      session.once('close', () => {
-        clearTimeout(timer)
-        this.#links.delete(link)
-        if (this.#link === link) this.#link = null
-        // A peer that ends the connection before it said anything.
-        reject(link.lostBy(null))
-      })
     })
   }
 }
 
 function unreachable(reason: string, cause?: unknown): RpcError {
-  return new RpcError(status.UNAVAILABLE, `the connection failed: ${reason}`, { cause })
+  return new RpcError(status.UNAVAILABLE, `the connection failed: ${reason}`, { cause: cause ?? undefined })
 }
 
 function closedError(): RpcError {
@@ -207,5 +176,7 @@ function socketAddress(address: string): SocketAddress {
 function authorityOf(address: SocketAddress): string {
   if ('path' in address) return 'localhost'
   const { host, port } = address
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+  if (host.includes(':')) return `[${host}]:${port}`
+  // A header holds no other characters.
+  return `${/^[\x20-\x7e]*$/.test(host) ? host : domainToASCII(host)}:${port}`
 }

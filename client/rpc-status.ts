@@ -1,6 +1,7 @@
 // How a gRPC call ended: its status from the headers of HTTP/2, or what stands for one where a peer sent none.
 // After "gRPC over HTTP2" and "HTTP to gRPC Status Code Mapping" of the gRPC project.
-import { constants, type IncomingHttpHeaders } from 'node:http2'
+import { errorCode, type Http2Error } from '../proto/http2/errors.js'
+import type { Headers } from '../proto/http2/hpack.js'
 
 export const status = {
   OK: 0,
@@ -26,14 +27,14 @@ export class RpcError extends Error {
   override readonly name = 'RpcError'
   readonly status: number
   /** Of the answer; empty when there was none. */
-  readonly trailers: IncomingHttpHeaders
+  readonly trailers: Headers
   /** No server has looked at the call: it may be sent again. */
   readonly isUnprocessed: boolean
 
   constructor(
     code: number,
     message: string,
-    more: { readonly trailers?: IncomingHttpHeaders; readonly isUnprocessed?: boolean; readonly cause?: unknown } = {},
+    more: { readonly trailers?: Headers; readonly isUnprocessed?: boolean; readonly cause?: unknown } = {},
   ) {
     super(message, more.cause === undefined ? undefined : { cause: more.cause })
     this.status = code
@@ -43,12 +44,12 @@ export class RpcError extends Error {
 }
 
 /** The error that trailers (or the only headers of an answer) tell of; null when all went well. */
-export function errorOfTrailers(trailers: IncomingHttpHeaders): RpcError | null {
-  const text = String(trailers['grpc-status'])
+export function errorOfTrailers(trailers: Headers): RpcError | null {
+  const text = trailers['grpc-status'] ?? ''
   const code = /^\d+$/.test(text) ? Number(text) : status.UNKNOWN
   if (code === status.OK) return null
   const message = trailers['grpc-message']
-  return new RpcError(code, unescaped(message === undefined ? '' : String(message)), { trailers })
+  return new RpcError(code, unescaped(message ?? ''), { trailers })
 }
 
 /** `%XX` stands for a byte of UTF-8. What is no such text is shown as it came. */
@@ -74,9 +75,9 @@ const statusOfHttp: Readonly<Record<number, number>> = {
 }
 
 /** The error of an answer that is none of gRPC; null for one that is. */
-export function errorOfResponse(headers: IncomingHttpHeaders): RpcError | null {
+export function errorOfResponse(headers: Headers): RpcError | null {
   const httpStatus = Number(headers[':status'])
-  const type = String(headers['content-type'] ?? '')
+  const type = headers['content-type'] ?? ''
   if (headers['grpc-status'] !== undefined) return null
   if (httpStatus !== 200) {
     return new RpcError(
@@ -87,24 +88,30 @@ export function errorOfResponse(headers: IncomingHttpHeaders): RpcError | null {
   if (!type.startsWith('application/grpc')) {
     return new RpcError(status.UNKNOWN, `the server answered with '${type}', which is not gRPC`)
   }
-  const encoding = String(headers['grpc-encoding'] ?? 'identity')
+  const encoding = headers['grpc-encoding'] ?? 'identity'
   if (encoding === 'identity') return null
   return new RpcError(status.INTERNAL, `the server compresses its answer (${encoding}), which it was not asked to`)
 }
 
 const statusOfReset: Readonly<Record<number, number>> = {
-  [constants.NGHTTP2_REFUSED_STREAM]: status.UNAVAILABLE,
-  [constants.NGHTTP2_CANCEL]: status.CANCELLED,
-  [constants.NGHTTP2_ENHANCE_YOUR_CALM]: status.RESOURCE_EXHAUSTED,
-  [constants.NGHTTP2_INADEQUATE_SECURITY]: status.PERMISSION_DENIED,
+  [errorCode.refusedStream]: status.UNAVAILABLE,
+  [errorCode.cancel]: status.CANCELLED,
+  [errorCode.enhanceYourCalm]: status.RESOURCE_EXHAUSTED,
+  [errorCode.inadequateSecurity]: status.PERMISSION_DENIED,
 }
 
 /** The error of a stream that the server broke off before it sent a status. */
 export function errorOfReset(resetCode: number, cause: unknown): RpcError {
-  const isRefused = resetCode === constants.NGHTTP2_REFUSED_STREAM
+  const isRefused = resetCode === errorCode.refusedStream
   const code = statusOfReset[resetCode] ?? status.INTERNAL
   const text = `the server broke the call off without a status (HTTP/2 code ${resetCode})`
-  return new RpcError(code, text, { isUnprocessed: isRefused, cause })
+  return new RpcError(code, text, { isUnprocessed: isRefused, cause: cause ?? undefined })
+}
+
+/** The error of an answer that breaks the rules of HTTP/2. */
+export function errorOfFault(fault: Http2Error): RpcError {
+  const code = fault.code === errorCode.enhanceYourCalm ? status.RESOURCE_EXHAUSTED : status.INTERNAL
+  return new RpcError(code, `the server's answer is none: ${fault.message}`, { cause: fault })
 }
 
 const timeoutUnits = [

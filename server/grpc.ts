@@ -1,21 +1,18 @@
 // The verbs over gRPC. Messages pass as bytes in both directions: no column is decoded here, and a frame is copied once,
-// behind the length that precedes it. The calls are served on their HTTP/2 streams; grpc-js has the connections and reflection.
-import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
-import { createServer, type Server as NetServer } from 'node:net'
+// behind the length that precedes it.
+import { createServer } from 'node:net'
 import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
-import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
-import { Server, ServerCredentials } from '@grpc/grpc-js'
-import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
-import { ReflectionService } from '@grpc/reflection'
+import { status } from '@grpc/grpc-js'
 import { FramesError } from '../engine/index.js'
 import { ExecResponseSchema } from '../proto/gen/envelope_pb.js'
 import {
   CreateResponseSchema,
   DeleteResponseSchema,
-  file_frames,
   VersionResponseSchema,
   WriteResposeSchema,
 } from '../proto/gen/frames_pb.js'
+import { encodeHeaders, type Headers } from '../proto/http2/hpack.js'
+import type { Http2Stream } from '../proto/http2/stream.js'
 import { type ListenAddress, listenOn } from './address.js'
 import type { Call, Verb } from './call.js'
 import { Expansions } from './expansions.js'
@@ -24,8 +21,9 @@ import { MessageBuffers } from './grpc-messages.js'
 import { Http2Sessions } from './http2-sessions.js'
 import type { Budgets, ServerLimits } from './limits.js'
 import type { Log } from './log.js'
+import { reflectionMethods } from './reflection.js'
 import { type RequestBounds, RequestMessages, SingleRequest } from './rpc-requests.js'
-import { RpcStream, type RpcStatus } from './rpc-stream.js'
+import { type RpcStatus, RpcStream, statusOnly } from './rpc-stream.js'
 import type { SendBudget } from './send-budget.js'
 import type { Verbs } from './verbs.js'
 import { errorCodeKey, wireForms, wireText } from './wire/errors.js'
@@ -56,39 +54,25 @@ export async function startGrpcServer(
   budgets: Budgets,
   log: Log,
 ): Promise<GrpcServer> {
-  const server = new Server({
-    'grpc.max_receive_message_length': limits.messageByteLengthMax,
-    'grpc.max_send_message_length': limits.messageByteLengthMax,
-    'grpc.max_concurrent_streams': limits.sessionStreamCountMax,
-    'grpc-node.max_session_memory': limits.sessionMemoryMiB,
-    'grpc.max_connection_age_ms': limits.connectionAgeMs,
-    'grpc.keepalive_time_ms': limits.keepaliveMs,
-    'grpc.keepalive_timeout_ms': limits.keepaliveAnswerMs,
-    'grpc.enable_channelz': 0,
-  })
-  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-  const http2Server = http2ServerOf(server)
-  addReflection(server)
-  const sessions = new Http2Sessions(http2Server, limits, log)
   const bounds = { limits, budget: budgets.received, expansions: new Expansions(limits.expansionCountMax) }
-  serveCalls(http2Server, sessions, budgets.sent, framesService(verbs, bounds))
-  const listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket))
+  const methods = new Map([...framesMethods(verbs, bounds), ...reflectionMethods(bounds)])
+  const sessions = new Http2Sessions(limits, log, (stream, headers, peer) => {
+    serveCall(methods, stream, headers, peer, budgets.sent)
+  })
+  const listener = createServer({ noDelay: true }, (socket) => sessions.add(socket))
   listener.maxConnections = limits.connectionCountMax
   listener.on('drop', () => log.warn({ connectionCountMax: limits.connectionCountMax }, 'gRPC connection refused'))
   const port = await listenOn(listener, address)
-  return { port, ...stopping(listener, server) }
-}
-
-function stopping(listener: NetServer, server: Server): Pick<GrpcServer, 'stopAccepting' | 'close'> {
   return {
+    port,
     stopAccepting() {
       listener.close()
-      // Sends GOAWAY: clients finish what they have begun, and connect elsewhere for the rest.
-      server.tryShutdown(() => {})
+      // Clients finish what they have begun, and connect elsewhere for the rest.
+      sessions.leave()
     },
     close() {
       listener.close()
-      server.forceShutdown()
+      sessions.close()
     },
   }
 }
@@ -96,35 +80,30 @@ function stopping(listener: NetServer, server: Server): Pick<GrpcServer, 'stopAc
 // ---- The service ----
 
 /** Serves the calls of one method; it reads the request. */
-type Method = (rpc: RpcStream) => void
+export type Method = (rpc: RpcStream) => void
 
-/** Calls of our methods are served here, all others by whoever listened before. */
-function serveCalls(
-  http2Server: Http2Server,
-  sessions: Http2Sessions,
+const notGrpc = encodeHeaders([[':status', '415']])
+
+function serveCall(
+  methods: ReadonlyMap<string, Method>,
+  stream: Http2Stream,
+  headers: Headers,
+  peer: string,
   unread: SendBudget,
-  methods: ReadonlyMap<unknown, Method>,
 ): void {
-  const others = http2Server.listeners('stream') as ((stream: ServerHttp2Stream, ...rest: unknown[]) => void)[]
-  http2Server.removeAllListeners('stream')
-  http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => {
-    const method = methods.get(headers[':path'])
-    if (method === undefined || headers['content-type']?.startsWith('application/grpc') !== true) {
-      sessions.watch(stream, () => {})
-      for (const other of others) other.call(http2Server, stream, headers, ...rest)
-      return
-    }
-    const rpc: RpcStream = new RpcStream(
-      stream,
-      headers,
-      sessions.watch(stream, () => rpc.close()),
-      unread,
-    )
-    if (!rpc.hasEnded) method(rpc)
-  })
+  if (headers['content-type']?.startsWith('application/grpc') !== true) {
+    stream.sendHeaders(notGrpc, true)
+    return
+  }
+  const rpc = new RpcStream(stream, headers, peer, unread)
+  if (rpc.hasEnded) return
+  const path = headers[':path']
+  const method = methods.get(path)
+  if (method !== undefined) method(rpc)
+  else rpc.fail(statusOnly(status.UNIMPLEMENTED, `The server does not implement the method ${path}`))
 }
 
-function framesService(verbs: Verbs, bounds: RequestBounds): ReadonlyMap<string, Method> {
+function framesMethods(verbs: Verbs, bounds: RequestBounds): ReadonlyMap<string, Method> {
   const buffers = new MessageBuffers(bounds.limits.messageBuffersByteLengthMax)
   const methods: Readonly<Record<string, Method>> = {
     Create: unary(verbs, 'create', bounds, createForm, async (request, call) => {
@@ -213,7 +192,7 @@ function serverStream<Request>(
       }
       sender.flush()
       call.end()
-      rpc.end()
+      rpc.finish()
     } catch (error) {
       // What came before an error is sent before it.
       sender.flush()
@@ -298,8 +277,7 @@ function isHead(message: WriteMessage): message is WriteHead {
 }
 
 function trailersOf(skippedCount: number | undefined): Record<string, string> {
-  const skipped = skippedCount === undefined ? null : { num_skipped: String(skippedCount) }
-  return { 'grpc-status': '0', ...skipped }
+  return skippedCount === undefined ? {} : { num_skipped: String(skippedCount) }
 }
 
 function beginCall(verbs: Verbs, verb: Verb, rpc: RpcStream): Call {
@@ -318,22 +296,4 @@ function statusOf(error: FramesError): RpcStatus {
 
 function encode<Desc extends DescMessage>(schema: Desc, fields: MessageInitShape<Desc>): Uint8Array {
   return toBinary(schema, create(schema, fields))
-}
-
-/** Server reflection (v1 and v1alpha), from the descriptor inside the generated code: no file is needed at run time. */
-function addReflection(server: Server): void {
-  const descriptors = create(FileDescriptorSetSchema, { file: [file_frames.proto] })
-  const contract = loadFileDescriptorSetFromBuffer(Buffer.from(toBinary(FileDescriptorSetSchema, descriptors)))
-  new ReflectionService(contract).addToServer(server)
-}
-
-/**
- * The HTTP/2 server inside a grpc-js server, before its first connection. grpc-js has no option for its receive windows,
- * which stay at 64 KiB and halve the speed of uploads; the server itself takes them as settings of new sessions.
- */
-function http2ServerOf(server: Server): Http2Server {
-  const servers: unknown = server['http2Servers']
-  if (!(servers instanceof Map)) throw new Error('grpc-js keeps its HTTP/2 servers elsewhere now')
-  const [http2Server] = servers.keys()
-  return http2Server
 }

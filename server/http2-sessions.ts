@@ -1,127 +1,149 @@
-// The HTTP/2 sessions beneath gRPC: their windows, and bounds on what a peer may do with one.
-import { constants, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
+// The HTTP/2 connections beneath gRPC: how long each may last, be silent or idle, and how wide its windows are.
+import type { Socket } from 'node:net'
+import { Http2Connection } from '../proto/http2/connection.js'
+import { errorCode, Http2Error } from '../proto/http2/errors.js'
+import type { Headers } from '../proto/http2/hpack.js'
+import type { ConnectionOptions, ConnectionOwner } from '../proto/http2/owners.js'
+import type { Http2Stream } from '../proto/http2/stream.js'
 import type { ServerLimits } from './limits.js'
 import type { Log } from './log.js'
 
-/** A session and its streams. */
-class Session {
-  /** `address:port`. */
-  readonly peer: string
-  readonly #session: ServerHttp2Session
-  readonly #limits: ServerLimits
-  readonly #log: Log
-  #streamCount = 0
-  readonly #idleTimer: NodeJS.Timeout
-  #resetTokens: number
-  #countedMs = performance.now()
+/** Serves a new stream; sets its owner. peer: `address:port`. */
+type ServeStream = (stream: Http2Stream, headers: Headers, peer: string) => void
 
-  constructor(session: ServerHttp2Session, limits: ServerLimits, log: Log) {
-    this.#session = session
-    this.#limits = limits
-    this.#log = log
-    this.#resetTokens = limits.resetBurstMax
-    const { remoteAddress = 'unknown', remotePort = 0 } = session.socket
-    this.peer = `${remoteAddress}:${remotePort}`
-    this.#idleTimer = setTimeout(() => {
-      if (this.#streamCount === 0) session.close()
-    }, limits.connectionIdleMs).unref()
-    session.once('close', () => clearTimeout(this.#idleTimer))
-  }
-
-  opened(): void {
-    this.#streamCount++
-  }
-
-  closed(stream: ServerHttp2Stream): void {
-    if (--this.#streamCount === 0) this.#idleTimer.refresh()
-    if (stream.aborted) this.#countReset()
-  }
-
-  /**
-   * Ends a session that opens streams only to break them off: each costs the server more than the client. nghttp2 has such a
-   * limit too, but leaves the socket open.
-   */
-  #countReset(): void {
-    const { resetBurstMax, resetPerSecondMax } = this.#limits
-    const nowMs = performance.now()
-    const regained = ((nowMs - this.#countedMs) / 1000) * resetPerSecondMax
-    this.#resetTokens = Math.min(resetBurstMax, this.#resetTokens + regained) - 1
-    this.#countedMs = nowMs
-    if (this.#resetTokens >= 0 || this.#session.destroyed) return
-    this.#log.warn({ peer: this.peer }, 'HTTP/2 session ended: too many calls broken off')
-    this.#session.destroy(new Error('too many calls broken off'), constants.NGHTTP2_ENHANCE_YOUR_CALM)
-  }
-}
-
-/** How often streams are looked at that may have stalled. */
+/** How often streams are looked at that may have stalled, in their time. */
 const stallCheckCount = 8
+/** Connections made together must not end together. */
+const agePartJittered = 0.1
 
-/** Tunes each session of a server, and counts what each stream of it does. */
+/** All connections of a server. */
 export class Http2Sessions {
   readonly #limits: ServerLimits
   readonly #log: Log
-  readonly #sessions = new WeakMap<object, Session>()
-  /** Streams that have not been given a timeout: most end before that would be worth it. */
-  #young = new Set<ServerHttp2Stream>()
-  #old = new Set<ServerHttp2Stream>()
+  readonly #serve: ServeStream
+  readonly #sessions = new Set<Session>()
+  readonly #wide: ConnectionOptions
+  readonly #small: ConnectionOptions
   readonly #stallTimer: NodeJS.Timeout
 
-  /** The server must not have had a connection yet. */
-  constructor(http2Server: Http2Server, limits: ServerLimits, log: Log) {
+  constructor(limits: ServerLimits, log: Log, serve: ServeStream) {
     this.#limits = limits
     this.#log = log
-    this.#tune(http2Server)
-    this.#stallTimer = setInterval(() => this.#watchOld(), limits.stalledCallMs / stallCheckCount).unref()
-    http2Server.once('close', () => clearInterval(this.#stallTimer))
+    this.#serve = serve
+    this.#wide = { ...limits, role: 'server', streamCountMax: limits.sessionStreamCountMax }
+    this.#small = {
+      ...this.#wide,
+      streamWindowByteLength: limits.smallWindowByteLength,
+      sessionWindowByteLength: limits.smallWindowByteLength,
+    }
+    this.#stallTimer = setInterval(() => this.#endStalled(), limits.stalledCallMs / stallCheckCount).unref()
   }
 
-  #tune(http2Server: Http2Server): void {
-    const limits = this.#limits
-    let sessionCount = 0
-    const isWide = () => sessionCount < limits.wideSessionCountMax
-    // What a session is told first is decided before it connects.
-    const prepareNext = () =>
-      http2Server.updateSettings({
-        initialWindowSize: isWide() ? limits.streamWindowByteLength : limits.smallWindowByteLength,
-        maxFrameSize: limits.dataFrameByteLengthMax,
-        maxConcurrentStreams: limits.sessionStreamCountMax,
-      })
-    prepareNext()
-
-    http2Server.on('session', (session: ServerHttp2Session) => {
-      session.setLocalWindowSize(isWide() ? limits.sessionWindowByteLength : limits.smallWindowByteLength)
-      this.#sessions.set(session, new Session(session, limits, this.#log))
-      sessionCount++
-      prepareNext()
-      const handshake = setTimeout(() => session.destroy(), limits.handshakeMs)
-      session.once('remoteSettings', () => clearTimeout(handshake))
-      session.once('close', () => {
-        clearTimeout(handshake)
-        sessionCount--
-        prepareNext()
-      })
+  /** Takes a connection. */
+  add(socket: Socket): void {
+    const options = this.#sessions.size < this.#limits.wideSessionCountMax ? this.#wide : this.#small
+    const session = new Session(socket, options, {
+      limits: this.#limits,
+      log: this.#log,
+      serve: this.#serve,
+      onClosed: () => this.#sessions.delete(session),
     })
-    http2Server.on('sessionError', (error: Error) => this.#log.debug({ reason: error.message }, 'HTTP/2 session ended'))
+    this.#sessions.add(session)
   }
 
-  /** Counts a new stream, until it closes; onClose is called then. Returns who has opened it. */
-  watch(stream: ServerHttp2Stream, onClose: () => void): string {
-    const session = stream.session === undefined ? undefined : this.#sessions.get(stream.session)
-    session?.opened()
-    this.#young.add(stream)
-    stream.once('close', () => {
-      if (!this.#young.delete(stream)) this.#old.delete(stream)
-      session?.closed(stream)
-      onClose()
+  /** No new call is taken. Connections end with their last one. */
+  leave(): void {
+    for (const { connection } of this.#sessions) connection.leave()
+  }
+
+  close(): void {
+    clearInterval(this.#stallTimer)
+    for (const { connection } of this.#sessions) connection.destroy(null, errorCode.none)
+  }
+
+  #endStalled(): void {
+    for (const { connection } of this.#sessions) {
+      for (const stream of connection.streams()) {
+        // What the engine takes its time for has not stalled.
+        if (!stream.waitsForPeer) stream.quietCount = 0
+        else if (++stream.quietCount > stallCheckCount) stream.reset(errorCode.cancel)
+      }
+    }
+  }
+}
+
+interface SessionOptions {
+  readonly limits: ServerLimits
+  readonly log: Log
+  readonly serve: ServeStream
+  readonly onClosed: () => void
+}
+
+class Session implements ConnectionOwner {
+  readonly connection: Http2Connection
+  /** `address:port`. */
+  readonly #peer: string
+  readonly #options: SessionOptions
+  readonly #handshakeTimer: NodeJS.Timeout
+  readonly #idleTimer: NodeJS.Timeout
+  readonly #ageTimer: NodeJS.Timeout
+  #keepaliveTimer: NodeJS.Timeout
+
+  constructor(socket: Socket, connectionOptions: ConnectionOptions, options: SessionOptions) {
+    const { limits } = options
+    this.#options = options
+    this.#peer = `${socket.remoteAddress ?? 'unknown'}:${socket.remotePort ?? 0}`
+    this.connection = new Http2Connection(socket, connectionOptions, this)
+    const { connection } = this
+    this.#handshakeTimer = setTimeout(
+      () => this.#end('it never became one', errorCode.settingsTimeout),
+      limits.handshakeMs,
+    )
+    this.#handshakeTimer.unref()
+    this.#idleTimer = setTimeout(() => {
+      if (connection.streamCount === 0) connection.leave()
+    }, limits.connectionIdleMs).unref()
+    const jitter = 1 + agePartJittered * (2 * Math.random() - 1)
+    this.#ageTimer = setTimeout(() => connection.leave(), limits.connectionAgeMs * jitter).unref()
+    this.#keepaliveTimer = setTimeout(() => this.#askForSign(), limits.keepaliveMs).unref()
+  }
+
+  opened(): void {
+    clearTimeout(this.#handshakeTimer)
+  }
+
+  stream(stream: Http2Stream, headers: Headers): void {
+    this.#options.serve(stream, headers, this.#peer)
+  }
+
+  streamCountChanged(streamCount: number): void {
+    if (streamCount === 0) this.#idleTimer.refresh()
+  }
+
+  closed(error: Error | null): void {
+    const { log, onClosed } = this.#options
+    clearTimeout(this.#handshakeTimer)
+    clearTimeout(this.#idleTimer)
+    clearTimeout(this.#ageTimer)
+    clearTimeout(this.#keepaliveTimer)
+    const code = error instanceof Http2Error ? error.code : errorCode.none
+    const facts = { peer: this.#peer, reason: error?.message }
+    if (code === errorCode.internal) log.error({ ...facts, err: error?.cause }, 'defect: HTTP/2 session ended')
+    else if (code === errorCode.enhanceYourCalm) log.warn(facts, 'HTTP/2 session ended')
+    else if (error !== null) log.debug(facts, 'HTTP/2 session ended')
+    onClosed()
+  }
+
+  #askForSign(): void {
+    const { keepaliveMs, keepaliveAnswerMs } = this.#options.limits
+    this.#keepaliveTimer = setTimeout(() => this.#end('no sign of life', errorCode.none), keepaliveAnswerMs).unref()
+    this.connection.ping(() => {
+      clearTimeout(this.#keepaliveTimer)
+      this.#keepaliveTimer = setTimeout(() => this.#askForSign(), keepaliveMs).unref()
     })
-    return session?.peer ?? 'unknown'
   }
 
-  /** From here on node:http2 itself sees whether anything moves. */
-  #watchOld(): void {
-    for (const stream of this.#old)
-      stream.setTimeout(this.#limits.stalledCallMs, () => stream.close(constants.NGHTTP2_CANCEL))
-    this.#old = this.#young
-    this.#young = new Set()
+  #end(reason: string, code: number): void {
+    this.connection.destroy(new Http2Error(code, reason), code)
   }
 }

@@ -29,8 +29,11 @@ export interface ServerLimits {
   /** Calls a client may break off on one session: so many at once, so many a second in the long run (rapid reset). */
   readonly resetBurstMax: number
   readonly resetPerSecondMax: number
-  /** What nghttp2 and Node hold for one session besides its messages, in MiB. Reaching it refuses new streams. */
-  readonly sessionMemoryMiB: number
+  /** Frames of a session that ask for work and bring nothing: pings, settings, window updates without answers. */
+  readonly controlBurstMax: number
+  readonly controlPerSecondMax: number
+  /** The header list of one gRPC call. */
+  readonly headerListByteLengthMax: number
   /** Receive windows of an HTTP/2 session while there are few of them, and its largest DATA frame. */
   readonly streamWindowByteLength: number
   readonly sessionWindowByteLength: number
@@ -76,7 +79,9 @@ export const defaultLimits: ServerLimits = {
   sessionStreamCountMax: 256,
   resetBurstMax: 500,
   resetPerSecondMax: 50,
-  sessionMemoryMiB: 64,
+  controlBurstMax: 10_000,
+  controlPerSecondMax: 1000,
+  headerListByteLengthMax: 64 * KiB,
   streamWindowByteLength: 8 * MiB,
   sessionWindowByteLength: 16 * MiB,
   dataFrameByteLengthMax: 1 * MiB,

@@ -16,6 +16,8 @@ export interface RequestBounds {
 /** A request of one chunk up to this size is not counted among what waits: it is served at once. */
 const uncountedByteLengthMax = 4 * 1024
 
+const noBytes = Buffer.alloc(0)
+
 function overBudget(): FramesError {
   return new FramesError('MEMORY_BUDGET', 'too many bytes of all clients are waiting to be taken')
 }
@@ -25,7 +27,8 @@ export class SingleRequest implements RequestReader {
   readonly #rpc: RpcStream
   readonly #bounds: RequestBounds
   readonly #serve: (request: Buffer | FramesError, rpc: RpcStream) => void
-  readonly #chunks: Buffer[] = []
+  /** What has come, at the beginning of #bytes: the first chunk itself, and room for more once there is a second. */
+  #bytes: Buffer = noBytes
   #byteLength = 0
   #receipt: Receipt | null = null
 
@@ -38,23 +41,35 @@ export class SingleRequest implements RequestReader {
 
   take(chunk: Buffer): void {
     const { limits, budget } = this.#bounds
+    const start = this.#byteLength
     this.#byteLength += chunk.byteLength
     if (this.#receipt !== null) this.#receipt.add(chunk.byteLength)
-    else if (this.#byteLength > uncountedByteLengthMax || this.#chunks.length > 0) {
+    else if (this.#byteLength > uncountedByteLengthMax || start > 0) {
       this.#receipt = budget.open(() => this.#rpc.refuse(overBudget()))
       this.#receipt.add(this.#byteLength)
     }
-    if (this.#byteLength <= messagePrefixByteLength + limits.controlByteLengthMax) this.#chunks.push(chunk)
-    else {
-      const prefix = Buffer.concat([...this.#chunks, chunk]).subarray(0, messagePrefixByteLength)
-      const sizes = `${prefix.readUInt32BE(1)} bytes is above the limit of ${limits.controlByteLengthMax}`
+    if (start === 0) this.#bytes = chunk
+    else this.#append(chunk, start)
+    if (this.#byteLength > messagePrefixByteLength + limits.controlByteLengthMax) {
+      const sizes = `${this.#bytes.readUInt32BE(1)} bytes is above the limit of ${limits.controlByteLengthMax}`
       this.#serve(new FramesError('REQUEST_TOO_LARGE', `a request of ${sizes}`), this.#rpc)
     }
   }
 
+  /** Chunks may be of one byte: kept each by itself they would take a hundred times their bytes. */
+  #append(chunk: Buffer, start: number): void {
+    const needed = start + chunk.byteLength
+    if (needed > this.#bytes.byteLength) {
+      const larger = Buffer.allocUnsafe(Math.max(needed, 2 * this.#bytes.byteLength))
+      this.#bytes.copy(larger, 0, 0, start)
+      this.#bytes = larger
+    }
+    chunk.copy(this.#bytes, start)
+  }
+
   end(): void {
-    const bytes = this.#chunks.length === 1 ? this.#chunks[0] : Buffer.concat(this.#chunks)
-    this.#chunks.length = 0
+    const bytes = this.#bytes.subarray(0, this.#byteLength)
+    this.#bytes = noBytes
     this.#receipt?.close()
     const byteLength = bytes.byteLength < messagePrefixByteLength ? Infinity : bytes.readUInt32BE(1)
     if (messagePrefixByteLength + byteLength !== bytes.byteLength) {
@@ -74,7 +89,7 @@ export class SingleRequest implements RequestReader {
   }
 
   close(): void {
-    this.#chunks.length = 0
+    this.#bytes = noBytes
     this.#receipt?.close()
   }
 }

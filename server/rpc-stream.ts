@@ -1,8 +1,10 @@
-// A gRPC call on its stream of HTTP/2: the bytes of its request, the messages of its answer, how it ends. grpc-js takes as
-// long for a small call as node:http2 beneath it.
-import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
+// A gRPC call on its stream of HTTP/2: the bytes of its request, the messages of its answer, how it ends.
 import { status } from '@grpc/grpc-js'
 import { FramesError } from '../engine/index.js'
+import { errorCode } from '../proto/http2/errors.js'
+import { encodeHeaders, type Headers } from '../proto/http2/hpack.js'
+import type { StreamOwner } from '../proto/http2/owners.js'
+import type { Http2Stream } from '../proto/http2/stream.js'
 import type { Expansions } from './expansions.js'
 import { messagePrefixByteLength, writePrefix } from './grpc-messages.js'
 import type { SendBudget } from './send-budget.js'
@@ -24,29 +26,22 @@ export interface RequestReader {
   close(): void
 }
 
-/** A stream's own way out, behind its buffer. */
-interface DirectOutput {
-  _write(chunk: Buffer, encoding: 'buffer', onWritten: () => void): void
-}
-
 /** Bytes that HTTP/2 has been given and that count as sent: a small answer ends without waiting for them to leave. */
 const aheadByteLengthMax = 32 * 1024
 const timerMsMax = 2 ** 31 - 1
 
-const answerHeaders: OutgoingHttpHeaders = {
-  ':status': 200,
-  'content-type': 'application/grpc+proto',
-  'grpc-accept-encoding': 'identity,deflate,gzip',
-}
-const withTrailers = { waitForTrailers: true }
-const withoutBody = { endStream: true }
-const okTrailers: OutgoingHttpHeaders = { 'grpc-status': '0' }
+const answerFields: readonly (readonly [string, string])[] = [
+  [':status', '200'],
+  ['content-type', 'application/grpc+proto'],
+  ['grpc-accept-encoding', 'identity,deflate,gzip'],
+]
+const answerHeaders = encodeHeaders(answerFields)
+const okTrailers = encodeHeaders([['grpc-status', '0']])
 const timeoutPattern = /^(\d{1,8})\s*([HMSmun])$/
 const unitsMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }
 
-export class RpcStream {
-  readonly #stream: ServerHttp2Stream
-  readonly #output: DirectOutput
+export class RpcStream implements StreamOwner {
+  readonly #stream: Http2Stream
   readonly #encoding: string
   readonly #unread: SendBudget
   #reader: RequestReader | null = null
@@ -57,20 +52,19 @@ export class RpcStream {
   #aheadByteLength = 0
   #onBroken: ((error: FramesError) => void) | null = null
 
-  /** peer: who calls, as `address:port`. The end of the stream is forwarded to `close`. */
+  /** peer: who calls, as `address:port`. */
   constructor(
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
+    stream: Http2Stream,
+    headers: Headers,
     readonly peer: string,
     unread: SendBudget,
   ) {
     this.#stream = stream
     this.#unread = unread
-    this.#output = stream as unknown as DirectOutput
-    this.#encoding = String(headers['grpc-encoding'] ?? 'identity')
-    stream.on('error', ignore)
+    this.#encoding = headers['grpc-encoding'] ?? 'identity'
+    stream.owner = this
     const timeout = headers['grpc-timeout']
-    if (timeout !== undefined) this.#startDeadline(String(timeout))
+    if (timeout !== undefined) this.#startDeadline(timeout)
   }
 
   get hasEnded(): boolean {
@@ -80,13 +74,25 @@ export class RpcStream {
   /** The request goes to a reader from now on. */
   read(reader: RequestReader): void {
     this.#reader = reader
+  }
+
+  /** Trailers of a request say nothing. */
+  headers(): void {}
+
+  data(chunk: Buffer): void {
     // Those of a call that has ended flow away.
-    this.#stream.on('data', (chunk: Buffer) => {
-      if (!this.#hasEnded) reader.take(chunk)
-    })
-    this.#stream.on('end', () => {
-      if (!this.#hasEnded) reader.end()
-    })
+    if (!this.#hasEnded) this.#reader?.take(chunk)
+  }
+
+  end(): void {
+    if (!this.#hasEnded) this.#reader?.end()
+  }
+
+  /** The stream is gone. */
+  closed(): void {
+    if (this.#hasEnded) return
+    this.#finish()
+    this.#onBroken?.(new FramesError('CANCELLED', 'the client ended the call'))
   }
 
   /** Stops and goes on to take the request: HTTP/2's window fills meanwhile. */
@@ -103,23 +109,16 @@ export class RpcStream {
     this.#onBroken = listener
   }
 
-  /** The stream is gone. */
-  close(): void {
-    if (this.#hasEnded) return
-    this.#finish()
-    this.#onBroken?.(new FramesError('CANCELLED', 'the client ended the call'))
-  }
-
   /** Ends the call of a peer that sends too much. */
   refuse(error: FramesError): void {
-    if (this.#onBroken === null) this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    if (this.#onBroken === null) this.#stream.reset(errorCode.enhanceYourCalm)
     else if (!this.#hasEnded) this.#onBroken(error)
   }
 
   /** Ends the call of a peer that does not read: what was sent and has not left goes with the stream. */
   #giveUp(error: FramesError): void {
     this.#onBroken?.(error)
-    this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    this.#stream.reset(errorCode.enhanceYourCalm)
   }
 
   #startDeadline(text: string): void {
@@ -150,13 +149,13 @@ export class RpcStream {
     return null
   }
 
-  /** Answers with one message, and ends the call. */
-  answer(message: Uint8Array, trailers: OutgoingHttpHeaders = okTrailers): void {
+  /** Answers with one message, and ends the call. trailers: more than the status, which is ok. */
+  answer(message: Uint8Array, trailers: Readonly<Record<string, string>> = noTrailers): void {
     const output = Buffer.allocUnsafe(messagePrefixByteLength + message.byteLength)
     writePrefix(output, 0, message.byteLength)
     output.set(message, messagePrefixByteLength)
     void this.send(output, ignore)
-    this.end(trailers)
+    this.finish(trailers)
   }
 
   /**
@@ -164,7 +163,7 @@ export class RpcStream {
    * where there is room for more, else a promise of it.
    */
   send(output: Buffer, onLeft: () => void): Promise<void> | null {
-    if (this.#hasEnded || this.#stream.destroyed) {
+    if (this.#hasEnded || this.#stream.isClosed) {
       onLeft()
       return null
     }
@@ -173,8 +172,7 @@ export class RpcStream {
     this.#aheadByteLength += byteLength
     let onRoom = ignore
     let stopWaiting = ignore
-    // Past the buffer of the stream, which would end it only when it has heard that all has left.
-    this.#output._write(output, 'buffer', () => {
+    this.#stream.send(output, () => {
       this.#aheadByteLength -= byteLength
       onLeft()
       stopWaiting()
@@ -190,32 +188,31 @@ export class RpcStream {
   #respond(): void {
     if (this.#hasResponded) return
     this.#hasResponded = true
-    this.#stream.respond(answerHeaders, withTrailers)
+    this.#stream.sendHeaders(answerHeaders, false)
   }
 
   /** Ends an answer whose messages have all been sent. */
-  end(trailers: OutgoingHttpHeaders = okTrailers): void {
+  finish(trailers: Readonly<Record<string, string>> = noTrailers): void {
     if (!this.#finish()) return
     this.#respond()
-    this.#endWith(trailers)
-  }
-
-  #endWith(trailers: OutgoingHttpHeaders): void {
-    this.#stream.on('wantTrailers', () => this.#stream.sendTrailers(trailers))
-    this.#stream.end()
+    const block =
+      trailers === noTrailers ? okTrailers : encodeHeaders([['grpc-status', '0'], ...Object.entries(trailers)])
+    this.#stream.sendTrailers(block)
   }
 
   /** Ends the call with an error. Does nothing to one that has ended. */
   fail({ code, details, trailers }: RpcStatus): void {
     if (!this.#finish()) return
-    const ending = { 'grpc-status': String(code), 'grpc-message': encodeURI(details), ...trailers }
-    if (this.#hasResponded) this.#endWith(ending)
+    const ending: (readonly [string, string])[] = [
+      ['grpc-status', String(code)],
+      ['grpc-message', encodeURI(details)],
+      ...Object.entries(trailers),
+    ]
+    if (this.#hasResponded) this.#stream.sendTrailers(encodeHeaders(ending))
     else {
       this.#hasResponded = true
-      this.#stream.respond({ ...answerHeaders, ...ending }, withoutBody)
+      this.#stream.sendHeaders(encodeHeaders([...answerFields, ...ending]), true)
     }
-    // A paused stream would never come to its end.
-    this.#stream.resume()
   }
 
   /** False when the call had ended, or nothing can be said any more. */
@@ -224,12 +221,14 @@ export class RpcStream {
     this.#hasEnded = true
     this.#reader?.close()
     if (this.#deadlineTimer !== null) clearTimeout(this.#deadlineTimer)
-    return !this.#stream.destroyed && !this.#stream.closed
+    return !this.#stream.isClosed
   }
 }
 
 export function statusOnly(code: status, details: string): RpcStatus {
   return { code, details, trailers: {} }
 }
+
+const noTrailers: Readonly<Record<string, string>> = {}
 
 function ignore(): void {}

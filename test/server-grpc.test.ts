@@ -748,6 +748,8 @@ async function bareCall(method: string, body: Buffer, headers: Record<string, st
   }
 }
 
+const callHeaders = { ':method': 'POST', 'content-type': 'application/grpc', te: 'trailers' }
+
 function prefixed(message: Buffer, isCompressed = false): Buffer {
   const prefix = Buffer.alloc(5)
   prefix[0] = isCompressed ? 1 : 0
@@ -818,6 +820,26 @@ describe('the request of a call', () => {
     expect(long.trailers['grpc-status']).toBe('0')
   })
 
+  test('comes in pieces of any size', async () => {
+    const request = prefixed(bytesOf(CreateRequestSchema, { backend: 'kv', table: 'x'.repeat(3000) }))
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    const call = session.request({ ...callHeaders, ':path': '/pb.Frames/Create' })
+    const ended = new Promise((resolve) => call.once('trailers', resolve))
+    for (const byte of request) call.write(Buffer.from([byte]))
+    call.resume().end()
+    expect(await ended).toMatchObject({ 'grpc-status': '0' })
+    expect(server.engine.asked[0].request).toMatchObject({ table: 'x'.repeat(3000) })
+    session.destroy()
+  })
+
+  test('of a method that is none is UNIMPLEMENTED, by the name of that method', async () => {
+    const { headers } = await bareCall('No thing', prefixed(create()))
+    expect([headers[':status'], headers['grpc-status']]).toEqual([200, String(status.UNIMPLEMENTED)])
+    expect(decodeURIComponent(String(headers['grpc-message']))).toBe(
+      'The server does not implement the method /pb.Frames/No thing',
+    )
+  })
+
   test('of another type than gRPC is refused', async () => {
     const answer = await bareCall('Create', prefixed(create()), { 'content-type': 'text/plain' })
     expect(answer.headers[':status']).toBe(415)
@@ -856,12 +878,19 @@ describe('the budget of what waits', () => {
 
   test('holds for messages that came compressed', async () => {
     await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
-    server.engine.onFrame = () => new Promise((resolve) => setTimeout(resolve, 200))
+    let release = () => {}
+    const released = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    server.engine.onFrame = () => released
     const call = (byteLength: number) => {
       const messages = [head(), frameMessage(byteLength)].map((message) => prefixed(gzipSync(message), true))
       return bareCall('Write', Buffer.concat(messages), { 'grpc-encoding': 'gzip' })
     }
-    const all = await Promise.all([6 * MiB, 5 * MiB, 1 * MiB].map(call))
+    const calls = [6 * MiB, 5 * MiB, 1 * MiB].map(call)
+    await Promise.race(calls)
+    release()
+    const all = await Promise.all(calls)
     expect(all.map(({ trailers }) => Number(trailers['grpc-status']))).toEqual([
       status.RESOURCE_EXHAUSTED,
       status.OK,
@@ -986,6 +1015,80 @@ describe('connections', () => {
     await new Promise((resolve) => setTimeout(resolve, 300))
     release()
     expect((await reply).message.frames).toBe(0n)
+  })
+
+  test('a call that waits for its peer ends after its time, one that waits for the engine does not', async () => {
+    await restart({ limits: { stalledCallMs: 80 } })
+    let release = () => {}
+    server.engine.onFinish = () =>
+      new Promise((resolve) => {
+        release = resolve
+      })
+    server.engine.answer = () => [Buffer.alloc(MiB)]
+    const slow = upload()
+    slow.sink.write(head())
+    slow.sink.end()
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`, { settings: { initialWindowSize: 1000 } })
+    const unread = session.request({ ...callHeaders, ':path': '/pb.Frames/Read' })
+    unread.on('error', () => {})
+    unread.end(prefixed(readOf('t')))
+    const unsent = session.request({ ...callHeaders, ':path': '/pb.Frames/Write' })
+    unsent.on('error', () => {})
+    unsent.write(prefixed(head()))
+    await Promise.all([unread, unsent].map((stream) => new Promise((resolve) => stream.once('close', resolve))))
+    // CANCEL.
+    expect([unread.rstCode, unsent.rstCode]).toEqual([8, 8])
+    session.destroy()
+    release()
+    expect((await slow.reply).message.frames).toBe(0n)
+  })
+
+  test('a session that gives no sign of life is ended, one that does is not', async () => {
+    await restart({ limits: { keepaliveMs: 50, keepaliveAnswerMs: 50 } })
+    const alive = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    let isAliveClosed = false
+    alive.once('close', () => {
+      isAliveClosed = true
+    })
+    const silent = connectTcp(server.grpcPort, '127.0.0.1')
+    silent.on('error', () => {})
+    silent.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(0x4, 0, 0)]))
+    await new Promise((resolve) => silent.resume().once('close', resolve))
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    expect(isAliveClosed).toBe(false)
+    alive.destroy()
+  })
+
+  test('a session of a certain age takes no new calls, and ends with those it has', async () => {
+    await restart({ limits: { connectionAgeMs: 100 } })
+    let release = () => {}
+    server.engine.onFinish = () =>
+      new Promise((resolve) => {
+        release = resolve
+      })
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    const goAway = new Promise((resolve) => session.once('goaway', resolve))
+    const closed = new Promise((resolve) => session.once('close', resolve))
+    const call = session.request({ ...callHeaders, ':path': '/pb.Frames/Write' })
+    const ended = new Promise((resolve) => call.once('trailers', resolve))
+    call.resume().end(prefixed(head()))
+    expect(await goAway).toBe(0)
+    release()
+    expect(await ended).toMatchObject({ 'grpc-status': '0' })
+    await closed
+  })
+
+  test('stopping ends idle sessions, and does not wait for clients that never answer', async () => {
+    const idle = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    await new Promise((resolve) => idle.once('remoteSettings', resolve))
+    const closed = new Promise((resolve) => idle.once('close', resolve))
+    const silent = connectTcp(server.grpcPort, '127.0.0.1')
+    silent.on('error', () => {})
+    const silentClosed = new Promise((resolve) => silent.resume().once('close', resolve))
+    silent.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(0x4, 0, 0)]))
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await server.stop()
+    await Promise.all([closed, silentClosed])
   })
 
   test('a session is told how many streams it may open', async () => {
