@@ -1021,6 +1021,16 @@ function splitGroups(bits: u64): u64 {
   return (x & 0x007f007f007f007f) | ((x & 0x3f803f803f803f80) << 1)
 }
 
+/** The same of two values; what is above 56 bits is left out. */
+function splitGroupsOfBoth(values: v128): v128 {
+  const low28 = i64x2.splat(0x000000000fffffff)
+  let x = v128.or(v128.and(values, low28), v128.and(i64x2.shl(values, 4), i64x2.splat(0x0fffffff00000000)))
+  const low14 = i64x2.splat(0x00003fff00003fff)
+  x = v128.or(v128.and(x, low14), v128.and(i64x2.shl(x, 2), i64x2.splat(0x3fff00003fff0000)))
+  const low7 = i64x2.splat(0x007f007f007f007f)
+  return v128.or(v128.and(x, low7), v128.and(i64x2.shl(x, 1), i64x2.splat(0x7f007f007f007f00)))
+}
+
 /** Writes a varint byte by byte; returns where it ends. The room has been checked. */
 function writeVarint(pos: usize, value: u64): usize {
   for (; value >= 0x80; value >>= 7) store<u8>(pos++, <u8>value | 0x80)
@@ -1034,6 +1044,14 @@ function areEightOfOneByte(ptr: usize): bool {
   return !v128.any_true(v128.and(some, i64x2.splat(~0x7f)))
 }
 
+/** Whether the eight i64 at ptr are all varints of nine bytes: times of these centuries are. */
+function areEightOfNineBytes(ptr: usize): bool {
+  const below = i64x2.splat(0x00ffffffffffffff)
+  const a = v128.and(i64x2.gt_s(v128.load(ptr), below), i64x2.gt_s(v128.load(ptr, 16), below))
+  const b = v128.and(i64x2.gt_s(v128.load(ptr, 32), below), i64x2.gt_s(v128.load(ptr, 48), below))
+  return i64x2.all_true(v128.and(a, b))
+}
+
 /** Bytes of rowCount i64 as packed varints. */
 export function wireVarintsByteLength(valuesPtr: usize, rowCount: u32): u32 {
   let byteLength: usize = 0
@@ -1042,6 +1060,11 @@ export function wireVarintsByteLength(valuesPtr: usize, rowCount: u32): u32 {
   while (valuesEnd - pos >= 64) {
     if (areEightOfOneByte(pos)) {
       byteLength += 8
+      pos += 64
+      continue
+    }
+    if (areEightOfNineBytes(pos)) {
+      byteLength += 72
       pos += 64
       continue
     }
@@ -1111,6 +1134,16 @@ export function wireEncodeVarints(valuesPtr: usize, rowCount: u32, targetPtr: us
         store<u64>(pos, i64x2.extract_lane(i32x4.shuffle(low, high, 0, 4, 0, 0), 0))
         pos += 8
         source = stepEnd
+        continue
+      }
+      if (areEightOfNineBytes(source)) {
+        for (; source < stepEnd; source += 16, pos += 18) {
+          const groups = v128.or(splitGroupsOfBoth(v128.load(source)), i64x2.splat(CONTINUES))
+          store<u64>(pos, i64x2.extract_lane(groups, 0))
+          store<u8>(pos, load<u8>(source, 7), 8)
+          store<u64>(pos, i64x2.extract_lane(groups, 1), 9)
+          store<u8>(pos, load<u8>(source, 15), 17)
+        }
         continue
       }
       for (; source < stepEnd; source += 8) {

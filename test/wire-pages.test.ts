@@ -174,3 +174,35 @@ test('whatever the bytes of a page, the kernel refuses them or writes as many va
     expect(Buffer.from(target).equals(written([{ ...page, values }], false))).toBe(true)
   }
 })
+
+test(`values are written as varints of the length that was said, whatever their neighbours (seed ${seed})`, () => {
+  const limits = [0n, 127n, 128n, 2n ** 56n - 1n, 2n ** 56n, 2n ** 63n - 1n, -1n, -(2n ** 63n), 2n ** 49n]
+  for (let round = 0; round < 400; round++) {
+    const count = random.integer(0, 60)
+    const kind = random.integer(0, 4)
+    const valueAt = (row: number): bigint => {
+      if (kind === 0) return 1_700_000_000_000_000_000n + BigInt(row) * 1_000_000_007n
+      if (kind === 1) return random.pick(limits)
+      const isOther = random.chance(0.04)
+      const bits = BigInt(random.integer(57, 63))
+      return isOther ? random.pick(limits) : kind === 2 ? 2n ** bits - 1n - BigInt(row) : BigInt(random.integer(0, 128))
+    }
+    const values = BigInt64Array.from({ length: count }, (_, row) => valueAt(row))
+    const bytes = written([{ bytes: new Uint8Array(0), values, from: 0, to: count }], false)
+    memory.reset()
+    const valuesPtr = memory.allocate(8 * count)
+    kernels.i64.set(values, valuesPtr / 8)
+    expect(call.wireVarintsByteLength(valuesPtr, count)).toBe(bytes.length)
+    for (const room of [bytes.length, bytes.length + 100]) {
+      const targetPtr = memory.allocate(room)
+      expect(call.wireEncodeVarints(valuesPtr, count, targetPtr, targetPtr + room)).toBe(bytes.length)
+      memory.checkGuards()
+      expect(kernels.u8.slice(targetPtr, targetPtr + bytes.length)).toEqual(bytes)
+    }
+    if (bytes.length > 0) {
+      const shortPtr = memory.allocate(bytes.length - 1)
+      expect(call.wireEncodeVarints(valuesPtr, count, shortPtr, shortPtr + bytes.length - 1)).toBe(-1)
+      memory.checkGuards()
+    }
+  }
+})
