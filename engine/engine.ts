@@ -81,6 +81,17 @@ export interface EngineStatistics {
   readonly pool: PoolStatistics
 }
 
+const optionNames: Readonly<Record<keyof EngineOptions, true>> = {
+  dataDir: true,
+  backends: true,
+  memoryByteLength: true,
+  workerCount: true,
+  history: true,
+  report: true,
+  container: true,
+  nowMs: true,
+}
+
 const backendTypes = ['tsdb', 'kv', 'stream', 'csv']
 /** Rewriting the store's file is worth it when this share of it, and this much, would be given back. */
 const freeShareMin = 0.25
@@ -109,13 +120,23 @@ export class Engine implements EngineApi {
     this.#history = history
   }
 
+  /** Throws INVALID_ARGUMENT for an option of another name: data meant for a folder would be kept in memory only. */
   static async open(options: EngineOptions = {}): Promise<Engine> {
+    for (const name in options) {
+      if (!Object.hasOwn(optionNames, name)) {
+        const known = Object.keys(optionNames).join(', ')
+        throw new FramesError('INVALID_ARGUMENT', `an engine has no option '${name}'; it has ${known}`)
+      }
+    }
     const report =
       options.report ??
       ((message, error) =>
         process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd'))
     const wanted = options.backends ?? backendTypes.map((type): BackendOptions => ({ type }))
-    for (const { type, ttl } of wanted) {
+    const takenNames = new Set<string>()
+    for (const { type, name = type, ttl } of wanted) {
+      if (takenNames.has(name)) throw new FramesError('INVALID_ARGUMENT', `two backends are named '${name}'`)
+      takenNames.add(name)
       if (!backendTypes.includes(type)) throw new FramesError('UNKNOWN_BACKEND', `unknown backend - "${type}"`)
       // Before anything is opened.
       parseDurationMs(ttl ?? '')
@@ -433,7 +454,7 @@ export class Engine implements EngineApi {
     return { memory: this.#parts.memory.statistics(), pool: this.#pool.statistics() }
   }
 
-  /** Waits for what is at work, then releases everything. */
+  /** Waits for what is at work, then releases everything; until then the process does not end by itself. */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed

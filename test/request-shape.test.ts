@@ -107,6 +107,14 @@ describe('a request of wrong types', () => {
   })
 })
 
+test('an option that no engine has is refused, and two backends of one name', async () => {
+  expect(await textOf(() => openEngine(untyped({ datadir: 'data' })))).toBe(
+    "INVALID_ARGUMENT: an engine has no option 'datadir'; it has dataDir, backends, memoryByteLength, workerCount, history, report, container, nowMs",
+  )
+  const backends = [{ type: 'kv' }, { type: 'tsdb', name: 'kv' }]
+  expect(await textOf(() => openEngine({ backends }))).toBe("INVALID_ARGUMENT: two backends are named 'kv'")
+})
+
 test('what is no frame is refused, and nothing is left open', async () => {
   const write = (frames: unknown) => textOf(() => engine.write({ backend: 'kv', table: 'n' }, untyped<Frame>(frames)))
   for (const frames of [null, undefined, 5, 'text', { a: 1 }]) {
