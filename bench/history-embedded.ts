@@ -1,5 +1,5 @@
 // A process with an engine of its own that runs the mix as told: a line with how many entries each call leaves in the history and
-// how often the mix is run in, a line of JSON out when the entries are stored.
+// how often the mix is run in, a line with the milliseconds out.
 import { createInterface } from 'node:readline'
 import { openEngine } from '../engine/index.js'
 import { Mix } from './history-mix.js'
@@ -16,7 +16,6 @@ for await (const line of createInterface({ input: process.stdin })) {
   await setEntryCount(entryCount)
   const startMs = performance.now()
   await mix.run(engine, mixCount)
-  await setEntryCount(entryCount)
   process.stdout.write(`${performance.now() - startMs}\n`)
 }
 await engine.close()

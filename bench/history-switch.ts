@@ -33,8 +33,12 @@ function endAll(records: readonly CallRecord[], { rowCount, byteLength, error }:
 }
 History.prototype.begin = beginSwitched
 
-/** Resolves when what calls have left so far is stored. */
+/**
+ * Resolves when what calls left while it was another count is stored. What they leave now is stored as it always is, some of it in
+ * the next turn, as some of the turn before was in this.
+ */
 export async function setEntryCount(count: number): Promise<void> {
+  if (count === entryCount) return
   await history?.flush()
   entryCount = count
 }
