@@ -82,7 +82,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
       tableByteLengthMax: initialHeaderTableByteLength,
       listByteLengthMax: options.headerListByteLengthMax,
     })
-    socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    socket.on('data', (chunk: Buffer) => this.read(chunk))
     socket.on('error', (error) => this.#finish(error))
     socket.on('end', () => this.#finish(this.#lossOf('the peer ended the connection')))
     socket.on('close', () => {
@@ -182,7 +182,8 @@ export class Http2Connection implements FrameTarget, StreamHost {
 
   // ---- Life of the connection ----
 
-  #read(chunk: Buffer): void {
+  /** What has come, of a socket that reads into memory of its own (`onread`); it may be used again after the call. */
+  read(chunk: Buffer): void {
     if (this.#isClosed) return
     try {
       this.#receiver.read(chunk)

@@ -39,7 +39,7 @@ export interface ConnectionOwner {
 export interface StreamOwner {
   /** A client's answer, and its trailers; a server's trailers. `end()` follows where hasEnded. */
   headers(headers: Headers, hasEnded: boolean): void
-  /** Some bytes; the memory may be kept. */
+  /** Some bytes; the memory may be kept, unless the socket reads into memory of its own. */
   data(chunk: Buffer): void
   /** The peer has sent all. */
   end(): void

@@ -216,7 +216,7 @@ export class Receiver implements FrameSink {
   }
 
   #takeBlock(part: Buffer, isLast: boolean): void {
-    this.#blockParts.push(part)
+    this.#blockParts.push(Buffer.from(part))
     this.#blockByteLength += part.byteLength
     if (!isLast) return
     const block = Buffer.concat(this.#blockParts)
