@@ -600,6 +600,26 @@ describe('floods', () => {
     expect(peer.streams.length).toBeLessThanOrEqual(101)
   })
 
+  test.each([
+    ['headers', frameOf(1, 5, 1, trailerBlock)],
+    ['DATA that is empty', frameOf(0, 1, 1)],
+  ])('%s for a stream that was reset', async (_name, frame) => {
+    const peer = await greeted()
+    ;(await taken(peer, false)).stream.reset(errorCode.cancel)
+    peer.send(many(frame))
+    await until('it ends', () => peer.hasEnded)
+    expect(peer.goAways).toEqual([errorCode.enhanceYourCalm])
+  })
+
+  test('the rest of a body that is not wanted any more is none', async () => {
+    const peer = await greeted({ streamWindowByteLength: MiB, sessionWindowByteLength: MiB })
+    ;(await taken(peer, false)).stream.reset(errorCode.cancel)
+    peer.send(many(frameOf(0, 0, 1, Buffer.alloc(100)), 5000))
+    await taken(peer)
+    expect(peer.goAways).toEqual([])
+    expect(peer.streams.length).toBe(2)
+  })
+
   test('streams that make no sense', async () => {
     const peer = await greeted()
     for (let id = 1; id < 400; id += 2) peer.send(frameOf(1, 5, id, encodeHeaders([['x', 'y']])))

@@ -324,6 +324,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
     else if (stream !== null) this.#takeHeaders(stream, block, hasEnded)
     else {
       this.#checkClosed(streamId)
+      if (!this.#control.take()) throw calm('too many headers of streams that have ended')
       // Later blocks may speak of what this one puts into the table.
       this.#decode(streamId, block, 'trailers')
     }

@@ -246,10 +246,7 @@ export class Receiver implements FrameSink {
     this.#dataStream = stream
     this.#dataByteLength = byteLength
     this.#hasPiece = false
-    if (stream === null) {
-      this.#spend(1)
-      return
-    }
+    if (stream === null) return
     stream.quietCount = 0
     stream.receiveWindow -= byteLength
     if (stream.receiveWindow < 0) {
@@ -275,12 +272,13 @@ export class Receiver implements FrameSink {
   dataEnd(flags: number): void {
     const stream = this.#dataStream
     this.#dataStream = null
+    const hasEnded = (flags & flag.endStream) !== 0
+    if (!this.#hasPiece && (stream === null || !hasEnded)) this.#spend(1)
     if (stream === null || stream.isClosed) return
-    if ((flags & flag.endStream) !== 0) {
+    if (hasEnded) {
       this.#target.onEnd(stream)
       return
     }
-    if (!this.#hasPiece) this.#spend(1)
     stream.ungivenByteLength += this.#dataByteLength
     if (!stream.isPaused) this.giveWindow(stream)
   }
