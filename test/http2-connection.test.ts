@@ -571,6 +571,8 @@ describe('floods', () => {
   const open = frameOf(frameType.headers, 4, 1, requestBlock)
   const floods: [string, Buffer[]][] = [
     ['PING', [many(frameOf(6, 0, 0, Buffer.alloc(8)))]],
+    ['answers to no PING', [many(frameOf(6, 1, 0, Buffer.alloc(8)))]],
+    ['GOAWAY', [many(frameOf(7, 0, 0, Buffer.alloc(8)))]],
     ['SETTINGS', [many(frameOf(4, 0, 0))]],
     ['SETTINGS acknowledged', [many(frameOf(4, 1, 0))]],
     ['PRIORITY', [many(frameOf(2, 0, 1, Buffer.alloc(5)))]],
