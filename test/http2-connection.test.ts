@@ -571,6 +571,8 @@ describe('floods', () => {
   const open = frameOf(frameType.headers, 4, 1, requestBlock)
   const floods: [string, Buffer[]][] = [
     ['PING', [many(frameOf(6, 0, 0, Buffer.alloc(8)))]],
+    ['answers to no PING', [many(frameOf(6, 1, 0, Buffer.alloc(8)))]],
+    ['GOAWAY', [many(frameOf(7, 0, 0, Buffer.alloc(8)))]],
     ['SETTINGS', [many(frameOf(4, 0, 0))]],
     ['SETTINGS acknowledged', [many(frameOf(4, 1, 0))]],
     ['PRIORITY', [many(frameOf(2, 0, 1, Buffer.alloc(5)))]],
@@ -598,6 +600,26 @@ describe('floods', () => {
     await until('it ends', () => peer.hasEnded)
     expect(peer.goAways).toEqual([errorCode.enhanceYourCalm])
     expect(peer.streams.length).toBeLessThanOrEqual(101)
+  })
+
+  test.each([
+    ['headers', frameOf(1, 5, 1, trailerBlock)],
+    ['DATA that is empty', frameOf(0, 1, 1)],
+  ])('%s for a stream that was reset', async (_name, frame) => {
+    const peer = await greeted()
+    ;(await taken(peer, false)).stream.reset(errorCode.cancel)
+    peer.send(many(frame))
+    await until('it ends', () => peer.hasEnded)
+    expect(peer.goAways).toEqual([errorCode.enhanceYourCalm])
+  })
+
+  test('the rest of a body that is not wanted any more is none', async () => {
+    const peer = await greeted({ streamWindowByteLength: MiB, sessionWindowByteLength: MiB })
+    ;(await taken(peer, false)).stream.reset(errorCode.cancel)
+    peer.send(many(frameOf(0, 0, 1, Buffer.alloc(100)), 5000))
+    await taken(peer)
+    expect(peer.goAways).toEqual([])
+    expect(peer.streams.length).toBe(2)
   })
 
   test('streams that make no sense', async () => {

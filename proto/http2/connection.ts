@@ -4,59 +4,42 @@
 //   socket ← Outbox ← Sender ← Http2Stream ← StreamOwner
 import type { Duplex } from 'node:stream'
 import { Allowance } from './allowance.js'
-import { ClosedStreams } from './closed-streams.js'
-import { errorCode, Http2Error } from './errors.js'
+import { calm, errorCode, Http2Error, protocolError, streamError } from './errors.js'
 import {
   flag,
   frameType,
   initialHeaderTableByteLength,
-  initialWindowByteLength,
   preface,
   setting,
   streamIdMax,
   windowByteLengthMax,
 } from './frames.js'
-import { HeaderDecoder, type Headers } from './hpack.js'
+import { type BlockKind, HeaderDecoder, type Headers } from './hpack.js'
 import { Outbox } from './outbox.js'
 import type { ConnectionOptions, ConnectionOwner, StreamOwner } from './owners.js'
-import { calm, type FrameTarget, protocolError, Receiver, streamError } from './receiver.js'
-import { Sender } from './sender.js'
+import { type FrameTarget, Receiver } from './receiver.js'
 import { greeting, readSettings } from './settings.js'
-import { contentByteLengthOf, Http2Stream, type StreamHost, StreamList } from './stream.js'
-import { StreamTable } from './stream-table.js'
+import { contentByteLengthOf, type Http2Stream } from './stream.js'
+import { Streams, type StreamsOwner } from './streams.js'
 
 /** Answers to frames that the peer may send at will; one that does not take them is ended. */
 const controlByteLengthMax = 64 * 1024
-/** Streams of a client before the server tells how many it takes. */
-const firstStreamCountMax = 100
 /** After the last word the peer has so long to read it; what it sends is thrown away. */
 const lingerMs = 1000
-/** A stream may make the peer say a word or two, even if nothing is answered. */
-const streamCreditByteLength = 2048
 /** The PING that follows a first GOAWAY: its answer says that the peer knows of it. Others are counted from 1. */
 const leavingPing = 0
 
-export class Http2Connection implements FrameTarget, StreamHost {
+export class Http2Connection implements FrameTarget, StreamsOwner {
   readonly #socket: Duplex
   readonly #options: ConnectionOptions
   readonly #owner: ConnectionOwner
   readonly #isServer: boolean
   readonly #outbox: Outbox
-  readonly #sender: Sender
   readonly #receiver: Receiver
   readonly #decoder: HeaderDecoder
   readonly #control: Allowance
-  readonly #resets: Allowance
-  readonly #streams = new StreamTable()
-  readonly #closed = new ClosedStreams()
-  /** Streams of a client that the server does not take yet. */
-  readonly #queued = new StreamList()
-  #queuedCount = 0
-  #streamCountMax = firstStreamCountMax
-  /** The last one of the peer, or (client) of our own. */
-  #lastStreamId: number
+  readonly #streams: Streams
   #hasOpened = false
-  #isAcknowledged = false
   /** We take, or (client) make, no new streams. */
   #isLeaving = false
   /** The peer has been told which stream was the last. */
@@ -72,11 +55,9 @@ export class Http2Connection implements FrameTarget, StreamHost {
     this.#options = options
     this.#owner = owner
     this.#isServer = options.role === 'server'
-    this.#lastStreamId = this.#isServer ? 0 : -1
-    this.#outbox = new Outbox(socket, () => this.#sender.pump())
-    this.#sender = new Sender(this.#outbox, options.dataFrameByteLengthMax, (stream) => this.#sentAll(stream))
+    this.#outbox = new Outbox(socket, () => this.#streams.sender.pump())
+    this.#streams = new Streams(options, this.#outbox, this)
     this.#control = new Allowance(options.controlBurstMax, options.controlPerSecondMax)
-    this.#resets = new Allowance(options.resetBurstMax, options.resetPerSecondMax)
     this.#receiver = new Receiver(this, options, this.#control)
     this.#decoder = new HeaderDecoder({
       tableByteLengthMax: initialHeaderTableByteLength,
@@ -95,12 +76,12 @@ export class Http2Connection implements FrameTarget, StreamHost {
 
   /** Streams at work; those that are queued too. */
   get streamCount(): number {
-    return this.#streams.count + this.#queuedCount
+    return this.#streams.count
   }
 
   /** New streams may be opened. */
   get isUsable(): boolean {
-    return !this.#isClosed && !this.#isLeaving && !this.#isPeerLeaving && this.#lastStreamId + 2 <= streamIdMax
+    return !this.#isClosed && !this.#isLeaving && !this.#isPeerLeaving && this.#streams.lastId + 2 <= streamIdMax
   }
 
   get isClosed(): boolean {
@@ -120,33 +101,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
   /** Opens a stream of a client with the header block of its request. Throws Http2Error where `isUsable` is false. */
   open(headerBlock: Buffer, hasEnded: boolean, owner: StreamOwner): Http2Stream {
     if (!this.isUsable) throw new Http2Error(errorCode.refusedStream, 'the connection takes no new streams', true)
-    const stream = new Http2Stream(this, this.#receiveWindow(), this.#sender.streamWindow)
-    stream.owner = owner
-    stream.headers = headerBlock
-    stream.headersEnd = hasEnded
-    stream.isEnding = hasEnded
-    if (this.#streams.count < this.#streamCountMax) this.#begin(stream)
-    else {
-      this.#queued.push(stream)
-      this.#queuedCount++
-    }
-    this.#counted()
-    return stream
-  }
-
-  /** Of a new stream. A peer that may not have seen our settings yet may send what HTTP/2 gives it by itself. */
-  #receiveWindow(): number {
-    const { streamWindowByteLength } = this.#options
-    return this.#isAcknowledged ? streamWindowByteLength : Math.max(streamWindowByteLength, initialWindowByteLength)
-  }
-
-  #begin(stream: Http2Stream): void {
-    this.#lastStreamId += 2
-    stream.id = this.#lastStreamId
-    stream.sendWindow = this.#sender.streamWindow
-    this.#streams.add(stream)
-    this.#sender.credit(streamCreditByteLength)
-    this.#sender.offer(stream)
+    return this.#streams.open(headerBlock, hasEnded, owner)
   }
 
   /** Asks for a sign of life. */
@@ -176,7 +131,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
   /** Ends the connection and all its streams. The peer is told the code. */
   destroy(error: Error | null, code: number): void {
     if (this.#isClosed) return
-    this.#outbox.putControl(frameType.goAway, 0, 0, 2, this.#isServer ? this.#lastStreamId : 0, code)
+    this.#outbox.putControl(frameType.goAway, 0, 0, 2, this.#isServer ? this.#streams.lastId : 0, code)
     this.#finish(error)
   }
 
@@ -211,17 +166,8 @@ export class Http2Connection implements FrameTarget, StreamHost {
       this.#socket.once('close', () => clearTimeout(timer))
     }
     const code = error instanceof Http2Error && error.code !== errorCode.none ? error.code : errorCode.cancel
-    for (const stream of this.#streams.all()) this.#close(stream, code, error)
-    this.#dropQueued(error)
+    this.#streams.closeAll(code, error)
     this.#owner.closed(error)
-  }
-
-  /** Streams that the peer has never heard of. */
-  #dropQueued(error: Error | null): void {
-    for (let stream = this.#queued.shift(); stream !== null; stream = this.#queued.shift()) {
-      this.#queuedCount--
-      this.#end(stream, errorCode.refusedStream, error)
-    }
   }
 
   #endIfDone(): void {
@@ -231,21 +177,10 @@ export class Http2Connection implements FrameTarget, StreamHost {
 
   // ---- Streams ----
 
-  offer(stream: Http2Stream): void {
-    this.#sender.offer(stream)
-  }
-
-  reset(stream: Http2Stream, code: number, error: Error | null = null): void {
-    if (stream.list === this.#queued) {
-      this.#queued.remove(stream)
-      this.#queuedCount--
-      this.#end(stream, code, error)
-      this.#counted()
-      return
-    }
-    // A server has not heard of a stream whose headers have not left.
-    if (this.#isServer || stream.headers === null) this.#sendReset(stream.id, code)
-    this.#close(stream, code, error, !stream.hasReceivedAll)
+  counted(): void {
+    if (this.#isClosed) return
+    this.#owner.streamCountChanged?.(this.streamCount)
+    this.#endIfDone()
   }
 
   resumed(stream: Http2Stream): void {
@@ -257,80 +192,27 @@ export class Http2Connection implements FrameTarget, StreamHost {
     this.#outbox.putControl(frameType.windowUpdate, 0, stream?.id ?? 0, 1, byteLength)
   }
 
-  #sendReset(streamId: number, code: number): void {
-    if (!this.#isClosed) this.#outbox.putControl(frameType.resetStream, 0, streamId, 1, code)
-  }
-
-  #sentAll(stream: Http2Stream): void {
-    if (stream.hasReceivedAll) this.#close(stream, errorCode.none, null)
-    else if (this.#isServer) {
-      // The rest of the request is not wanted (RFC 9113, section 8.1).
-      this.#sendReset(stream.id, errorCode.none)
-      this.#close(stream, errorCode.none, null, true)
-    }
-  }
-
-  #close(stream: Http2Stream, code: number, error: Error | null, isReset = false): void {
-    if (stream.isClosed) return
-    this.#streams.remove(stream)
-    this.#closed.remember(stream.id, isReset)
-    this.#sender.forget(stream)
-    this.#end(stream, code, error)
-    if (this.#isClosed) return
-    while (!this.#queued.isEmpty && this.#streams.count < this.#streamCountMax) {
-      const queued = this.#queued.shift()
-      if (queued === null) break
-      this.#queuedCount--
-      this.#begin(queued)
-    }
-    this.#counted()
-    if (this.#isLeaving || this.#isPeerLeaving) this.#endIfDone()
-  }
-
-  #end(stream: Http2Stream, code: number, error: Error | null): void {
-    stream.isClosed = true
-    stream.headers = null
-    stream.trailers = null
-    stream.chunks.length = 0
-    stream.unsentByteLength = 0
-    const lefts = stream.lefts.splice(0)
-    for (let i = 0; i < lefts.length; i++) {
-      // A part of the first one may be under way.
-      if (i === 0 && stream.sentOfFirst > 0) this.#outbox.whenLeft(lefts[i])
-      else process.nextTick(lefts[i])
-    }
-    stream.owner.closed(code, error)
-  }
-
-  #counted(): void {
-    this.#owner.streamCountChanged?.(this.streamCount)
-  }
-
   fault(stream: Http2Stream, error: Http2Error): void {
-    this.reset(stream, error.code, error)
-    this.#countReset()
-  }
-
-  /** Streams that are opened only to be broken off cost us more than the peer (rapid reset, CVE-2023-44487). */
-  #countReset(): void {
-    if (!this.#resets.take()) throw calm('too many calls broken off')
+    this.#streams.fault(stream, error)
   }
 
   // ---- Frames ----
 
   onHeaders(streamId: number, block: Buffer, hasEnded: boolean): void {
     const stream = this.#streams.get(streamId)
-    if (this.#isServer && stream === null && streamId > this.#lastStreamId) this.#takeRequest(streamId, block, hasEnded)
+    if (this.#isServer && stream === null && streamId > this.#streams.lastId)
+      this.#takeRequest(streamId, block, hasEnded)
     else if (stream !== null) this.#takeHeaders(stream, block, hasEnded)
     else {
-      this.#checkClosed(streamId)
+      this.#streams.checkClosed(streamId)
+      if (!this.#control.take()) throw calm('too many headers of streams that have ended')
       // Later blocks may speak of what this one puts into the table.
       this.#decode(streamId, block, 'trailers')
     }
   }
 
   /** The headers of a block; null: they make no sense, and the stream is refused. Throws what ends the connection. */
-  #decode(streamId: number, block: Buffer, kind: 'request' | 'response' | 'trailers'): Headers | null {
+  #decode(streamId: number, block: Buffer, kind: BlockKind): Headers | null {
     try {
       return this.#decoder.decode(block, kind)
     } catch (error) {
@@ -343,21 +225,20 @@ export class Http2Connection implements FrameTarget, StreamHost {
   }
 
   #refuse(streamId: number, code: number): void {
-    this.#sendReset(streamId, code)
-    this.#closed.remember(streamId, true)
-    this.#countReset()
+    this.#streams.refuse(streamId, code)
+    this.#streams.countReset()
   }
 
   #takeRequest(streamId: number, block: Buffer, hasEnded: boolean): void {
     if (streamId % 2 === 0) throw protocolError('a stream of a client has an even number')
-    this.#lastStreamId = streamId
+    this.#streams.lastId = streamId
     const headers = this.#decode(streamId, block, 'request')
     if (headers === null) return
     if (this.#hasLeft) {
-      this.#closed.remember(streamId, true)
+      this.#streams.ignore(streamId)
       return
     }
-    if (this.#streams.count >= this.#options.streamCountMax) {
+    if (this.#streams.openCount >= this.#options.streamCountMax) {
       this.#refuseSurplus(streamId)
       return
     }
@@ -366,26 +247,16 @@ export class Http2Connection implements FrameTarget, StreamHost {
       this.#refuse(streamId, errorCode.protocol)
       return
     }
-    const stream = new Http2Stream(this, this.#receiveWindow(), this.#sender.streamWindow)
-    stream.id = streamId
-    stream.hasReceivedHeaders = true
-    stream.hasReceivedAll = hasEnded
-    stream.contentByteLength = contentByteLength
-    this.#streams.add(stream)
-    this.#sender.credit(streamCreditByteLength)
-    this.#counted()
+    const stream = this.#streams.take(streamId, hasEnded, contentByteLength)
     this.#owner.stream?.(stream, headers, hasEnded)
     if (hasEnded && !stream.isClosed) stream.owner.end()
   }
 
   /** A client that does not know yet how many streams it may open is not to be blamed. */
   #refuseSurplus(streamId: number): void {
-    if (this.#isAcknowledged) this.#refuse(streamId, errorCode.refusedStream)
-    else {
-      this.#sendReset(streamId, errorCode.refusedStream)
-      this.#closed.remember(streamId, true)
-      if (!this.#control.take()) throw calm('too many streams')
-    }
+    this.#streams.refuse(streamId, errorCode.refusedStream)
+    if (this.#streams.isAcknowledged) this.#streams.countReset()
+    else if (!this.#control.take()) throw calm('too many streams')
   }
 
   /** An answer, or trailers. */
@@ -423,12 +294,12 @@ export class Http2Connection implements FrameTarget, StreamHost {
     }
     stream.hasReceivedAll = true
     stream.owner.end()
-    if (stream.hasSentAll) this.#close(stream, errorCode.none, null)
+    if (stream.hasSentAll) this.#streams.close(stream, errorCode.none, null)
   }
 
   onData(streamId: number): Http2Stream | null {
     const stream = this.#streams.get(streamId)
-    if (stream === null) this.#checkClosed(streamId)
+    if (stream === null) this.#streams.checkClosed(streamId)
     else if (stream.hasReceivedAll || !stream.hasReceivedHeaders) {
       const [code, where] = stream.hasReceivedAll
         ? ([errorCode.streamClosed, 'behind the end of the stream'] as const)
@@ -439,46 +310,35 @@ export class Http2Connection implements FrameTarget, StreamHost {
     return stream
   }
 
-  /** Frames of a stream that we have reset are ignored; of one that has ended, or that never was, they end the connection. */
-  #checkClosed(streamId: number): void {
-    this.#checkNotIdle(streamId)
-    if (this.#closed.isReset(streamId)) return
-    if (this.#closed.isKnown(streamId)) throw new Http2Error(errorCode.streamClosed, `stream ${streamId} has ended`)
-    throw protocolError(`stream ${streamId} was never opened, or long ago`)
-  }
-
-  #checkNotIdle(streamId: number): void {
-    if (streamId % 2 === 0 || streamId > this.#lastStreamId) throw protocolError(`stream ${streamId} is not open`)
-  }
-
   onReset(streamId: number, code: number): void {
     const stream = this.#streams.get(streamId)
     if (stream === null) {
-      this.#checkNotIdle(streamId)
+      this.#streams.checkNotIdle(streamId)
       if (!this.takeCredit() && !this.#control.take()) throw calm('too many resets')
       return
     }
     const isBrokenOff = this.#isServer && !stream.hasSentAll
-    this.#close(stream, code, null)
-    if (isBrokenOff) this.#countReset()
+    this.#streams.close(stream, code, null)
+    if (isBrokenOff) this.#streams.countReset()
   }
 
   onWindowUpdate(streamId: number, byteLength: number): void {
     if (streamId === 0) {
       if (byteLength === 0) throw protocolError('WINDOW_UPDATE by 0')
-      if (!this.#sender.addWindow(byteLength)) throw new Http2Error(errorCode.flowControl, 'the window is too large')
+      if (!this.#streams.sender.addWindow(byteLength))
+        throw new Http2Error(errorCode.flowControl, 'the window is too large')
       return
     }
     const stream = this.#streams.get(streamId)
     if (stream === null) {
-      this.#checkNotIdle(streamId)
+      this.#streams.checkNotIdle(streamId)
       return
     }
     stream.sendWindow += byteLength
     if (byteLength === 0) this.fault(stream, streamError(errorCode.protocol, 'WINDOW_UPDATE by 0'))
     else if (stream.sendWindow > windowByteLengthMax) {
       this.fault(stream, streamError(errorCode.flowControl, 'the window is too large'))
-    } else if (stream.isWaiting) this.#sender.offer(stream)
+    } else if (stream.isWaiting) this.#streams.sender.offer(stream)
   }
 
   onSettings(payload: Buffer): void {
@@ -492,42 +352,22 @@ export class Http2Connection implements FrameTarget, StreamHost {
 
   #set(name: number, value: number): void {
     switch (name) {
-      case setting.streamWindow: {
-        const added = value - this.#sender.streamWindow
-        this.#sender.streamWindow = value
-        for (const stream of this.#streams.all()) {
-          // It may be below 0 afterwards.
-          stream.sendWindow += added
-          if (stream.sendWindow > windowByteLengthMax) {
-            throw new Http2Error(errorCode.flowControl, 'a window is too large')
-          }
-          if (added > 0 && stream.isWaiting) this.#sender.offer(stream)
-        }
+      case setting.streamWindow:
+        this.#streams.setWindow(value)
         break
-      }
       case setting.frameSizeMax:
-        this.#sender.peerFrameByteLengthMax = value
+        this.#streams.sender.peerFrameByteLengthMax = value
         break
       case setting.headerTableSize:
-        if (value < initialHeaderTableByteLength) this.#sender.shrinkTable()
+        if (value < initialHeaderTableByteLength) this.#streams.sender.shrinkTable()
         break
       case setting.streamCountMax:
-        if (!this.#isServer) this.#takeStreamCountMax(value)
-    }
-  }
-
-  #takeStreamCountMax(count: number): void {
-    this.#streamCountMax = count
-    while (!this.#queued.isEmpty && this.#streams.count < count) {
-      const stream = this.#queued.shift()
-      if (stream === null) return
-      this.#queuedCount--
-      this.#begin(stream)
+        if (!this.#isServer) this.#streams.allow(value)
     }
   }
 
   onSettingsAcknowledged(): void {
-    this.#isAcknowledged = true
+    this.#streams.isAcknowledged = true
   }
 
   onPing(first: number, second: number): void {
@@ -538,7 +378,7 @@ export class Http2Connection implements FrameTarget, StreamHost {
     if (number === leavingPing) {
       if (!this.#isLeaving || this.#hasLeft || !this.#isServer) return
       this.#hasLeft = true
-      this.#outbox.putControl(frameType.goAway, 0, 0, 2, this.#lastStreamId, errorCode.none)
+      this.#outbox.putControl(frameType.goAway, 0, 0, 2, this.#streams.lastId, errorCode.none)
       this.#endIfDone()
       return
     }
@@ -546,19 +386,15 @@ export class Http2Connection implements FrameTarget, StreamHost {
   }
 
   takeCredit(): boolean {
-    return this.#sender.takeCredit()
+    return this.#streams.sender.takeCredit()
   }
 
   onGoAway(lastStreamId: number, code: number, _text: string): void {
     this.#isPeerLeaving = true
     this.#owner.leaving?.(code)
     if (this.#isServer) return
-    this.#dropQueued(null)
-    for (const stream of this.#streams.all()) {
-      if (stream.id > lastStreamId) this.#close(stream, errorCode.refusedStream, null)
-    }
-    this.#counted()
-    this.#endIfDone()
+    this.#streams.drop(lastStreamId, null)
+    this.counted()
   }
 }
 

@@ -30,3 +30,15 @@ export class Http2Error extends Error {
     super(message, options)
   }
 }
+
+export function protocolError(message: string): Http2Error {
+  return new Http2Error(errorCode.protocol, message)
+}
+
+export function calm(message: string): Http2Error {
+  return new Http2Error(errorCode.enhanceYourCalm, message)
+}
+
+export function streamError(code: number, message: string): Http2Error {
+  return new Http2Error(code, message, true)
+}

@@ -1,6 +1,6 @@
 // The receiving half of a connection: which frames may come, header blocks put together, DATA within the windows given.
 import type { Allowance } from './allowance.js'
-import { errorCode, Http2Error } from './errors.js'
+import { calm, errorCode, Http2Error, protocolError, streamError } from './errors.js'
 import { type FrameSink, FrameReader } from './frame-reader.js'
 import { flag, frameType, initialWindowByteLength, uint32At } from './frames.js'
 import type { ConnectionOptions } from './owners.js'
@@ -148,8 +148,10 @@ export class Receiver implements FrameSink {
         this.#target.onWindowUpdate(streamId, uint32At(payload, 0) & 0x7fffffff)
         break
       case frameType.ping:
-        if ((flags & flag.acknowledged) !== 0) this.#target.onPingAnswered(uint32At(payload, 4))
-        else {
+        if ((flags & flag.acknowledged) !== 0) {
+          this.#spend(1)
+          this.#target.onPingAnswered(uint32At(payload, 4))
+        } else {
           if (!this.#target.takeCredit()) this.#spend(1)
           this.#target.onPing(uint32At(payload, 0), uint32At(payload, 4))
         }
@@ -165,6 +167,7 @@ export class Receiver implements FrameSink {
         this.#spend(1)
         break
       case frameType.goAway:
+        this.#spend(1)
         this.#target.onGoAway(uint32At(payload, 0) & 0x7fffffff, uint32At(payload, 4), payload.toString('latin1', 8))
         break
     }
@@ -246,10 +249,7 @@ export class Receiver implements FrameSink {
     this.#dataStream = stream
     this.#dataByteLength = byteLength
     this.#hasPiece = false
-    if (stream === null) {
-      this.#spend(1)
-      return
-    }
+    if (stream === null) return
     stream.quietCount = 0
     stream.receiveWindow -= byteLength
     if (stream.receiveWindow < 0) {
@@ -275,12 +275,13 @@ export class Receiver implements FrameSink {
   dataEnd(flags: number): void {
     const stream = this.#dataStream
     this.#dataStream = null
+    const hasEnded = (flags & flag.endStream) !== 0
+    if (!this.#hasPiece && (stream === null || !hasEnded)) this.#spend(1)
     if (stream === null || stream.isClosed) return
-    if ((flags & flag.endStream) !== 0) {
+    if (hasEnded) {
       this.#target.onEnd(stream)
       return
     }
-    if (!this.#hasPiece) this.#spend(1)
     stream.ungivenByteLength += this.#dataByteLength
     if (!stream.isPaused) this.giveWindow(stream)
   }
@@ -306,16 +307,4 @@ function checkDependency(streamId: number, payload: Buffer, at: number): void {
 
 function frameSizeError(type: number, byteLength: number): Http2Error {
   return new Http2Error(errorCode.frameSize, `a frame of type ${type} with ${byteLength} bytes`)
-}
-
-export function protocolError(message: string): Http2Error {
-  return new Http2Error(errorCode.protocol, message)
-}
-
-export function calm(message: string): Http2Error {
-  return new Http2Error(errorCode.enhanceYourCalm, message)
-}
-
-export function streamError(code: number, message: string): Http2Error {
-  return new Http2Error(code, message, true)
 }
