@@ -514,6 +514,9 @@ export function encodeFrameRows(
     const { name, dtype, decodeParts } = metric
     if (isOrdered && decodeParts !== null) {
       writer.addColumn(name, { dtype, valuesPtr: 0, validityPtr: 0, bytesPtr: 0, parts: decodeParts() })
+    } else if (decodeParts !== null && order.placesPtr !== 0) {
+      const valuesPtr = placeParts(kernels, work, decodeParts(), order)
+      writer.addColumn(name, { dtype, valuesPtr, validityPtr: 0, bytesPtr: 0 })
     } else {
       const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
       writer.addColumn(name, isOrdered ? column : orderColumn(kernels, work, column, order, options.newestWins))
@@ -521,6 +524,21 @@ export function encodeFrameRows(
     work.release(mark)
   }
   return writer.finish(options.partitionIntervalMs)
+}
+
+/** The values of a column in row order, each from where it stands. */
+function placeParts(
+  { call }: Kernels,
+  scratch: Scratch,
+  parts: readonly ColumnPart[],
+  { placesPtr, rowCount }: RowOrder,
+): number {
+  const targetPtr = scratch.allocate(8 * rowCount)
+  parts.forEach(({ rowStart, valuesPtr }, i) => {
+    const rowEnd = parts[i + 1]?.rowStart ?? rowCount
+    call.place64(valuesPtr, placesPtr + 4 * rowStart, rowEnd - rowStart, targetPtr)
+  })
+  return targetPtr
 }
 
 /** The column in row order, one cell for each distinct row: the newest (or oldest) that is there. */
