@@ -25,7 +25,7 @@ const connectionOptions: ConnectionOptions = {
 }
 /** From connecting to the first settings of the server. */
 const connectMs = 20_000
-/** What one reading of the socket takes; Node's own 64 KiB, in fresh memory each time, cost a third of a large answer. */
+/** What one reading of the socket takes; Node's own 64 KiB, in fresh memory each time, cost a quarter of a large answer. */
 const readByteLength = 256 * 1024
 /** TCP asks a silent peer for a sign of life: a machine that is gone never says so. */
 const keepAliveMs = 60_000
