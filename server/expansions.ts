@@ -26,21 +26,21 @@ export class Expansions {
   }
 
   /**
-   * The bytes of a message, in its turn. isWanted is asked then: nothing is expanded for a call that has ended, which gives
-   * null. Above `byteLengthMax` the expansion stops: REQUEST_TOO_LARGE.
+   * The bytes of a message, in its turn. `message` is asked for it then, so that nothing is held for a call that has ended:
+   * its null gives null. Above `byteLengthMax` the expansion stops: REQUEST_TOO_LARGE.
    */
   async expand(
-    message: Buffer,
+    message: () => Buffer | null,
     encoding: string,
     byteLengthMax: number,
-    isWanted: () => boolean,
   ): Promise<Buffer | FramesError | ExpansionFailure | null> {
     const form = forms.get(encoding)
     if (form === undefined) return 'unsupported'
     if (this.#freeCount > 0) this.#freeCount--
     else await new Promise<void>((resolve) => this.#waiting.push(resolve))
     try {
-      return isWanted() ? await expanded(form, message, byteLengthMax) : null
+      const bytes = message()
+      return bytes === null ? null : await expanded(form, bytes, byteLengthMax)
     } finally {
       const next = this.#waiting.shift()
       if (next === undefined) this.#freeCount++

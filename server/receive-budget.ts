@@ -5,6 +5,8 @@
 export interface Receipt {
   /** More bytes have come. */
   add(byteLength: number): void
+  /** What has come takes so many bytes more. */
+  hold(byteLength: number): void
   /** A message of so many bytes has been taken. */
   take(byteLength: number): void
   /** Nothing waits any more, whatever still comes is thrown away. */
@@ -32,14 +34,18 @@ export class ReceiveBudget {
   open(refuse: () => void): Receipt {
     const waiting: Waiting = { byteLength: 0, refuse }
     this.#waiting.add(waiting)
+    const hold = (byteLength: number): void => {
+      if (!this.#waiting.has(waiting)) return
+      waiting.byteLength += byteLength
+      this.#byteLength += byteLength
+      if (this.#byteLength > this.#byteLengthMax) this.#refuseLargest()
+    }
     return {
       add: (byteLength) => {
         this.#onReceived(byteLength)
-        if (!this.#waiting.has(waiting)) return
-        waiting.byteLength += byteLength
-        this.#byteLength += byteLength
-        if (this.#byteLength > this.#byteLengthMax) this.#refuseLargest()
+        hold(byteLength)
       },
+      hold,
       take: (byteLength) => {
         if (!this.#waiting.has(waiting)) return
         const taken = Math.min(byteLength, waiting.byteLength)

@@ -15,6 +15,8 @@ export interface RequestBounds {
 
 /** A request of one chunk up to this size is not counted among what waits: it is served at once. */
 const uncountedByteLengthMax = 4 * 1024
+/** What a message that waits takes beside its bytes: a window of the smallest ones is a hundred times its bytes. */
+const waitingMessageByteLength = 256
 
 const noBytes = Buffer.alloc(0)
 
@@ -69,26 +71,34 @@ export class SingleRequest implements RequestReader {
 
   end(): void {
     const bytes = this.#bytes.subarray(0, this.#byteLength)
-    this.#bytes = noBytes
-    this.#receipt?.close()
     const byteLength = bytes.byteLength < messagePrefixByteLength ? Infinity : bytes.readUInt32BE(1)
     if (messagePrefixByteLength + byteLength !== bytes.byteLength) {
       const what = messagePrefixByteLength + byteLength > bytes.byteLength ? 'no' : 'a second'
       this.#rpc.fail(statusOnly(status.UNIMPLEMENTED, `Received ${what} request message for a method that takes one`))
       return
     }
-    const message = bytes.subarray(messagePrefixByteLength)
-    if (bytes[0] === 0) this.#serve(message, this.#rpc)
-    else void this.#serveExpanded(message)
+    if (bytes[0] === 0) this.#serveNow(bytes.subarray(messagePrefixByteLength))
+    else void this.#serveExpanded()
   }
 
-  async #serveExpanded(message: Buffer): Promise<void> {
+  #serveNow(message: Buffer | FramesError): void {
+    this.#forget()
+    this.#serve(message, this.#rpc)
+  }
+
+  /** It counts as waiting until it is expanded. */
+  async #serveExpanded(): Promise<void> {
     const { limits, expansions } = this.#bounds
+    const message = (): Buffer => this.#bytes.subarray(messagePrefixByteLength, this.#byteLength)
     const expanded = await this.#rpc.expand(message, limits.controlByteLengthMax, expansions)
-    if (expanded !== null) this.#serve(expanded, this.#rpc)
+    if (expanded !== null) this.#serveNow(expanded)
   }
 
   close(): void {
+    this.#forget()
+  }
+
+  #forget(): void {
     this.#bytes = noBytes
     this.#receipt?.close()
   }
@@ -101,25 +111,32 @@ export class RequestMessages implements RequestReader {
   readonly #expansions: Expansions
   readonly #decoder: MessageDecoder
   readonly #receipt: Receipt
+  /** What waits stands from #takenCount on. */
   readonly #waiting: Buffer[] = []
+  #takenCount = 0
+  #isDropped = false
   #hasEnded = false
   #failure: FramesError | null = null
   #wake: (() => void) | null = null
   #takenByteLength = 0
+  /** It waits for its turn to be expanded. */
+  #expanding: Buffer = noBytes
 
   constructor(rpc: RpcStream, { limits, budget, expansions }: RequestBounds, buffers: MessageBuffers) {
     this.#rpc = rpc
     this.#limits = limits
     this.#expansions = expansions
     this.#decoder = new MessageDecoder(buffers, limits.messageByteLengthMax)
-    this.#receipt = budget.open(() => rpc.refuse(overBudget()))
+    this.#receipt = budget.open(() => this.#refuse())
   }
 
   take(chunk: Buffer): void {
     if (this.#failure !== null) return
     this.#receipt.add(chunk.byteLength)
     try {
-      this.#waiting.push(...this.#decoder.write(chunk))
+      const messages = this.#decoder.write(chunk)
+      this.#receipt.hold(messages.length * waitingMessageByteLength)
+      for (const message of messages) this.#waiting.push(message)
     } catch (error) {
       if (!(error instanceof FramesError)) throw error
       // The rest of it flows away.
@@ -127,8 +144,25 @@ export class RequestMessages implements RequestReader {
       this.#receipt.close()
       this.#notify()
     }
+    if (this.#isDropped) this.#waiting.length = 0
     if (this.#waiting.length === 0) return
     if (this.#failure === null) this.#rpc.pause()
+    this.#notify()
+  }
+
+  /** All peers together have too much waiting, and this one the most. */
+  #refuse(): void {
+    this.#drop(overBudget())
+    this.#rpc.refuse(overBudget())
+  }
+
+  #drop(error: FramesError): void {
+    this.#receipt.close()
+    this.#isDropped = true
+    this.#waiting.length = 0
+    this.#takenCount = 0
+    this.#expanding = noBytes
+    this.#failure ??= error
     this.#notify()
   }
 
@@ -142,9 +176,7 @@ export class RequestMessages implements RequestReader {
   }
 
   close(): void {
-    this.#receipt.close()
-    this.#failure ??= new FramesError('CANCELLED', 'the call has ended')
-    this.#notify()
+    this.#drop(new FramesError('CANCELLED', 'the call has ended'))
   }
 
   /** The message that was taken last is not looked at any more, and counts no longer. */
@@ -156,18 +188,22 @@ export class RequestMessages implements RequestReader {
   /** The next message; null: there is none. Rejects when the call has ended, and for messages that are too large. */
   async next(): Promise<Buffer | null> {
     for (;;) {
-      const bytes = this.#waiting.shift()
-      if (bytes !== undefined) {
-        this.#takenByteLength = bytes.byteLength
+      const bytes = this.#shift()
+      if (bytes !== null) {
+        this.#takenByteLength = bytes.byteLength + waitingMessageByteLength
         // The next one comes while this one is at work.
         if (this.#waiting.length === 0) this.#rpc.resume()
-        const message = bytes.subarray(messagePrefixByteLength)
-        if (bytes[0] === 0) return message
-        const expanded = await this.#rpc.expand(message, this.#limits.messageByteLengthMax, this.#expansions)
+        if (bytes[0] === 0) return bytes.subarray(messagePrefixByteLength)
+        this.#expanding = bytes.subarray(messagePrefixByteLength)
+        const expanded = await this.#rpc.expand(
+          () => (this.#isDropped ? null : this.#expanding),
+          this.#limits.messageByteLengthMax,
+          this.#expansions,
+        )
         if (expanded instanceof FramesError) throw expanded
         if (expanded !== null) {
           this.#takenByteLength += expanded.byteLength
-          this.#receipt.add(expanded.byteLength)
+          this.#receipt.hold(expanded.byteLength)
           return expanded
         }
       }
@@ -177,6 +213,19 @@ export class RequestMessages implements RequestReader {
         this.#wake = resolve
       })
     }
+  }
+
+  /** An array of many thousands moves all of them up for each one that is shifted out. */
+  #shift(): Buffer | null {
+    const waiting = this.#waiting
+    if (this.#takenCount === waiting.length) return null
+    const bytes = waiting[this.#takenCount]
+    waiting[this.#takenCount++] = noBytes
+    if (2 * this.#takenCount >= waiting.length) {
+      waiting.splice(0, this.#takenCount)
+      this.#takenCount = 0
+    }
+    return bytes
   }
 
   #notify(): void {

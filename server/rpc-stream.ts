@@ -137,8 +137,12 @@ export class RpcStream implements StreamOwner {
   }
 
   /** The bytes of a message that came compressed; null: the call has ended, or ends with this. */
-  async expand(message: Buffer, byteLengthMax: number, expansions: Expansions): Promise<Buffer | FramesError | null> {
-    const expanded = await expansions.expand(message, this.#encoding, byteLengthMax, () => !this.#hasEnded)
+  async expand(
+    message: () => Buffer | null,
+    byteLengthMax: number,
+    expansions: Expansions,
+  ): Promise<Buffer | FramesError | null> {
+    const expanded = await expansions.expand(() => (this.#hasEnded ? null : message()), this.#encoding, byteLengthMax)
     if (this.#hasEnded || expanded === null) return null
     if (typeof expanded !== 'string') return expanded
     if (expanded === 'broken') this.fail(statusOnly(status.INTERNAL, 'Failed to decompress message'))

@@ -876,6 +876,35 @@ describe('the budget of what waits', () => {
     expect((await write(head(), frameMessage(5 * MiB), frameMessage(5 * MiB))).message.frames).toBe(2n)
   })
 
+  test('counts what many small messages take beside their bytes', async () => {
+    await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
+    server.engine.onFrame = () => new Promise(() => {})
+    const empty = Buffer.alloc(100_000 * 5)
+    const { trailers } = await bareCall('Write', Buffer.concat([prefixed(head()), prefixed(frameMessage(10)), empty]))
+    expect(Number(trailers['grpc-status'])).toBe(status.RESOURCE_EXHAUSTED)
+  })
+
+  test('counts requests until it is their turn to be expanded', async () => {
+    await restart({ limits: { receivedByteLengthMax: 8 * MiB, expansionCountMax: 0 } })
+    const body = prefixed(Buffer.alloc(5 * MiB), true)
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    session.on('error', () => {})
+    const call = () => {
+      const request = session.request({ ...callHeaders, ':path': '/pb.Frames/Create', 'grpc-encoding': 'gzip' })
+      request.on('error', () => {})
+      request.end(body)
+      return request
+    }
+    const first = call()
+    const reset = new Promise((resolve) => first.once('close', () => resolve(first.rstCode)))
+    await new Promise((resolve) => first.once('finish', resolve))
+    // It has all been sent before any of this.
+    call()
+    // ENHANCE_YOUR_CALM
+    expect(await reset).toBe(0xb)
+    session.destroy()
+  })
+
   test('holds for messages that came compressed', async () => {
     await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
     let release = () => {}
@@ -906,10 +935,14 @@ describe('compressed messages', () => {
     const expansions = new Expansions(2)
     const asked: number[] = []
     const expand = (i: number) =>
-      expansions.expand(zeros, 'gzip', 1000, () => {
-        asked.push(i)
-        return i !== 3
-      })
+      expansions.expand(
+        () => {
+          asked.push(i)
+          return i === 3 ? null : zeros
+        },
+        'gzip',
+        1000,
+      )
     const all = [0, 1, 2, 3, 4].map(expand)
     expect(asked).toEqual([0, 1])
     const lengths = (await Promise.all(all)).map((bytes) => (Buffer.isBuffer(bytes) ? bytes.byteLength : bytes))
