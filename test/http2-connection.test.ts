@@ -402,6 +402,23 @@ describe('leaving', () => {
     expect(peer.closedWith).toBe(null)
   })
 
+  test('the last answer leaves, however slowly the peer reads, before the connection ends', async () => {
+    const peer = await greeted()
+    const { stream } = await taken(peer)
+    peer.connection.leave()
+    await settled()
+    peer.send(frameOf(frameType.ping, 1, 0, peer.of(frameType.ping)[0]!.payload))
+    await settled()
+    peer.ours.hold()
+    stream.sendHeaders(answerBlock, false)
+    stream.send(Buffer.alloc(1000), ignore, true)
+    await settled()
+    expect([stream.isClosed, peer.closedWith]).toEqual([true, undefined])
+    peer.ours.release()
+    await until('it ends', () => peer.hasEnded)
+    expect([peer.of(frameType.data).length, peer.closedWith]).toEqual([1, null])
+  })
+
   test('a peer that never reads the last word does not hold the socket', async () => {
     const peer = await greeted()
     peer.ours.hold()
@@ -492,6 +509,7 @@ describe('a peer that does what is forbidden', () => {
     ['a frame size that is too small', [settingsOf([setting.frameSizeMax, 16_383])], 'connection', protocol],
     ['a frame size that is too large', [settingsOf([setting.frameSizeMax, 2 ** 24])], 'connection', protocol],
     ['ENABLE_PUSH of 2', [settingsOf([setting.enablePush, 2])], 'connection', protocol],
+    ['settings as many as a frame holds', [frameOf(4, 0, 0, Buffer.alloc(1020))], 'connection', enhanceYourCalm],
     ['more settings than there are', [frameOf(4, 0, 0, Buffer.alloc(6000))], 'connection', enhanceYourCalm],
     ['PUSH_PROMISE', [open, frameOf(5, 4, 1, Buffer.alloc(8))], 'connection', protocol],
     ['PING of a stream', [frameOf(6, 0, 1, Buffer.alloc(8))], 'connection', protocol],

@@ -203,6 +203,16 @@ test('the same bytes mean something else once the table has changed', () => {
   expect(plain(decoder.read(hex('be c0 c1')))).toEqual({ e: 'f, f', c: 'd' })
 })
 
+test('what a block says is made once, unless that holds much memory', () => {
+  const decoder = new HeaderDecoder(limits)
+  const small = encodeHeaders([['name', 'value']])
+  expect(decoder.read(small)).toBe(decoder.read(small))
+  decoder.read(Buffer.concat([hex('400161 7f8107'), Buffer.alloc(1024, 'v')]))
+  const large = hex('be')
+  expect(plain(decoder.read(large))).toEqual({ a: 'v'.repeat(1024) })
+  expect(decoder.read(large)).not.toBe(decoder.read(large))
+})
+
 test('what is sent may be changed afterwards', () => {
   const decoder = new HeaderDecoder(limits)
   const bytes = encodeHeaders([['name', 'value']])

@@ -55,7 +55,10 @@ export class Http2Connection implements FrameTarget, StreamsOwner {
     this.#options = options
     this.#owner = owner
     this.#isServer = options.role === 'server'
-    this.#outbox = new Outbox(socket, () => this.#streams.sender.pump())
+    this.#outbox = new Outbox(socket, () => {
+      this.#streams.sender.pump()
+      this.#endIfDone()
+    })
     this.#streams = new Streams(options, this.#outbox, this)
     this.#control = new Allowance(options.controlBurstMax, options.controlPerSecondMax)
     this.#receiver = new Receiver(this, options, this.#control)
@@ -172,7 +175,8 @@ export class Http2Connection implements FrameTarget, StreamsOwner {
 
   #endIfDone(): void {
     const isDone = (this.#hasLeft || (this.#isPeerLeaving && !this.#isServer)) && this.streamCount === 0
-    if (isDone) this.#finish(null)
+    // Streams have ended when all of theirs is handed on. A peer that reads slowly gets it before the last second begins.
+    if (isDone && this.#outbox.unsentByteLength === 0) this.#finish(null)
   }
 
   // ---- Streams ----

@@ -10,6 +10,8 @@ export type Headers = Readonly<Record<string, string>>
 export interface HeaderBlock {
   /** Empty where `isTooLarge`. */
   readonly headers: Headers
+  /** Of its fields, as HeaderField counts it; 0 where `isTooLarge`. */
+  readonly byteLength: number
   /** The pseudo-headers it has, as bits of `pseudoHeader`. */
   readonly pseudoHeaders: number
   /** What makes it malformed, whatever it is for; null: nothing. */

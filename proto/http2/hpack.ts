@@ -82,6 +82,8 @@ const continuationCountMax = 4
 /** Blocks up to so many bytes are kept with what they say: those of one kind of call are all the same. */
 const keptBlockByteLengthMax = 160
 const keptBlockCount = 64
+/** Such a block may name the largest field of the table a hundred times; what it says is kept up to so many bytes. */
+const keptListByteLengthMax = 1024
 
 export interface HeaderLimits {
   /** Of the dynamic table, as SETTINGS_HEADER_TABLE_SIZE has told the peer (4096 where it has not). */
@@ -97,12 +99,14 @@ interface KeptBlock {
   readonly block: HeaderBlock
 }
 
+/** Texts on their way, of all connections: blocks are as long as these let them be, so it is three or four times the longest. */
+let texts = Buffer.allocUnsafeSlow(256)
+
 /** Decodes the blocks that one peer sends on one connection, all of them and in order: each may change what later ones mean. */
 export class HeaderDecoder {
   readonly #listByteLengthMax: number
   readonly #table: DynamicTable
   readonly #kept: (KeptBlock | null)[] = new Array<KeptBlock | null>(keptBlockCount).fill(null)
-  #texts = Buffer.allocUnsafeSlow(256)
   #block: Buffer = Buffer.alloc(0)
   #at = 0
   /** What the block that is being read has to do with the table. */
@@ -137,7 +141,7 @@ export class HeaderDecoder {
     }
     const { state } = this.#table
     const decoded = this.#decode(block)
-    if (state === this.#table.state) {
+    if (state === this.#table.state && decoded.byteLength <= keptListByteLengthMax) {
       this.#kept[slot] = { bytes: Buffer.from(block), tableState: this.#usesTable ? state : null, block: decoded }
     }
     return decoded
@@ -198,9 +202,8 @@ export class HeaderDecoder {
     this.#at = end
     if (!isHuffman) return this.#block.toString('latin1', start, end)
     const needed = decodedByteLengthMax(byteLength)
-    // Blocks are as long as the connection lets them be, so this is no longer than one and a half of them.
-    if (this.#texts.byteLength < needed) this.#texts = Buffer.allocUnsafeSlow(2 * needed)
-    return this.#texts.toString('latin1', 0, decodeHuffman(this.#block, start, end, this.#texts))
+    if (texts.byteLength < needed) texts = Buffer.allocUnsafeSlow(2 * needed)
+    return texts.toString('latin1', 0, decodeHuffman(this.#block, start, end, texts))
   }
 }
 
@@ -310,7 +313,8 @@ class HeaderList {
   block(): HeaderBlock {
     const isTooLarge = this.#byteLength > this.#byteLengthMax
     const headers: Headers = isTooLarge ? new NoHeaders() : this.#headers
-    return { headers, pseudoHeaders: this.#pseudoHeaders, problem: this.#problem, isTooLarge }
+    const byteLength = isTooLarge ? 0 : this.#byteLength
+    return { headers, byteLength, pseudoHeaders: this.#pseudoHeaders, problem: this.#problem, isTooLarge }
   }
 }
 

@@ -186,7 +186,7 @@ export class Receiver implements FrameSink {
       return
     }
     // Each may change the windows of all streams.
-    if (this.#hasSettings) this.#spend(10)
+    if (this.#hasSettings) this.#spend(10 + payload.byteLength)
     this.#hasSettings = true
     this.#target.onSettings(payload)
   }
