@@ -182,8 +182,11 @@ export class RpcStream implements StreamOwner {
       stopWaiting()
       onRoom()
     })
-    if (this.#aheadByteLength <= aheadByteLengthMax) return null
-    stopWaiting = this.#unread.wait(byteLength, (error) => this.#giveUp(error))
+    const hasRoom = this.#aheadByteLength <= aheadByteLengthMax
+    if (hasRoom && this.#stream.unsentByteLength === 0) return null
+    // A few bytes may hold a bundle for many.
+    stopWaiting = this.#unread.wait(output.buffer.byteLength, (error) => this.#giveUp(error))
+    if (hasRoom) return null
     return new Promise((resolve) => {
       onRoom = resolve
     })

@@ -28,6 +28,7 @@ export class SendBudget {
   /**
    * Bytes begin to wait. Call what this returns when they wait no more, for whatever reason; more often does nothing. `giveUp` is called
    * when all together are above the budget and these have waited longest: the answer ends, so that its bytes can go.
+   * As many are given up as it takes.
    */
   wait(byteLength: number, giveUp: (error: FramesError) => void): () => void {
     const waiting: Waiting = { byteLength, sinceMs: performance.now(), giveUp }
@@ -38,13 +39,14 @@ export class SendBudget {
   }
 
   #giveUpLongest(): void {
-    const [longest] = this.#waiting
-    if (longest === undefined) return
-    const waitedMs = performance.now() - longest.sinceMs
-    if (waitedMs < this.#waitMsMin) return
-    this.#remove(longest)
-    const what = `this answer was not read for ${Math.round(waitedMs / 1000)} s, and unread answers hold too much memory`
-    longest.giveUp(new FramesError('ANSWER_UNREAD', what))
+    const nowMs = performance.now()
+    for (const longest of this.#waiting) {
+      const waitedMs = nowMs - longest.sinceMs
+      if (this.#byteLength <= this.#byteLengthMax || waitedMs < this.#waitMsMin) return
+      this.#remove(longest)
+      const what = `this answer was not read for ${Math.round(waitedMs / 1000)} s, and unread answers hold too much memory`
+      longest.giveUp(new FramesError('ANSWER_UNREAD', what))
+    }
   }
 
   #remove(waiting: Waiting): void {

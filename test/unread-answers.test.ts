@@ -78,6 +78,33 @@ test('over gRPC, who has not read for longest is told so when unread answers tak
   session.destroy()
 })
 
+test('small answers count, too, where none of them can leave', async () => {
+  const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`, { settings: { initialWindowSize: 0 } })
+  const message = toBinary(ReadRequestSchema, create(ReadRequestSchema, { ...table, start: '0', end: '9' }))
+  const prefix = Buffer.alloc(5)
+  prefix.writeUInt32BE(message.byteLength, 1)
+  const codes: number[] = []
+  const streams = Array.from({ length: 200 }, () => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/pb.Frames/Read',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    })
+    stream.on('error', () => undefined)
+    stream.on('close', () => codes.push(stream.rstCode))
+    stream.end(Buffer.concat([prefix, message]))
+    return stream
+  })
+  await Promise.all(streams.map((stream) => once(stream, 'response')))
+  for (let tries = 0; tries < 50 && codes.length === 0; tries++) {
+    expect(await readAll(`grpc://127.0.0.1:${server.grpcPort}`)).toBe(rowCount)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  expect(codes[0]).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  session.destroy()
+})
+
 test('over HTTP, too', async () => {
   let endedCount = 0
   const answers = await Promise.all(
@@ -115,6 +142,9 @@ test('what has left counts no more, and nobody who has waited less than asked is
   expect(given).toEqual(['second'])
   second()
   expect(budget.byteLength).toBe(70)
+  budget.wait(200, () => given.push('large'))
+  expect(given).toEqual(['second', 'third', 'large'])
+  given.length = 1
   const patient = new SendBudget(100, 60_000)
   patient.wait(60, () => given.push('fourth'))
   patient.wait(60, () => given.push('fifth'))
