@@ -7,8 +7,12 @@ import { FramesError } from '../engine/index.js'
 export const messagePrefixByteLength = 5
 /** A message that came whole in one chunk is copied below this size, so that it does not hold the chunk. */
 const ownCopyByteLengthMax = 4096
-/** A message's first buffer, if none is kept: its length is only a claim until its bytes are there. */
-const firstByteLengthMax = 256 * 1024
+/**
+ * A message's first buffer, if none is kept, is so many times what has come of it: its length is only a claim until its bytes are
+ * there, and thousands of streams may claim as much as they like.
+ */
+const firstPerCome = 4
+const firstByteLengthMin = 4096
 /** Smaller buffers are not worth keeping. */
 const keptByteLengthMin = 32 * 1024
 
@@ -92,7 +96,11 @@ export class MessageDecoder {
           at = end
           continue
         }
-        this.#message = this.#buffers.take(this.#byteLength, firstByteLengthMax)
+        const comeByteLength = messagePrefixByteLength + chunk.byteLength - at
+        this.#message = this.#buffers.take(
+          this.#byteLength,
+          Math.max(firstByteLengthMin, firstPerCome * comeByteLength),
+        )
         this.#prefix.copy(this.#message)
         this.#filledByteLength = messagePrefixByteLength
       }

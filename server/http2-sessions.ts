@@ -22,6 +22,8 @@ export class Http2Sessions {
   readonly #log: Log
   readonly #serve: ServeStream
   readonly #sessions = new Set<Session>()
+  /** Of all sessions. */
+  #callCount = 0
   readonly #wide: ConnectionOptions
   readonly #small: ConnectionOptions
   readonly #stallTimer: NodeJS.Timeout
@@ -45,10 +47,21 @@ export class Http2Sessions {
     const session = new Session(socket, options, {
       limits: this.#limits,
       log: this.#log,
-      serve: this.#serve,
+      serve: (stream, headers, peer) => {
+        if (this.#isSurplus(session)) stream.reset(errorCode.refusedStream)
+        else this.#serve(stream, headers, peer)
+      },
+      onCallCount: (added) => {
+        this.#callCount += added
+      },
       onClosed: () => this.#sessions.delete(session),
     })
     this.#sessions.add(session)
+  }
+
+  #isSurplus({ connection }: Session): boolean {
+    const { callCountMax, connectionCountMax } = this.#limits
+    return this.#callCount > callCountMax && connection.streamCount > Math.ceil(callCountMax / connectionCountMax)
   }
 
   /** No new call is taken. Connections end with their last one. */
@@ -76,6 +89,8 @@ interface SessionOptions {
   readonly limits: ServerLimits
   readonly log: Log
   readonly serve: ServeStream
+  /** There are so many calls more; fewer, where it is negative. */
+  readonly onCallCount: (added: number) => void
   readonly onClosed: () => void
 }
 
@@ -88,6 +103,7 @@ class Session implements ConnectionOwner {
   readonly #idleTimer: NodeJS.Timeout
   readonly #ageTimer: NodeJS.Timeout
   #keepaliveTimer: NodeJS.Timeout
+  #callCount = 0
 
   constructor(socket: Socket, connectionOptions: ConnectionOptions, options: SessionOptions) {
     const { limits } = options
@@ -117,11 +133,15 @@ class Session implements ConnectionOwner {
   }
 
   streamCountChanged(streamCount: number): void {
+    this.#options.onCallCount(streamCount - this.#callCount)
+    this.#callCount = streamCount
     if (streamCount === 0) this.#idleTimer.refresh()
   }
 
   closed(error: Error | null): void {
-    const { log, onClosed } = this.#options
+    const { log, onCallCount, onClosed } = this.#options
+    onCallCount(-this.#callCount)
+    this.#callCount = 0
     clearTimeout(this.#handshakeTimer)
     clearTimeout(this.#idleTimer)
     clearTimeout(this.#ageTimer)

@@ -26,6 +26,11 @@ export interface ServerLimits {
   readonly connectionCountMax: number
   /** Calls at work on one HTTP/2 connection; clients queue what is beyond. */
   readonly sessionStreamCountMax: number
+  /**
+   * gRPC calls at work on all connections; one takes some 8 kB. Above it those connections are refused new ones that have more than their
+   * part of it.
+   */
+  readonly callCountMax: number
   /** Calls a client may break off on one session: so many at once, so many a second in the long run (rapid reset). */
   readonly resetBurstMax: number
   readonly resetPerSecondMax: number
@@ -77,6 +82,7 @@ export const defaultLimits: ServerLimits = {
   messageBuffersByteLengthMax: 48 * MiB,
   connectionCountMax: 4096,
   sessionStreamCountMax: 256,
+  callCountMax: 65_536,
   resetBurstMax: 500,
   resetPerSecondMax: 50,
   controlBurstMax: 10_000,

@@ -846,6 +846,38 @@ describe('the request of a call', () => {
   })
 })
 
+test('too many calls at once are refused to the connection that has most of them, and to no other', async () => {
+  await restart({ limits: { callCountMax: 8, connectionCountMax: 4 } })
+  const connection = () => {
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    session.on('error', () => {})
+    return session
+  }
+  const open = (session: ReturnType<typeof connection>, method: string) => {
+    const request = session.request({ ...callHeaders, ':path': `/pb.Frames/${method}` })
+    request.on('error', () => {})
+    return request
+  }
+  const first = connection()
+  for (let i = 0; i < 8; i++) open(first, 'Write')
+  const surplus = open(first, 'Write')
+  await new Promise((resolve) => surplus.once('close', resolve))
+  // REFUSED_STREAM
+  expect(surplus.rstCode).toBe(0x7)
+  expect((await bareCall('Version', prefixed(Buffer.alloc(0)))).trailers['grpc-status']).toBe('0')
+  const closed = new Promise((resolve) => first.once('close', resolve))
+  first.destroy()
+  await closed
+  // Those of a connection that is gone count no more.
+  const second = connection()
+  for (let i = 0; i < 7; i++) open(second, 'Write')
+  const last = open(second, 'Version')
+  last.end(prefixed(Buffer.alloc(0)))
+  await new Promise((resolve) => last.resume().once('close', resolve))
+  expect(last.rstCode).toBe(0)
+  second.destroy()
+})
+
 describe('the budget of what waits', () => {
   test('refuses the peer that has the most waiting, with its reason, and serves the others', async () => {
     await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
