@@ -96,6 +96,7 @@ interface SessionOptions {
 
 class Session implements ConnectionOwner {
   readonly connection: Http2Connection
+  readonly #socket: Socket
   /** `address:port`. */
   readonly #peer: string
   readonly #options: SessionOptions
@@ -108,6 +109,7 @@ class Session implements ConnectionOwner {
   constructor(socket: Socket, connectionOptions: ConnectionOptions, options: SessionOptions) {
     const { limits } = options
     this.#options = options
+    this.#socket = socket
     this.#peer = `${socket.remoteAddress ?? 'unknown'}:${socket.remotePort ?? 0}`
     this.connection = new Http2Connection(socket, connectionOptions, this)
     const { connection } = this
@@ -155,12 +157,23 @@ class Session implements ConnectionOwner {
   }
 
   #askForSign(): void {
-    const { keepaliveMs, keepaliveAnswerMs } = this.#options.limits
-    this.#keepaliveTimer = setTimeout(() => this.#end('no sign of life', errorCode.none), keepaliveAnswerMs).unref()
+    const { keepaliveMs } = this.#options.limits
+    this.#awaitSign()
     this.connection.ping(() => {
       clearTimeout(this.#keepaliveTimer)
       this.#keepaliveTimer = setTimeout(() => this.#askForSign(), keepaliveMs).unref()
     })
+  }
+
+  /** Whatever moves is a sign: the PING stands behind answers that a slow line takes its time for. */
+  #awaitSign(): void {
+    const socket = this.#socket
+    const { bytesRead, bytesWritten } = socket
+    this.#keepaliveTimer = setTimeout(() => {
+      const hasSent = this.connection.unsentByteLength > 0 && socket.bytesWritten > bytesWritten
+      if (hasSent || socket.bytesRead > bytesRead) this.#awaitSign()
+      else this.#end('no sign of life', errorCode.none)
+    }, this.#options.limits.keepaliveAnswerMs).unref()
   }
 
   #end(reason: string, code: number): void {

@@ -1124,6 +1124,20 @@ describe('connections', () => {
     alive.destroy()
   })
 
+  test('whatever a session says is a sign of life, as long as it goes on', async () => {
+    await restart({ limits: { keepaliveMs: 50, keepaliveAnswerMs: 400 } })
+    const busy = connectTcp(server.grpcPort, '127.0.0.1')
+    busy.on('error', () => {})
+    const closed = new Promise((resolve) => busy.resume().once('close', resolve))
+    busy.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(0x4, 0, 0)]))
+    for (let i = 0; i < 60; i++) {
+      busy.write(http2Frame(0x2, 0, 3, Buffer.alloc(5)))
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    expect(busy.closed || busy.readableEnded).toBe(false)
+    await closed
+  })
+
   test('a session of a certain age takes no new calls, and ends with those it has', async () => {
     await restart({ limits: { connectionAgeMs: 100 } })
     let release = () => {}
