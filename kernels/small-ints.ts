@@ -1,5 +1,6 @@
 // Pages of int64 whose values all are 0 to 127, as a byte each: varints of one byte. The same steps as in packing.ts and
 // ints.ts in 16-bit lanes, four times as many at once. Internal to wire-pages.ts and compare-pages.ts.
+import { addByteSteps, BYTE_SCRATCH, isByteBlock, unpackByteBlock } from './byte-ints'
 import { integerEnd, packedByteLength, readInteger, readNarrowBits } from './codes'
 import { CODEC_PACKED } from './page-codecs'
 
@@ -12,7 +13,7 @@ const WIDTH_MAX: i32 = 14
 export const INTEGER_MAX: i64 = 16_383
 
 /** Scratch of smallIntegers, in bytes. */
-export const SMALL_SCRATCH: usize = 2 * BLOCK_COUNT
+export const SMALL_SCRATCH: usize = BYTE_SCRATCH
 
 /**
  * Decodes a page as decodeInt64Page does. False when it is another page than that: with other values, of another codec, or
@@ -41,12 +42,20 @@ export function smallIntegers(pagePtr: usize, byteLength: i32, count: i32, targe
   if (base > INTEGER_MAX || base < -INTEGER_MAX) return false
   for (let start = 0; start < count; start += BLOCK_COUNT) {
     const blockCount = min(count - start, BLOCK_COUNT)
+    const blockPtr = targetPtr + <usize>start
+    if (isByteBlock(source, end, <i32>base)) {
+      source = unpackByteBlock(source, end, blockCount, scratchPtr)
+      if (source === 0) return false
+      if (!addByteSteps(scratchPtr, blockCount, order, <i32>base, <i32>before, blockPtr)) return false
+      before = <i64>load<u8>(blockPtr + <usize>blockCount - 1)
+      continue
+    }
     source = unpackBlock(source, end, blockCount, scratchPtr)
     if (source === 0) return false
     const last =
       order === 0
-        ? addBase(scratchPtr, blockCount, <i32>base, targetPtr + <usize>start)
-        : addDeltas(scratchPtr, blockCount, <i32>base, <i32>before, targetPtr + <usize>start)
+        ? addBase(scratchPtr, blockCount, <i32>base, blockPtr)
+        : addDeltas(scratchPtr, blockCount, <i32>base, <i32>before, blockPtr)
     if (last < 0) return false
     before = last
   }
@@ -118,7 +127,7 @@ function unpackEscapes(source: usize, end: usize, count: i32, marker: i32, width
 function unpackCodes(ptr: usize, end: usize, count: i32, width: i32, codesPtr: usize): usize {
   if (end - ptr < <usize>packedByteLength(count, width)) return 0
   if (width === 0) {
-    memory.fill(codesPtr, 0, SMALL_SCRATCH)
+    memory.fill(codesPtr, 0, 2 * BLOCK_COUNT)
     return ptr
   }
   let source = ptr
@@ -167,7 +176,7 @@ function unpackSparse(ptr: usize, end: usize, count: i32, width: i32, codesPtr: 
   const source = ptr + 1 + <usize>escapeCount
   const byteLength = <usize>packedByteLength(escapeCount, width)
   if (end - ptr < 1 + <usize>escapeCount + byteLength) return 0
-  memory.fill(codesPtr, 0, SMALL_SCRATCH)
+  memory.fill(codesPtr, 0, 2 * BLOCK_COUNT)
   for (let i = 0; i < escapeCount; i++) {
     const place = <i32>load<u8>(ptr + 1 + <usize>i)
     if (place >= count) return 0

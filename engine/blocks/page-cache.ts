@@ -34,6 +34,10 @@ export class PageCache {
     kept?.beginEpoch()
   }
 
+  get epoch(): number {
+    return this.#epoch
+  }
+
   beginEpoch(): void {
     this.#epoch++
     this.kept?.beginEpoch()

@@ -142,6 +142,10 @@ const firstDerivedKey = 2 ** 32
 export class BlockReader {
   readonly #parsed: ParsedBlock
   readonly #firstKey: number
+  /** The segment that was last asked for, where it stands, and in which epoch of the cache that is so. */
+  #lastSegment = -1
+  #lastSegmentPtr = 0
+  #lastEpoch = -1
 
   /** `number` tells the readers of one job apart. Throws DATA_DAMAGED. */
   constructor(
@@ -227,6 +231,17 @@ export class BlockReader {
 
   /** Pointer to the bytes of a segment, in scratch (until the next epoch of the cache) or where the packed block stands. */
   segment(segment: number): number {
+    // Pages of one column that follow each other stand in one segment.
+    const { epoch } = this.io.cache
+    if (segment === this.#lastSegment && epoch === this.#lastEpoch) return this.#lastSegmentPtr
+    const ptr = this.#findSegment(segment)
+    this.#lastSegment = segment
+    this.#lastSegmentPtr = ptr
+    this.#lastEpoch = epoch
+    return ptr
+  }
+
+  #findSegment(segment: number): number {
     const { kernels, store, partition, cache, keptForm } = this.io
     const { packed, values, headerByteLength, isPacked, id } = this.source
     const { segmentByteLengths } = this.layout
