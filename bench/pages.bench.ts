@@ -192,7 +192,7 @@ export async function benchPages(options: { seconds: number }): Promise<BenchRow
       byteLength += bytes.length
     })
     kernels.u32[valuesPtr / 4 + valueCount] = byteLength
-    const encode = () => call.encodeStringPage(valuesPtr, textPtr, valueCount, encodedPtr, scratchPtr)
+    const encode = () => call.encodeStringPage(valuesPtr, textPtr, valueCount, encodedPtr, scratchPtr, 1)
     const encodedByteLength = encode()
     const textTargetPtr = targetPtr + pageByteLength
     const decode = () => call.decodeStringPage(encodedPtr, encodedByteLength, valueCount, targetPtr, textTargetPtr)

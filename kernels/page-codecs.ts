@@ -10,6 +10,7 @@ export const CODEC_BITS: i32 = 6
 export const CODEC_RUNS: i32 = 7
 export const CODEC_STRINGS: i32 = 8
 export const CODEC_DICTIONARY: i32 = 9
+export const CODEC_NARROW: i32 = 10
 
 /** Values of a page at most: every scratch layout and 16-bit place in a page rests on it. */
 export const PAGE_COUNT_MAX: i32 = 4096

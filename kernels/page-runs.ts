@@ -7,7 +7,7 @@ import { expand64, expandBits, expandOffsets } from './gather'
 import { decodeInt64Page } from './ints'
 import { PAGE_COUNT_MAX } from './page-codecs'
 import { badChecksum, badPage, FLOAT64, INT64, RUN_ENTRY, TIME } from './run-entries'
-import { decodedStringByteLength, decodeStringPage } from './strings'
+import { decodedStringByteLength, decodeStringPageAt } from './strings'
 import { decodeTimePage } from './times'
 
 /** Working room of decodePages, in bytes: a page's dense values, then its bits. */
@@ -147,23 +147,15 @@ export function decodeStringPages(
     if (isWhole !== (presentCount === rowCount)) return badPage(page)
     const pagePtr = ptr + <usize>validityByteLength
     const pageByteLength = byteLength - validityByteLength
-    const dense = isWhole ? target : scratchPtr
-    if (decodeStringPage(pagePtr, pageByteLength, presentCount, dense, bytesPtr + <usize>end) < 0) return badPage(page)
-    if (!isWhole) {
+    if (isWhole) {
+      if (decodeStringPageAt(pagePtr, pageByteLength, presentCount, target, end, bytesPtr) < 0) return badPage(page)
+      if (validityPtr !== 0) setBitRange(validityPtr, row, row + rowCount, 1)
+    } else {
       if (validityPtr === 0) return badPage(page)
+      if (decodeStringPageAt(pagePtr, pageByteLength, presentCount, scratchPtr, end, bytesPtr) < 0) return badPage(page)
       if (decodeBoolPage(ptr, validityByteLength, rowCount, bitsPtr) < 0) return badPage(page)
       copyBits(bitsPtr, 0, validityPtr, row, rowCount)
       expandOffsets(scratchPtr, bitsPtr, rowCount, target)
-    } else if (validityPtr !== 0) {
-      setBitRange(validityPtr, row, row + rowCount, 1)
-    }
-    // The page's offsets begin at 0; here they go on where the last page ended.
-    if (end !== 0) {
-      let at = target
-      const targetEnd = target + ((<usize>rowCount) << 2)
-      const shift = i32x4.splat(<i32>end)
-      for (; at + 16 <= targetEnd; at += 16) v128.store(at, i32x4.add(v128.load(at), shift))
-      for (; at <= targetEnd; at += 4) store<u32>(at, load<u32>(at) + end)
     }
     row += rowCount
     end = load<u32>(offsetsPtr + ((<usize>row) << 2))

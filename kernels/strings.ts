@@ -1,6 +1,14 @@
-// Pages of strings: one text, a dictionary with a code a row, or lengths and texts.
-import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
+// Pages of strings: one text, a dictionary with a code a row, or lengths and texts, as they are or in 4 or 6 bits a byte.
+import { CODEC_CONSTANT, CODEC_DICTIONARY, CODEC_NARROW, CODEC_STRINGS, PAGE_COUNT_MAX } from './page-codecs'
 import { bitLength, packBits, packedByteLength, readNarrowBits } from './codes'
+import {
+  ALPHABET_MAX,
+  NARROW_BYTE_LENGTH_MIN,
+  narrowByteLength,
+  narrowWidth,
+  packNarrow,
+  unpackNarrow,
+} from './narrow-texts'
 
 /** Slots of the hash table that finds equal texts; at most half of them are taken. */
 const SLOT_COUNT: i32 = 8192
@@ -20,6 +28,7 @@ export function maxEncodedStringPage(count: i32, byteLength: i32): i32 {
  *          so that a page may be a window into a larger column (the first offset need not be 0)
  * target   maxEncodedStringPage(count, offsets[count] - offsets[0]) bytes; all of them may be written
  * scratch  PAGE_SCRATCH bytes, 16-byte aligned, overwritten
+ * mayNarrow  1: texts of few different bytes may take 4 or 6 bits for each
  */
 export function encodeStringPage(
   offsetsPtr: usize,
@@ -27,6 +36,7 @@ export function encodeStringPage(
   count: i32,
   targetPtr: usize,
   scratchPtr: usize,
+  mayNarrow: i32,
 ): i32 {
   const slotsPtr = scratchPtr
   const codesPtr = slotsPtr + <usize>SLOT_COUNT * 4
@@ -93,6 +103,11 @@ export function encodeStringPage(
   const dictionaryByteLength =
     9 + (entryCount - 1) * startByteLength + packedByteLength(count, codeWidth) + <i32>entryByteLength
   const plainByteLength = 6 + packedByteLength(count, lengthWidth) + <i32>totalByteLength
+  // Where a dictionary saves less than a quarter, few different bytes save more.
+  if (mayNarrow !== 0 && totalByteLength >= NARROW_BYTE_LENGTH_MIN && 4 * dictionaryByteLength > 3 * plainByteLength) {
+    const byteLength = encodeNarrow(offsetsPtr, textPtr, count, totalByteLength, lengthWidth, targetPtr, scratchPtr)
+    if (byteLength > 0) return byteLength
+  }
   if (dictionaryByteLength < plainByteLength) {
     store<u8>(targetPtr, <u8>CODEC_DICTIONARY)
     store<u32>(targetPtr, totalByteLength, 1)
@@ -120,14 +135,43 @@ export function encodeStringPage(
   store<u8>(targetPtr, <u8>CODEC_STRINGS)
   store<u32>(targetPtr, totalByteLength, 1)
   store<u8>(targetPtr, <u8>lengthWidth, 5)
-  for (let i = 0; i < count; i++) {
-    const offsetPtr = offsetsPtr + ((<usize>i) << 2)
-    store<u64>(codesPtr + ((<usize>i) << 3), <u64>(load<u32>(offsetPtr, 4) - load<u32>(offsetPtr)))
-  }
-  let target = targetPtr + 6
-  target += packBits(codesPtr, count, lengthWidth, target)
+  const target = targetPtr + 6 + <usize>packLengths(offsetsPtr, count, lengthWidth, targetPtr + 6, codesPtr)
   memory.copy(target, textPtr, <usize>totalByteLength)
   return <i32>(target - targetPtr) + <i32>totalByteLength
+}
+
+/** A page of texts of few different bytes; returns its bytes, 0 when there are too many. */
+function encodeNarrow(
+  offsetsPtr: usize,
+  textPtr: usize,
+  count: i32,
+  totalByteLength: u32,
+  lengthWidth: i32,
+  targetPtr: usize,
+  scratchPtr: usize,
+): i32 {
+  const lengthsPtr = targetPtr + 7
+  const codesPtr = lengthsPtr + <usize>packedByteLength(count, lengthWidth)
+  // Which width fits shows within the first bytes, nearly always.
+  let alphabetCount = packNarrow(textPtr, totalByteLength, 4, codesPtr, scratchPtr)
+  if (alphabetCount === 0) alphabetCount = packNarrow(textPtr, totalByteLength, 6, codesPtr, scratchPtr)
+  if (alphabetCount === 0) return 0
+  store<u8>(targetPtr, <u8>CODEC_NARROW)
+  store<u32>(targetPtr, totalByteLength, 1)
+  store<u8>(targetPtr, <u8>lengthWidth, 5)
+  store<u8>(targetPtr, <u8>alphabetCount, 6)
+  packLengths(offsetsPtr, count, lengthWidth, lengthsPtr, scratchPtr)
+  const codesByteLength = narrowByteLength(totalByteLength, narrowWidth(alphabetCount))
+  return <i32>(codesPtr - targetPtr) + <i32>codesByteLength + alphabetCount
+}
+
+/** scratch: 8 bytes a row. Returns the bytes written. */
+function packLengths(offsetsPtr: usize, count: i32, width: i32, targetPtr: usize, scratchPtr: usize): i32 {
+  for (let i = 0; i < count; i++) {
+    const offsetPtr = offsetsPtr + ((<usize>i) << 2)
+    store<u64>(scratchPtr + ((<usize>i) << 3), <u64>(load<u32>(offsetPtr, 4) - load<u32>(offsetPtr)))
+  }
+  return packBits(scratchPtr, count, width, targetPtr)
 }
 
 function longestText(offsetsPtr: usize, count: i32): u32 {
@@ -147,7 +191,7 @@ export function decodedStringByteLength(pagePtr: usize, byteLength: i32, count: 
     const total = (<i64>byteLength - 1) * <i64>count
     return total > <i64>i32.MAX_VALUE ? -1 : <i32>total
   }
-  if (codec !== CODEC_STRINGS && codec !== CODEC_DICTIONARY) return -1
+  if (codec !== CODEC_STRINGS && codec !== CODEC_DICTIONARY && codec !== CODEC_NARROW) return -1
   if (byteLength < 6) return -1
   const total = <i32>load<u32>(pagePtr, 1)
   return total < 0 ? -1 : total
@@ -181,7 +225,49 @@ export function decodeStringPage(
     return 0
   }
   if (codec === CODEC_STRINGS) return decodePlain(pagePtr, byteLength, count, total, targetOffsetsPtr, targetBytesPtr)
+  if (codec === CODEC_NARROW) return decodeNarrow(pagePtr, byteLength, count, total, targetOffsetsPtr, targetBytesPtr)
   return decodeDictionary(pagePtr, byteLength, count, total, targetOffsetsPtr, targetBytesPtr)
+}
+
+/**
+ * Decodes a page of texts that go on where others end: as decodeStringPage, but their offsets begin at `first` and their bytes
+ * stand there, counted from the start of all texts. Returns 0 or -1.
+ */
+export function decodeStringPageAt(
+  pagePtr: usize,
+  byteLength: i32,
+  count: i32,
+  targetOffsetsPtr: usize,
+  first: u32,
+  targetBytesPtr: usize,
+): i32 {
+  if (decodeStringPage(pagePtr, byteLength, count, targetOffsetsPtr, targetBytesPtr + <usize>first) < 0) return -1
+  if (first === 0) return 0
+  let at = targetOffsetsPtr
+  const end = at + ((<usize>count) << 2)
+  const shift = i32x4.splat(<i32>first)
+  for (; at + 16 <= end; at += 16) v128.store(at, i32x4.add(v128.load(at), shift))
+  for (; at <= end; at += 4) store<u32>(at, load<u32>(at) + first)
+  return 0
+}
+
+/**
+ * Bytes of the texts of rows [from, to) of a page of `count` texts, 0 <= from <= to <= count, without decoding any; -1 when only
+ * decoding can tell, or the page is malformed. Reads only the page.
+ */
+export function stringRowsByteLength(pagePtr: usize, byteLength: i32, count: i32, from: i32, to: i32): i32 {
+  const total = decodedStringByteLength(pagePtr, byteLength, count)
+  if (total < 0 || (from === 0 && to === count)) return total
+  const codec = <i32>load<u8>(pagePtr)
+  if (codec === CODEC_CONSTANT) return (byteLength - 1) * (to - from)
+  if (codec !== CODEC_STRINGS && codec !== CODEC_NARROW) return -1
+  const width = <i32>load<u8>(pagePtr, 5)
+  const lengthsPtr = pagePtr + (codec === CODEC_STRINGS ? 6 : 7)
+  const end = pagePtr + <usize>byteLength
+  if (width > 31 || lengthsPtr + <usize>packedByteLength(count, width) > end) return -1
+  let sum: u64 = 0
+  for (let i = from; i < to; i++) sum += <u64>readNarrowBits(lengthsPtr, end, i * width, width)
+  return sum > <u64>total ? -1 : <i32>sum
 }
 
 function decodePlain(
@@ -198,15 +284,49 @@ function decodePlain(
   const lengthsByteLength = packedByteLength(count, width)
   if (byteLength - 6 - lengthsByteLength !== total) return -1
   const textPtr = lengthsPtr + <usize>lengthsByteLength
+  if (!offsetsOfLengths(lengthsPtr, pagePtr + <usize>byteLength, count, width, total, targetOffsetsPtr)) return -1
+  memory.copy(targetBytesPtr, textPtr, <usize>total)
+  return 0
+}
+
+function decodeNarrow(
+  pagePtr: usize,
+  byteLength: i32,
+  count: i32,
+  total: i32,
+  targetOffsetsPtr: usize,
+  targetBytesPtr: usize,
+): i32 {
+  if (byteLength < 7) return -1
+  const width = <i32>load<u8>(pagePtr, 5)
+  const alphabetCount = <i32>load<u8>(pagePtr, 6)
+  if (width > 31 || alphabetCount < 1 || alphabetCount > ALPHABET_MAX) return -1
+  const end = pagePtr + <usize>byteLength
+  const lengthsPtr = pagePtr + 7
+  const lengthsByteLength = packedByteLength(count, width)
+  const codesByteLength = narrowByteLength(<u32>total, narrowWidth(alphabetCount))
+  if (<i64>byteLength - 7 - lengthsByteLength - alphabetCount !== <i64>codesByteLength) return -1
+  if (!offsetsOfLengths(lengthsPtr, end, count, width, total, targetOffsetsPtr)) return -1
+  unpackNarrow(lengthsPtr + <usize>lengthsByteLength, end, alphabetCount, <u32>total, targetBytesPtr)
+  return 0
+}
+
+/** Offsets of texts of these lengths; false unless they are `total` bytes together. */
+function offsetsOfLengths(
+  lengthsPtr: usize,
+  end: usize,
+  count: i32,
+  width: i32,
+  total: i32,
+  targetOffsetsPtr: usize,
+): bool {
   let offset: u64 = 0
   for (let i = 0; i < count; i++) {
     store<u32>(targetOffsetsPtr + ((<usize>i) << 2), <u32>offset)
-    offset += <u64>readNarrowBits(lengthsPtr, pagePtr + <usize>byteLength, i * width, width)
+    offset += <u64>readNarrowBits(lengthsPtr, end, i * width, width)
   }
-  if (offset !== <u64>total) return -1
   store<u32>(targetOffsetsPtr + ((<usize>count) << 2), <u32>total)
-  memory.copy(targetBytesPtr, textPtr, <usize>total)
-  return 0
+  return offset === <u64>total
 }
 
 function decodeDictionary(

@@ -14,7 +14,7 @@ function encoded(texts: readonly Uint8Array[]): { pagePtr: number; byteLength: n
   const { offsets, bytes } = memory.strings(texts)
   const textByteLength = texts.reduce((sum, text) => sum + text.length, 0)
   const wholePtr = memory.allocate(call.maxEncodedStringPage(texts.length, textByteLength))
-  const byteLength = call.encodeStringPage(offsets, bytes, texts.length, wholePtr, memory.allocate(256 * 1024))
+  const byteLength = call.encodeStringPage(offsets, bytes, texts.length, wholePtr, memory.allocate(256 * 1024), 0)
   return { pagePtr: memory.bytes(memory.readBytes(wholePtr, byteLength)), byteLength }
 }
 

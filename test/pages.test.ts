@@ -384,14 +384,14 @@ test.each(Object.keys(stringShapes))('pages of strings come back: %s', (shape) =
     const textByteLength = offset - windowStart
     const bound = call.maxEncodedStringPage(count, textByteLength)
     u8.fill(canary, encodedPtr + bound, encodedPtr + bound + 64)
-    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr)
+    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr, below(4) === 0 ? 0 : 1)
     expect(byteLength).toBeLessThanOrEqual(bound)
     expect(onlyCanaries(encodedPtr + bound, 64)).toBe(true)
     const pagePtr = memoryEnd - byteLength
     u8.copyWithin(pagePtr, encodedPtr, encodedPtr + byteLength)
     expect(call.decodedStringByteLength(pagePtr, byteLength, count)).toBe(textByteLength)
     const offsetsEnd = targetPtr + (count + 1) * 4
-    u8.fill(canary, targetPtr - 64, offsetsEnd + 64)
+    u8.fill(canary, targetPtr - 64, offsetsEnd + 128)
     u8.fill(canary, textTargetPtr - 64, textTargetPtr + textByteLength + 64)
     expect(call.decodeStringPage(pagePtr, byteLength, count, targetPtr, textTargetPtr)).toBe(0)
     const offsets = u32.slice(targetPtr / 4, offsetsEnd / 4)
@@ -404,6 +404,21 @@ test.each(Object.keys(stringShapes))('pages of strings come back: %s', (shape) =
     expect(onlyCanaries(targetPtr - 64, 64) && onlyCanaries(offsetsEnd, 64)).toBe(true)
     expect(onlyCanaries(textTargetPtr - 64, 64)).toBe(true)
     expect(onlyCanaries(textTargetPtr + textByteLength, 64)).toBe(true)
+    // Of some rows, where no dictionary stands between them and their lengths.
+    const from = below(count + 1)
+    const to = from + below(count - from + 1)
+    const isKnown = u8[pagePtr] !== 9 || (from === 0 && to === count)
+    const rowsByteLength = call.stringRowsByteLength(pagePtr, byteLength, count, from, to)
+    expect(rowsByteLength).toBe(isKnown ? offsets[to]! - offsets[from]! : -1)
+    // Behind others.
+    const first = 1 + below(1000)
+    const moved = targetPtr + 64
+    u8.fill(canary, textTargetPtr, textTargetPtr + first + textByteLength + 64)
+    expect(call.decodeStringPageAt(pagePtr, byteLength, count, moved, first, textTargetPtr)).toBe(0)
+    expect(u32.slice(moved / 4, moved / 4 + count + 1)).toEqual(offsets.map((place) => place + first))
+    expect(decoder.decode(u8.slice(textTargetPtr + first, textTargetPtr + first + textByteLength))).toBe(texts.join(''))
+    expect(onlyCanaries(textTargetPtr, first) && onlyCanaries(textTargetPtr + first + textByteLength, 64)).toBe(true)
+    expect(onlyCanaries(offsetsEnd + 64, 64)).toBe(true)
   }
 })
 
@@ -583,10 +598,13 @@ test('a decoder of bools or strings harms nothing, whatever the bytes of the pag
       offset += bytes.length
     }
     u32[valuesPtr / 4 + count] = offset
-    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr)
+    const byteLength = call.encodeStringPage(valuesPtr, textPtr, count, encodedPtr, scratchPtr, below(4) === 0 ? 0 : 1)
     mutate(u8.slice(encodedPtr, encodedPtr + byteLength), count, 100, (page, claimed) => {
       const pagePtr = memoryEnd - page.length
       const textByteLength = call.decodedStringByteLength(pagePtr, page.length, claimed)
+      const from = below(claimed + 1)
+      const rowsByteLength = call.stringRowsByteLength(pagePtr, page.length, claimed, from, claimed)
+      expect(rowsByteLength >= -1 && rowsByteLength <= Math.max(-1, textByteLength), `seed ${seed}`).toBe(true)
       // The caller asks first and gives as much; a claim beyond its means it refuses itself.
       if (textByteLength < 0 || textByteLength > MiB) {
         refused++

@@ -187,7 +187,16 @@ export function stringTwin(page: Uint8Array, count: number): string[] {
   const rows = Array.from({ length: count }, (_, i) => i)
   const codec = reader.u8()
   if (codec === 1) return rows.map(() => text(page.subarray(1)))
-  reader.unsigned(4)
+  const total = Number(reader.unsigned(4))
+  if (codec === 10) {
+    const lengthWidth = reader.u8()
+    const alphabet = page.subarray(page.length - reader.u8())
+    const lengths = reader.codes(count, lengthWidth).map(Number)
+    const codes = reader.codes(total, alphabet.length <= 16 ? 4 : 6)
+    const all = Uint8Array.from(codes, (code) => alphabet[Number(code)] ?? 0)
+    let start = 0
+    return lengths.map((length) => text(all.subarray(start, (start += length))))
+  }
   if (codec === 8) return reader.codes(count, reader.u8()).map((length) => text(reader.take(Number(length))))
   if (codec !== 9) throw new Error(`codec ${codec} of a page of strings`)
   const startCount = Number(reader.unsigned(2))

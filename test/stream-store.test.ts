@@ -126,6 +126,35 @@ test('a damaged page fails the reads that need it, and no other', async () => {
   })
 })
 
+test('texts of few different bytes stay over a restart, in fewer bytes than they have, and damaged ones fail a read', async () => {
+  const dataDir = join(root, 'texts')
+  const texts = Array.from({ length: rowCount }, (_, i) => `${(i * 7919) % 100_003}`.padStart(100, `${i}abcdef`))
+  const read = async (): Promise<unknown[]> =>
+    withEngine(dataDir, async (engine) => {
+      const found: unknown[] = []
+      for await (const frame of engine.read({ ...stream, seek: 'earliest', shardId: '0' }))
+        found.push(...frame.column('text').values())
+      return found
+    })
+  await withEngine(dataDir, async (engine) => {
+    await engine.create(stream)
+    await engine.write(stream, new Frame({ columns: [sliceColumn('text', texts)] }))
+    const described = await engine.execute({ ...stream, command: 'describe' })
+    expect(Number(described!.column('bytes').at(0))).toBeLessThan(0.7 * 100 * rowCount)
+  })
+  expect(await read()).toEqual(texts)
+  const store = await openLmdbStore({ path: dataDir })
+  const [partition] = await store.partitions('t')
+  const range = { start: Uint8Array.of(keyKinds.data), end: Uint8Array.of(keyKinds.data + 1), limit: 100 }
+  const found = await store.scan(partition!, range)
+  const value = Uint8Array.from(found[0]!.value)
+  expect(value[0]).toBe(10)
+  value[1000]! ^= 0x10
+  await store.commit({ partition: partition!, puts: [{ key: found[0]!.key, value }] })
+  await store.close()
+  await expect(read()).rejects.toMatchObject({ code: 'DATA_DAMAGED' })
+})
+
 test('pages that a filter rules out by their statistics or their place are not read', async () => {
   const whole = await withEngine(pristine, (engine) => numbers(engine, '0'))
   const dataDir = await damagedCopy([keyKinds.data], () => 3)

@@ -467,6 +467,40 @@ describe('much of it', () => {
     },
   )
 
+  test('texts without a gap come back whole in messages of bounded size, however their lengths differ', async () => {
+    const stream = await newStream()
+    // Pages of few different bytes, of many, of equal texts, and one of which some rows are most.
+    const textOf = (i: number): string => {
+      if (i < 12_000) return `${i}`.padStart(100, '0123456789abcdef')
+      if (i < 20_000) return `${'~'.repeat(i % 50)}AZ é ${i} ${String.fromCharCode(0x21 + (i % 94))}`
+      if (i < 25_000) return 'the same'
+      return i % 5000 < 4900 ? `t${i}` : `${i}`.repeat(10_000)
+    }
+    const texts = Array.from({ length: 30_000 }, (_, i) => textOf(i))
+    const slices = Array.from({ length: 30 }, (_, f) => texts.slice(1000 * f, 1000 * (f + 1)))
+    await engine.write(
+      stream,
+      slices.map((slice) => new Frame({ columns: [sliceColumn('text', slice)] })),
+    )
+    const check = async (): Promise<void> => {
+      for (const first of [1, 777, 4096, 4097, 20_001]) {
+        let next = first - 1
+        const seek = { seek: 'seq', sequence: BigInt(first), shardId: '0' }
+        for (const frame of await framesOf({ ...stream, ...seek })) {
+          const found = frame.column('text').values()
+          expect(found).toEqual(texts.slice(next, next + frame.length))
+          next += frame.length
+          const byteLength = found.reduce<number>((sum, text) => sum + Buffer.byteLength(String(text)), 0)
+          expect(byteLength).toBeLessThan(1.3 * 2 ** 20)
+        }
+        expect(next).toBe(texts.length)
+      }
+    }
+    await check()
+    await engine.execute({ ...stream, command: 'compact' })
+    await check()
+  })
+
   test('single records merge into blocks, and stay in order', async () => {
     const stream = await newStream({ shards: 3n })
     await Promise.all(Array.from({ length: 2000 }, (_, i) => put(stream, `{"i":${i},"k${i % 3}":"v"}`)))

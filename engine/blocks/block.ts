@@ -12,7 +12,7 @@ import type { DType } from '../frame/dtype.js'
 import { dtypeNumbers, dtypeOfNumber } from '../frame/dtype.js'
 
 export const blockMagic = 0xfb
-export const blockFormatVersion = 1
+export const blockFormatVersion = 2
 
 /** Fixed part of a header, in bytes: magic, version, u16 attachments, then six u32 (see docs/formats.md). */
 const headerFixedByteLength = 28
@@ -125,9 +125,14 @@ export function encodeHeader(layout: BlockLayout): Uint8Array {
   return bytes
 }
 
+/** Version 1 had no narrow pages of texts, and is otherwise the same. */
+function isKnownVersion(version: number | undefined): boolean {
+  return version === 1 || version === blockFormatVersion
+}
+
 /** Whether bytes are the header of a block in a format that this framesd does not know. */
 export function isOtherVersion(bytes: Uint8Array): boolean {
-  return bytes[0] === blockMagic && bytes[1] !== blockFormatVersion
+  return bytes[0] === blockMagic && !isKnownVersion(bytes[1])
 }
 
 /**
@@ -135,8 +140,7 @@ export function isOtherVersion(bytes: Uint8Array): boolean {
  * (a damaged or newer one); the layout keeps no reference to `bytes`.
  */
 export function parseHeader(bytes: Uint8Array): BlockLayout | null {
-  if (bytes.length < headerFixedByteLength + 4 || bytes[0] !== blockMagic || bytes[1] !== blockFormatVersion)
-    return null
+  if (bytes.length < headerFixedByteLength + 4 || bytes[0] !== blockMagic || !isKnownVersion(bytes[1])) return null
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const attachmentCount = view.getUint16(2, true)
   const rowCount = view.getUint32(4, true)

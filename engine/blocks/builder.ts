@@ -77,6 +77,8 @@ export class PageEncoder {
     readonly kernels: Kernels,
     readonly scratch: Scratch,
     pageRowCountMax: number,
+    /** 'narrow': those of few different bytes take 4 or 6 bits for each; not where look-ups keep pages as they are stored. */
+    readonly texts: 'plain' | 'narrow' = 'plain',
   ) {
     this.#scratchPtr = scratch.allocate(pageScratchByteLength)
     this.#validityPtr = scratch.allocate(alignUp8(Math.ceil(pageRowCountMax / 8)) + 8)
@@ -290,7 +292,14 @@ export class PageEncoder {
         byteLength += call.encodeBoolPage(sourcePtr, presentCount, target, this.#scratchPtr)
         break
       case 'string':
-        byteLength += call.encodeStringPage(sourcePtr, bytesPtr, presentCount, target, this.#scratchPtr)
+        byteLength += call.encodeStringPage(
+          sourcePtr,
+          bytesPtr,
+          presentCount,
+          target,
+          this.#scratchPtr,
+          this.texts === 'narrow' ? 1 : 0,
+        )
         break
       default:
         byteLength += this.#encodeInto(column.dtype, entryPtr, 1, statisticsPtr, target)

@@ -42,6 +42,15 @@ export interface DecodedPage {
   readonly bytesPtr: number
 }
 
+/** A page of strings without missing cells. */
+export interface StoredTexts {
+  readonly ptr: number
+  readonly byteLength: number
+  readonly rowCount: number
+  /** Of the texts. */
+  readonly textByteLength: number
+}
+
 /** A parsed block, kept by the worker between jobs (blocks never change). */
 interface ParsedBlock {
   readonly layout: BlockLayout
@@ -400,6 +409,37 @@ export class BlockReader {
     }
   }
 
+  /** Bytes of text of rows [from, to) of a page of strings, without decoding it; -1 where only that can tell. */
+  textByteLength(column: ColumnEntry, page: number, from: number, to: number): number {
+    const table = this.table(column)
+    const presentCount = table.presentCounts[page]!
+    if (presentCount === 0) return 0
+    if (table.validityByteLengths[page]! > 0 || this.#isDecoded(column, page)) return -1
+    // Not checked yet, which is done when it is decoded: whatever it holds, no more than the page is read.
+    const pagePtr = this.segment(table.segments[page]!) + table.offsets[page]!
+    return this.io.kernels.call.stringRowsByteLength(pagePtr, table.byteLengths[page]!, presentCount, from, to)
+  }
+
+  /**
+   * Where a page of strings stands as it is stored, checked, for decodeStringPageAt: whoever wants all of it needs it in one
+   * place only. Null where cells are missing, or it is decoded already. Valid until the cache's next epoch. Throws DATA_DAMAGED.
+   */
+  storedTexts(column: ColumnEntry, page: number): StoredTexts | null {
+    const table = this.table(column)
+    const { pageStarts } = this.layout
+    const rowCount = table.presentCounts[page]!
+    if (rowCount !== pageStarts[page + 1]! - pageStarts[page]! || this.#isDecoded(column, page)) return null
+    const ptr = this.#storedPage(column, table, page)
+    const byteLength = table.byteLengths[page]!
+    const textByteLength = this.io.kernels.call.decodedStringByteLength(ptr, byteLength, rowCount)
+    if (textByteLength < 0 || table.validityByteLengths[page]! > 0) throw this.#undecodable(column, page)
+    return { ptr, byteLength, rowCount, textByteLength }
+  }
+
+  #isDecoded(column: ColumnEntry, page: number): boolean {
+    return this.io.cache.find(this.#firstKey + column.index * keysPerColumn + page) !== 0
+  }
+
   /**
    * A page as scatterCompact (64-bit cells) or scatterCompactTexts (strings) read it, until the cache's next epoch: it takes
    * a fraction of the room of a decoded one. 0 where it is not kept so: then `page` has it. Throws DATA_DAMAGED.
@@ -556,7 +596,7 @@ export class BlockReader {
     return this.table(column).presentCounts[page] === pageStarts[page + 1]! - pageStarts[page]!
   }
 
-  /** What the kernel wirePages has found wrong with a page. */
+  /** What a kernel has found wrong with a page. */
   damageOf(column: ColumnEntry, page: number, isChecksum: boolean): FramesError {
     return isChecksum ? this.#misfit(column, page) : this.#undecodable(column, page)
   }

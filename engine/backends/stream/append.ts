@@ -427,7 +427,7 @@ function encodeRows(
   const columnsOf = sources.map((source) => new Map(source.columns.map((column) => [columnKey(column), column])))
   let textByteLength = 0
   for (const source of sources) for (const column of source.columns) textByteLength += column.textByteLength
-  const writer = new BlockWriter(new PageEncoder(kernels, output, pageRowCountMax), order.pieces, {
+  const writer = new BlockWriter(new PageEncoder(kernels, output, pageRowCountMax, 'narrow'), order.pieces, {
     columnCount: columns.size,
     rowByteLength: 8 * columns.size + textByteLength / order.rowCount,
   })

@@ -1,5 +1,5 @@
 // Cells of records that stand in several blocks, as one column: for messages of a read and blocks of a merge.
-import type { BlockIo, BlockReader, DecodedPage } from '../../blocks/reader.js'
+import type { BlockIo, BlockReader, DecodedPage, StoredTexts } from '../../blocks/reader.js'
 import { bitmapByteLength } from '../../frame/bitmap.js'
 import { columnOfCells } from '../../frame/builder.js'
 import type { ColumnSlice } from '../../frame/column-slice.js'
@@ -31,18 +31,36 @@ function pageOf({ reader, page }: Stretch, { name, dtype }: StoredColumn): Decod
   return column === undefined ? null : reader.page(column, page)
 }
 
-/** Bytes of text of a string column in the first `rowCount` rows of a stretch. Its page stays in the cache's epoch. */
+/** Bytes of text of a string column in the first `rowCount` rows of a stretch; its page is decoded only where it must be. */
 export function textByteLengthOf(
   { call, u32 }: Kernels,
   stretch: Stretch,
   column: StoredColumn,
   rowCount: number,
 ): number {
-  const page = pageOf(stretch, column)
+  const { reader, rowStart, indexesPtr } = stretch
+  const entry = reader.column(column.name, column.dtype)
+  if (entry === undefined) return 0
+  if (indexesPtr === 0) {
+    const byteLength = reader.textByteLength(entry, stretch.page, rowStart, rowStart + rowCount)
+    if (byteLength >= 0) return byteLength
+  }
+  const page = reader.page(entry, stretch.page)
   if (page === null) return 0
-  if (stretch.indexesPtr !== 0) return call.gatheredStringsByteLength(page.valuesPtr, stretch.indexesPtr, rowCount)
-  const offsets = (page.valuesPtr >> 2) + stretch.rowStart
+  if (indexesPtr !== 0) return call.gatheredStringsByteLength(page.valuesPtr, indexesPtr, rowCount)
+  const offsets = (page.valuesPtr >> 2) + rowStart
   return u32[offsets + rowCount]! - u32[offsets]!
+}
+
+/** The page of strings that a stretch takes all of, as it is stored; null where it must be decoded by itself. */
+function wholeTexts(
+  { reader, page, rowCount, indexesPtr }: Stretch,
+  { name, dtype }: StoredColumn,
+): StoredTexts | null {
+  const column = reader.column(name, dtype)
+  const { pageStarts } = reader.layout
+  if (column === undefined || indexesPtr !== 0 || rowCount !== pageStarts[page + 1]! - pageStarts[page]!) return null
+  return reader.storedTexts(column, page)
 }
 
 function copyStretchBits(
@@ -95,6 +113,19 @@ export function assembleColumn(
   let presentCount = 0
   for (const stretch of stretches) {
     const { rowStart, rowCount: count, indexesPtr } = stretch
+    const texts = dtype === 'string' ? wholeTexts(stretch, column) : null
+    if (texts !== null) {
+      // Straight to its place: a page of texts is as large as half of a core's cache, and is not copied once more.
+      reserve(scratch, end + texts.textByteLength)
+      const offsetsPtr = valuesPtr + 4 * row
+      if (call.decodeStringPageAt(texts.ptr, texts.byteLength, count, offsetsPtr, end, bytesPtr) < 0)
+        throw stretch.reader.damageOf(stretch.reader.column(name, dtype)!, stretch.page, false)
+      call.setBitRange(validityPtr, row, row + count, 1)
+      end += texts.textByteLength
+      presentCount += count
+      row += count
+      continue
+    }
     const page = pageOf(stretch, column)
     if (page === null) {
       if (dtype === 'string') u32.fill(end, (valuesPtr >> 2) + row, (valuesPtr >> 2) + row + count + 1)

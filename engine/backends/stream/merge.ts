@@ -47,7 +47,7 @@ export function mergeRuns(
     textColumns: columns.filter(({ dtype }) => dtype === 'string'),
   })
   const { pieces, stretches, rowCount, textByteLength } = rows
-  const writer = new BlockWriter(new PageEncoder(kernels, output, pageRowCountMax), pieces, {
+  const writer = new BlockWriter(new PageEncoder(kernels, output, pageRowCountMax, 'narrow'), pieces, {
     columnCount: columns.length,
     rowByteLength: 8 * columns.length + textByteLength / Math.max(1, rowCount),
   })

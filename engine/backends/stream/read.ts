@@ -145,6 +145,8 @@ class SnapshotReads {
   #rowCountLeft: number
   #isDescribed = false
   readonly #buffers = new OutgoingBuffers()
+  /** Bytes of a record in the messages of the last job; null: none has ended yet. */
+  #rowByteLength: number | null = null
   /** The limit or the bound was reached: later records are not wanted. */
   isDone = false
 
@@ -179,7 +181,10 @@ class SnapshotReads {
           untilNs: endMs === null ? noBoundNs : BigInt(endMs + 1) * nsPerMs,
           messageLimit: plan.messageLimit,
         }
-        const tasks = shard === null ? mergedTasks(wanted, ranges) : shardTasks(wanted, ranges[0]!, plan.messageLimit)
+        const tasks =
+          shard === null
+            ? mergedTasks(wanted, ranges)
+            : shardTasks(wanted, ranges[0]!, plan.messageLimit, () => this.#rowByteLength)
         yield* this.#run(tasks, scanPlan)
       }
       if (endMs !== null && snapshot.blocks.length > 0) {
@@ -230,7 +235,9 @@ class SnapshotReads {
         }
         try {
           const { messages } = step
-          for (const { rowCount } of messages) this.#rowCountLeft -= rowCount
+          const rowCount = messages.reduce((sum, message) => sum + message.rowCount, 0)
+          this.#rowCountLeft -= rowCount
+          if (rowCount > 0) this.#rowByteLength = step.byteLength / rowCount
           let marker: string | null = null
           if (this.#rowCountLeft <= 0) {
             this.isDone = true
@@ -321,7 +328,12 @@ interface OwnBlock {
  * The records of one shard in order. With a message limit, a multiple of it each; else as many as one job makes messages of,
  * in whole pages, so that none is decoded for two tasks.
  */
-function* shardTasks(blocks: readonly LiveBlock[], range: SequenceRange, messageLimit: number): Generator<Task, void> {
+function* shardTasks(
+  blocks: readonly LiveBlock[],
+  range: SequenceRange,
+  messageLimit: number,
+  rowByteLength: () => number | null,
+): Generator<Task, void> {
   const own = blocks
     .map((block): OwnBlock => ({ block, ...shardRange(block.extent!, range.shard)! }))
     .sort((a, b) => a.first - b.first)
@@ -332,7 +344,7 @@ function* shardTasks(blocks: readonly LiveBlock[], range: SequenceRange, message
     const wanted =
       messageLimit > 0
         ? start + Math.max(1, Math.floor(taskRowCount / messageLimit)) * Math.min(messageLimit, taskRowCount)
-        : pagesEnd(own, from, start)
+        : pagesEnd(own, from, start, rowByteLength())
     const end = Math.min(wanted, last.first + last.count, range.end)
     let to = from
     while (to < own.length && own[to]!.first < end) to++
@@ -342,14 +354,18 @@ function* shardTasks(blocks: readonly LiveBlock[], range: SequenceRange, message
   }
 }
 
-/** Where a task that begins at a record should end: with a page, and before its messages have more bytes than a job makes. */
-function pagesEnd(own: readonly OwnBlock[], from: number, start: number): number {
+/**
+ * Where a task that begins at a record should end: with a page, and before its messages have more bytes than a job makes.
+ *
+ * messageRowByteLength  bytes of a record in messages; null: not known yet, what is stored tells
+ */
+function pagesEnd(own: readonly OwnBlock[], from: number, start: number, messageRowByteLength: number | null): number {
   let byteLengthLeft = streamJobByteLength
   let at = start
   for (let i = from; i < Math.min(own.length, from + taskBlockCountMax); i++) {
     const { block, first, count } = own[i]!
     at = Math.max(at, first)
-    const rowByteLength = rowHeadByteLength + block.byteLength / block.rowCount
+    const rowByteLength = messageRowByteLength ?? rowHeadByteLength + block.byteLength / block.rowCount
     const rowCount = Math.floor(Math.min(byteLengthLeft / rowByteLength, taskRowCount - (at - start)))
     if (at + rowCount < first + count) {
       const pageEnd = first + Math.floor((at + rowCount - first) / pageRowCountMax) * pageRowCountMax
@@ -449,6 +465,7 @@ interface ScanStep {
   readonly messages: readonly ReadMessage[]
   readonly next: RecordPosition | null
   readonly isEnd: boolean
+  readonly byteLength: number
   release(): void
 }
 
@@ -483,10 +500,10 @@ function stepOf(
   job: JobResult<ScanResult>,
   buffers: OutgoingBuffers,
 ): ScanStep {
-  const { next, isEnd } = job.result
+  const { next, isEnd, byteLength: madeByteLength } = job.result
   if (job.result.messages.some(({ frame }) => frame !== null)) {
     const { messages, release } = outgoing.takeColumns(job, job.result.messages)
-    return { messages, next, isEnd, release }
+    return { messages, next, isEnd, byteLength: madeByteLength, release }
   }
   const messages = job.result.messages.map(({ rowCount, bytes, frame }): ReadMessage => {
     if (bytes === null) return { rowCount, bytes, frame }
@@ -494,7 +511,7 @@ function stepOf(
     return { rowCount, bytes: buffers.copy(u8.subarray(byteOffset, byteOffset + byteLength)), frame }
   })
   job.release()
-  return { messages, next, isEnd, release: () => undefined }
+  return { messages, next, isEnd, byteLength: madeByteLength, release: () => undefined }
 }
 
 type ScanTemplate = Omit<ScanJob, 'sources'> & { readonly blocks: readonly LiveBlock[] }

@@ -84,10 +84,14 @@ export interface ScanResult {
   readonly next: RecordPosition | null
   /** A record arrived at `untilNs` or later. */
   readonly isEnd: boolean
+  /** Bytes of the messages, as they are counted towards the end of a job. */
+  readonly byteLength: number
 }
 
 /** Rows of a message, whatever their size. */
 const messageRowCountMax = 65_536
+/** How full a message is that ends with a page. */
+const fullShare = 3 / 4
 /** An entry of a null map, without its name. */
 const nullEntryByteLength = 8
 /** Sequence number and arrival time of a row. */
@@ -118,16 +122,16 @@ export function scanRecords(
     if (input.isCancelled()) throw new FramesError('CANCELLED', 'the read was cancelled')
     if (piece.arrivalNs >= input.plan.untilNs) {
       sink.close()
-      return { messages: sink.messages, next: null, isEnd: true }
+      return { ...sink.made, next: null, isEnd: true }
     }
     const taken = sink.push(piece)
     if (taken < piece.rowEnd - piece.rowStart) {
       const { arrivalNs, shard, sequence } = piece
-      return { messages: sink.messages, next: { arrivalNs, shard, sequence: sequence + taken }, isEnd: false }
+      return { ...sink.made, next: { arrivalNs, shard, sequence: sequence + taken }, isEnd: false }
     }
   }
   sink.close()
-  return { messages: sink.messages, next: null, isEnd: false }
+  return { ...sink.made, next: null, isEnd: false }
 }
 
 /** Rows [rowStart, rowEnd) of a block: records of one commit in one shard, `sequence` that of the first. */
@@ -267,7 +271,7 @@ function swap(heap: ShardWalk[], a: number, b: number): void {
 
 /** Collects stretches of rows and closes messages when they are large enough. */
 class MessageSink {
-  readonly messages: ScanMessage[] = []
+  readonly #messages: ScanMessage[] = []
   readonly #capacity: number
   readonly #textColumns: readonly StoredColumn[]
   #stretches: Stretch[] = []
@@ -292,6 +296,10 @@ class MessageSink {
     this.#textColumns = plan.columns.flatMap(({ stored }) => stored.filter(({ dtype }) => dtype === 'string'))
   }
 
+  get made(): Pick<ScanResult, 'messages' | 'byteLength'> {
+    return { messages: this.#messages, byteLength: this.#sentByteLength }
+  }
+
   /** Where a message is put together: columns that stay must stand in the output. */
   get #target(): Scratch {
     return this.input.format === 'wire' ? this.collected : this.output
@@ -310,6 +318,8 @@ class MessageSink {
     for (let row = piece.rowStart; row < piece.rowEnd; page++) {
       const pageStart = pageStarts[page]!
       const rowEnd = Math.min(piece.rowEnd, pageStarts[page + 1]!)
+      if (row === pageStart && this.#endsBefore({ reader, page, rowStart: 0, rowCount: pageStarts[page + 1]! - row }))
+        this.close()
       const selection = this.#select(reader, page, row - pageStart, rowEnd - pageStart)
       const count = selection === null ? rowEnd - row : selection.count
       for (let taken = 0; taken < count; ) {
@@ -336,6 +346,12 @@ class MessageSink {
       row = rowEnd
     }
     return piece.rowEnd - piece.rowStart
+  }
+
+  /** Whether the message under way is large enough, and a page would not go into it whole: whole pages are copied once less. */
+  #endsBefore(page: Omit<Stretch, 'indexesPtr'>): boolean {
+    if (this.#filter !== null || this.#byteLength < fullShare * readMessageByteLength) return false
+    return this.#byteLength + this.#byteLengthOf({ ...page, indexesPtr: 0 }, page.rowCount) > readMessageByteLength
   }
 
   /** The rows of [rowStart, rowEnd) of a page that are wanted, by their numbers in the page; null: all of them. */
@@ -496,7 +512,7 @@ class MessageSink {
     const start = output.mark()
     if (format === 'columns') {
       this.#sentByteLength += this.#byteLength
-      this.messages.push({ rowCount, bytes: null, frame })
+      this.#messages.push({ rowCount, bytes: null, frame })
       return
     }
     const bound = encodedFrameBound(frame)
@@ -506,7 +522,7 @@ class MessageSink {
     output.allocate(byteLength)
     this.#sentByteLength += byteLength
     this.collected.release(this.#start)
-    this.messages.push({ rowCount, bytes: { byteOffset, byteLength }, frame: null })
+    this.#messages.push({ rowCount, bytes: { byteOffset, byteLength }, frame: null })
   }
 }
 
