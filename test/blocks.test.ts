@@ -15,6 +15,7 @@ import type { OpenTable } from '../dist/engine/backends/tsdb/tsdb.js'
 import { GatheredWrites } from '../dist/engine/backends/tsdb/gathered-writes.js'
 import { TsdbWriteSession } from '../dist/engine/backends/tsdb/write-session.js'
 import { Turn } from '../dist/engine/backends/turn.js'
+import { encodeHeader, isOtherVersion, parseHeader } from '../dist/engine/blocks/block.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
 import { CommitQueue, versionValue } from '../dist/engine/blocks/commit-queue.js'
 import { dataKey, goneKey, headKey, keyKinds, packedKey, stageKey, versionKey } from '../dist/engine/blocks/keys.js'
@@ -661,4 +662,30 @@ test('while a large merge has not ended, small runs are merged beside it, and wh
   await bench.openTable()
   expectSame(await bench.now(), model, 'opened again')
   await bench.close()
+})
+
+test('headers of blocks are read that were written before texts were narrow, and those of no other version', () => {
+  const layout = {
+    rowCount: 5,
+    pageCount: 1,
+    pageStarts: Uint32Array.of(0, 5),
+    segmentByteLengths: Uint32Array.of(64),
+    columns: [],
+    extent: [1, 2],
+    attachments: [],
+    directory: Uint8Array.of(7),
+  }
+  const versions = [0, 1, 2, 3, 255].map((version) => {
+    const bytes = encodeHeader(layout)
+    expect(bytes[1]).toBe(2)
+    bytes[1] = version
+    return { version, isOther: isOtherVersion(bytes), rowCount: parseHeader(bytes)?.rowCount ?? null }
+  })
+  expect(versions).toEqual([
+    { version: 0, isOther: true, rowCount: null },
+    { version: 1, isOther: false, rowCount: 5 },
+    { version: 2, isOther: false, rowCount: 5 },
+    { version: 3, isOther: true, rowCount: null },
+    { version: 255, isOther: true, rowCount: null },
+  ])
 })
