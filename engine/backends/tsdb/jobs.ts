@@ -414,15 +414,22 @@ function keptFormOf(
 const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context
   const terms = JSON.parse(job.terms) as ScanTerms
-  const { labels } = terms
+  const { labels, partition, tableName, newestWins, plan, rowLabels, rowCountMax, format } = terms
   const signatureAt = signatureReader(context, labels)
   const { sets, groupStarts, metricListOf, metricLists, rowCondition, position } = job
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
   const keptForm = keptFormOf(terms, job, signatureAt)
   const parts = { store: storeReader(context, terms.access), kept, keptForm } as const
+  // Not spread: V8 would look up its fields anew each time.
   return scanSets(kernels, new Scratch(job.scratch), parts, {
-    ...terms,
+    partition,
+    tableName,
+    newestWins,
+    plan,
+    rowLabels,
+    rowCountMax,
+    format,
     groupStarts,
     rowCondition,
     position,

@@ -334,7 +334,7 @@ export class MessageSink {
     for (let row = 0; ; ) {
       const limited = this.input.rowCountMax - this.#sentRowCount - collector.rowCount
       const taken = Math.min(rowCount - row, this.#capacity - collector.rowCount, limited)
-      if (taken > 0) collector.appendPage({ ...page, from: page.from + row }, taken, timesPtr + 8 * row)
+      if (taken > 0) collector.appendPage(page, page.from + row, taken, timesPtr + 8 * row)
       if (collector.rowCount >= this.#capacity) this.#close()
       row += taken
       if (row === rowCount) return null

@@ -110,10 +110,11 @@ export class RowCollector {
     return this.rowCount === 0 || this.#pages.length > 0
   }
 
-  /** Takes rows as what they are of. timesPtr: their times. */
-  appendPage(page: PageRows, rowCount: number, timesPtr: number): void {
+  /** Takes rows as what they are of, from row `from` of the page on. timesPtr: their times. */
+  appendPage({ reader, page, entries }: PageRows, from: number, rowCount: number, timesPtr: number): void {
     this.kernels.call.copyBytes(timesPtr, 8 * rowCount, this.timesPtr + 8 * this.rowCount)
-    this.#pages.push({ ...page, rowCount })
+    // Not spread: V8 looks up each field of such a copy anew, in each column of the message.
+    this.#pages.push({ reader, page, from, rowCount, entries })
     this.rowCount += rowCount
   }
 
