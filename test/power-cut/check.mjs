@@ -7,7 +7,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const { folder, expected } = JSON.parse(line)
   const wrong = []
   try {
-    const engine = await openEngine({ dataDir: folder, threads: 1 })
+    const engine = await openEngine({ dataDir: folder, workerCount: 1 })
     try {
       await check(engine, expected, wrong)
     } finally {
