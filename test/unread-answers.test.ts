@@ -1,8 +1,8 @@
 // Answers that nobody reads: what waits to leave is bounded, and whoever reads is served.
 import { once } from 'node:events'
 import { type IncomingMessage, request as httpRequest } from 'node:http'
-import { connect as connectHttp2, constants } from 'node:http2'
-import { create, toBinary } from '@bufbuild/protobuf'
+import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2'
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { connect } from '../dist/client/index.js'
 import { Column, Frame, openEngine } from '../dist/engine/index.js'
@@ -48,13 +48,13 @@ async function readAll(address: string): Promise<number> {
   return count
 }
 
-test('over gRPC, who has not read for longest is told so when unread answers take too much', async () => {
-  const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
-  const message = toBinary(ReadRequestSchema, create(ReadRequestSchema, { ...table, start: '0' }))
+/** So many reads whose answers nobody takes; the codes of those that were ended. */
+function unreadReads(session: ClientHttp2Session, count: number, request: MessageInitShape<typeof ReadRequestSchema>) {
+  const message = toBinary(ReadRequestSchema, create(ReadRequestSchema, request))
   const prefix = Buffer.alloc(5)
   prefix.writeUInt32BE(message.byteLength, 1)
   const codes: number[] = []
-  const streams = Array.from({ length: 20 }, () => {
+  const streams = Array.from({ length: count }, () => {
     const stream = session.request({
       ':method': 'POST',
       ':path': '/pb.Frames/Read',
@@ -62,11 +62,16 @@ test('over gRPC, who has not read for longest is told so when unread answers tak
       te: 'trailers',
     })
     stream.on('error', () => undefined)
-    stream.on('close', () => codes.push(stream.rstCode))
-    // It is never read.
+    stream.on('close', () => codes.push(stream.rstCode ?? 0))
     stream.end(Buffer.concat([prefix, message]))
     return stream
   })
+  return { streams, codes }
+}
+
+test('over gRPC, who has not read for longest is told so when unread answers take too much', async () => {
+  const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+  const { streams, codes } = unreadReads(session, 20, { ...table, start: '0' })
   await Promise.all(streams.map((stream) => once(stream, 'response')))
   // Those that come later find the others waiting.
   for (let tries = 0; tries < 50 && codes.length === 0; tries++) {
@@ -80,22 +85,7 @@ test('over gRPC, who has not read for longest is told so when unread answers tak
 
 test('small answers count, too, where none of them can leave', async () => {
   const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`, { settings: { initialWindowSize: 0 } })
-  const message = toBinary(ReadRequestSchema, create(ReadRequestSchema, { ...table, start: '0', end: '9' }))
-  const prefix = Buffer.alloc(5)
-  prefix.writeUInt32BE(message.byteLength, 1)
-  const codes: number[] = []
-  const streams = Array.from({ length: 200 }, () => {
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': '/pb.Frames/Read',
-      'content-type': 'application/grpc',
-      te: 'trailers',
-    })
-    stream.on('error', () => undefined)
-    stream.on('close', () => codes.push(stream.rstCode))
-    stream.end(Buffer.concat([prefix, message]))
-    return stream
-  })
+  const { streams, codes } = unreadReads(session, 200, { ...table, start: '0', end: '9' })
   await Promise.all(streams.map((stream) => once(stream, 'response')))
   for (let tries = 0; tries < 50 && codes.length === 0; tries++) {
     expect(await readAll(`grpc://127.0.0.1:${server.grpcPort}`)).toBe(rowCount)

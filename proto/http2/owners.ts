@@ -29,7 +29,7 @@ export interface ConnectionOwner {
   stream?(stream: Http2Stream, headers: Headers, hasEnded: boolean): void
   /** The peer takes no new streams. Those that it did not look at are closed with REFUSED_STREAM right after this. */
   leaving?(code: number): void
-  /** The last stream has gone, or the first has come after there was none. */
+  /** A stream has come or gone; so many are there now, those that wait for their turn too. */
   streamCountChanged?(streamCount: number): void
   /** The connection is gone; told once, after all its streams. error: why; null when it was ended without one. */
   closed(error: Error | null): void
