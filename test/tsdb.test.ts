@@ -77,6 +77,26 @@ describe('frames as the Python client needs them', () => {
     expect(await nullMaps(['full'], labels)).toEqual([])
     expect(await nullMaps(['full', 'gaps'], labels)).toEqual([[], ['gaps'], []])
   })
+
+  test('a missing bool is sent as false, whatever the message before had there', async () => {
+    const request = await newTable()
+    const frameAt = (minute: number, flags: boolean[] | null) => {
+      const times = [0, 1].map((row) => BigInt(2 * minute + row) * 60_000_000_000n)
+      const columns = [sliceColumn('full', [1n, 2n], 'int64')]
+      if (flags !== null) columns.push(sliceColumn('flag', flags, 'bool'))
+      return new Frame({ columns, indices: [sliceColumn('time', times, 'time')] })
+    }
+    await engine.write(request, frameAt(0, [true, true]))
+    await engine.write(request, frameAt(1, null))
+    const found: [boolean[], boolean[]][] = []
+    const read = { ...request, columns: ['flag', 'full'], start: '0', end: 'now', messageLimit: 1n }
+    for await (const bytes of engine.readEncoded(read, 'wire')) {
+      const { columns, nullValues } = fromBinary(FrameSchema, bytes)
+      found.push([columns[0]!.bools, nullValues.map(({ nullColumns }) => nullColumns['flag'] === true)])
+    }
+    const missing = [[false], [true]]
+    expect(found).toEqual([[[true], []], [[true], []], missing, missing])
+  })
 })
 
 describe('encoded messages of several label sets', () => {

@@ -157,7 +157,8 @@ export class RowCollector {
       const index = this.#batchIndexes[number]!
       const cells = index < 0 ? null : batch.columns[index]!
       if (cells === null) {
-        if (column.type !== 'string' && column.type !== 'bool')
+        if (column.type === 'bool') call.setBitRange(column.valuesPtr, row, row + indexCount, 0)
+        else if (column.type !== 'string')
           u8.fill(0, column.valuesPtr + 8 * row, column.valuesPtr + 8 * (row + indexCount))
         continue
       }
