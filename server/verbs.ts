@@ -432,8 +432,16 @@ class Relayed<T> implements StepSource<T> {
       this.#count(next.value)
       return next.value
     } catch (error) {
-      throw this.#call.explain(error, this.#hasMessages ? this.#prefixes.iteration : this.#prefixes.setUp)
+      throw this.#call.explain(error, this.#prefixOf(error))
     }
+  }
+
+  /** An error that says itself that it is one of iteration (a missing column of a kv table) has its prefix. */
+  #prefixOf(error: unknown): string | undefined {
+    const { setUp, iteration } = this.#prefixes
+    if (this.#hasMessages) return iteration
+    const isPrefixed = iteration !== undefined && error instanceof FramesError && error.message.startsWith(iteration)
+    return isPrefixed ? undefined : setUp
   }
 
   /** Tells the source that no more is wanted. One that still makes a message answers later: nobody waits for that. */

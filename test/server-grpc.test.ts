@@ -359,6 +359,15 @@ describe('errors', () => {
     expect(error.details).toMatch(/^error during iteration: block 7 is damaged/)
   })
 
+  test('an error that names itself one of iteration has no other prefix, also before the first message', async () => {
+    // biome-ignore lint/correctness/useYield: it fails before it has a message.
+    server.engine.answer = function* () {
+      throw new FramesError('COLUMN_NOT_FOUND', "error during iteration: column 'x' doesn't exist")
+    }
+    const { details } = await failure(collect('Read', readOf('t')))
+    expect(details).toMatch(/^error during iteration: column 'x' doesn't exist/)
+  })
+
   test('a defect shows its number and nothing of itself, and the log has all of it', async () => {
     const error = await failure(unary('Create', bytesOf(CreateRequestSchema, { backend: 'kv', table: defectTable })))
     expect(error.code).toBe(status.INTERNAL)

@@ -117,7 +117,7 @@ def test_a_table_of_keys_alone_has_its_key_as_a_column(client, name, update, sha
 def test_unknown_columns_are_named_with_and_without_items(client, name, write):
     write({'x': [1]})
     read = lambda: client.read('kv', name, columns=['x', 'b', 'a'])
-    assert "error during iteration: column 'b' doesn't exist" in refusal(read)
+    assert refusal(read).startswith("error during iteration: column 'b' doesn't exist")
     client.delete('kv', name, filter='1 == 1')
     assert "column 'b' doesn't exist" in refusal(read)
     assert client.read('kv', name).empty
