@@ -37,7 +37,7 @@ const STATISTICS_TIME_COUNT_MIN: i32 = 256
 const PLACE_BYTE_LENGTH: usize = 24
 
 /** Pages that may be encoded as one before them; then all ways are tried again. */
-const ALIKE_PAGE_COUNT_MAX: u32 = 7
+const ALIKE_PAGE_COUNT_MAX: u32 = 15
 /** What such a page may need in 1/256, by what the one before it took. */
 const ALIKE_COST_MAX: i32 = 276
 
