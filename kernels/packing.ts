@@ -1,13 +1,8 @@
 // Bit packing: blocks of zigzag codes in as few bits as most of them need, the rest as escapes.
 // Internal to the page codecs (ints.ts, times.ts, floats.ts, strings.ts, bools.ts); docs/formats.md draws the bytes.
+import { packByteBlock } from './byte-packing'
 import { bitLength, maskOfWidth, packBits, packedByteLength, readBits, unpackBits, unzigzag } from './codes'
-
-/** Codes of one block: large enough that its header is small change, small enough to follow the data. */
-const BLOCK_COUNT: i32 = 256
-/** Codes of one vertical group, the unit of the SIMD loops. */
-const GROUP_COUNT: i32 = 128
-/** Bit of a block's first byte: the block has escapes. */
-const ESCAPES: i32 = 128
+import { BLOCK_COUNT, ESCAPES, GROUP_COUNT } from './page-codecs'
 
 // A group of 128 codes is packed "vertically", so that every lane of a SIMD register is shifted by the same amount
 // (Lemire and Boytsov: Decoding billions of integers per second through vectorization, 2015, section 4).
@@ -382,8 +377,8 @@ function unpackSparse(ptr: usize, end: usize, count: i32, escapeWidth: i32, targ
 }
 
 // ---- Narrow codes ---------------------------------------------------------------------------------------------------
-// What most pages come down to, small differences, in a quarter of the time: u32 instead of u64 codes, and the choice of a
-// width by counting bytes, 16 at once. The bytes that are written are the same.
+// Small differences, in less memory: u32 instead of u64 codes, and bytes where all of a block are that small. The bytes that are
+// written are the same.
 
 /**
  * As packBlocks, for codes below 2^31 that stand as u32; 16-byte aligned, and what is behind them may be read up to the next
@@ -404,7 +399,10 @@ const NARROW_BYTES: usize = NARROW_CAPPED + 1024
 const NARROW_REST: usize = NARROW_BYTES + 256
 
 function packNarrowBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchPtr: usize): usize {
-  const choice = chooseNarrowWidth(codesPtr, count, scratchPtr)
+  const bytesPtr = scratchPtr + NARROW_BYTES
+  const largest = narrowToBytes(codesPtr, count, bytesPtr)
+  if (largest <= 255) return packByteBlock(bytesPtr, count, targetPtr)
+  const choice = chooseNarrowWidth(codesPtr, count, <u64>largest, scratchPtr)
   const width = choice & 127
   const escapeWidth = (choice >> 7) & 127
   if (escapeWidth > 64) {
@@ -445,13 +443,10 @@ function packNarrowBlock(codesPtr: usize, count: i32, targetPtr: usize, scratchP
   return target - targetPtr
 }
 
-/** As chooseWidth, with the same result. */
-function chooseNarrowWidth(codesPtr: usize, count: i32, scratchPtr: usize): i32 {
-  const bytesPtr = scratchPtr + NARROW_BYTES
-  const bytesEnd = bytesPtr + <usize>((count + 15) & ~15)
+/** Writes codes as bytes, 255 for all above, and 0 up to the next multiple of 64; returns the greatest code. */
+function narrowToBytes(codesPtr: usize, count: i32, bytesPtr: usize): u32 {
   const codesEnd = codesPtr + ((<usize>count) << 2)
-  // Behind the last code the bytes are to be 0.
-  v128.store(bytesEnd - 16, i64x2.splat(0))
+  const bytesEnd = bytesPtr + <usize>((count + 63) & ~63)
   let largests = i64x2.splat(0)
   let ptr = codesPtr
   let bytes = bytesPtr
@@ -463,28 +458,29 @@ function chooseNarrowWidth(codesPtr: usize, count: i32, scratchPtr: usize): i32 
     largests = i32x4.max_u(i32x4.max_u(largests, i32x4.max_u(a, b)), i32x4.max_u(c, d))
     v128.store(bytes, i8x16.narrow_i16x8_u(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)))
   }
-  let largest32 = max(
+  for (let rest = bytes; rest < bytesEnd; rest += 16) v128.store(rest, i64x2.splat(0))
+  let largest = max(
     max(<u32>i32x4.extract_lane(largests, 0), <u32>i32x4.extract_lane(largests, 1)),
     max(<u32>i32x4.extract_lane(largests, 2), <u32>i32x4.extract_lane(largests, 3)),
   )
   for (; ptr < codesEnd; ptr += 4, bytes++) {
     const code = load<u32>(ptr)
-    largest32 = max(largest32, code)
+    largest = max(largest, code)
     store<u8>(bytes, <u8>min<u32>(code, 255))
   }
-  const largest = <u64>largest32
+  return largest
+}
+
+/** As chooseWidth, with the same result; the largest code is known. */
+function chooseNarrowWidth(codesPtr: usize, count: i32, largest: u64, scratchPtr: usize): i32 {
+  countNarrowCodes(codesPtr, codesPtr + ((<usize>count) << 2), scratchPtr)
   const plainWidth = bitLength(largest)
-  // Wider codes are counted one by one.
-  const areBytes = plainWidth <= 8
-  if (!areBytes) countNarrowCodes(codesPtr, codesEnd, scratchPtr)
   let width = plainWidth
   let escapeWidth = 127
   let bitCountMin = count * plainWidth + 8
-  let escapeCount = areBytes ? 0 : slotCount(scratchPtr, 63 - plainWidth)
+  let escapeCount = slotCount(scratchPtr, 63 - plainWidth)
   for (let w = plainWidth - 1; w > 0; w--) {
-    escapeCount = areBytes
-      ? countBytesFrom(bytesPtr, bytesEnd, (1 << w) - 1)
-      : escapeCount + slotCount(scratchPtr, 63 - w)
+    escapeCount += slotCount(scratchPtr, 63 - w)
     const escapeBitCount = bitLength(largest - maskOfWidth(w))
     if (escapeCount * escapeBitCount >= bitCountMin) break
     const bitCount = count * w + escapeCount * escapeBitCount + 16
@@ -494,8 +490,7 @@ function chooseNarrowWidth(codesPtr: usize, count: i32, scratchPtr: usize): i32 
       escapeWidth = escapeBitCount
     }
   }
-  const otherCount = areBytes ? countBytesFrom(bytesPtr, bytesEnd, 1) : count - slotCount(scratchPtr, 63)
-  const sparseBitCount = otherCount * (plainWidth + 8) + 24
+  const sparseBitCount = (count - slotCount(scratchPtr, 63)) * (plainWidth + 8) + 24
   if (sparseBitCount < bitCountMin) {
     bitCountMin = sparseBitCount
     width = 0
@@ -518,22 +513,6 @@ function countNarrowCodes(codesPtr: usize, codesEnd: usize, slotsPtr: usize): vo
     const slotPtr = slotsPtr + ((<usize>clz(<u64>load<u32>(ptr) + 1)) << 3)
     store<u16>(slotPtr, load<u16>(slotPtr) + 1)
   }
-}
-
-/** How many of at most 256 bytes are `least` or more; whole vectors. */
-function countBytesFrom(bytesPtr: usize, bytesEnd: usize, least: i32): i32 {
-  const leasts = i8x16.splat(<i8>least)
-  let counts = i64x2.splat(0)
-  for (let ptr = bytesPtr; ptr < bytesEnd; ptr += 16) {
-    counts = i8x16.sub(counts, i8x16.ge_u(v128.load(ptr), leasts))
-  }
-  const sums = i32x4.extadd_pairwise_i16x8_u(i16x8.extadd_pairwise_i8x16_u(counts))
-  return (
-    i32x4.extract_lane(sums, 0) +
-    i32x4.extract_lane(sums, 1) +
-    i32x4.extract_lane(sums, 2) +
-    i32x4.extract_lane(sums, 3)
-  )
 }
 
 /** As packCodes. */

@@ -14,3 +14,10 @@ export const CODEC_NARROW: i32 = 10
 
 /** Values of a page at most: every scratch layout and 16-bit place in a page rests on it. */
 export const PAGE_COUNT_MAX: i32 = 4096
+
+/** Packed codes of one block: large enough that its header is small change, small enough to follow the data. */
+export const BLOCK_COUNT: i32 = 256
+/** Codes of one vertical group, the unit of the SIMD loops. */
+export const GROUP_COUNT: i32 = 128
+/** Bit of a block's first byte: the block has escapes. */
+export const ESCAPES: i32 = 128

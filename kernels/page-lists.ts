@@ -2,7 +2,9 @@
 import { readInteger } from './codes'
 import { crc32cFolded } from './crc'
 import { encodeFloat64Page, maxEncodedFloat64Page } from './floats'
-import { encodeInt64Page, encodeInt64PageLike, maxEncodedInt64Page } from './ints'
+import { writePage, writePageLike } from './int-pages'
+import { maxEncodedInt64Page } from './ints'
+import { isOrigin, narrow, statisticsOfNear, widen } from './near-ints'
 import { CODEC_PACKED } from './page-codecs'
 import { statisticsFloat64, statisticsInt64 } from './statistics'
 import { encodeTimePage, maxEncodedTimePage } from './times'
@@ -23,6 +25,10 @@ const ENTRY: usize = 36
 const FLOAT64: i32 = 2
 const TIME: i32 = 4
 
+/** Places in the scratch of encodePages behind those of the page codecs: a page's near integers, and its values. */
+const SCRATCH_NEAR: usize = 160 << 10
+const SCRATCH_VALUES: usize = 192 << 10
+
 const STATISTICS_BYTE_LENGTH: usize = 48
 /** A page of values has statistics when they are at most about 5 % of it, one of times when it has as many. */
 const STATISTICS_PAGE_BYTE_LENGTH_MIN: i32 = 960
@@ -31,7 +37,7 @@ const STATISTICS_TIME_COUNT_MIN: i32 = 256
 const PLACE_BYTE_LENGTH: usize = 24
 
 /** Pages that may be encoded as one before them; then all ways are tried again. */
-const ALIKE_PAGE_COUNT_MAX: u32 = 7
+const ALIKE_PAGE_COUNT_MAX: u32 = 15
 /** What such a page may need in 1/256, by what the one before it took. */
 const ALIKE_COST_MAX: i32 = 276
 
@@ -79,25 +85,31 @@ export function encodePages(
     const entry = entriesPtr + <usize>page * ENTRY
     const source = <usize>load<u32>(entry)
     const count = <i32>load<u32>(entry, 4)
-    const byteLength =
-      dtype === FLOAT64
-        ? encodeFloat64Page(source, count, target, scratchPtr)
-        : dtype === TIME
-          ? encodeTimePage(source, count, target, scratchPtr)
-          : encodeAlike(source, count, target, statePtr, scratchPtr)
-    store<u32>(entry, <u32>target, 8)
-    store<u32>(entry, byteLength, 12)
-    store<u32>(entry, count, 16)
-    store<u32>(entry, 0, 20)
+    const isAgain = dtype === TIME && page > 0 && isSamePage(entry)
+    let near: usize = 0
+    let origin: i64 = 0
+    let byteLength: i32
+    if (isAgain) {
+      byteLength = <i32>load<u32>(entry - ENTRY, 12)
+      memory.copy(target, <usize>load<u32>(entry - ENTRY, 8), <usize>byteLength)
+    } else if (dtype === FLOAT64) {
+      byteLength = encodeFloat64Page(source, count, target, scratchPtr)
+    } else if (dtype === TIME) {
+      byteLength = encodeTimePage(source, count, target, scratchPtr)
+    } else {
+      origin = load<i64>(source)
+      if (isOrigin(origin) && narrow(source, count, origin, scratchPtr + SCRATCH_NEAR)) near = scratchPtr + SCRATCH_NEAR
+      byteLength = encodeAlike(source, near, origin, count, target, statePtr, scratchPtr)
+    }
+    writeEntry(entry, target, count, byteLength)
     target += <usize>byteLength
     const isWanted = dtype === TIME ? count >= STATISTICS_TIME_COUNT_MIN : byteLength >= STATISTICS_PAGE_BYTE_LENGTH_MIN
-    if (statisticsPtr === 0 || !isWanted) {
-      store<u32>(entry, 0, 24)
-      continue
-    }
+    if (statisticsPtr === 0 || !isWanted) continue
     store<u32>(entry, <u32>statistics, 24)
-    if (dtype === FLOAT64) statisticsFloat64(source, count, statistics)
-    else statisticsInt64(source, count, statistics)
+    if (isAgain) memory.copy(statistics, <usize>load<u32>(entry - ENTRY, 24), STATISTICS_BYTE_LENGTH)
+    else if (dtype === FLOAT64) statisticsFloat64(source, count, statistics)
+    else if (near === 0 || !statisticsOfNear(near, count, origin, statistics))
+      statisticsInt64(source, count, statistics)
     statistics += STATISTICS_BYTE_LENGTH
     statisticsCount++
   }
@@ -105,18 +117,124 @@ export function encodePages(
   return <i32>(target - targetPtr)
 }
 
-/** An int64 page as the one before it, where that is about as small. */
-function encodeAlike(sourcePtr: usize, count: i32, targetPtr: usize, statePtr: usize, scratchPtr: usize): i32 {
-  const alikeCount = load<u32>(statePtr, 8)
-  if (alikeCount > 0) {
-    store<u32>(statePtr, alikeCount - 1, 8)
-    const order = <i32>load<u32>(statePtr)
-    const byteLengthMax = <i32>((<u64>load<u32>(statePtr, 4) * <u64>count) >> 11)
-    const base = load<i64>(statePtr, 16)
-    const byteLength = encodeInt64PageLike(sourcePtr, count, order, base, byteLengthMax, targetPtr, scratchPtr)
-    if (byteLength > 0) return byteLength
+/** Whether a page's values are those of the one before it: times of label sets that report together. */
+function isSamePage(entry: usize): bool {
+  const count = load<u32>(entry, 4)
+  if (load<u32>(entry - ENTRY, 4) !== count) return false
+  const before = <usize>load<u32>(entry - ENTRY)
+  const shift = <usize>load<u32>(entry) - before
+  const end = before + ((<usize>count) << 3)
+  let ptr = before
+  for (; ptr + 64 <= end; ptr += 64) {
+    const a = v128.xor(v128.load(ptr), v128.load(ptr + shift))
+    const b = v128.xor(v128.load(ptr, 16), v128.load(ptr + shift, 16))
+    const c = v128.xor(v128.load(ptr, 32), v128.load(ptr + shift, 32))
+    const d = v128.xor(v128.load(ptr, 48), v128.load(ptr + shift, 48))
+    if (v128.any_true(v128.or(v128.or(a, b), v128.or(c, d)))) return false
   }
-  const byteLength = encodeInt64Page(sourcePtr, count, targetPtr, scratchPtr)
+  for (; ptr < end; ptr += 8) if (load<i64>(ptr) !== load<i64>(ptr + shift)) return false
+  return true
+}
+
+/** Of a page without missing cells and, so far, without statistics. */
+function writeEntry(entry: usize, ptr: usize, count: i32, byteLength: i32): void {
+  store<u32>(entry, <u32>ptr, 8)
+  store<u32>(entry, byteLength, 12)
+  store<u32>(entry, count, 16)
+  store<u32>(entry, 0, 20)
+  store<u32>(entry, 0, 24)
+}
+
+/**
+ * encodePages for integers that stand as differences from an origin (see near-ints.ts): the same pages.
+ *
+ * entries  as there, but source is where a page's i16 stand
+ * origin   within 2^50
+ */
+export function encodeNearPages(
+  origin: i64,
+  entriesPtr: usize,
+  pageCount: i32,
+  statisticsPtr: usize,
+  targetPtr: usize,
+  statePtr: usize,
+  scratchPtr: usize,
+): i32 {
+  const values = scratchPtr + SCRATCH_VALUES
+  let target = targetPtr
+  let statistics = statisticsPtr
+  let statisticsCount: u32 = 0
+  for (let page = 0; page < pageCount; page++) {
+    const entry = entriesPtr + <usize>page * ENTRY
+    const near = <usize>load<u32>(entry)
+    const count = <i32>load<u32>(entry, 4)
+    // The values themselves are made where a choice needs them.
+    let byteLength = encodeAsBefore(0, near, origin, count, target, statePtr, scratchPtr)
+    if (byteLength <= 0) {
+      widen(near, count, origin, values)
+      if (byteLength < 0) byteLength = encodeAsBefore(values, near, origin, count, target, statePtr, scratchPtr)
+      if (byteLength === 0) byteLength = encodeAnew(values, near, origin, count, target, statePtr, scratchPtr)
+    }
+    writeEntry(entry, target, count, byteLength)
+    target += <usize>byteLength
+    if (statisticsPtr === 0 || byteLength < STATISTICS_PAGE_BYTE_LENGTH_MIN) continue
+    store<u32>(entry, <u32>statistics, 24)
+    if (!statisticsOfNear(near, count, origin, statistics)) {
+      widen(near, count, origin, values)
+      statisticsInt64(values, count, statistics)
+    }
+    statistics += STATISTICS_BYTE_LENGTH
+    statisticsCount++
+  }
+  store<u32>(statePtr, load<u32>(statePtr, 12) + statisticsCount, 12)
+  return <i32>(target - targetPtr)
+}
+
+/** An int64 page as the one before it, where that is about as small. near 0: its differences from an origin are not at hand. */
+function encodeAlike(
+  sourcePtr: usize,
+  nearPtr: usize,
+  origin: i64,
+  count: i32,
+  targetPtr: usize,
+  statePtr: usize,
+  scratchPtr: usize,
+): i32 {
+  const byteLength = encodeAsBefore(sourcePtr, nearPtr, origin, count, targetPtr, statePtr, scratchPtr)
+  if (byteLength > 0) return byteLength
+  return encodeAnew(sourcePtr, nearPtr, origin, count, targetPtr, statePtr, scratchPtr)
+}
+
+/** 0: not about as small, or enough pages were encoded so. source 0: -1 where the values are needed; nothing has changed then. */
+function encodeAsBefore(
+  sourcePtr: usize,
+  nearPtr: usize,
+  origin: i64,
+  count: i32,
+  targetPtr: usize,
+  statePtr: usize,
+  scratchPtr: usize,
+): i32 {
+  const alikeCount = load<u32>(statePtr, 8)
+  if (alikeCount === 0) return 0
+  const order = <i32>load<u32>(statePtr)
+  const byteLengthMax = <i32>((<u64>load<u32>(statePtr, 4) * <u64>count) >> 11)
+  const base = load<i64>(statePtr, 16)
+  const byteLength = writePageLike(sourcePtr, nearPtr, origin, count, order, base, byteLengthMax, targetPtr, scratchPtr)
+  if (byteLength >= 0) store<u32>(statePtr, alikeCount - 1, 8)
+  return byteLength
+}
+
+function encodeAnew(
+  sourcePtr: usize,
+  nearPtr: usize,
+  origin: i64,
+  count: i32,
+  targetPtr: usize,
+  statePtr: usize,
+  scratchPtr: usize,
+): i32 {
+  const byteLength = writePage(sourcePtr, nearPtr, origin, count, targetPtr, scratchPtr)
   const isPacked = <i32>load<u8>(targetPtr) === CODEC_PACKED
   if (isPacked) {
     // The second byte of such a page is its order. Bits a value × 256, and a little more.

@@ -12,7 +12,6 @@ import { MAGIC, MAGIC_INTEGER_MAX } from './floats-as-integers'
  * out     48 bytes, 8-byte aligned
  */
 export function statisticsInt64(valuesPtr: usize, count: i32, outPtr: usize): void {
-  if (statisticsNear(valuesPtr, count, outPtr)) return
   const end = valuesPtr + ((<usize>count) << 3)
   let leasts = i64x2.splat(load<i64>(valuesPtr))
   let greatests = leasts
@@ -71,85 +70,6 @@ export function statisticsInt64(valuesPtr: usize, count: i32, outPtr: usize): vo
     deviationSum += deviation
   }
   store<f64>(outPtr, max(0, m2 - (deviationSum * deviationSum) / <f64>count), 40)
-}
-
-/** Values that are at most so far from the first are summed as 16-bit integers. */
-const NEAR: i64 = 1023
-/** Values that are looked at before it is known whether they are near. */
-const NEAR_STEP: usize = 256 << 3
-
-/**
- * The same where all values are near the first, and that is not near the ends of int64: all sums are integers and exact, and
- * so is the sum of squared deviations, but for its last division. False where they are not: nothing is written.
- */
-function statisticsNear(valuesPtr: usize, count: i32, outPtr: usize): bool {
-  const first = load<i64>(valuesPtr)
-  if (first < -(MAGIC_INTEGER_MAX >> 1) || first > MAGIC_INTEGER_MAX >> 1) return false
-  const end = valuesPtr + ((<usize>count) << 3)
-  // 0 to 2046 where a value is near; anything else has a bit above these.
-  const origin = first - NEAR
-  const origins = i64x2.splat(origin)
-  const centers = i16x8.splat(<i16>NEAR)
-  const ones = i16x8.splat(1)
-  let leasts = centers
-  let greatests = centers
-  let sums = i64x2.splat(0)
-  let squares = sums
-  let ptr = valuesPtr
-  while (ptr + 64 <= end) {
-    let seen = i64x2.splat(0)
-    const stepEnd = min(ptr + NEAR_STEP, end)
-    for (; ptr + 64 <= stepEnd; ptr += 64) {
-      const a = i64x2.sub(v128.load(ptr), origins)
-      const b = i64x2.sub(v128.load(ptr, 16), origins)
-      const c = i64x2.sub(v128.load(ptr, 32), origins)
-      const d = i64x2.sub(v128.load(ptr, 48), origins)
-      seen = v128.or(v128.or(seen, v128.or(a, b)), v128.or(c, d))
-      const eight = i16x8.narrow_i32x4_s(v128.shuffle<i32>(a, b, 0, 2, 4, 6), v128.shuffle<i32>(c, d, 0, 2, 4, 6))
-      leasts = i16x8.min_s(leasts, eight)
-      greatests = i16x8.max_s(greatests, eight)
-      // A lane holds at most 2 × 512 squares of 1023, which are less than 2^31.
-      const deviations = i16x8.sub(eight, centers)
-      sums = i32x4.add(sums, i32x4.dot_i16x8_s(deviations, ones))
-      squares = i32x4.add(squares, i32x4.dot_i16x8_s(deviations, deviations))
-    }
-    if ((i64x2.extract_lane(seen, 0) | i64x2.extract_lane(seen, 1)) >>> 11 !== 0) return false
-  }
-  let sum = sumOfInt32(sums)
-  let square = sumOfInt32(squares)
-  let least = leastOfInt16(leasts)
-  let greatest = -leastOfInt16(i16x8.neg(greatests))
-  for (; ptr < end; ptr += 8) {
-    const offset = load<i64>(ptr) - origin
-    if (<u64>offset > 2 * <u64>NEAR) return false
-    least = min(least, offset)
-    greatest = max(greatest, offset)
-    sum += offset - NEAR
-    square += (offset - NEAR) * (offset - NEAR)
-  }
-  if (greatest > 2 * NEAR) return false
-  store<i64>(outPtr, origin + least)
-  store<i64>(outPtr, origin + greatest, 8)
-  store<i64>(outPtr, first, 16)
-  store<i64>(outPtr, load<i64>(end - 8), 24)
-  store<f64>(outPtr, <f64>(<i64>count * first + sum), 32)
-  store<f64>(outPtr, <f64>(<i64>count * square - sum * sum) / <f64>count, 40)
-  return true
-}
-
-function sumOfInt32(lanes: v128): i64 {
-  return (
-    <i64>i32x4.extract_lane(lanes, 0) +
-    <i64>i32x4.extract_lane(lanes, 1) +
-    <i64>i32x4.extract_lane(lanes, 2) +
-    <i64>i32x4.extract_lane(lanes, 3)
-  )
-}
-
-function leastOfInt16(lanes: v128): i64 {
-  const four = i16x8.min_s(lanes, v128.shuffle<i32>(lanes, lanes, 2, 3, 0, 1))
-  const two = i16x8.min_s(four, v128.shuffle<i32>(four, four, 1, 0, 3, 2))
-  return <i64>min(i16x8.extract_lane_s(two, 0), i16x8.extract_lane_s(two, 1))
 }
 
 /**

@@ -100,9 +100,28 @@ interface Rows {
   readonly values: readonly number[]
 }
 
+/** A float, and integers that are near one another, far from one another, and near in the first frame only. */
+function columnsOf(values: readonly number[]): Column[] {
+  return [
+    sliceColumn('value', Float64Array.from(values)),
+    sliceColumn(
+      'near',
+      BigInt64Array.from(values, (value) => 5_000_000n + BigInt(value % 1000)),
+    ),
+    sliceColumn(
+      'far',
+      BigInt64Array.from(values, (value) => BigInt(value) * 1_000_003n),
+    ),
+    sliceColumn(
+      'later',
+      BigInt64Array.from(values, (value) => BigInt(value)),
+    ),
+  ]
+}
+
 function frameOfRows({ series, zone, timesNs, values }: Rows): Frame {
   return new Frame({
-    columns: [sliceColumn('value', Float64Array.from(values))],
+    columns: columnsOf(values),
     indices: [
       sliceColumn('time', BigInt64Array.from(timesNs), 'time'),
       textColumn('series', series),
@@ -123,12 +142,7 @@ function framesBySeries({ series, zone, timesNs, values }: Rows): Frame[] {
   return [...byLabels].map(([key, rows]) => {
     const [text, zoneText] = JSON.parse(key) as [string, string]
     return new Frame({
-      columns: [
-        sliceColumn(
-          'value',
-          Float64Array.from(rows, (row) => values[row]!),
-        ),
-      ],
+      columns: columnsOf(rows.map((row) => values[row]!)),
       indices: [
         sliceColumn(
           'time',
@@ -203,7 +217,13 @@ async function textsOf(engine: Engine, table: string): Promise<string[]> {
     const time = found.indices.find((index) => index.dtype === 'time')!.buffers
     if (time.dtype !== 'time') throw new Error('a time index holds times')
     for (let row = 0; row < found.length; row++)
-      rows.push(String([labels.map((label) => label?.at(row) ?? ''), time.values[row], found.columns[0]!.at(row)]))
+      rows.push(
+        String([
+          labels.map((label) => label?.at(row) ?? ''),
+          time.values[row],
+          found.columns.map((column) => column.at(row)),
+        ]),
+      )
   }
   return rows.sort()
 }

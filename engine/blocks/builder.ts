@@ -20,6 +20,14 @@ export interface BuilderColumn {
   readonly bytesPtr: number
   /** 64-bit values without missing cells may stand in several places instead of one: the first part begins at row 0. */
   readonly parts?: readonly ColumnPart[]
+  /** int64 without missing cells may stand as differences from an origin instead; row 0 at nearPtr. */
+  readonly near?: NearValues
+}
+
+/** Integers less an origin, as i16; what is possible says kernels/near-ints.ts. */
+export interface NearValues {
+  readonly nearPtr: number
+  readonly origin: bigint
 }
 
 /** A finished block in the job's scratch: `packed` is the header followed by the segments. */
@@ -112,7 +120,10 @@ export class PageEncoder {
     const statisticsPtr = is64 && hasStatistics ? scratch.allocate(pageStatisticsByteLength * pageCount) : 0
     u32.fill(0, this.#statePtr >> 2, (this.#statePtr >> 2) + 6)
     if (is64 && column.validityPtr === 0) {
-      const byteLength = this.#encodeValues(column, rowOffset, pageStarts, entriesPtr, statisticsPtr)
+      const byteLength =
+        column.near === undefined
+          ? this.#encodeValues(column, rowOffset, pageStarts, entriesPtr, statisticsPtr)
+          : this.#encodeNear(column.near, rowOffset, pageStarts, entriesPtr, statisticsPtr)
       const presentCount = pageStarts[pageCount]! - pageStarts[0]!
       return { entriesPtr, pageCount, presentCount, statisticsCount: u32[(this.#statePtr >> 2) + 3]!, byteLength }
     }
@@ -177,14 +188,41 @@ export class PageEncoder {
     return byteLength
   }
 
-  /** Encodes the pages of a list, of a dtype of 64 bits, and returns the bytes that stay. */
-  #encodeList(dtype: DType, entriesPtr: number, pageCount: number, statisticsPtr: number): number {
+  /** As #encodeValues. */
+  #encodeNear(
+    { nearPtr, origin }: NearValues,
+    rowOffset: number,
+    pageStarts: Uint32Array,
+    entriesPtr: number,
+    statisticsPtr: number,
+  ): number {
+    const { u32 } = this.kernels
+    const pageCount = pageStarts.length - 1
+    for (let page = 0; page < pageCount; page++) {
+      const entry = (entriesPtr + entryByteLength * page) >> 2
+      u32[entry + entryFields.source] = nearPtr + 2 * (rowOffset + pageStarts[page]!)
+      u32[entry + entryFields.count] = pageStarts[page + 1]! - pageStarts[page]!
+    }
+    return this.#encodeList('int64', entriesPtr, pageCount, statisticsPtr, origin)
+  }
+
+  /** Encodes the pages of a list, of a dtype of 64 bits, and returns the bytes that stay. origin: of near values; else null. */
+  #encodeList(
+    dtype: DType,
+    entriesPtr: number,
+    pageCount: number,
+    statisticsPtr: number,
+    origin: bigint | null = null,
+  ): number {
     const { call } = this.kernels
     const { scratch } = this
     const start = scratch.mark()
     const bound = call.maxEncodedPages(dtypeNumbers[dtype], entriesPtr, pageCount)
     const ptr = scratch.allocate(bound)
-    const byteLength = this.#encodeInto(dtype, entriesPtr, pageCount, statisticsPtr, ptr)
+    const byteLength =
+      origin === null
+        ? this.#encodeInto(dtype, entriesPtr, pageCount, statisticsPtr, ptr)
+        : call.encodeNearPages(origin, entriesPtr, pageCount, statisticsPtr, ptr, this.#statePtr, this.#scratchPtr)
     assert(byteLength <= bound, 'encoded pages are within their bound')
     this.#keep(start, ptr, byteLength, entriesPtr, pageCount)
     return byteLength

@@ -1,7 +1,8 @@
 // A frame becomes blocks, in a worker: decode the index, group rows by label set, sort by time, then column by column
 // decode, order, compress. Everything is validated before anything is stored.
-import { type ColumnPart, PageEncoder } from '../../blocks/builder.js'
+import { type ColumnPart, type NearValues, PageEncoder } from '../../blocks/builder.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
+import { assert } from '../../assert.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
 import { dtypeNumbers } from '../../frame/dtype.js'
@@ -266,6 +267,8 @@ export interface RowOrder {
   readonly runStartsPtr: number
   /** u32 a row of the frame: where it comes to stand; 0: not all rows are kept, or they are in order already. */
   readonly placesPtr: number
+  /** Not null: places are those of rows that come step by step. */
+  readonly steps: readonly Steps[] | null
   readonly hasDuplicates: boolean
 }
 
@@ -285,7 +288,15 @@ function orderRows(
   if (rowsPtr !== 0) return orderRowsWithCells(kernels, scratch, frame, setNumbers, rowsPtr)
   const ordered = orderedAlready(kernels, frame, setNumbers)
   if (ordered !== null)
-    return { directory: ordered, rowCount, permutationPtr: 0, runStartsPtr: 0, placesPtr: 0, hasDuplicates: false }
+    return {
+      directory: ordered,
+      rowCount,
+      permutationPtr: 0,
+      runStartsPtr: 0,
+      placesPtr: 0,
+      steps: null,
+      hasDuplicates: false,
+    }
   const stepped = needsPermutation ? null : orderSteps(kernels, scratch, frame, setNumbers)
   if (stepped !== null) return stepped
   // Codes become ranks of set numbers; groups whose labels have one text (0.0 and -0.0, say) are one set.
@@ -380,7 +391,15 @@ function orderSteps(kernels: Kernels, scratch: Scratch, frame: OpenFrame, setNum
       return null
     }
   }
-  return { directory: { sets, starts }, rowCount, permutationPtr: 0, runStartsPtr: 0, placesPtr, hasDuplicates: false }
+  return {
+    directory: { sets, starts },
+    rowCount,
+    permutationPtr: 0,
+    runStartsPtr: 0,
+    placesPtr,
+    steps,
+    hasDuplicates: false,
+  }
 }
 
 /** The rows that have any cell, a bit each; 0 when all have. */
@@ -462,6 +481,7 @@ function orderByTime(
     permutationPtr,
     runStartsPtr,
     placesPtr,
+    steps: null,
     hasDuplicates: distinctCount < rowCount,
   }
 }
@@ -514,9 +534,12 @@ export function encodeFrameRows(
     const { name, dtype, decodeParts } = metric
     if (isOrdered && decodeParts !== null) {
       writer.addColumn(name, { dtype, valuesPtr: 0, validityPtr: 0, bytesPtr: 0, parts: decodeParts() })
-    } else if (decodeParts !== null && order.placesPtr !== 0) {
-      const valuesPtr = placeParts(kernels, work, decodeParts(), order)
-      writer.addColumn(name, { dtype, valuesPtr, validityPtr: 0, bytesPtr: 0 })
+    } else if (metric.validityPtr === 0 && dtype !== 'string' && dtype !== 'bool' && order.placesPtr !== 0) {
+      const parts = decodeParts?.() ?? wholePart(spreadLabel(kernels, work, metric.decode(), frame.rowCount))
+      const near = dtype === 'int64' ? placeNear(kernels, work, parts, order) : null
+      const valuesPtr = near === null ? placeParts(kernels, work, parts, order) : 0
+      const base = { dtype, valuesPtr, validityPtr: 0, bytesPtr: 0 }
+      writer.addColumn(name, near === null ? base : { ...base, near })
     } else {
       const column = spreadLabel(kernels, work, metric.decode(), frame.rowCount)
       writer.addColumn(name, isOrdered ? column : orderColumn(kernels, work, column, order, options.newestWins))
@@ -524,6 +547,32 @@ export function encodeFrameRows(
     work.release(mark)
   }
   return writer.finish(options.partitionIntervalMs)
+}
+
+function wholePart({ valuesPtr }: ColumnSlice): readonly ColumnPart[] {
+  return [{ rowStart: 0, valuesPtr }]
+}
+
+/** As placeParts, of integers that are near one another and come step by step; null: they do not. */
+function placeNear(
+  { call, i64 }: Kernels,
+  scratch: Scratch,
+  parts: readonly ColumnPart[],
+  { steps, placesPtr, rowCount }: RowOrder,
+): NearValues | null {
+  if (steps === null || steps.length !== parts.length) return null
+  const mark = scratch.mark()
+  const origin = i64[parts[0]!.valuesPtr >> 3]!
+  const nearPtr = scratch.allocate(2 * rowCount)
+  const tilePtr = scratch.allocate(call.placeNearScratchByteLength(Math.max(...steps.map(({ distance }) => distance))))
+  const isNear = steps.every(({ rowStart, rowCount: ownRowCount, distance }, i) => {
+    assert(parts[i]!.rowStart === rowStart, 'steps begin where frames do')
+    const ownPlacesPtr = placesPtr + 4 * rowStart
+    return call.placeNear(parts[i]!.valuesPtr, ownRowCount, distance, ownPlacesPtr, origin, nearPtr, tilePtr) === 1
+  })
+  if (isNear) return { nearPtr, origin }
+  scratch.release(mark)
+  return null
 }
 
 /** The values of a column in row order, each from where it stands. */

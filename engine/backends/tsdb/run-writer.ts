@@ -1,4 +1,5 @@
 // Rows that are sorted by (label set, time) become blocks: where to cut blocks and pages, then column by column.
+import { assert } from '../../assert.js'
 import type { BuilderColumn, PageEncoder } from '../../blocks/builder.js'
 import { BlockBuilder } from '../../blocks/builder.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
@@ -73,6 +74,7 @@ export class RunWriter {
   /** A column of all rows, in their order. */
   addColumn(name: string, column: BuilderColumn): void {
     for (const { builder, rowStart, digests } of this.#plans) {
+      assert(column.near === undefined || !digests.hasDigests, 'digests are made of values')
       const number = builder.columnCount
       builder.addColumn(name, column, rowStart, !digests.hasDigests)
       if (builder.columnCount > number) digests.add(number, column)
