@@ -99,6 +99,31 @@ describe('frames as the Python client needs them', () => {
   })
 })
 
+test('a label called __name__ has a column called metric_name, as a value or as an index, and its name in the labels', async () => {
+  const request = await newTable()
+  const indices = [
+    sliceColumn('time', [0n], 'time'),
+    sliceColumn('__name__', ['zz'], 'string'),
+    sliceColumn('node', ['a'], 'string'),
+  ]
+  await engine.write(request, new Frame({ columns: [sliceColumn('cpu', [1.5], 'float64')], indices }))
+  for (const multiIndex of [false, true]) {
+    const read = { ...request, start: '0', end: 'now', multiIndex }
+    const shown: unknown[] = []
+    for await (const frame of engine.read(read)) {
+      shown.push([frame.names, frame.indices.map(({ name }) => name), Object.fromEntries(frame.labels)])
+    }
+    for await (const bytes of engine.readEncoded(read, 'wire')) {
+      const { columns, indices, labels } = fromBinary(FrameSchema, bytes)
+      const texts = Object.entries(labels).map(([name, { value }]) => [name, value.value])
+      shown.push([columns.map(({ name }) => name), indices.map(({ name }) => name), Object.fromEntries(texts)])
+    }
+    const constants = ['metric_name', 'node']
+    const expected = multiIndex ? [['cpu'], ['time', ...constants]] : [['cpu', ...constants], ['time']]
+    expect(shown).toEqual([0, 1].map(() => [...expected, { __name__: 'zz', node: 'a' }]))
+  }
+})
+
 describe('encoded messages of several label sets', () => {
   const minuteNs = 60_000_000_000n
   const hosts = ['a', 'b', 'c', 'd', 'e', 'f']

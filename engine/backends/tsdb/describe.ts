@@ -1,5 +1,6 @@
 // Which columns the frames of a read will have, in a worker, before any of them is made.
 import { type ColumnHead, HeadUnion } from '../../frame/column-head.js'
+import { shownLabelName } from './label-tail.js'
 import { wantedMetrics } from './pools.js'
 import type { ScanInput } from './scan-input.js'
 
@@ -20,7 +21,7 @@ export function describeSets({ plan, setCount, setAt, metricsAt, labelsOf }: Des
     // The frame of a group has the labels of the group alone.
     const shown = labelsOf(set).filter(([name]) => plan.groupBy === null || plan.groupBy.includes(name))
     const labels = shown.map(([name]): ColumnHead => {
-      return { name, role: plan.multiIndex ? 'index' : 'column', dtype: 'string' }
+      return { name: shownLabelName(name), role: plan.multiIndex ? 'index' : 'column', dtype: 'string' }
     })
     union.add([{ name: 'time', role: 'index', dtype: 'time' }, ...columns, ...labels])
   }

@@ -40,6 +40,14 @@ const tailListByteLengthMax = MiB
 const noBytes = new Uint8Array(0)
 const textEncoder = new TextEncoder()
 
+/**
+ * The name of a label's column. `__name__`, which an index column may be called, is the metric's name elsewhere, so clients
+ * of this protocol are shown another; the labels map keeps it.
+ */
+export function shownLabelName(name: string): string {
+  return name === '__name__' ? 'metric_name' : name
+}
+
 /** Label columns of constant text, in scratch. */
 export function labelColumns(kernels: Kernels, scratch: Scratch, labels: Labels, rowCount: number): ColumnSlice[] {
   return labels.map(([name, value]) => {
@@ -59,6 +67,18 @@ export function labelColumns(kernels: Kernels, scratch: Scratch, labels: Labels,
       bytesPtr,
       byteLength: bytes.length,
     }
+  })
+}
+
+/** labelColumns as a frame shows them. */
+export function shownLabelColumns(
+  kernels: Kernels,
+  scratch: Scratch,
+  labels: Labels,
+  rowCount: number,
+): readonly ColumnSlice[] {
+  return labelColumns(kernels, scratch, labels, rowCount).map((column) => {
+    return { ...column, name: shownLabelName(column.name) }
   })
 }
 
@@ -143,7 +163,7 @@ function encodedLabels(
   multiIndex: boolean,
 ): Uint8Array {
   const mark = scratch.mark()
-  const columns = labelColumns(kernels, scratch, labels, rowCount)
+  const columns = shownLabelColumns(kernels, scratch, labels, rowCount)
   const frame: FrameSlice = {
     rowCount,
     columns: multiIndex ? [] : columns,

@@ -6,7 +6,7 @@ import type { Kernels } from '../../kernels/kernels.js'
 import { readJobByteLength, readMessageByteLength } from '../../limits.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Labels } from './label-tail.js'
-import { labelColumns, labelTail, labelTails } from './label-tail.js'
+import { labelTail, labelTails, shownLabelColumns } from './label-tail.js'
 import { aliasesOf, checkAliases } from './plan.js'
 import type { WantedColumns } from './pools.js'
 import { type CollectedPage, RowCollector } from './row-collector.js'
@@ -464,7 +464,7 @@ export class MessageSink {
     if (this.input.format === 'columns') {
       const start = output.mark()
       const labels = this.#labelsOf(set)
-      const constants = labelColumns(kernels, collected, labels, rowCount)
+      const constants = shownLabelColumns(kernels, collected, labels, rowCount)
       const copy = copyFrame(kernels, output, {
         rowCount,
         columns: multiIndex ? frame.columns : [...frame.columns, ...constants],
