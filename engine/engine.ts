@@ -327,6 +327,8 @@ export class Engine implements EngineApi {
           messages ??= this.#backend(request.backend).read(request, 'wire', options)
           const batch = await nextBatch(messages, record)
           if (batch === null) record.end()
+          // What may be borrowed mostly is.
+          else if (options.borrows !== true) this.#young.add(batch.reduce((sum, { byteLength }) => sum + byteLength, 0))
           return batch
         } catch (error) {
           record.end(error)

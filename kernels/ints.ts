@@ -3,6 +3,7 @@ import { integerEnd, readInteger } from './codes'
 import { writePage, writePageLike } from './int-pages'
 import { maxPackedByteLength, unpackBlocks } from './packing'
 import { CODEC_CONSTANT, CODEC_PACKED, CODEC_PROGRESSION, CODEC_RAW, PAGE_COUNT_MAX } from './page-codecs'
+import { SMALL_SCRATCH, smallIntegers } from './small-ints'
 
 /** Bytes that encodeInt64Page writes at most. */
 export function maxEncodedInt64Page(count: i32): i32 {
@@ -50,13 +51,46 @@ export function encodeInt64PageLike(
  * target  count × i64, 8-byte aligned
  */
 export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usize): i32 {
-  if (byteLength < 1 || count < 1 || count > PAGE_COUNT_MAX) return -1
+  return decodeInt64Rows(pagePtr, byteLength, count, count, targetPtr, 0)
+}
+
+/** Scratch of decodeInt64Rows and decodeTimeRows, in bytes. */
+export function rowsScratchByteLength(): i32 {
+  return <i32>SMALL_SCRATCH + PAGE_COUNT_MAX
+}
+
+/**
+ * As decodeInt64Page, the first wantedCount values at least. What stands behind them in the page is not looked at, and behind
+ * them at the target may be overwritten.
+ *
+ * wantedCount  1 to count
+ * scratch      rowsScratchByteLength() bytes, 16-byte aligned, overwritten: values of 0 to 127 are decoded as bytes, in a third
+ *              of the time; 0: there is none
+ */
+export function decodeInt64Rows(
+  pagePtr: usize,
+  byteLength: i32,
+  count: i32,
+  wantedCount: i32,
+  targetPtr: usize,
+  scratchPtr: usize,
+): i32 {
+  if (byteLength < 1 || wantedCount < 1 || wantedCount > count || count > PAGE_COUNT_MAX) return -1
+  const bytesPtr = scratchPtr + SMALL_SCRATCH
+  if (
+    scratchPtr !== 0 &&
+    byteLength < count &&
+    smallIntegers(pagePtr, byteLength, count, wantedCount, bytesPtr, scratchPtr)
+  ) {
+    widenBytes(bytesPtr, wantedCount, targetPtr)
+    return 0
+  }
   const end = pagePtr + <usize>byteLength
   const codec = <i32>load<u8>(pagePtr)
-  const valueEnd = targetPtr + ((<usize>count) << 3)
+  const valueEnd = targetPtr + ((<usize>wantedCount) << 3)
   if (codec === CODEC_RAW) {
     if (byteLength !== 1 + (count << 3)) return -1
-    memory.copy(targetPtr, pagePtr + 1, (<usize>count) << 3)
+    memory.copy(targetPtr, pagePtr + 1, (<usize>wantedCount) << 3)
     return 0
   }
   if (codec === CODEC_CONSTANT || codec === CODEC_PROGRESSION) {
@@ -94,11 +128,36 @@ export function decodeInt64Page(pagePtr: usize, byteLength: i32, count: i32, tar
     if (source === 0) return -1
     first = readInteger(firstPtr)
   }
-  if (unpackBlocks(source, end, count, targetPtr) < 0) return -1
-  if (order === 0) addBase(targetPtr, count, base)
-  else if (order === 1) addDeltas(targetPtr, count, first - base, base)
-  else addDeltasOfDeltas(targetPtr, count, first - base, base)
+  if (unpackBlocks(source, end, count, wantedCount, targetPtr) < 0) return -1
+  if (order === 0) addBase(targetPtr, wantedCount, base)
+  else if (order === 1) addDeltas(targetPtr, wantedCount, first - base, base)
+  else addDeltasOfDeltas(targetPtr, wantedCount, first - base, base)
   return 0
+}
+
+/** Bytes as i64. */
+function widenBytes(bytesPtr: usize, count: i32, targetPtr: usize): void {
+  const end = bytesPtr + <usize>count
+  let at = bytesPtr
+  let target = targetPtr
+  for (; at + 16 <= end; at += 16, target += 128) {
+    const bytes = v128.load(at)
+    const low = i16x8.extend_low_i8x16_u(bytes)
+    const high = i16x8.extend_high_i8x16_u(bytes)
+    const a = i32x4.extend_low_i16x8_u(low)
+    const b = i32x4.extend_high_i16x8_u(low)
+    const c = i32x4.extend_low_i16x8_u(high)
+    const d = i32x4.extend_high_i16x8_u(high)
+    v128.store(target, i64x2.extend_low_i32x4_u(a))
+    v128.store(target, i64x2.extend_high_i32x4_u(a), 16)
+    v128.store(target, i64x2.extend_low_i32x4_u(b), 32)
+    v128.store(target, i64x2.extend_high_i32x4_u(b), 48)
+    v128.store(target, i64x2.extend_low_i32x4_u(c), 64)
+    v128.store(target, i64x2.extend_high_i32x4_u(c), 80)
+    v128.store(target, i64x2.extend_low_i32x4_u(d), 96)
+    v128.store(target, i64x2.extend_high_i32x4_u(d), 112)
+  }
+  for (; at < end; at++, target += 8) store<u64>(target, <u64>load<u8>(at))
 }
 
 /** In place: values[i] = base + residuals[i]. */

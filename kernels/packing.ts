@@ -264,16 +264,17 @@ function packCodes(codesPtr: usize, count: i32, width: i32, targetPtr: usize): u
 }
 
 /**
- * Reads `count` zigzag codes that packBlocks wrote from exactly the bytes [ptr, end), as the integers they are zigzag of.
- * Returns 0, or -1 when the bytes are not such a sequence of blocks.
+ * Reads the first wantedCount of `count` zigzag codes that packBlocks wrote, as the integers they are zigzag of; the rest of
+ * their block, too. Of all codes, from exactly the bytes [ptr, end). Returns 0, or -1 when the bytes are not such a sequence
+ * of blocks.
  */
-export function unpackBlocks(ptr: usize, end: usize, count: i32, targetPtr: usize): i32 {
+export function unpackBlocks(ptr: usize, end: usize, count: i32, wantedCount: i32, targetPtr: usize): i32 {
   let source = ptr
-  for (let start = 0; start < count; start += BLOCK_COUNT) {
+  for (let start = 0; start < wantedCount; start += BLOCK_COUNT) {
     source = unpackBlock(source, end, min(count - start, BLOCK_COUNT), targetPtr + ((<usize>start) << 3))
     if (source === 0) return -1
   }
-  return source === end ? 0 : -1
+  return source === end || wantedCount < count ? 0 : -1
 }
 
 /** Unpacks one block and returns where the next one begins; 0 when it is malformed. */

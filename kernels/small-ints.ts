@@ -1,5 +1,5 @@
 // Pages of int64 whose values all are 0 to 127, as a byte each: varints of one byte. The same steps as in packing.ts and
-// ints.ts in 16-bit lanes, four times as many at once. Internal to wire-pages.ts and compare-pages.ts.
+// ints.ts in 16-bit lanes, four times as many at once. Internal to ints.ts, wire-pages.ts and compare-pages.ts.
 import { addByteSteps, BYTE_SCRATCH, isByteBlock, unpackByteBlock } from './byte-ints'
 import { integerEnd, packedByteLength, readInteger, readNarrowBits } from './codes'
 import { CODEC_PACKED } from './page-codecs'
@@ -16,13 +16,21 @@ export const INTEGER_MAX: i64 = 16_383
 export const SMALL_SCRATCH: usize = BYTE_SCRATCH
 
 /**
- * Decodes a page as decodeInt64Page does. False when it is another page than that: with other values, of another codec, or
- * malformed; then what is written is no good. It reads only [page, page + byteLength).
+ * Decodes the first wantedCount values of a page as decodeInt64Rows does. False when it is another page than that: with other
+ * values, of another codec, or malformed; then what is written is no good. It reads only [page, page + byteLength).
  *
- * target   count bytes, rounded up to 16
- * scratch  SMALL_SCRATCH bytes, 16-byte aligned, overwritten
+ * wantedCount  1 to count
+ * target       count bytes, rounded up to 16
+ * scratch      SMALL_SCRATCH bytes, 16-byte aligned, overwritten
  */
-export function smallIntegers(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usize, scratchPtr: usize): bool {
+export function smallIntegers(
+  pagePtr: usize,
+  byteLength: i32,
+  count: i32,
+  wantedCount: i32,
+  targetPtr: usize,
+  scratchPtr: usize,
+): bool {
   if (byteLength < 3 || <i32>load<u8>(pagePtr) !== CODEC_PACKED) return false
   const end = pagePtr + <usize>byteLength
   const order = <i32>load<u8>(pagePtr, 1)
@@ -40,7 +48,7 @@ export function smallIntegers(pagePtr: usize, byteLength: i32, count: i32, targe
     before -= base
   }
   if (base > INTEGER_MAX || base < -INTEGER_MAX) return false
-  for (let start = 0; start < count; start += BLOCK_COUNT) {
+  for (let start = 0; start < wantedCount; start += BLOCK_COUNT) {
     const blockCount = min(count - start, BLOCK_COUNT)
     const blockPtr = targetPtr + <usize>start
     if (isByteBlock(source, end, <i32>base)) {
@@ -59,7 +67,7 @@ export function smallIntegers(pagePtr: usize, byteLength: i32, count: i32, targe
     if (last < 0) return false
     before = last
   }
-  return source === end
+  return source === end || wantedCount < count
 }
 
 /** Unpacks the zigzag codes (u16) of one block; returns where the next one begins, 0 when it is none of ours. */

@@ -1,5 +1,5 @@
 // Pages of times (int64 nanoseconds): ticks of the coarsest decimal unit that is exact, then as integers.
-import { decodeInt64Page, encodeInt64Page, maxEncodedInt64Page } from './ints'
+import { decodeInt64Rows, encodeInt64Page, maxEncodedInt64Page } from './ints'
 import { CODEC_SCALED, PAGE_COUNT_MAX } from './page-codecs'
 import { integerEnd, readInteger, writeInteger } from './codes'
 
@@ -43,17 +43,29 @@ export function encodeTimePage(valuesPtr: usize, count: i32, targetPtr: usize, s
  * only [page, page + byteLength) and writes only count × 8 bytes at target (also when it fails).
  */
 export function decodeTimePage(pagePtr: usize, byteLength: i32, count: i32, targetPtr: usize): i32 {
+  return decodeTimeRows(pagePtr, byteLength, count, count, targetPtr, 0)
+}
+
+/** As decodeTimePage, the first wantedCount values at least; see decodeInt64Rows. */
+export function decodeTimeRows(
+  pagePtr: usize,
+  byteLength: i32,
+  count: i32,
+  wantedCount: i32,
+  targetPtr: usize,
+  scratchPtr: usize,
+): i32 {
   if (byteLength < 2 || <i32>load<u8>(pagePtr) !== CODEC_SCALED) {
-    return decodeInt64Page(pagePtr, byteLength, count, targetPtr)
+    return decodeInt64Rows(pagePtr, byteLength, count, wantedCount, targetPtr, scratchPtr)
   }
   const end = pagePtr + <usize>byteLength
   const exponent = <i32>load<u8>(pagePtr, 1)
   const source = integerEnd(pagePtr + 2, end)
   if (exponent > EXPONENT_MAX || source === 0) return -1
   const first = readInteger(pagePtr + 2)
-  if (decodeInt64Page(source, <i32>(end - source), count, targetPtr) < 0) return -1
+  if (decodeInt64Rows(source, <i32>(end - source), count, wantedCount, targetPtr, scratchPtr) < 0) return -1
   const power = load<i64>(POWERS + ((<usize>exponent) << 3))
-  const valueEnd = targetPtr + ((<usize>count) << 3)
+  const valueEnd = targetPtr + ((<usize>wantedCount) << 3)
   let ptr = targetPtr
   for (; ptr + 32 <= valueEnd; ptr += 32) {
     store<i64>(ptr, first + load<i64>(ptr) * power)

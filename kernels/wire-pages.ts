@@ -53,7 +53,7 @@ export function wirePages(
       // Most whole numbers are small: varints of one byte, which need no pass through 64 bits.
       const isDirect = from === 0 && to === count && targetEnd - pos >= <usize>count + 16
       const bytesPtr = isDirect ? pos : scratchPtr + SMALL_SCRATCH
-      if (byteLength < count && smallIntegers(pagePtr, byteLength, count, bytesPtr, scratchPtr)) {
+      if (byteLength < count && smallIntegers(pagePtr, byteLength, count, count, bytesPtr, scratchPtr)) {
         const rowCount = <usize>(to - from)
         if (!isDirect) {
           if (targetEnd - pos < rowCount) return -((i << 2) + NO_ROOM)

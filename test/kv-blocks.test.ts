@@ -271,7 +271,7 @@ test('a flipped byte of a filter or of the names of pages is noticed and named, 
     const [source] = desk.write(first!)
     const [other] = desk.write(second!)
     const [cache] = desk.parts(0.2) as [Scratch]
-    const reader = new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), source!, 0)
+    const reader = new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), source!)
     const ptr = reader.attachment(number)
     const { byteLength } = reader.layout.attachments[number]!
     desk.kernels.u8[ptr + random.integer(0, byteLength)]! ^= 1 << random.integer(0, 8)
@@ -302,7 +302,7 @@ test('of a small commit, too, look-ups keep what they have read: its pages are n
   const sources = desk.write(items)
   expect(desk.find(sources, items, kept)).toEqual(items)
   const [cache] = desk.parts(1) as [Scratch]
-  const reader = new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), sources[0]!, 0)
+  const reader = new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), sources[0]!)
   for (const column of reader.layout.columns) {
     const { segments, offsets } = reader.table(column)
     desk.kernels.u8[reader.segment(segments[0]!) + offsets[0]!]! ^= 0xff
@@ -324,7 +324,7 @@ test('what is kept of tens of thousands of small blocks is a part of the heap th
   collect()
   const before = process.memoryUsage().heapUsed
   for (let i = 0; i < 40_000; i++) {
-    const reader = new BlockReader(io, { ...source!, id: nextId++ }, 0)
+    const reader = new BlockReader(io, { ...source!, id: nextId++ })
     for (const column of reader.layout.columns) reader.table(column)
   }
   collect()

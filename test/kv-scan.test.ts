@@ -46,7 +46,7 @@ function readerOf(block: PreparedBlock, scratch: Scratch, options: { kept?: Kept
     dead: null,
     damage: null,
   }
-  return { reader: new BlockReader(io, source, 0), bytes }
+  return { reader: new BlockReader(io, source), bytes }
 }
 
 function cellOf(kind: number): Cell {

@@ -78,6 +78,33 @@ function roundTrip(codec: Codec, values: BigInt64Array, what: string): number {
   return byteLength
 }
 
+const rowsDecoders = { int64: call.decodeInt64Rows, time: call.decodeTimeRows } as const
+const rowsScratchPtr = (textTargetPtr + 64 * 1024 + 15) & ~15
+
+/** Decodes only the first values of a page, with and without scratch. */
+function expectRows(name: keyof typeof rowsDecoders, values: BigInt64Array, what: string): void {
+  const byteLength = encodeAtEnd(codecs[name], values)
+  const { length } = values
+  const targetEnd = targetPtr + length * 8
+  const scratchByteLength = call.rowsScratchByteLength()
+  for (const wantedCount of new Set([1, Math.min(length, 16 * below(17) + 1), 1 + below(length), length])) {
+    for (const scratch of [rowsScratchPtr, 0]) {
+      u8.fill(canary, targetPtr - 64, targetEnd + 64)
+      u8.fill(canary, rowsScratchPtr + scratchByteLength, rowsScratchPtr + scratchByteLength + 64)
+      const status = rowsDecoders[name](memoryEnd - byteLength, byteLength, length, wantedCount, targetPtr, scratch)
+      expect(status, what).toBe(0)
+      const decoded = i64.subarray(targetPtr / 8, targetPtr / 8 + wantedCount)
+      const wrong = decoded.findIndex((value, i) => value !== values[i])
+      if (wrong >= 0) expect.fail(`${what}, ${wantedCount} wanted, seed ${seed}: ${decoded[wrong]} at ${wrong}`)
+      expect(onlyCanaries(targetPtr - 64, 64) && onlyCanaries(targetEnd, 64), `${what} writes outside`).toBe(true)
+      expect(onlyCanaries(rowsScratchPtr + scratchByteLength, 64), `${what} writes behind its scratch`).toBe(true)
+    }
+  }
+  const pagePtr = memoryEnd - byteLength
+  for (const wantedCount of [0, -1, length + 1])
+    expect(rowsDecoders[name](pagePtr, byteLength, length, wantedCount, targetPtr, rowsScratchPtr)).toBe(-1)
+}
+
 /** What the simple decoder makes of the page that was encoded last. */
 function expectTwin(codec: Codec, byteLength: number, values: BigInt64Array, what: string): void {
   const decoded = codec.twin(u8.slice(memoryEnd - byteLength, memoryEnd), values.length)
@@ -108,6 +135,7 @@ const intShapes: Record<string, (count: number) => BigInt64Array> = {
   'truncated steps': (n) => ints(walk(n, () => Math.trunc(normal()))),
   'drifting counter': (n) => ints(walk(n, () => 1000 + 50 * normal())),
   noise: (n) => BigInt64Array.from({ length: n }, () => BigInt(below(101))),
+  'a walk within a byte': (n) => ints(walk(n, () => Math.trunc(normal()), 64).map((x) => Math.abs(x) % 128)),
   'as far from the first as 16-bit sums go, or one more': (n) => {
     const first = [0n, -5n, 2n ** 50n - 3n, 2n ** 50n + 1n, -(2n ** 50n)][below(5)]!
     const far = BigInt(1022 + below(3))
@@ -129,6 +157,19 @@ const intShapes: Record<string, (count: number) => BigInt64Array> = {
     })
   },
 }
+
+test.each(Object.keys(intShapes))(
+  'the first values of int64 pages and pages of times are those of the whole: %s',
+  (shape) => {
+    for (const count of counts) {
+      const values = intShapes[shape]!(count)
+      expectRows('int64', values, `int64 ${shape} of ${count}`)
+      expectRows('time', values, `time ${shape} of ${count}`)
+      const scaled = values.map((value) => BigInt.asIntN(64, value * 1_000_000n))
+      expectRows('time', scaled, `scaled time ${shape} of ${count}`)
+    }
+  },
+)
 
 test.each(Object.keys(intShapes))('int64 pages come back: %s', (shape) => {
   for (const count of counts) {
@@ -563,6 +604,13 @@ test('a decoder of values harms nothing, whatever the bytes of the page', () => 
         expect.fail(`page ${k}, seed ${seed}: wrote outside`)
       }
       u8.fill(canary, targetPtr, targetEnd)
+      const wantedCount = 1 + below(claimed)
+      for (const decode of Object.values(rowsDecoders)) {
+        decode(memoryEnd - page.length, page.length, claimed, wantedCount, targetPtr, below(2) ? rowsScratchPtr : 0)
+        if (!onlyCanaries(targetPtr - 64, 64) || !onlyCanaries(targetEnd, 64))
+          expect.fail(`page ${k}, seed ${seed}: the decoder of ${wantedCount} rows wrote outside`)
+        u8.fill(canary, targetPtr, targetEnd)
+      }
     })
   }
   expect(refused).toBeGreaterThan(30_000)

@@ -37,6 +37,8 @@ export interface BlockSource {
 
 /** A decoded page: as in ColumnSlice, row 0 = first row of the page. Null stands for a page without any value. */
 export interface DecodedPage {
+  /** Rows [0, decodedRowCount) are there. */
+  readonly decodedRowCount: number
   readonly valuesPtr: number
   readonly validityPtr: number
   readonly bytesPtr: number
@@ -58,6 +60,8 @@ interface ParsedBlock {
   readonly tables: (PageTable | undefined)[]
   /** What the worker keeps of it between jobs; null: nothing yet. See #keptIndex. */
   kept: KeptOfBlock | null
+  /** Of pages in segments that are kept: 1 where a page's checksum was found right; null: of none. */
+  checkedPages: Uint8Array | null
   /** What the backend made of the directory, and what it noted of the attachments. */
   directory: unknown
   notes: unknown
@@ -107,6 +111,10 @@ export class BlockIo {
   readonly decoded = new Map<number, DecodedPage | null>()
   /** Attachments, by cache key, whose checksums this job has found right. */
   readonly checked = new Set<number>()
+  /** Where the cache keys of each block begin, and how many there are of all blocks. */
+  readonly #firstKeys = new Map<bigint, number>()
+  #keyCount = 0
+  #headerCount = 0
 
   constructor(
     readonly kernels: Kernels,
@@ -130,6 +138,22 @@ export class BlockIo {
         : scratch.allocate(8 * (pageRowCountMax + 1) + pageRowCountMax / 8 + 16)
   }
 
+  /** The first of `count` cache keys that belong to a block. */
+  keysOf(id: bigint, count: number): number {
+    let first = this.#firstKeys.get(id)
+    if (first === undefined) {
+      first = this.#keyCount
+      this.#keyCount += count
+      this.#firstKeys.set(id, first)
+    }
+    return first
+  }
+
+  /** The cache key of a header: how many keys its block takes is not known yet. */
+  headerKey(): number {
+    return -++this.#headerCount
+  }
+
   /** The checksum of bytes anywhere in the memory. */
   crcOf(ptr: number, byteLength: number): number {
     // Nothing dense stands there yet: what is decoded was checked before.
@@ -141,28 +165,26 @@ export class BlockIo {
   }
 }
 
-// Cache keys: reader number, then what it is. 2^13 readers × 2^15 columns × 2^17 pages, and segments above them.
-const keysPerColumn = 2 ** 17
-const keysPerReader = 2 ** 33
-/** Things that are made of one attachment, and where their keys begin: behind those of all columns. */
+/** Things that are made of one attachment. */
 const derivedPartCountMax = 4
-const firstDerivedKey = 2 ** 32
 
 export class BlockReader {
   readonly #parsed: ParsedBlock
+  /**
+   * Of its keys in the cache, one behind the other: pages, column by column; what is made of attachments; attachments that were
+   * checked; the bitmap of dead rows; segments. V8 finds numbers below 2^31 twice as fast as those above.
+   */
   readonly #firstKey: number
   /** The segment that was last asked for, where it stands, and in which epoch of the cache that is so. */
   #lastSegment = -1
   #lastSegmentPtr = 0
   #lastEpoch = -1
 
-  /** `number` tells the readers of one job apart. Throws DATA_DAMAGED. */
+  /** Throws DATA_DAMAGED. */
   constructor(
     readonly io: BlockIo,
     readonly source: BlockSource,
-    number: number,
   ) {
-    this.#firstKey = number * keysPerReader
     if (source.damage !== null) throw io.damaged(source.id, source.damage)
     let parsed = parsedBlocks.get(source.id)
     if (parsed === undefined) {
@@ -172,6 +194,7 @@ export class BlockReader {
         columnsByName: columnsByName(layout),
         tables: [],
         kept: null,
+        checkedPages: null,
         directory: undefined,
         notes: undefined,
         checked: new Set(),
@@ -184,6 +207,28 @@ export class BlockReader {
       parsedBlocks.set(source.id, parsed)
     }
     this.#parsed = parsed
+    const { columns, pageCount, attachments, segmentByteLengths } = parsed.layout
+    const ofAttachments = (1 + derivedPartCountMax) * attachments.length
+    const keyCount = columns.length * pageCount + ofAttachments + segmentByteLengths.length + 1
+    this.#firstKey = io.keysOf(source.id, keyCount)
+  }
+
+  #pageKey({ index }: ColumnEntry, page: number): number {
+    return this.#firstKey + index * this.layout.pageCount + page
+  }
+
+  /** Of what is made of attachments, of which each has derivedPartCountMax. */
+  get #firstDerivedKey(): number {
+    const { columns, pageCount } = this.layout
+    return this.#firstKey + columns.length * pageCount
+  }
+
+  get #firstAttachmentKey(): number {
+    return this.#firstDerivedKey + derivedPartCountMax * this.layout.attachments.length
+  }
+
+  get #deadKey(): number {
+    return this.#firstAttachmentKey + this.layout.attachments.length
   }
 
   get layout(): BlockLayout {
@@ -220,8 +265,7 @@ export class BlockReader {
     if (isPacked) bytes = bytes.subarray(0, headerByteLength)
     if (bytes.length !== headerByteLength) throw this.io.damaged(id, 'its header has the wrong length')
     // In the cache and not beside it: it takes all the scratch there is.
-    const key = this.#firstKey + keysPerReader - 2 * keysPerColumn
-    const ptr = cache.find(key) || cache.insert(key, headerByteLength)
+    const ptr = cache.insert(this.io.headerKey(), headerByteLength)
     copyBytes(bytes, kernels.u8, ptr)
     const copy = kernels.u8.slice(ptr, ptr + headerByteLength)
     const crc = this.io.crcOf(ptr, headerByteLength - 4)
@@ -259,7 +303,7 @@ export class BlockReader {
     const keptIndex = this.#firstSegmentIndex + segment
     const keptPtr = kept?.find(this.#kept(), keptIndex) ?? 0
     if (keptPtr !== 0) return keptPtr
-    const key = this.#firstKey + keysPerReader - 1 - segment
+    const key = this.#deadKey + 1 + segment
     const found = cache.find(key)
     if (found !== 0) return found
     const byteLength = segmentByteLengths[segment]!
@@ -273,6 +317,8 @@ export class BlockReader {
     }
     const ptr = kept?.insert(this.#kept(), keptIndex, byteLength) || cache.insert(key, byteLength)
     copyBytes(bytes, kernels.u8, ptr)
+    // What comes from the store anew is checked anew; of which pages it is, is not looked up.
+    this.#parsed.checkedPages?.fill(0)
     return ptr
   }
 
@@ -312,11 +358,11 @@ export class BlockReader {
     assert(entry !== undefined && part < derivedPartCountMax, 'something is made of what there is')
     const key = derivedPartCountMax * number + part
     const keptIndex = this.layout.attachments.length + key
-    const found = kept?.find(this.#kept(), keptIndex) || cache.find(this.#firstKey + firstDerivedKey + key)
+    const found = kept?.find(this.#kept(), keptIndex) || cache.find(this.#firstDerivedKey + key)
     if (found) return found
     const fromPtr = this.#readAttachment(number, entry)
     const keptPtr = kept === null || this.source.packed !== null ? 0 : kept.insert(this.#kept(), keptIndex, byteLength)
-    const ptr = keptPtr !== 0 ? keptPtr : cache.insert(this.#firstKey + firstDerivedKey + key, byteLength)
+    const ptr = keptPtr !== 0 ? keptPtr : cache.insert(this.#firstDerivedKey + key, byteLength)
     try {
       make(fromPtr, ptr)
     } catch (error) {
@@ -331,7 +377,7 @@ export class BlockReader {
     const { checked } = this.#parsed
     // Memory does not change under us; what is read from the store anew may have.
     if (this.source.packed !== null && checked.has(number)) return ptr
-    const key = this.#firstKey + keysPerReader - keysPerColumn - 2 - number
+    const key = this.#firstAttachmentKey + number
     if (this.io.checked.has(key)) return ptr
     if (this.io.crcOf(ptr, entry.byteLength) !== entry.crc)
       throw this.io.damaged(this.source.id, `attachment ${number} does not fit its checksum`)
@@ -346,7 +392,7 @@ export class BlockReader {
     if (dead === null) return 0
     if (!(dead instanceof Uint8Array)) return dead.byteOffset
     const { cache, kernels } = this.io
-    const key = this.#firstKey + keysPerReader - keysPerColumn - 1
+    const key = this.#deadKey
     const found = cache.find(key)
     if (found !== 0) return found
     const ptr = cache.insert(key, dead.length)
@@ -376,23 +422,29 @@ export class BlockReader {
     parsedByteLength += byteLength
   }
 
-  /** Decodes one page; it stays until the cache's next epoch. Throws DATA_DAMAGED. */
-  page(column: ColumnEntry, page: number): DecodedPage | null {
+  /**
+   * Decodes one page, rows [0, rowEnd) of it at least; it stays until the cache's next epoch. Most pages of some hours of a label set
+   * are of other hours and sets, too. Throws DATA_DAMAGED.
+   */
+  page(column: ColumnEntry, page: number, rowEnd = Infinity): DecodedPage | null {
     const { cache, decoded, kept } = this.io
-    const key = this.#firstKey + column.index * keysPerColumn + page
-    if (cache.find(key) !== 0) return decoded.get(key)!
+    const key = this.#pageKey(column, page)
+    const foundPtr = cache.find(key)
+    if (foundPtr !== 0) {
+      const found = decoded.get(key)!
+      const { decodedRowCount } = found
+      return rowEnd <= decodedRowCount || decodedRowCount === this.#rowCountOf(page)
+        ? found
+        : this.#decodeAt(key, column, page, Infinity, () => foundPtr)
+    }
     const table = this.table(column)
     if (table.presentCounts[page] === 0) return null
-    if (kept === null || !this.#keepsDecoded(column)) {
-      const ptr = this.#storedPage(column, table, page)
-      const result = this.#decode(column, table, page, ptr, (byteLength) => cache.insert(key, byteLength))
-      decoded.set(key, result)
-      return result
-    }
+    if (kept === null || !this.#keepsDecoded(column))
+      return this.#decodeAt(key, column, page, rowEnd, (byteLength) => cache.insert(key, byteLength))
     const own = this.#kept()
     const keptIndex = this.#keptIndex(column, page)
     const keptPtr = kept.find(own, keptIndex)
-    if (keptPtr !== 0) return this.#placeOf(column, table, page, keptPtr)
+    if (keptPtr !== 0) return this.#placeOf(column, table, page, this.#rowCountOf(page), keptPtr)
     const stored = this.#storedPage(column, table, page)
     let ptr = 0
     const place = (byteLength: number): number => {
@@ -400,13 +452,31 @@ export class BlockReader {
       return ptr === 0 ? cache.insert(key, byteLength) : ptr
     }
     try {
-      const result = this.#decode(column, table, page, stored, place)
+      const result = this.#decode(column, table, page, Infinity, stored, place)
       if (ptr === 0) decoded.set(key, result)
       return result
     } catch (error) {
       if (ptr !== 0) kept.discard(own, keptIndex)
       throw error
     }
+  }
+
+  #decodeAt(
+    key: number,
+    column: ColumnEntry,
+    page: number,
+    rowEnd: number,
+    allocate: (byteLength: number) => number,
+  ): DecodedPage {
+    const table = this.table(column)
+    const result = this.#decode(column, table, page, rowEnd, this.#storedPage(column, table, page), allocate)
+    this.io.decoded.set(key, result)
+    return result
+  }
+
+  #rowCountOf(page: number): number {
+    const { pageStarts } = this.layout
+    return pageStarts[page + 1]! - pageStarts[page]!
   }
 
   /** Bytes of text of rows [from, to) of a page of strings, without decoding it; -1 where only that can tell. */
@@ -437,7 +507,7 @@ export class BlockReader {
   }
 
   #isDecoded(column: ColumnEntry, page: number): boolean {
-    return this.io.cache.find(this.#firstKey + column.index * keysPerColumn + page) !== 0
+    return this.io.cache.find(this.#pageKey(column, page)) !== 0
   }
 
   /**
@@ -527,7 +597,7 @@ export class BlockReader {
     const { kernels, cache } = this.io
     const { call } = kernels
     // There was no room for it before.
-    if (cache.find(this.#firstKey + column.index * keysPerColumn + page) !== 0) return 0
+    if (cache.find(this.#pageKey(column, page)) !== 0) return 0
     const table = this.table(column)
     const presentCount = table.presentCounts[page]!
     if (presentCount === 0) return 0
@@ -553,7 +623,7 @@ export class BlockReader {
           validityPtr < 0 ? -1 : call.compactTexts(pagePtr, byteLength, presentCount, validityPtr, rowCount, ptr)
         if (compactByteLength < 0) throw this.#undecodable(column, page)
       } else {
-        const whole = this.#decode(column, table, page, stored, () => this.io.wholePtr)
+        const whole = this.#decode(column, table, page, Infinity, stored, () => this.io.wholePtr)
         const digitCount = column.dtype === 'float64' ? call.decimalPlacesOfPage(pagePtr, byteLength) : -1
         compactByteLength = call.compactPage(whole.valuesPtr, whole.validityPtr, rowCount, digitCount, ptr)
       }
@@ -603,9 +673,28 @@ export class BlockReader {
 
   /** Where the bytes of a page stand, checked. */
   #storedPage(column: ColumnEntry, table: PageTable, page: number): number {
-    const ptr = this.segment(table.segments[page]!) + table.offsets[page]!
-    if (this.io.crcOf(ptr, table.byteLengths[page]!) === table.crcs[page]) return ptr
-    throw this.#misfit(column, page)
+    const segment = table.segments[page]!
+    const segmentPtr = this.segment(segment)
+    const ptr = segmentPtr + table.offsets[page]!
+    // Memory does not change under us.
+    const checked = this.#checkedPages(segment, segmentPtr)
+    const index = column.index * this.layout.pageCount + page
+    if (checked !== null && checked[index] === 1) return ptr
+    if (this.io.crcOf(ptr, table.byteLengths[page]!) !== table.crcs[page]) throw this.#misfit(column, page)
+    if (checked !== null) checked[index] = 1
+    return ptr
+  }
+
+  /** Which pages need not be checked any more, if a segment that stands at `ptr` is kept there. */
+  #checkedPages(segment: number, ptr: number): Uint8Array | null {
+    if (this.io.keptForm !== 'stored' || this.#parsed.kept?.ptrs[this.#firstSegmentIndex + segment] !== ptr) return null
+    const { checkedPages } = this.#parsed
+    if (checkedPages !== null) return checkedPages
+    const { columns, pageCount } = this.layout
+    const made = new Uint8Array(columns.length * pageCount)
+    this.#countParsed(made.byteLength)
+    this.#parsed.checkedPages = made
+    return made
   }
 
   #misfit(column: ColumnEntry, page: number): FramesError {
@@ -613,14 +702,14 @@ export class BlockReader {
   }
 
   /** The parts of a decoded page that stands at ptr: validity, values, text. */
-  #placeOf(column: ColumnEntry, table: PageTable, page: number, ptr: number): DecodedPage {
-    const { pageStarts } = this.layout
-    const rowCount = pageStarts[page + 1]! - pageStarts[page]!
+  #placeOf(column: ColumnEntry, table: PageTable, page: number, decodedRowCount: number, ptr: number): DecodedPage {
+    const rowCount = this.#rowCountOf(page)
     const bitmapByteLength = alignUp8(Math.ceil(rowCount / 8)) + 8
     const isString = column.dtype === 'string'
     const valuesByteLength = column.dtype === 'bool' ? bitmapByteLength : isString ? 4 * (rowCount + 1) : 8 * rowCount
     const valuesPtr = ptr + bitmapByteLength
     return {
+      decodedRowCount,
       valuesPtr,
       validityPtr: table.validityByteLengths[page]! > 0 ? ptr : 0,
       bytesPtr: isString ? valuesPtr + alignUp8(valuesByteLength) : 0,
@@ -631,17 +720,18 @@ export class BlockReader {
     return this.io.damaged(this.source.id, `page ${page} of column '${column.name}' cannot be decoded`)
   }
 
+  /** rowEnd: rows [0, rowEnd) are enough. */
   #decode(
     column: ColumnEntry,
     table: PageTable,
     page: number,
+    rowEnd: number,
     ptr: number,
     allocate: (byteLength: number) => number,
   ): DecodedPage {
     const { kernels, densePtr } = this.io
     const { call } = kernels
-    const { pageStarts } = this.layout
-    const rowCount = pageStarts[page + 1]! - pageStarts[page]!
+    const rowCount = this.#rowCountOf(page)
     const presentCount = table.presentCounts[page]!
     const validityByteLength = table.validityByteLengths[page]!
     const byteLength = table.byteLengths[page]!
@@ -660,18 +750,22 @@ export class BlockReader {
     }
     const hasMissing = validityByteLength > 0
     const target = allocate(bitmapByteLength + alignUp8(valuesByteLength) + textByteLength)
-    const decoded = this.#placeOf(column, table, page, target)
+    const isPart = !hasMissing && (column.dtype === 'int64' || column.dtype === 'time')
+    const decodedRowCount = isPart ? Math.min(rowCount, rowEnd) : rowCount
+    const decoded = this.#placeOf(column, table, page, decodedRowCount, target)
     const { valuesPtr, bytesPtr } = decoded
     const validityPtr = target
     if (hasMissing && call.decodeBoolPage(ptr, validityByteLength, rowCount, validityPtr) < 0) fail()
     const targetPtr = hasMissing ? densePtr : valuesPtr
+    const wantedCount = Math.min(presentCount, decodedRowCount)
+    const scratchPtr = hasMissing ? 0 : densePtr
     let status: number
     switch (column.dtype) {
       case 'int64':
-        status = call.decodeInt64Page(pagePtr, pageByteLength, presentCount, targetPtr)
+        status = call.decodeInt64Rows(pagePtr, pageByteLength, presentCount, wantedCount, targetPtr, scratchPtr)
         break
       case 'time':
-        status = call.decodeTimePage(pagePtr, pageByteLength, presentCount, targetPtr)
+        status = call.decodeTimeRows(pagePtr, pageByteLength, presentCount, wantedCount, targetPtr, scratchPtr)
         break
       case 'float64':
         status = call.decodeFloat64Page(pagePtr, pageByteLength, presentCount, targetPtr)

@@ -32,7 +32,7 @@ const verify: JobHandler<VerifyJob, string[]> = (job, context) => {
   }
   // What this worker parsed earlier may have been damaged since.
   forgetBlock(source.id)
-  const reader = attempt(() => new BlockReader(io, source, 0))
+  const reader = attempt(() => new BlockReader(io, source))
   if (reader === null) return damages
   reader.layout.attachments.forEach((_, number) => {
     io.cache.beginEpoch()

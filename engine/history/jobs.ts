@@ -304,7 +304,7 @@ const merge: JobHandler<MergeHistoryJob, PreparedBlock> = (job, context) => {
   const [cache, output, temporary] = new Scratch(job.scratch).split([0.25, 0.35, 0.4]) as [Scratch, Scratch, Scratch]
   const store: WorkerReader | null = job.access === null ? null : context.reader(job.access)
   const io = new BlockIo(kernels, cache, store, job.partition, job.tableName)
-  const readers = job.sources.map((source, number) => new BlockReader(io, source, number))
+  const readers = job.sources.map((source) => new BlockReader(io, source))
   const extents = job.sources.map(({ extent }) => decodeExtent(extent!))
   const rowCount = job.sources.reduce((sum, source) => sum + source.rowCount, 0)
   const textByteLength = extents.reduce((sum, extent) => sum + extent.textByteLength, 0)
@@ -368,7 +368,7 @@ const read: JobHandler<ReadHistoryJob, ReadHistoryResult> = (job, context) => {
   let pageCount = 0
   let next: HistoryPosition | null = null
   for (; source < job.sources.length && next === null; source++, page = 0) {
-    const reader = new BlockReader(io, job.sources[source]!, source)
+    const reader = new BlockReader(io, job.sources[source]!)
     const { pageStarts } = reader.layout
     for (; page < reader.layout.pageCount && next === null; page++, row = 0) {
       if (pageCount++ === pageCountMax) {

@@ -97,7 +97,7 @@ export class ItemReader {
 
   /** The reader of a source, opened when first asked for. Throws DATA_DAMAGED. */
   reader(index: number): BlockReader {
-    this.#readers[index] ??= new BlockReader(this.io, this.sources[index]!, index)
+    this.#readers[index] ??= new BlockReader(this.io, this.sources[index]!)
     return this.#readers[index]
   }
 

@@ -89,7 +89,7 @@ export function readersOf(io: BlockIo, sources: readonly BlockSource[]): (source
   return (source) => {
     let reader = readers[source]
     if (reader === undefined) {
-      reader = new BlockReader(io, sources[source]!, source)
+      reader = new BlockReader(io, sources[source]!)
       readers[source] = reader
     }
     return reader

@@ -65,7 +65,7 @@ function storeReader(context: WorkerContext, access: WorkerAccess): WorkerReader
 function openReaders(job: SentJob<StreamJob>, context: WorkerContext): BlockReader[] {
   const { partition, tableName, access, sources } = job
   const io = new BlockIo(context.kernels, new Scratch(job.scratch), storeReader(context, access), partition, tableName)
-  return sources.map((source, number) => new BlockReader(io, source, number))
+  return sources.map((source) => new BlockReader(io, source))
 }
 
 const append: JobHandler<AppendJob, AppendResult> = (job, context) =>

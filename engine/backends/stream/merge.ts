@@ -38,7 +38,7 @@ export function mergeRuns(
     Scratch,
   ]
   const io = new BlockIo(kernels, cache, store, input.partition, input.tableName)
-  const readers = input.sources.map((source, number) => new BlockReader(io, source, number))
+  const readers = input.sources.map((source) => new BlockReader(io, source))
   const columns = columnsOfReaders(readers)
   const skipped = input.position ?? 0
   const rows = takeRows(kernels, io, readers, {

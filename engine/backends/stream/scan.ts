@@ -113,7 +113,7 @@ export function scanRecords(
   ]
   const io = new BlockIo(kernels, cache, store, input.partition, input.tableName)
   const walk = new PieceWalk(
-    input.sources.map((source, number) => new BlockReader(io, source, number)),
+    input.sources.map((source) => new BlockReader(io, source)),
     input,
   )
   const sink = new MessageSink({ io, temporary }, output, collected, input)

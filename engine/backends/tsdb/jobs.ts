@@ -474,7 +474,7 @@ const count: JobHandler<CountJob, { sampleCount: number; seriesCount: number }> 
   for (const source of job.sources) {
     if (context.isCancelled(job)) break
     const io = new BlockIo(kernels, scratch, storeReader(context, job.access), job.partition, job.tableName)
-    const reader = new BlockReader(io, source, 0)
+    const reader = new BlockReader(io, source)
     for (const column of reader.layout.columns) {
       if (column.name === timeColumnName && column.dtype === 'time') continue
       for (const presentCount of reader.table(column).presentCounts) sampleCount += presentCount

@@ -143,6 +143,8 @@ export class RowCollector {
     const indexCount = dropEmpty ? this.#presentRows(batch, rowCount) : rowCount
     if (indexCount === 0) return
     const isWhole = indexCount === rowCount
+    // Rows that a condition lets through: where nothing else is missing, each that is taken has all cells.
+    const hasAll = !isWhole && haveOneValidity(batch.columns)
     if (isWhole) call.copyBytes(batch.timesPtr, 8 * rowCount, this.timesPtr + 8 * row)
     else call.gather64(batch.timesPtr, this.#indexesPtr, indexCount, this.timesPtr + 8 * row)
     // Column → where the batch has it; a search for each column would cost the square of a wide table's columns.
@@ -162,17 +164,25 @@ export class RowCollector {
           u8.fill(0, column.valuesPtr + 8 * row, column.valuesPtr + 8 * (row + indexCount))
         continue
       }
-      this.#appendCells(column, cells, row, indexCount, isWhole)
+      this.#appendCells(column, cells, row, indexCount, isWhole, hasAll)
     }
     this.rowCount += indexCount
   }
 
-  #appendCells(column: Column, cells: BatchColumn, row: number, rowCount: number, isWhole: boolean): void {
+  /** rowCount: of the rows that are taken, which the index list names unless these are all. hasAll: none of them misses a cell. */
+  #appendCells(
+    column: Column,
+    cells: BatchColumn,
+    row: number,
+    rowCount: number,
+    isWhole: boolean,
+    hasAll: boolean,
+  ): void {
     const { call, u32 } = this.kernels
     const { scratch } = this
     const { valuesPtr, validityPtr, type } = column
     const indexes = this.#indexesPtr
-    if (cells.validityPtr === 0) {
+    if (hasAll || cells.validityPtr === 0) {
       call.setBitRange(validityPtr, row, row + rowCount, 1)
       column.presentCount += rowCount
     } else {
@@ -232,6 +242,7 @@ export class RowCollector {
   #presentRows(batch: Batch, rowCount: number): number {
     const { call } = this.kernels
     let anyPtr = 0
+    let lastPtr = 0
     const mark = this.scratch.mark()
     for (const column of batch.columns) {
       if (column === null) continue
@@ -244,7 +255,8 @@ export class RowCollector {
         call.copyBits(column.validityPtr, 0, anyPtr, 0, rowCount)
         const last = rowCount & 7
         if (last !== 0) this.kernels.u8[anyPtr + (rowCount >> 3)]! &= (1 << last) - 1
-      } else call.orBits(anyPtr, column.validityPtr, anyPtr, rowCount)
+      } else if (column.validityPtr !== lastPtr) call.orBits(anyPtr, column.validityPtr, anyPtr, rowCount)
+      lastPtr = column.validityPtr
     }
     const count = anyPtr === 0 ? 0 : call.countBits(anyPtr, rowCount)
     if (count > 0 && count < rowCount) call.bitsToIndexes(anyPtr, rowCount, this.#indexesPtr)
@@ -283,4 +295,15 @@ export class RowCollector {
     u32.fill(end, offsets + row, offsets + this.rowCount + 1)
     return { valuesPtr: offsetsPtr, validityPtr, bytesPtr, byteLength: total, presentCount }
   }
+}
+
+/** Whether the cells of all columns that have any are missing in the same rows. */
+function haveOneValidity(columns: readonly (BatchColumn | null)[]): boolean {
+  let validityPtr = 0
+  for (const column of columns) {
+    if (column === null) continue
+    if (validityPtr !== 0 && column.validityPtr !== validityPtr) return false
+    validityPtr = column.validityPtr
+  }
+  return true
 }

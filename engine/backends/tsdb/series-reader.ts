@@ -196,9 +196,9 @@ export class SeriesReader implements SampleReader {
     readonly newestWins: boolean,
     readonly passesPages = false,
   ) {
-    this.#cursors = sources.flatMap((source, number) => {
+    this.#cursors = sources.flatMap((source) => {
       try {
-        return [this.#cursor(source, number)]
+        return [this.#cursor(source)]
       } catch (error) {
         if (!(error instanceof FramesError) || error.code !== 'DATA_DAMAGED') throw error
         this.#damaged.push({ extent: source.extent === null ? null : decodeExtent(source.extent), error })
@@ -208,9 +208,9 @@ export class SeriesReader implements SampleReader {
     this.#mark = temporary.mark()
   }
 
-  #cursor(source: BlockSource, number: number): Cursor {
+  #cursor(source: BlockSource): Cursor {
     const { io } = this
-    const reader = new BlockReader(io, source, number)
+    const reader = new BlockReader(io, source)
     const timeColumn = reader.column(timeColumnName, 'time')
     if (timeColumn === undefined) throw io.damaged(source.id, 'it has no times')
     const directory = directoryOf(reader)
@@ -479,7 +479,7 @@ export class SeriesReader implements SampleReader {
     for (const cursor of this.#open) {
       if (cursor.piece < 0 || cursor.firstNs > horizonNs) continue
       const { from, to, piece: page } = cursor
-      const timesPtr = this.#timesOf(cursor)
+      const timesPtr = this.#timesOf(cursor, to)
       const end = cursor.lastNs <= horizonNs ? to : call.lowerBoundInt64(timesPtr, from, to, horizonNs + 1n)
       if (end === from) continue
       parts.push({ cursor, page, from, rowCount: end - from })
@@ -537,8 +537,9 @@ export class SeriesReader implements SampleReader {
     return index < 0 ? -1 : index * 48
   }
 
-  #timesOf(cursor: Cursor): number {
-    const page = cursor.reader.page(cursor.timeColumn, cursor.piece)
+  /** Times of the piece's page, up to row `rowEnd`. */
+  #timesOf(cursor: Cursor, rowEnd: number): number {
+    const page = cursor.reader.page(cursor.timeColumn, cursor.piece, rowEnd)
     if (page === null) throw this.io.damaged(cursor.reader.source.id, 'a page has no times')
     return page.valuesPtr
   }
@@ -565,7 +566,7 @@ export class SeriesReader implements SampleReader {
       cursor.piece = cursor.page
       let from = cursor.row - pageStart
       let to = pieceEnd - pageStart
-      const timesPtr = this.#timesOf(cursor)
+      const timesPtr = this.#timesOf(cursor, to)
       const times = timesPtr >> 3
       cursor.row = pieceEnd
       if (pieceEnd === pageEnd) cursor.page++
@@ -590,7 +591,8 @@ export class SeriesReader implements SampleReader {
     const { kernels } = this.io
     const { call } = kernels
     const { reader, plain } = cursor
-    const times = reader.page(cursor.timeColumn, page)!
+    const rowEnd = from + rowCount
+    const times = reader.page(cursor.timeColumn, page, rowEnd)!
     const timesPtr = times.valuesPtr + 8 * from
     if (plain?.every((entry) => reader.isWhole(entry, page)))
       return { rowCount, timesPtr, columns: [], digests: null, page: { reader, page, from, entries: plain } }
@@ -599,7 +601,7 @@ export class SeriesReader implements SampleReader {
       if (entry === undefined) return null
       if (other !== undefined || entry.dtype !== metric.type)
         return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
-      const decoded = reader.page(entry, page)
+      const decoded = reader.page(entry, page, rowEnd)
       if (decoded === null) return null
       let { validityPtr, valuesPtr } = decoded
       if (validityPtr !== 0 && from > 0) {
@@ -627,7 +629,7 @@ export class SeriesReader implements SampleReader {
     const partStartsPtr = temporary.allocate(4 * (parts.length + 1))
     let row = 0
     parts.forEach(({ cursor, page, from, rowCount: partRowCount }, i) => {
-      const source = cursor.reader.page(cursor.timeColumn, page)!.valuesPtr + 8 * from
+      const source = cursor.reader.page(cursor.timeColumn, page, from + partRowCount)!.valuesPtr + 8 * from
       call.copyBytes(source, 8 * partRowCount, timesPtr + 8 * row)
       u32[(partStartsPtr >> 2) + i] = row
       row += partRowCount
@@ -690,10 +692,10 @@ export class SeriesReader implements SampleReader {
     const { call, u8 } = this.io.kernels
     const isString = metric.type === 'string'
     const isBool = metric.type === 'bool'
-    const pages = parts.map(({ cursor, page }) =>
+    const pages = parts.map(({ cursor, page, from, rowCount: partRowCount }) =>
       metric.storedTypes.flatMap((type) => {
         const entry = cursor.reader.column(metric.name, type)
-        const decoded = entry === undefined ? null : cursor.reader.page(entry, page)
+        const decoded = entry === undefined ? null : cursor.reader.page(entry, page, from + partRowCount)
         return decoded === null ? [] : [{ type, decoded }]
       }),
     )
