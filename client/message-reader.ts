@@ -7,6 +7,8 @@ export const messagePrefixByteLength = 5
 const firstByteLengthMax = 8 * 1024 * 1024
 
 const sharedByteLengthMax = 2048
+/** Small messages that have come together are copied together, so much at most: who keeps one of them keeps all. */
+const pieceByteLengthMax = 32 * 1024
 
 /** Writes the prefix of a message that is not compressed. */
 export function writePrefix(target: Buffer, byteLength: number): void {
@@ -39,6 +41,8 @@ export class MessageReader {
     let at = 0
     while (at < chunk.byteLength) {
       if (this.#message === null) {
+        if (this.#prefixByteLength === 0) at = this.#takeSmall(chunk, at)
+        if (at === chunk.byteLength) return
         at = this.#readPrefix(chunk, at)
         if (this.#prefixByteLength < messagePrefixByteLength) return
         // Small ones share a piece of memory: as many pieces of their own keep the collection of garbage busy.
@@ -51,6 +55,40 @@ export class MessageReader {
       at = this.#fill(chunk, at)
       if (this.#filledByteLength === this.#byteLength) this.#finish()
     }
+  }
+
+  /** Takes whole messages from `start` on that are small, where there are several. Returns where the next one begins. */
+  #takeSmall(chunk: Buffer, start: number): number {
+    let at = start
+    while (at < chunk.byteLength) {
+      let end = at
+      let count = 0
+      for (;;) {
+        const next = this.#endOfMessage(chunk, end)
+        if (next < 0 || next - at > pieceByteLengthMax) break
+        end = next
+        count++
+      }
+      if (count < 2) break
+      const piece = Buffer.allocUnsafeSlow(end - at)
+      chunk.copy(piece, 0, at, end)
+      for (let from = 0; from < piece.byteLength; ) {
+        const to = this.#endOfMessage(piece, from)
+        this.#take(piece.subarray(from + messagePrefixByteLength, to))
+        from = to
+      }
+      at = end
+    }
+    return at
+  }
+
+  /** Where the message ends that begins at `start`; -1 where its end has not come, or it is refused. */
+  #endOfMessage(chunk: Buffer, start: number): number {
+    const from = start + messagePrefixByteLength
+    if (from > chunk.byteLength || chunk[start] !== 0) return -1
+    const byteLength =
+      chunk[start + 1] * 0x1000000 + ((chunk[start + 2] << 16) | (chunk[start + 3] << 8) | chunk[start + 4])
+    return byteLength > this.#byteLengthMax || from + byteLength > chunk.byteLength ? -1 : from + byteLength
   }
 
   #readPrefix(chunk: Buffer, start: number): number {

@@ -3,7 +3,7 @@
 // The sets that are asked for have slots 0, 1, …; each slot belongs to a unit (a label set or a group), and each unit has
 // bucketCount buckets, unit after unit, in one window state (see window.ts).
 import { lowerBoundInt64 } from './compare'
-import { addDigest } from './window-state'
+import { addDigest, LAST_ARRAY, WHICH_COUNT, WHICH_LAST } from './window-state'
 
 /** No slot: the set is not asked for. */
 const NO_SLOT: u32 = 0xffffffff
@@ -132,13 +132,31 @@ export function combineClaims(
   which: i32,
 ): void {
   const stride = (<usize>stateBucketCount) << 3
+  const isLastOnly = (which & ~WHICH_COUNT) === WHICH_LAST
   for (let claim = 0; claim < claimCount; claim++) {
     const claimPtr = claimsPtr + <usize>claim * CLAIM_BYTES
     const bucket = load<u32>(claimPtr)
     if (bucket >= <u32>stateBucketCount) unreachable()
     const ptr = statePtr + ((<usize>bucket) << 3)
     const end = (<usize>load<u32>(claimPtr, 8)) << 3
-    for (let at = (<usize>load<u32>(claimPtr, 4)) << 3; at < end; at += 8) {
+    let at = (<usize>load<u32>(claimPtr, 4)) << 3
+    if (isLastOnly) {
+      // Values before the last one need not be looked at.
+      let total: f64 = 0
+      let lastAt: usize = 0
+      for (; at < end; at += 8) {
+        const count = load<f64>(countsPtr + at)
+        if (!(count > 0)) continue
+        total += count
+        lastAt = at
+      }
+      if (total > 0) {
+        store<f64>(ptr + stride * LAST_ARRAY, load<f64>(lastsPtr + lastAt))
+        store<f64>(ptr, load<f64>(ptr) + total)
+      }
+      continue
+    }
+    for (; at < end; at += 8) {
       const count = load<f64>(countsPtr + at)
       if (!(count > 0)) continue
       addDigest(ptr, stride, count, sumsPtr, minsPtr, maxsPtr, lastsPtr, m2sPtr, at, which)

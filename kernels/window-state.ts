@@ -1,10 +1,14 @@
 // Buckets of a window state (see window.ts): what more than one file of kernels does with them. Not exported to callers.
 
-/** What accumulating is to keep besides the count: the bits of `which`. */
+/** What accumulating is to keep: the bits of `which`. The count always is. */
+export const WHICH_COUNT = 1
 export const WHICH_SUM = 2
 export const WHICH_EXTREMES = 4
 export const WHICH_LAST = 8
 export const WHICH_VARIANCE = 16
+
+/** Which array of a state holds the last values. */
+export const LAST_ARRAY: usize = 4
 
 /**
  * Adds count values with this mean and m2 to those of a bucket (T. F. Chan, G. H. Golub, R. J. LeVeque, Updating Formulae
@@ -61,6 +65,6 @@ export function addDigest(
   if (which & (WHICH_SUM | WHICH_VARIANCE)) {
     store<f64>(ptr + stride, load<f64>(ptr + stride) + load<f64>(sumsPtr + at))
   }
-  if (which & WHICH_LAST) store<f64>(ptr + stride * 4, load<f64>(lastsPtr + at))
+  if (which & WHICH_LAST) store<f64>(ptr + stride * LAST_ARRAY, load<f64>(lastsPtr + at))
   store<f64>(ptr, load<f64>(ptr) + count)
 }

@@ -144,7 +144,7 @@ export class DigestedUnits {
   #repeat(chunk: Chunk, unit: number, end: number, firstBucket: number, rowCount: number, sink: UnitSink): number {
     const { first, valuesPtr } = chunk
     return sink.repeat({
-      sets: Uint32Array.from({ length: end - unit }, (_, i) => this.#firstOf(first + unit + i).set),
+      sets: this.#firstSets(first + unit, first + end),
       rowCount,
       firstBucket,
       valuesPtr: valuesPtr + 8 * (unit * this.#bucketCount + firstBucket),
@@ -168,6 +168,13 @@ export class DigestedUnits {
       return { valuesPtr: fromPtr + column * columnByteLength, validityPtr: 0, bytesPtr: 0 }
     })
     return sink.push({ rowCount, timesPtr: this.#timesPtr + 8 * bucket, columns, digests: null })
+  }
+
+  /** The sets whose labels units [start, end) have. */
+  #firstSets(start: number, end: number): Uint32Array {
+    const { groupStarts, sets } = this.input
+    if (groupStarts === null) return sets.subarray(start, end)
+    return groupStarts.subarray(start, end).map((place) => sets[place]!)
   }
 
   #firstOf(index: number): ScanSet {
@@ -220,7 +227,7 @@ export class DigestedUnits {
 
   /** How far units reach, from `index` on, whose sets all have the same metrics, and may be worked on together. */
   #unitsAlike(index: number, wanted: WantedColumns): { end: number; setFrom: number; setTo: number } {
-    const { groupStarts, setAt, plan } = this.input
+    const { groupStarts, sets, signatureOf, plan } = this.input
     const startOf = (unit: number): number => (groupStarts === null ? unit : groupStarts[unit]!)
     const { signature } = this.#firstOf(index)
     const affordable = Math.floor(valuesByteLengthMax / (8 * this.#bucketCount * wanted.columns.length))
@@ -233,7 +240,7 @@ export class DigestedUnits {
       const behind = startOf(end + 1)
       if (behind - setFrom > setCountMax || (behind - setTo > 1 && !takesPools)) break
       let isAlike = true
-      for (let set = setTo; set < behind && isAlike; set++) isAlike = setAt(set).signature === signature
+      for (let set = setTo; set < behind && isAlike; set++) isAlike = signatureOf(sets[set]!) === signature
       if (!isAlike) break
       end++
       setTo = behind
@@ -244,7 +251,7 @@ export class DigestedUnits {
 
   /** Which slot and unit each set has; null where the numbers of the sets are too far from each other. */
   #slotsOf(index: number, end: number, setFrom: number, setTo: number): Slots | null {
-    const { groupStarts, setAt } = this.input
+    const { groupStarts, sets } = this.input
     const { scratch } = this
     const { u32 } = this.reader.io.kernels
     const count = setTo - setFrom
@@ -255,7 +262,7 @@ export class DigestedUnits {
     for (let unit = index, place = setFrom; unit < end; unit++) {
       const behind = groupStarts === null ? unit + 1 : groupStarts[unit + 1]!
       for (; place < behind; place++) {
-        const { set } = setAt(place)
+        const set = sets[place]!
         u32[(setsPtr >> 2) + place - setFrom] = set
         u32[(unitsPtr >> 2) + place - setFrom] = unit - index
         setMin = Math.min(setMin, set)

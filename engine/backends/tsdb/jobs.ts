@@ -434,6 +434,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
     rowCondition,
     position,
     sources: receiveSources(job.sources),
+    sets,
     setCount: sets.length,
     labelsId: labels.id,
     setAt: (index) => ({ set: sets[index]!, signature: signatureAt(sets[index]!) }),

@@ -4,6 +4,7 @@ import { encodedFrameBound, encodeFrame, type PutValues } from '../../codec/wire
 import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { readJobByteLength, readMessageByteLength } from '../../limits.js'
+import { copyBytes } from '../../memory/copy.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Labels } from './label-tail.js'
 import { labelTail, labelTails, shownLabelColumns } from './label-tail.js'
@@ -295,7 +296,7 @@ export class MessageSink {
     const offsetsPtr = collected.allocate(4 * (count + 1))
     u32.set(tails.offsets, offsetsPtr >> 2)
     const tailsPtr = collected.allocate(tails.bytes.length)
-    u8.set(tails.bytes, tailsPtr)
+    copyBytes(tails.bytes, u8, tailsPtr)
     const byteLength = count * pattern.byteLength + tails.bytes.length
     const targetPtr = output.allocate(byteLength)
     const written = call.repeatMessage(

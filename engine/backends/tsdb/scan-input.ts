@@ -42,6 +42,8 @@ export interface ScanInput {
   readonly tableName: string
   readonly newestWins: boolean
   readonly plan: ReadPlan
+  /** The label sets to read, in the order of their messages. */
+  readonly sets: Uint32Array
   readonly setCount: number
   readonly setAt: (index: number) => ScanSet
   readonly signatureOf: (set: number) => Signature
