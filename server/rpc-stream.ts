@@ -27,7 +27,7 @@ export interface RequestReader {
 }
 
 /** Bytes that HTTP/2 has been given and that count as sent: a small answer ends without waiting for them to leave. */
-const aheadByteLengthMax = 32 * 1024
+const aheadByteLengthMax = 128 * 1024
 const timerMsMax = 2 ** 31 - 1
 
 const answerFields: readonly (readonly [string, string])[] = [
