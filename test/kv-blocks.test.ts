@@ -7,10 +7,12 @@ import { writeItems } from '../dist/engine/backends/kv/item-block.js'
 import { ItemReader, noRow } from '../dist/engine/backends/kv/item-reader.js'
 import { type ItemPosition, mergeItems } from '../dist/engine/backends/kv/merge.js'
 import type { PreparedBlock } from '../dist/engine/blocks/merge-rule.js'
-import { KeptPages } from '../dist/engine/blocks/kept-pages.js'
+import { segmentOffset } from '../dist/engine/blocks/block.js'
+import { keptOfBlock, KeptPages } from '../dist/engine/blocks/kept-pages.js'
 import { BlockIo, BlockReader, type BlockSource } from '../dist/engine/blocks/reader.js'
 import { createMemory, type Kernels, loadKernels } from '../dist/engine/kernels/kernels.js'
 import { Scratch } from '../dist/engine/memory/scratch.js'
+import type { WorkerReader } from '../dist/engine/stores/store.js'
 import { type Cell, gatherPlain, keyOf, byKey, type PlainItem, placeItems, placeKeys } from './kv-items.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
@@ -309,6 +311,70 @@ test('of a small commit, too, look-ups keep what they have read: its pages are n
   }
   expect(desk.find(sources, items, kept)).toEqual(items)
   expect(() => desk.find(sources, items)).toThrow(/is damaged/)
+})
+
+test('a page of which some rows were wanted has all the others when those are', () => {
+  const random = new SeededRandom(seed)
+  const desk = new Desk()
+  const rows = items(900, (i) => ({
+    cells: new Map<string, Cell>([
+      ['small', BigInt(random.integer(0, 128))],
+      ['large', BigInt(random.integer(0, 2 ** 40)) * BigInt(i)],
+      ['real', random.next()],
+    ]),
+  }))
+  const sources = desk.write(rows)
+  const { i64 } = desk.kernels
+  const [cache] = desk.parts(1) as [Scratch]
+  const whole = new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), sources[0]!)
+  for (const column of whole.layout.columns) {
+    if (column.dtype === 'string' || column.dtype === 'bool') continue
+    const rowCount = whole.layout.pageStarts[1]!
+    const found = whole.page(column, 0)
+    if (found === null) continue
+    const wanted = i64.slice(found.valuesPtr / 8, found.valuesPtr / 8 + rowCount)
+    const [partCache] = desk.parts(0.5, 0.5).slice(1) as [Scratch]
+    const reader = new BlockReader(new BlockIo(desk.kernels, partCache, null, 'p', 't'), sources[0]!)
+    for (const rowEnd of [1, 2, 300, 299, rowCount, 10, Infinity]) {
+      const page = reader.page(column, 0, rowEnd)!
+      const count = Math.min(rowEnd, rowCount)
+      expect(i64.slice(page.valuesPtr / 8, page.valuesPtr / 8 + count), `${column.name}, seed ${seed}`).toEqual(
+        wanted.slice(0, count),
+      )
+    }
+  }
+})
+
+test('pages of a segment that is kept are checked once, and again when it comes from the store anew', () => {
+  const desk = new Desk()
+  const rows = items(900, (i) => ({ cells: new Map<string, Cell>([['number', BigInt(i * i)]]) }))
+  const [source] = desk.write(rows)
+  const { u8 } = desk.kernels
+  const { byteOffset, byteLength } = source!.packed!
+  let stored = u8.slice(byteOffset, byteOffset + byteLength)
+  const store = { get: () => stored } as unknown as WorkerReader
+  const kept = new KeptPages(desk.kernels, desk.take(8 * MiB))
+  const inStore = { ...source!, id: nextId++, packed: null }
+  const open = (): BlockReader => {
+    const [cache] = desk.parts(1) as [Scratch]
+    return new BlockReader(new BlockIo(desk.kernels, cache, store, 'p', 't', kept, 'stored'), inStore)
+  }
+  const first = open()
+  const column = first.layout.columns.find(({ name, dtype }) => name.includes('number') && dtype === 'int64')!
+  expect(first.page(column, 0)).not.toBeNull()
+  // What is kept does not change with the store.
+  const { segments, offsets } = first.table(column)
+  const damaged = stored.slice()
+  damaged[source!.headerByteLength + segmentOffset(first.layout, segments[0]!) + offsets[0]!]! ^= 0xff
+  stored = damaged
+  expect(open().page(column, 0)).not.toBeNull()
+  // Others take its place.
+  const others = keptOfBlock(100)
+  for (let i = 0; i < 100; i++) {
+    kept.beginEpoch()
+    kept.insert(others, i, 256 * 1024)
+  }
+  expect(() => open().page(column, 0)).toThrow(/does not fit its checksum/)
 })
 
 test('what is kept of tens of thousands of small blocks is a part of the heap that a worker has', {
