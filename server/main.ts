@@ -72,6 +72,8 @@ async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi
     return await openEngine({
       dataDir: config.dataDir,
       container: config.container,
+      ...(config.memoryByteLength === 0 ? {} : { memoryByteLength: config.memoryByteLength }),
+      ...(config.workerThreadCount === 0 ? {} : { workerCount: config.workerThreadCount }),
       backends: config.backends.map((backend) => ({
         name: backend.name,
         type: backend.type,

@@ -100,6 +100,19 @@ describe('the program', () => {
     }
   })
 
+  test('has the memory that the configuration says, and refuses what no engine can have', async () => {
+    const config = (memory: number) => ['-config', configFile(`{memoryByteLength: ${memory}, backends: [{type: csv}]}`)]
+    const address = ['-httpAddr=127.0.0.1:0', '-grpcAddr=127.0.0.1:0', '--data-dir', join(folder, 'memory')]
+    const refused = await run(...address, ...config(2 ** 40))
+    expect([refused.status, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: .*a shared memory of 1099511627776 bytes is not between \d+ and 2147483648/),
+    ])
+    const server = await start('--data-dir', join(folder, 'memory'), ...config(2 ** 27))
+    server.child.kill('SIGTERM')
+    expect((await server.ended).status).toBe(0)
+  })
+
   test('says where the data are before it says that it runs', async () => {
     const dataDir = join(folder, 'told')
     const server = await start('--data-dir', dataDir)
