@@ -29,7 +29,7 @@ export function attributeNameProblem(name: string): string | null {
 // ---- item names -----------------------------------------------------------------------------------------------------
 
 /** The name of an item with this key: `True`, `1.0`, RFC 3339; integers and strings as they are. */
-export function itemNameText(value: Value): string {
+function itemNameText(value: Value): string {
   switch (typeof value) {
     case 'string':
       return value
