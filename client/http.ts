@@ -223,5 +223,7 @@ function errorOf(error: unknown, signal: AbortSignal | undefined): FramesError {
   if (signal?.aborted) return abortError(signal)
   if (error instanceof FramesError) return error
   const reason = error instanceof Error ? error.message : String(error)
-  return new FramesError('SERVER_UNREACHABLE', `the connection failed: ${reason}`, { cause: error })
+  // The usual reason why an answer is no HTTP/1.1.
+  const hint = reason.startsWith('Parse Error') ? '; the gRPC port is addressed as grpc://host:port' : ''
+  return new FramesError('SERVER_UNREACHABLE', `the connection failed: ${reason}${hint}`, { cause: error })
 }

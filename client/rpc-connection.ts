@@ -1,6 +1,7 @@
 // One HTTP/2 connection to a server, made when it is first needed and again when it is lost.
 import { connect as connectSocket } from 'node:net'
 import { domainToASCII } from 'node:url'
+import { errorCodes } from '../engine/errors.js'
 import { Http2Connection } from '../proto/http2/connection.js'
 import { errorCode, Http2Error } from '../proto/http2/errors.js'
 import type { ConnectionOptions, ConnectionOwner, StreamOwner } from '../proto/http2/owners.js'
@@ -113,6 +114,7 @@ export class RpcConnection {
 
   #open(): Promise<Link> {
     return new Promise((resolve, reject) => {
+      let isOpen = false
       const socket = connectSocket({
         ...this.#address,
         noDelay: true,
@@ -130,6 +132,7 @@ export class RpcConnection {
       const owner: ConnectionOwner = {
         opened: () => {
           clearTimeout(timer)
+          isOpen = true
           this.#link = link
           socket.unref()
           resolve(link)
@@ -149,7 +152,9 @@ export class RpcConnection {
           this.#links.delete(link)
           if (this.#link === link) this.#link = null
           // A peer that ends the connection before it said anything.
-          reject(link.lose(unreachable(error === null ? 'the server closed it' : reasonOf(error), error)))
+          const isOther = !isOpen && error instanceof Http2Error
+          const reason = isOther ? noGrpc : error === null ? 'the server closed it' : reasonOf(error)
+          reject(link.lose(unreachable(reason, error)))
         },
       }
       const connection = new Http2Connection(socket, connectionOptions, owner)
@@ -160,8 +165,12 @@ export class RpcConnection {
   }
 }
 
+/** The usual reason why the first bytes of a server are not those of HTTP/2. */
+const noGrpc = 'what answers speaks no gRPC; the HTTP port is addressed as http://host:port'
+
 function unreachable(reason: string, cause?: unknown): RpcError {
-  return new RpcError(status.UNAVAILABLE, `the connection failed: ${reason}`, { cause: cause ?? undefined })
+  const text = `the connection failed: ${reason}. ${errorCodes.SERVER_UNREACHABLE.fix}.`
+  return new RpcError(status.UNAVAILABLE, text, { cause: cause ?? undefined })
 }
 
 function closedError(): RpcError {

@@ -38,15 +38,19 @@ export const errorCodes = {
   FRAME_TOO_LARGE: { kind: 'exhausted', fix: 'Split the frame, for example with max_rows_in_msg' },
   VALUE_TOO_LARGE: { kind: 'exhausted', fix: 'Store a shorter value, or several' },
   COLUMN_ACCESS: { kind: 'invalid', fix: 'Ask for rows and a type that the column has' },
-  COLUMN_NOT_FOUND: { kind: 'not-found', fix: 'Use a name that the frame has' },
+  COLUMN_NOT_FOUND: { kind: 'not-found', fix: 'Use the name of a column that there is' },
   VALUE_TYPE: { kind: 'invalid', fix: 'Give values of the type of the column' },
   // Tables
   TABLE_NOT_FOUND: {
     kind: 'not-found',
-    fix: 'Check its name, or make it: with create, or in kv and csv by writing to it',
+    fix: 'Check its name and container, or make it: with create, or in kv and csv by writing to it',
   },
   NOT_A_TABLE: { kind: 'precondition', fix: 'Name one of the tables below it' },
-  TABLE_EXISTS: { kind: 'already-exists', fix: 'Delete the table first, or pass if_exists=IGNORE' },
+  TABLE_EXISTS: {
+    kind: 'already-exists',
+    fix: 'Delete the table first, or say what happens to it: if_exists=IGNORE of create, another save_mode of write',
+  },
+  CREATE_NOT_NEEDED: { kind: 'precondition', fix: 'Leave create out; it is of use only with a schema' },
   SHARD_NOT_FOUND: { kind: 'not-found', fix: "Use a shard that the command 'describe' lists" },
   RECORD_NOT_FOUND: { kind: 'not-found', fix: "Seek a record that the shard holds: the command 'describe' tells them" },
   HISTORY_OFF: { kind: 'precondition', fix: 'Take disableHistory out of the configuration' },

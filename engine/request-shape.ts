@@ -1,6 +1,6 @@
 // Whether a request has the types that it should: a program in plain JavaScript may give anything, and what is no request is
 // refused by name before any part of the engine, or the wire, trips over it.
-import { FramesError } from './errors.js'
+import { FramesError, shortened } from './errors.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -73,7 +73,8 @@ const shapeOf = new Map<string, Shape>(Object.entries(shapes))
 /**
  * The request itself, or one like it that has its types: a field that is null is left out, a whole `number` where a bigint
  * should be becomes one, and `always` names the texts that are empty where they are absent. Fields that no request has are left
- * alone. Throws INVALID_ARGUMENT, which names the field.
+ * alone, unless they are nearly the name of one: what is misspelt would be left out in silence. Throws INVALID_ARGUMENT, which
+ * names the field.
  */
 export function shapedRequest<Request extends object>(
   request: Request,
@@ -86,6 +87,7 @@ export function shapedRequest<Request extends object>(
     const shape = shapeOf.get(name)
     const given: unknown = request[name]
     // Most fields are texts.
+    if (shape === undefined) refuseMisspelt(name)
     if (shape === undefined || given === undefined || (shape === 'text' && typeof given === 'string')) continue
     const value = given === null ? undefined : shapedValue(name, shape, given)
     if (value === given) continue
@@ -110,7 +112,9 @@ function shapedValue(name: string, shape: Shape, value: unknown): unknown {
     case 'number':
       return typeof value === 'number' ? value : refuse(name, 'a number', value)
     case 'option':
-      return value === 'fail' || value === 'ignore' ? value : refuse(name, `'fail' or 'ignore'`, value)
+      if (value === 'fail' || value === 'ignore') return value
+      if (value === 'FAIL' || value === 'IGNORE') return refuse(name, `'fail' or 'ignore' in small letters`, value)
+      return refuse(name, `'fail' or 'ignore'`, value)
     case 'int64':
       return int64(name, value)
     case 'texts':
@@ -181,6 +185,27 @@ function checkSchema(schema: unknown): void {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Throws INVALID_ARGUMENT for the name of a field in another spelling (`group_by`, `TABLE`) or with a letter wrong (`tabel`). */
+function refuseMisspelt(name: string): void {
+  const plain = name.replaceAll('_', '').toLowerCase()
+  for (const known of shapeOf.keys()) {
+    if (!isNearly(plain, known.toLowerCase())) continue
+    throw new FramesError('INVALID_ARGUMENT', `a request has no field '${shortened(name)}'; did you mean ${known}?`)
+  }
+}
+
+/** Whether one letter more, less or other, or two neighbours exchanged, make one text the other; short ones must be equal. */
+function isNearly(a: string, b: string): boolean {
+  if (a === b) return true
+  if (Math.min(a.length, b.length) < 4 || Math.abs(a.length - b.length) > 1) return false
+  let start = 0
+  while (start < a.length && a[start] === b[start]) start++
+  let end = 0
+  while (end < Math.min(a.length, b.length) - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end++
+  const [left, right] = [a.slice(start, a.length - end), b.slice(start, b.length - end)]
+  return (left.length <= 1 && right.length <= 1) || (left.length === 2 && left === `${right[1]}${right[0]}`)
 }
 
 function refuse(name: string, wanted: string, value: unknown): never {

@@ -29,7 +29,9 @@ export function parseTimeMs(text: string, nowMs: number): number {
   const fields = parseDateTime(text)
   if (typeof fields === 'string') {
     const detail = integer === 'out of range' ? 'value out of range' : fields
-    throw invalid(`Invalid time string - not an RFC 3339 time format.: parsing time "${shortened(text)}": ${detail}`)
+    const examples = `write '2024-06-01T12:00:00Z', 'now-1h' or milliseconds since 1970`
+    const problem = `parsing time "${shortened(text)}": ${detail}`
+    throw invalid(`Invalid time string - not an RFC 3339 time format.: ${problem}; ${examples}`)
   }
   return fields.epochSeconds * secondMs + Math.floor(fields.fractionNs / 1_000_000)
 }

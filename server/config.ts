@@ -48,6 +48,10 @@ export interface Config {
   /** What the version call answers. Clients compare it with their own up to the last dot, and warn when they differ. */
   readonly version: string
   readonly dataDir: string
+  /** The engine's shared memory; 0: a quarter of the machine's, up to 1 GiB. */
+  readonly memoryByteLength: number
+  /** The engine's worker threads; 0: one a core, up to 8. `workers` is upstream's, and has no meaning here. */
+  readonly workerThreadCount: number
   readonly backends: readonly BackendConfig[]
 }
 
@@ -151,6 +155,8 @@ export function readConfig(fileText: string | null): Config {
     disableProfiling: top.flag('disableProfiling'),
     version: top.text('version', clientLineVersion),
     dataDir: top.text('dataDir', 'framesd-data'),
+    memoryByteLength: top.count('memoryByteLength'),
+    workerThreadCount: top.count('workerThreadCount'),
     backends: readBackends(backends, workers, updateWorkersPerVN),
   }
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The program: command line, start, stop on a signal.
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { type EngineApi, FramesError, openEngine } from '../engine/index.js'
 import { AddressError, parseAddress } from './address.js'
@@ -60,6 +61,7 @@ async function main(args: readonly string[]): Promise<void> {
     log.fatal({ err: error }, 'defect: uncaught exception, stopping')
     stop(1)
   })
+  process.stdout.write(`data folder ${resolve(config.dataDir)}\n`)
   // Last: whoever waits for this line may send a signal at once.
   process.stdout.write(`server running on http=${server.httpShown}, grpc=${server.grpcShown}\n`)
 }
@@ -70,6 +72,8 @@ async function openConfiguredEngine(config: Config, log: Log): Promise<EngineApi
     return await openEngine({
       dataDir: config.dataDir,
       container: config.container,
+      ...(config.memoryByteLength === 0 ? {} : { memoryByteLength: config.memoryByteLength }),
+      ...(config.workerThreadCount === 0 ? {} : { workerCount: config.workerThreadCount }),
       backends: config.backends.map((backend) => ({
         name: backend.name,
         type: backend.type,

@@ -43,9 +43,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const received = new ReceiveBudget(limits.receivedByteLengthMax, (byteLength) => young.add(byteLength))
   const budgets = { received, sent: new SendBudget(limits.sentByteLengthMax, limits.unreadMsMin) }
   // HTTP comes last: scripts wait until its port answers, and then call over gRPC.
-  const grpc = await started('gRPC', startGrpcServer(verbs, grpcAddress, limits, budgets, log))
+  const grpc = await started('gRPC', '--grpc-addr', startGrpcServer(verbs, grpcAddress, limits, budgets, log))
   const startingHttp = startHttpServer(verbs, httpAddress, limits, budgets, log)
-  const http = await started('HTTP', startingHttp).catch((error: unknown) => {
+  const http = await started('HTTP', '--http-addr', startingHttp).catch((error: unknown) => {
     grpc.close()
     throw error
   })
@@ -74,11 +74,20 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 /** The last bytes of the last answers need this long to leave. */
 const flushMs = 50
 
-async function started<T>(transport: 'HTTP' | 'gRPC', starting: Promise<T>): Promise<T> {
+/** What a newcomer can do about an address that cannot be had. */
+const listenFixes: Readonly<Record<string, (flag: string) => string>> = {
+  EADDRINUSE: (flag) => `. Stop the program that listens there, or give another address with ${flag}`,
+  EACCES: (flag) => `. Ports below 1024 need rights of their own: give another with ${flag}`,
+  EADDRNOTAVAIL: (flag) => `. Give an address of this machine with ${flag}, or ":port" for all of them`,
+}
+
+async function started<T>(transport: 'HTTP' | 'gRPC', flag: string, starting: Promise<T>): Promise<T> {
   try {
     return await starting
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new StartError(`can't start ${transport} server - ${reason}`, { cause: error })
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    const fix = listenFixes[code]?.(flag) ?? ''
+    throw new StartError(`can't start ${transport} server - ${reason}${fix}`, { cause: error })
   }
 }

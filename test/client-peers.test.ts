@@ -290,7 +290,7 @@ describe('a server that leaves', () => {
     const error = await asking[0]
     expect([error.code, error.message]).toEqual([
       'SERVER_UNREACHABLE',
-      'the connection failed: the server ended the connection (HTTP/2 code 11)',
+      'the connection failed: the server ended the connection (HTTP/2 code 11). Check the address, and that the server runs.',
     ])
     expect(await asking[1]).toBe('v1')
   })

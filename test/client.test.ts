@@ -187,7 +187,7 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
       const creating = await failure(client.create(missing))
       expect([creating.code, creating.kind]).toEqual(['TABLE_NOT_FOUND', 'not-found'])
       expect(creating.message).toBe(
-        "error creating table: no table 'missing'. Check its name, or make it: with create, or in kv and csv by writing to it.",
+        "error creating table: no table 'missing'. Check its name and container, or make it: with create, or in kv and csv by writing to it.",
       )
       const reading = await failure(collect(client.readWire(missing)))
       expect(reading.message).toMatch(/^can't query: no table 'missing'/)

@@ -39,6 +39,8 @@ describe('the configuration file', () => {
       disableProfiling: false,
       version: 'v0.13.13',
       dataDir: 'framesd-data',
+      memoryByteLength: 0,
+      workerThreadCount: 0,
     })
   })
 

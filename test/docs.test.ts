@@ -48,7 +48,7 @@ test('every source file that a page names exists', () => {
     // What changed once, and what was decided then, may name files that are gone.
     if (page === 'CHANGELOG.md') continue
     for (const [, name] of readFileSync(resolve(root, page), 'utf8').matchAll(
-      /([\w./-]*\w\.(?:ts|mjs|proto|py|sh))\b/g,
+      /(?<![*\w./-])([\w./-]*\w\.(?:ts|mjs|proto|py|sh))\b/g,
     )) {
       if (name === undefined || name.includes('NAME') || name.startsWith('.')) continue
       const known =

@@ -4,7 +4,7 @@ import { FramesError, fromErrorMessage, toErrorMessage } from '../dist/engine/er
 test('an error says what was wrong first and how to fix it last', () => {
   const error = new FramesError('TABLE_NOT_FOUND', "No TSDB schema file found at 'users/cpu'")
   expect(error.message).toBe(
-    "No TSDB schema file found at 'users/cpu'. Check its name, or make it: with create, or in kv and csv by writing to it.",
+    "No TSDB schema file found at 'users/cpu'. Check its name and container, or make it: with create, or in kv and csv by writing to it.",
   )
   expect(error.kind).toBe('not-found')
 })

@@ -246,14 +246,15 @@ describe('schema', () => {
 
 describe('frames that are refused', () => {
   const long = 'x'.repeat(257)
+  const invalidName = 'has an invalid name: letters, digits and _ make one, and no digit begins it'
   test.for<[string, Frame, Partial<WriteRequest>]>([
     ['empty frame', frameOf({}, { idx: ['a'] }), {}],
     ['can only write up to two indices', frameOf({ x: [1n] }, { a: [1n], b: [1n], c: [1n] }), {}],
     ['column number 1 has an empty name', frameOf({ x: [1n], '': [1n] }, { idx: ['a'] }), {}],
-    ["column 'a b' has an invalid name", frameOf({ 'a b': [1n] }, { idx: ['a'] }), {}],
-    ["column '9x' has an invalid name", frameOf({ '9x': [1n] }, { idx: ['a'] }), {}],
+    [`column 'a b' ${invalidName}`, frameOf({ 'a b': [1n] }, { idx: ['a'] }), {}],
+    [`column '9x' ${invalidName}`, frameOf({ '9x': [1n] }, { idx: ['a'] }), {}],
     [`column '${long}' exceeding maximum allowed attribute name of 256`, frameOf({ [long]: [1n] }, { idx: ['a'] }), {}],
-    ["index 'i-d' has an invalid name", frameOf({ x: [1n] }, { 'i-d': ['a'] }), {}],
+    [`index 'i-d' ${invalidName}`, frameOf({ x: [1n] }, { 'i-d': ['a'] }), {}],
     [`column '${long}' exceeding maximum allowed attribute name of 256`, frameOf({ x: [1n] }, { [long]: ['a'] }), {}],
     [
       `column 'p' does not exist in the dataframe: column "p" not found`,
@@ -785,7 +786,8 @@ describe('execute update', () => {
     'arguments %j are too few',
     async (args) => {
       expect((await failureOf(update(newTable(), args))).what).toBe(
-        "missing a required parameter - 'table', 'expression', and/or 'key' argument",
+        "missing a required parameter - 'table', 'expression', and/or 'key' argument: there is no text in " +
+          (args['key'] ? 'expression' : 'key'),
       )
     },
   )
@@ -809,7 +811,7 @@ describe('execute update', () => {
 
   test('an unknown command is named in lower case', async () => {
     expect((await failureOf(engine.execute({ ...newTable(), command: ' Drop ' }))).what).toBe(
-      "NoSQL backend doesn't support execute command 'drop'",
+      "NoSQL backend doesn't support execute command 'drop'; it has update, compact, flush, get, count, aggregate, stats, infer, infer_schema, inferschema",
     )
   })
 })
@@ -817,7 +819,7 @@ describe('execute update', () => {
 describe('create', () => {
   test('without a schema is an error that says what to do', async () => {
     expect(await failureOf(engine.create(newTable()))).toEqual({
-      code: 'PRECONDITION',
+      code: 'CREATE_NOT_NEEDED',
       what: "'create' isn't required for the NoSQL backend; the table is created on first write",
     })
   })

@@ -147,7 +147,7 @@ describe('a job', () => {
     const error = await fail('framesError')
     expect([error.code, error.message]).toEqual([
       'TABLE_NOT_FOUND',
-      'no table of this name. Check its name, or make it: with create, or in kv and csv by writing to it.',
+      'no table of this name. Check its name and container, or make it: with create, or in kv and csv by writing to it.',
     ])
     expect((await fail('promise')).code).toBe('TABLE_EXISTS')
     expect(place.events).toEqual([])

@@ -80,7 +80,10 @@ describe('the program', () => {
 
   test('ends with status 1 and one line on stderr when it cannot start', async () => {
     const cases: [string[], RegExp][] = [
-      [['-nothing'], /^error: flag provided but not defined: -nothing\n$/],
+      [['-nothing'], /^error: flag provided but not defined: -nothing; framesd --help lists the flags\n$/],
+      [['serve'], /^error: unexpected argument "serve"; framesd --help lists the flags\n$/],
+      [['--data-dir'], /^error: flag needs an argument: -data-dir; framesd --help lists the flags\n$/],
+      [['--log-level', 'loud'], /^error: -log-level is debug, info, warn, error, not "loud"\n$/],
       [['-config', '/no/such/file'], /^error: can't read config - ENOENT/],
       [['-config', configFile('{a: [')], /^error: can't unmarshal config - /],
       [
@@ -95,6 +98,28 @@ describe('the program', () => {
       expect(ended.status).toBe(1)
       expect(ended.stderr).toMatch(text)
     }
+  })
+
+  test('has the memory that the configuration says, and refuses what no engine can have', async () => {
+    const config = (memory: number) => ['-config', configFile(`{memoryByteLength: ${memory}, backends: [{type: csv}]}`)]
+    const address = ['-httpAddr=127.0.0.1:0', '-grpcAddr=127.0.0.1:0', '--data-dir', join(folder, 'memory')]
+    const refused = await run(...address, ...config(2 ** 40))
+    expect([refused.status, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: .*a shared memory of 1099511627776 bytes is not between \d+ and 2147483648/),
+    ])
+    const server = await start('--data-dir', join(folder, 'memory'), ...config(2 ** 27))
+    server.child.kill('SIGTERM')
+    expect((await server.ended).status).toBe(0)
+  })
+
+  test('says where the data are before it says that it runs', async () => {
+    const dataDir = join(folder, 'told')
+    const server = await start('--data-dir', dataDir)
+    server.child.kill('SIGTERM')
+    const lines = (await server.ended).stdout.split('\n')
+    expect(lines[1]).toBe(`data folder ${dataDir}`)
+    expect(lines[2]).toMatch(/^server running on /)
   })
 
   test('serves on the ports it has printed, and ends with status 0 when told to stop', async () => {
@@ -146,9 +171,9 @@ describe('the program', () => {
     const second = await run('-httpAddr=127.0.0.1:0', '-grpcAddr=127.0.0.1:0', '--data-dir', dataDir)
     expect(second.status).toBe(1)
     expect(second.stderr).toMatch(/^error: can't create HTTP server - can't create API: /)
-    for (const [flag, name, taken] of [
-      ['-httpAddr', 'HTTP', server.http],
-      ['-grpcAddr', 'gRPC', server.grpc],
+    for (const [flag, name, taken, fix] of [
+      ['-httpAddr', 'HTTP', server.http, 'give another address with --http-addr'],
+      ['-grpcAddr', 'gRPC', server.grpc, 'give another address with --grpc-addr'],
     ]) {
       const other = await run(
         '-httpAddr=127.0.0.1:0',
@@ -159,7 +184,7 @@ describe('the program', () => {
         join(folder, name),
       )
       expect(other.status).toBe(1)
-      expect(other.stderr).toMatch(new RegExp(`^error: can't start ${name} server - .*EADDRINUSE`))
+      expect(other.stderr).toMatch(new RegExp(`^error: can't start ${name} server - .*EADDRINUSE.*${fix}\n$`))
     }
     server.child.kill('SIGTERM')
     expect((await server.ended).status).toBe(0)

@@ -76,6 +76,7 @@ describe('a request of wrong types', () => {
     expect(await create({ ifExists: 'maybe' })).toBe(
       `INVALID_ARGUMENT: ifExists must be 'fail' or 'ignore', not a string`,
     )
+    expect(await create({ ifExists: 'IGNORE' })).toContain(`ifExists must be 'fail' or 'ignore' in small letters`)
     expect(await create({ schema: { fields: {} } })).toBe(
       'INVALID_ARGUMENT: schema.fields must be a list, not an object',
     )
@@ -118,9 +119,13 @@ test('an option that no engine has is refused, and two backends of one name', as
 test('what is no frame is refused, and nothing is left open', async () => {
   const write = (frames: unknown) => textOf(() => engine.write({ backend: 'kv', table: 'n' }, untyped<Frame>(frames)))
   for (const frames of [null, undefined, 5, 'text', { a: 1 }]) {
-    expect(await write(frames)).toBe('INVALID_ARGUMENT: what is to be written is no Frame and no list of them')
+    expect(await write(frames)).toBe(
+      'INVALID_ARGUMENT: what is to be written is no Frame and no list of them; frameFromRows makes one of row objects',
+    )
   }
-  expect(await write([{ k: 'a' }])).toBe('INVALID_ARGUMENT: what is to be written is no Frame')
+  expect(await write([{ k: 'a' }])).toBe(
+    'INVALID_ARGUMENT: what is to be written is no Frame; frameFromRows makes one of row objects',
+  )
   const session = await engine.openWrite({ backend: 'kv', table: 'n' })
   expect(await textOf(() => session.add(untyped({ k: 'a' })))).toBe(
     'INVALID_ARGUMENT: what is to be written is no Frame',
@@ -139,4 +144,23 @@ test('null is the same as absent, and a whole number is as good as a bigint', as
 test('a request that is right is not copied, and fields that no request has are left alone', () => {
   const request = { backend: 'kv', table: 't', limit: 1n, own: { of: 'the program' } }
   expect(shapedRequest(request, ['backend', 'table'])).toBe(request)
+})
+
+test('a field whose name is nearly that of a request is refused, with the name that was meant', () => {
+  const meant: Record<string, string> = {
+    tabel: 'table',
+    colums: 'columns',
+    group_by: 'groupBy',
+    if_exists: 'ifExists',
+    Filter: 'filter',
+    agregators: 'aggregators',
+  }
+  for (const [name, known] of Object.entries(meant)) {
+    expect(() => shapedRequest({ backend: 'kv', [name]: 'x' })).toThrow(
+      `a request has no field '${name}'; did you mean ${known}?`,
+    )
+  }
+  for (const name of ['en', 'rates2', 'note', 'labels', 'x']) {
+    expect(shapedRequest({ backend: 'kv', [name]: 'x' })).toEqual({ backend: 'kv', [name]: 'x' })
+  }
 })

@@ -96,7 +96,7 @@ describe('items', () => {
   })
 
   test.each([
-    ['cpu, first(cpu)', 'invalid aggragate type: first at position 13'],
+    ['cpu, first(cpu)', 'stdvar, each also with _all behind it) at position 13'],
     ['max(avg(cpu))', 'could not parse expr at position 12'],
     ['max(foo(cpu))', 'unknown/unsupported interpulation function foo at position 12'],
     ['count()', 'unssoported number of parameters for function count at position 14'],

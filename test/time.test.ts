@@ -64,7 +64,7 @@ describe('times', () => {
 
   test('a long text is refused without being repeated', () => {
     for (const text of ['9'.repeat(1_000_000), `2020-07-20T14:55:56.${'9'.repeat(1_000_000)}`, 'x'.repeat(1_000_000)]) {
-      expect(messageOf(() => parseTimeMs(text, nowMs)).length).toBeLessThan(500)
+      expect(messageOf(() => parseTimeMs(text, nowMs)).length).toBeLessThan(600)
     }
   })
 

@@ -18,7 +18,8 @@ export function parseAggregator(name: string): Aggregator {
   const base = acrossSeries ? name.slice(0, -'_all'.length) : name
   const known = aggregateFunctions.find((candidate) => candidate === base)
   if (known === undefined) {
-    throw new FramesError('INVALID_ARGUMENT', `invalid aggragate type: ${shortened(name)}`)
+    const functions = `there are ${aggregateFunctions.join(', ')}, each also with _all behind it`
+    throw new FramesError('INVALID_ARGUMENT', `invalid aggragate type: ${shortened(name)} (${functions})`)
   }
   return { function: known, acrossSeries }
 }

@@ -1,5 +1,5 @@
 // Cuts the text of an expression, or of an SQL query, into tokens. Linear in the text's length.
-import { type FramesError, shortened } from '../errors.js'
+import { FramesError, shortened } from '../errors.js'
 
 export type TokenKind = 'word' | 'name' | 'string' | 'int' | 'float' | 'time' | 'placeholder' | 'symbol' | 'end'
 
@@ -26,6 +26,14 @@ export interface LexerRules {
 }
 
 const pairs: ReadonlySet<string> = new Set(['==', '!=', '<>', '<=', '>=', '..'])
+/** What other languages write, and what is written here. */
+const symbolsElsewhere: ReadonlyMap<string, string> = new Map([
+  ['&&', 'AND'],
+  ['||', 'OR'],
+  ['&', 'AND'],
+  ['|', 'OR'],
+  ['!', 'NOT, or != between values'],
+])
 const singles: ReadonlySet<string> = new Set('=<>+-*/%()[],.;')
 
 /** No keyword is longer: a longer word need not be put in lower case. */
@@ -115,7 +123,9 @@ export class Lexer {
     const symbol = pairs.has(pair) ? pair : character
     if (symbol.length === 1 && !singles.has(symbol)) {
       const whole = String.fromCodePoint(text.codePointAt(position) ?? code)
-      throw this.fail(`unexpected character '${whole}'`, token('symbol', whole, position))
+      const written = symbolsElsewhere.get(pair) ?? symbolsElsewhere.get(whole)
+      const error = this.fail(`unexpected character '${whole}'`, token('symbol', whole, position))
+      throw written === undefined ? error : new FramesError(error.code, `${error.what}; write ${written}`)
     }
     this.#next = position + symbol.length
     return token('symbol', symbol, position)

@@ -8,7 +8,7 @@ import { Lexer, type LexerRules, type Token } from './lexer.js'
 import type { ComparisonOperator, Expression, Term, UpdateAction, UpdateTarget } from './tree.js'
 
 /** What an empty filter or condition means. */
-export const alwaysTrue: Expression = { kind: 'literal', value: true }
+const alwaysTrue: Expression = { kind: 'literal', value: true }
 
 /** Reads a filter. An empty one is alwaysTrue. Throws INVALID_ARGUMENT: `invalid filter expression: … at position n`. */
 export function parseFilter(text: string): Expression {

@@ -298,10 +298,11 @@ export function sliceColumn(name: string, data: ColumnArray, dtype?: ValueDType)
   return columnOfCells(
     name,
     chosen,
-    cells.map((value) => {
+    cells.map((value, row) => {
       const cell = toCell(chosen, value)
-      if (cell === undefined) throw new FramesError('VALUE_TYPE', `wrong type for ${chosen} - ${typeNameOf(value)}`)
-      return cell
+      if (cell !== undefined) return cell
+      const problem = typeof value === 'bigint' && chosen === 'int64' ? 'bigint beyond 64 bits' : typeNameOf(value)
+      throw new FramesError('VALUE_TYPE', `wrong type for ${chosen} - ${problem} (column "${name}", row ${row})`)
     }),
   )
 }

@@ -95,15 +95,18 @@ export class Frame {
   }
 }
 
+const howToMakeOne = 'frameFromRows makes one of row objects'
+
 /** The frames of a list or stream, one by one. Throws INVALID_ARGUMENT for what is no frame, as a program may give it. */
 export async function* eachFrame(
   frames: Iterable<Frame> | AsyncIterable<Frame>,
 ): AsyncGenerator<Frame, void, undefined> {
   const isMany = typeof frames === 'object' && frames !== null
   if (!isMany || !(Symbol.iterator in frames || Symbol.asyncIterator in frames))
-    throw new FramesError('INVALID_ARGUMENT', 'what is to be written is no Frame and no list of them')
+    throw new FramesError('INVALID_ARGUMENT', `what is to be written is no Frame and no list of them; ${howToMakeOne}`)
   for await (const frame of frames) {
-    if (!(frame instanceof Frame)) throw new FramesError('INVALID_ARGUMENT', 'what is to be written is no Frame')
+    if (!(frame instanceof Frame))
+      throw new FramesError('INVALID_ARGUMENT', `what is to be written is no Frame; ${howToMakeOne}`)
     yield frame
   }
 }
@@ -206,13 +209,16 @@ function columnsOfMap(arrays: ColumnArrays): Column[] {
 /**
  * A frame of row objects: a column for every name, typed by its first value; a bigint in a float column becomes a float.
  * Cells that a row lacks are missing. Columns named in indexNames become indices, in that order; an index has no missing
- * cells but fillers (0, NaN, '', 1970, false). Throws VALUE_TYPE.
+ * cells but fillers (0, NaN, '', 1970, false). Throws VALUE_TYPE, and INVALID_ARGUMENT for what is no list.
  */
 export function frameFromRows(
   rows: readonly Readonly<Record<string, CellInput>>[],
   indexNames: readonly string[] = [],
   labels: Readonly<Record<string, Value>> = {},
 ): Frame {
+  // Programs in plain JavaScript give anything, most often 'time' instead of ['time'].
+  if (!isList(rows)) throw new FramesError('INVALID_ARGUMENT', 'rows must be a list of objects')
+  if (!isList(indexNames)) throw new FramesError('INVALID_ARGUMENT', `index names must be a list, as ['time']`)
   const drafts = new Map<string, Draft>()
   rows.forEach((row, rowNumber) => {
     for (const [name, value] of Object.entries(row)) {
@@ -220,7 +226,7 @@ export function frameFromRows(
       if (draft === undefined)
         drafts.set(name, (draft = { dtype: null, cells: new Array<Cell>(rows.length).fill(null) }))
       if (value === null || value === undefined) continue
-      draft.dtype ??= requiredDtypeOf(value)
+      draft.dtype ??= requiredDtypeOf(name, value, rowNumber)
       draft.cells[rowNumber] = rowCell(name, draft.dtype, value, rowNumber)
     }
   })
@@ -235,16 +241,21 @@ export function frameFromRows(
   return new Frame({ columns, indices, labels })
 }
 
+/** As Array.isArray, which would take what is no list for `never` after it. */
+function isList(value: unknown): boolean {
+  return Array.isArray(value)
+}
+
 /** A column under construction; it has no type before its first value. */
 interface Draft {
   dtype: ValueDType | null
   readonly cells: (Cell | undefined)[]
 }
 
-function requiredDtypeOf(value: CellInput): ValueDType {
+function requiredDtypeOf(name: string, value: CellInput, rowNumber: number): ValueDType {
   const dtype = dtypeOf(value)
-  if (dtype === undefined) throw new FramesError('VALUE_TYPE', `unsupported type ${typeNameOf(value)}`)
-  return dtype
+  if (dtype !== undefined) return dtype
+  throw new FramesError('VALUE_TYPE', `unsupported type ${typeNameOf(value)} (column "${name}", row ${rowNumber})`)
 }
 
 function rowCell(name: string, dtype: ValueDType, value: CellInput, rowNumber: number): Cell {

@@ -3,8 +3,6 @@ import type { Value } from '../frame/dtype.js'
 import type { Caller, RecordedRequest } from '../requests.js'
 import type { Mask } from './mask.js'
 
-export type Action = RecordedRequest['action']
-
 /** A request that has ended. */
 export interface EndedRequest {
   readonly recorded: RecordedRequest

@@ -18,7 +18,7 @@ export interface FileOptions {
 }
 
 /** 1 TiB: address space only, of which a process has 128 TiB. */
-export const mapByteLengthDefault = 2 ** 40
+const mapByteLengthDefault = 2 ** 40
 
 export interface FileRange {
   readonly start: Uint8Array

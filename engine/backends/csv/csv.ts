@@ -238,7 +238,7 @@ export class Csv implements Backend {
   async execute(request: ExecuteRequest): Promise<PlainFrame | null> {
     if (request.command.toLowerCase() !== 'ping') {
       const command = quotedTable(request.command)
-      throw new FramesError('INVALID_ARGUMENT', `CSV backend doesn't support execute command '${command}'`)
+      throw new FramesError('INVALID_ARGUMENT', `CSV backend doesn't support execute command '${command}'; it has ping`)
     }
     return pingFrame(request.args ?? {})
   }

@@ -289,7 +289,7 @@ function encodeItemDirectory(folders: readonly FolderStart[]): Uint8Array {
   return bytes
 }
 
-export function parseItemDirectory(bytes: Uint8Array): ItemDirectory {
+function parseItemDirectory(bytes: Uint8Array): ItemDirectory {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const count = view.getUint32(0, true)
   const numbers = (start: number, length: number): Uint32Array =>

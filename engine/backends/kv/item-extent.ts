@@ -73,19 +73,3 @@ export function extentMayHold(extent: Extent | null, first: KeyNumbers, last: Ke
 export function endsBefore(a: Extent | null, b: Extent | null): boolean {
   return a !== null && b !== null && compareKeys(a, 2 * numbersPerText, b, 0) < 0
 }
-
-/** Orders two blocks that do not overlap; 0 where their extents cannot tell. */
-export function compareExtents(a: Extent, b: Extent): number {
-  return compareKeys(a, 0, b, 0) || compareKeys(a, 2 * numbersPerText, b, 2 * numbersPerText)
-}
-
-/** Whether a block may hold folders from one text to another, both included. */
-export function extentMayHoldFolders(extent: Extent | null, first: Uint8Array, last: Uint8Array): boolean {
-  if (extent === null) return true
-  const numbers: number[] = []
-  pushText(numbers, first)
-  pushText(numbers, last)
-  return (
-    compareTexts(extent, 2 * numbersPerText, numbers, 0) >= 0 && compareTexts(extent, 0, numbers, numbersPerText) <= 0
-  )
-}

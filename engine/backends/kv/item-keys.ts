@@ -63,7 +63,7 @@ export function foldersOf(reader: BlockReader): readonly FolderRows[] {
 }
 
 /** Index of the folder in which a row stands. */
-export function folderIndexAt(folders: readonly FolderRows[], row: number): number {
+function folderIndexAt(folders: readonly FolderRows[], row: number): number {
   let low = 0
   let high = folders.length - 1
   while (low < high) {

@@ -85,7 +85,7 @@ export class Kv implements Backend {
   /** Without a schema there is nothing that a first write would not do: upstream's error stands. */
   async create(request: CreateRequest): Promise<void> {
     const notNeeded = "'create' isn't required for the NoSQL backend; the table is created on first write"
-    if (request.schema === undefined) throw new FramesError('PRECONDITION', notNeeded)
+    if (request.schema === undefined) throw new FramesError('CREATE_NOT_NEEDED', notNeeded)
     const name = tableNameOf(request, backendName, this.#parts.defaultContainer)
     const schema = createSchema(request)
     this.#parts.report(notNeeded, null)
@@ -189,7 +189,8 @@ export class Kv implements Backend {
       return null
     }
     if (!commands.has(command)) {
-      const text = `NoSQL backend doesn't support execute command '${shortened(command)}'`
+      const known = ['update', ...commands].join(', ')
+      const text = `NoSQL backend doesn't support execute command '${shortened(command)}'; it has ${known}`
       throw new FramesError('INVALID_ARGUMENT', text)
     }
     const { name, folder } = whole.path.includes('=') ? await this.#folderOf(whole) : { name: whole, folder: '' }
@@ -274,7 +275,7 @@ export class Kv implements Backend {
     if (key === '' || expression === '') {
       throw new FramesError(
         'INVALID_ARGUMENT',
-        "missing a required parameter - 'table', 'expression', and/or 'key' argument",
+        `missing a required parameter - 'table', 'expression', and/or 'key' argument: there is no text in ${key === '' ? 'key' : 'expression'}`,
       )
     }
     if (Buffer.byteLength(key) > nameByteLengthMax)

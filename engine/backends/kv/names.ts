@@ -19,7 +19,8 @@ export const systemAttributeNames: ReadonlySet<string> = new Set([
 
 /** What is wrong with an attribute's name, as the end of a sentence that begins with it; null when nothing is. */
 export function attributeNameProblem(name: string): string | null {
-  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name)) return 'has an invalid name'
+  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name))
+    return 'has an invalid name: letters, digits and _ make one, and no digit begins it'
   if (name.length > attributeNameByteLengthMax)
     return `exceeding maximum allowed attribute name of ${attributeNameByteLengthMax}`
   return systemAttributeNames.has(name) ? 'has an invalid name: every item has a system attribute of this name' : null
@@ -28,7 +29,7 @@ export function attributeNameProblem(name: string): string | null {
 // ---- item names -----------------------------------------------------------------------------------------------------
 
 /** The name of an item with this key: `True`, `1.0`, RFC 3339; integers and strings as they are. */
-export function itemNameText(value: Value): string {
+function itemNameText(value: Value): string {
   switch (typeof value) {
     case 'string':
       return value

@@ -60,7 +60,7 @@ export function commonType(types: Iterable<StoredType>): ShownType {
 }
 
 /** Whether all columns are meant. */
-export function isAllColumns(columns: readonly string[]): boolean {
+function isAllColumns(columns: readonly string[]): boolean {
   return columns.length === 0 || (columns.length === 1 && (columns[0] === '*' || columns[0] === ''))
 }
 

@@ -23,7 +23,7 @@ import type { ScanUnit } from './scan-units.js'
 import type { KvTable } from './table.js'
 
 export const scanScratchByteLength = 16 * MiB
-export const planScratchByteLength = 8 * MiB
+const planScratchByteLength = 8 * MiB
 /** Parts of a parallel read have this many rows at first; more where little of them matches. */
 const partRowCountMin = 131_072
 const noContents: TableContents = { attributes: [], isKeyText: false, isSortingKeyText: false }

@@ -52,21 +52,11 @@ const fieldTypes: Readonly<Record<DType, FieldType | null>> = {
   null: null,
 }
 
-const dtypes: Readonly<Record<FieldType, DType>> = {
-  long: 'int64',
-  double: 'float64',
-  string: 'string',
-  timestamp: 'time',
-  boolean: 'bool',
-}
+const fieldTypeNames: ReadonlySet<unknown> = new Set<FieldType>(['long', 'double', 'string', 'timestamp', 'boolean'])
 
 /** Null for a column of nulls: it is in no schema. */
 export function typeOfDType(dtype: DType): FieldType | null {
   return fieldTypes[dtype]
-}
-
-export function dtypeOfType(type: FieldType): DType {
-  return dtypes[type]
 }
 
 export function dtypeOfValue(value: Value): Exclude<DType, 'null'> {
@@ -274,9 +264,7 @@ export function decodeSchema(bytes: Uint8Array): KvSchema {
 function isField(field: unknown): field is KvField {
   if (typeof field !== 'object' || field === null) return false
   const { name, type, nullable } = field as Readonly<Record<string, unknown>>
-  return (
-    typeof name === 'string' && typeof type === 'string' && Object.hasOwn(dtypes, type) && typeof nullable === 'boolean'
-  )
+  return typeof name === 'string' && fieldTypeNames.has(type) && typeof nullable === 'boolean'
 }
 
 function damaged(part: string): FramesError {

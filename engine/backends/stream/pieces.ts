@@ -225,6 +225,6 @@ export function floorMs(timeNs: bigint): number {
   return Number(timeNs / nsPerMs)
 }
 
-export function ceilMs(timeNs: bigint): number {
+function ceilMs(timeNs: bigint): number {
   return Number((timeNs + nsPerMs - 1n) / nsPerMs)
 }

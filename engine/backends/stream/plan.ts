@@ -47,7 +47,11 @@ export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
 }
 
 function missing(): FramesError {
-  return new FramesError('MISSING_PARAMETER', 'missing essential parameters, need: table, seek, shard parameters')
+  const what = 'missing essential parameters, need: table, seek, shard parameters'
+  return new FramesError(
+    'INVALID_ARGUMENT',
+    `${what}: give a table and a seek ('earliest', 'latest', 'time' or 'sequence')`,
+  )
 }
 
 function seekOf(request: ReadRequest, text: string, nowMs: number): Seek {
@@ -62,6 +66,8 @@ function seekOf(request: ReadRequest, text: string, nowMs: number): Seek {
       // Sequence numbers begin at 1, so 0, which the wire cannot tell from nothing, is none.
       return { kind: 'sequence', sequence: Number(request.sequence ?? 0n) }
     case 'time': {
+      if ((request.start ?? '') === '')
+        throw new FramesError('INVALID_ARGUMENT', "Invalid time string - seek 'time' needs a start")
       const fromMs = parseTimeMs(request.start ?? '', nowMs)
       return { kind: 'time', fromMs: Math.floor(fromMs / secondMs) * secondMs }
     }

@@ -108,7 +108,7 @@ function seekCursor(table: StreamTable, { seek }: ReadPlan, shard: number | null
     case 'sequence': {
       if (shard === null && firsts.length > 1) {
         throw new FramesError(
-          'MISSING_PARAMETER',
+          'INVALID_ARGUMENT',
           'missing essential parameters, need: table, seek, shard parameters: a sequence number belongs to a shard',
         )
       }

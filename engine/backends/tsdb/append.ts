@@ -3,7 +3,7 @@
 import { type ColumnPart, type NearValues, PageEncoder } from '../../blocks/builder.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import { assert } from '../../assert.js'
-import { FramesError } from '../../errors.js'
+import { FramesError, shortened } from '../../errors.js'
 import type { ColumnSlice, FrameLabel } from '../../frame/column-slice.js'
 import { dtypeNumbers } from '../../frame/dtype.js'
 import { valueText } from '../../frame/value-text.js'
@@ -49,6 +49,10 @@ export interface OpenMetric {
   readonly textByteLength: number
 }
 
+/** How a beginner gets one. */
+const timeIndexHow =
+  "in pandas a DatetimeIndex makes one (pd.to_datetime), in TypeScript a Date of frameFromRows(rows, ['time'])"
+
 /** Validates a frame and decodes its index. Null for a frame without rows. Throws FramesError. */
 export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput): OpenFrame | null {
   const parsed = openInput(kernels, scratch, input)
@@ -57,9 +61,13 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
   // A message of 60 bytes can say 16 Mi times the same: two of them tell as much.
   const rowCount = areRowsAlike(parsed) ? Math.min(parsed.rowCount, 2) : parsed.rowCount
   if (columns.length === 0) throw new FramesError('INVALID_ARGUMENT', 'empty frame')
-  if (indices.length === 0) throw new FramesError('INVALID_ARGUMENT', 'no indices, must have at least one Time index')
+  if (indices.length === 0)
+    throw new FramesError('INVALID_ARGUMENT', `no indices, must have at least one Time index; ${timeIndexHow}`)
   const timeIndex = indices.findIndex((index) => index.dtype === 'time')
-  if (timeIndex < 0) throw new FramesError('INVALID_ARGUMENT', 'there is no index of type time/date')
+  if (timeIndex < 0) {
+    const shown = indices.map(({ name, dtype }) => `'${shortened(name)}' of ${dtype}`).join(', ')
+    throw new FramesError('INVALID_ARGUMENT', `there is no index of type time/date, only ${shown}; ${timeIndexHow}`)
+  }
 
   const metricName = metricNameOf(labels, columns.length)
   const metrics = new Map<string, OpenMetric>()
@@ -68,7 +76,8 @@ export function openFrame(kernels: Kernels, scratch: Scratch, input: FrameInput)
     if (!isMetricType(column.dtype)) {
       throw new FramesError(
         'INVALID_ARGUMENT',
-        `cannot write type ${dtypeNumbers[column.dtype]} as time series value (column '${column.name}')`,
+        `cannot write type ${dtypeNumbers[column.dtype]} as time series value (column '${column.name}' of ${column.dtype}; ` +
+          'numbers, bool and texts are possible)',
       )
     }
     const where = `column '${column.name}'`
