@@ -54,10 +54,8 @@ function unpackCodes(ptr: usize, end: usize, count: i32, width: i32, codesPtr: u
     unpackGroup(source, width, codesPtr + <usize>i)
     source += (<usize>width) << 4
   }
-  const restCount = count - i
-  for (let k = 0; k < restCount; k++)
-    store<u8>(codesPtr + <usize>(i + k), <u8>readNarrowBits(source, end, k * width, width))
-  return source + <usize>packedByteLength(restCount, width)
+  unpackBytes(source, end, count - i, width, codesPtr + <usize>i)
+  return source + <usize>packedByteLength(count - i, width)
 }
 
 /** 128 codes of 1 to 8 bits from 16 × width bytes, four rows at once; see unpackGroup of packing.ts. */
@@ -125,7 +123,7 @@ function unpackEscapes(source: usize, end: usize, count: i32, marker: i32, width
   return source + byteLength
 }
 
-/** Codes of at most 8 bits as a byte each, eight at once where eight bytes may be read; up to 7 more are written. */
+/** Codes of at most 8 bits, one after the other, as a byte each, eight at once; up to 7 more are written. */
 function unpackBytes(source: usize, end: usize, count: i32, width: i32, targetPtr: usize): void {
   const lows4 = ((<u64>1) << (width << 2)) - 1
   const lows2 = (((<u64>1) << (width << 1)) - 1) * 0x0000000100000001
@@ -133,16 +131,16 @@ function unpackBytes(source: usize, end: usize, count: i32, width: i32, targetPt
   const shift4 = 32 - (width << 2)
   const shift2 = 16 - (width << 1)
   const shift1 = 8 - width
-  let i = 0
-  for (let at = source; i < count && end - at >= 8; at += <usize>width) {
-    let codes = load<u64>(at)
+  let at = source
+  for (let i = 0; i < count; i += 8, at += <usize>width) {
+    // Near the end those bytes are read that end there, and what was before is shifted out.
+    const left = end - at
+    let codes = left >= 8 ? load<u64>(at) : load<u64>(end - 8) >> ((8 - left) << 3)
     codes = (codes & lows4) | ((codes << shift4) & (lows4 << 32))
     codes = (codes & lows2) | ((codes << shift2) & (lows2 << 16))
     codes = (codes & lows1) | ((codes << shift1) & (lows1 << 8))
     store<u64>(targetPtr + <usize>i, codes)
-    i += 8
   }
-  for (; i < count; i++) store<u8>(targetPtr + <usize>i, <u8>readNarrowBits(source, end, i * width, width))
 }
 
 /** The signed bytes that codes are zigzag of. */

@@ -625,7 +625,7 @@ export function encodeFrame(
   assert(frame.rowCount <= frameRowCountMax, 'the frame has no more rows than a frame may have')
   const writer = new MessageWriter(kernels.u8, targetPtr)
   frame.columns.forEach((column, i) => {
-    if (put !== null) putColumn(kernels, writer, column, targetEnd, (at, end) => put(i, at, end))
+    if (put !== null) putValues(kernels, writer, 1, column, guessOf(column), targetEnd, (at, end) => put(i, at, end))
     else {
       const valuesPtr = writeColumn(kernels, writer, 1, column, targetEnd)
       valuePtrs?.push(valuesPtr)
@@ -638,12 +638,9 @@ export function encodeFrame(
 }
 
 /** Byte length of a column's values as one packed field, without its tag and length; of strings with them. */
-function payloadByteLength({ call }: Kernels, column: ColumnSlice): number {
+function payloadByteLength({ call }: Kernels, column: ColumnSlice, dtype: Exclude<DType, 'int64' | 'time'>): number {
   const valueCount = valueCountOf(column)
-  switch (column.dtype) {
-    case 'int64':
-    case 'time':
-      return call.wireVarintsByteLength(column.valuesPtr, valueCount)
+  switch (dtype) {
     case 'float64':
       return 8 * valueCount
     case 'string':
@@ -699,27 +696,38 @@ function writeColumnHead(writer: MessageWriter, field: number, column: ColumnSli
   if (dtype !== 'string' && payload > 0) writer.fieldHead(fieldOfDType[dtype], payload)
 }
 
-/** A data column of numbers whose payload is as long as it turns out to be. */
-function putColumn(
+/**
+ * A column of numbers whose payload is as long as it turns out to be: `guess`, mostly, and else it is moved. Returns where its values
+ * begin.
+ */
+function putValues(
   { call }: Kernels,
   writer: MessageWriter,
+  field: number,
   column: ColumnSlice,
+  guess: number,
   targetEnd: number,
   put: (targetPtr: number, targetEnd: number) => number,
-): void {
+): number {
   const start = writer.position
   const headByteLength = (payload: number): number => {
     const byteLength = columnByteLength(column, payload)
     return 1 + varintByteLength(byteLength) + byteLength - payload
   }
-  const guess = column.dtype === 'float64' ? 8 * column.rowCount : column.rowCount
   const guessedPtr = start + headByteLength(guess)
   const payload = put(guessedPtr, targetEnd)
+  assert(payload >= 0, 'the values of a column fit before the end of the target')
   const payloadPtr = start + headByteLength(payload)
   if (payloadPtr !== guessedPtr) call.copyBytes(guessedPtr, payload, payloadPtr)
-  writeColumnHead(writer, 1, column, payload)
+  writeColumnHead(writer, field, column, payload)
   assert(writer.position === payloadPtr, 'the head of a column is as long as it was thought to be')
   writer.position += payload
+  return payloadPtr
+}
+
+/** What the values of a column of numbers are likely to take. */
+function guessOf({ dtype, rowCount }: ColumnSlice): number {
+  return dtype === 'float64' ? 8 * rowCount : rowCount
 }
 
 /** Returns where its values begin. */
@@ -733,7 +741,14 @@ function writeColumn(
   const { call } = kernels
   const { dtype, valuesPtr } = column
   const valueCount = valueCountOf(column)
-  const payload = payloadByteLength(kernels, column)
+  if (dtype === 'int64' || dtype === 'time') {
+    // One pass instead of two: all take about as much as the first one.
+    const guess = valueCount * call.wireVarintsByteLength(valuesPtr, Math.min(valueCount, 1))
+    return putValues(kernels, writer, field, column, guess, targetEnd, (at, end) =>
+      call.wireEncodeVarints(valuesPtr, valueCount, at, end),
+    )
+  }
+  const payload = payloadByteLength(kernels, column, dtype)
   writeColumnHead(writer, field, column, payload)
   const { position } = writer
   let written = payload
@@ -743,8 +758,6 @@ function writeColumn(
     call.wireEncodeBools(valuesPtr, valueCount, position)
   } else if (dtype === 'string') {
     written = call.wireEncodeStrings(valuesPtr, column.bytesPtr, valueCount, position, targetEnd)
-  } else if (dtype !== 'null') {
-    written = call.wireEncodeVarints(valuesPtr, valueCount, position, targetEnd)
   } else if (payload === 1) {
     kernels.u8[position] = 0
   }
