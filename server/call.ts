@@ -169,6 +169,11 @@ export class Call {
     if (this.#hasEnded) return
     this.#hasEnded = true
     const durationMs = Math.round((performance.now() - this.#startMs) * 1000) / 1000
+    // Behind the answer, which leaves when this turn of the event loop is over.
+    setImmediate(() => this.#log(durationMs, outcome, level, error))
+  }
+
+  #log(durationMs: number, outcome: string, level: 'info' | 'error', error: string | undefined): void {
     const facts = { id: this.number, verb: this.verb, ...this.facts, durationMs, outcome, error }
     this.log[level](withoutSecrets(facts, this.caller.secrets), 'call')
     this.#onEnd()

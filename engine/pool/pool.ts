@@ -23,7 +23,7 @@ import {
 import { runByteLength } from '../memory/region.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import { emptySlice, type Slice } from '../memory/slice.js'
-import type { Job, JobFault, JobOutcome, SentJob } from './job.js'
+import type { Job, JobFault, JobMessage, JobOutcome, JobPlace } from './job.js'
 import { type WorkerThread, WorkerThreads } from './threads.js'
 
 export interface PoolOptions {
@@ -218,56 +218,58 @@ class WorkerPool implements Pool {
   }
 
   run<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
-    return this.#run<R>(job, options, () => undefined)
+    return new Promise<JobResult<R>>((resolve, reject) => {
+      this.#submit(job, options, resolve as (result: JobResult<unknown>) => void, reject, () => undefined)
+    })
   }
 
-  /** onEnd: called when no worker has the job any more, nor will. */
-  #run<R>(
+  /** onEnd: called when no worker has the job any more, nor will; behind `reject`, if that is called. */
+  #submit(
     job: Job,
     { worker = 0, scratchByteLength, signal, deadlineMs = Infinity }: RunOptions,
+    resolve: (result: JobResult<unknown>) => void,
+    reject: (error: FramesError) => void,
     onEnd: () => void,
-  ): Promise<JobResult<R>> {
-    return new Promise((resolve, reject) => {
-      const waitMs = deadlineMs - Date.now()
-      const refusal = this.#refusal(signal, waitMs)
-      if (refusal !== null) {
-        this.#countFailure(refusal)
-        reject(refusal)
-        onEnd()
-        return
-      }
-      const timer = waitMs === Infinity ? null : setTimeout(() => this.#abandon(request, expiry()), clampMs(waitMs))
-      const ofSignal = signal === undefined ? null : this.#requestsOf(signal)
-      const leave = () => {
-        request.isWanted = false
-        ofSignal?.delete(request)
-        if (timer !== null) clearTimeout(timer)
-      }
-      const request: Request = {
-        job,
-        worker,
-        scratchByteLength,
-        retryCount: 0,
-        scratch: emptySlice,
-        cancelWord: null,
-        stuckTimer: null,
-        isWanted: true,
-        onEnd,
-        resolve: (result) => {
-          leave()
-          this.#jobDoneCount++
-          resolve(result as JobResult<R>)
-        },
-        reject: (error) => {
-          leave()
-          this.#countFailure(error)
-          reject(error)
-        },
-      }
-      ofSignal?.add(request)
-      this.#queue.push(request)
-      this.#dispatch()
-    })
+  ): void {
+    const waitMs = deadlineMs === Infinity ? Infinity : deadlineMs - Date.now()
+    const refusal = this.#refusal(signal, waitMs)
+    if (refusal !== null) {
+      this.#countFailure(refusal)
+      reject(refusal)
+      onEnd()
+      return
+    }
+    const timer = waitMs === Infinity ? null : setTimeout(() => this.#abandon(request, expiry()), clampMs(waitMs))
+    const ofSignal = signal === undefined ? null : this.#requestsOf(signal)
+    const leave = () => {
+      request.isWanted = false
+      ofSignal?.delete(request)
+      if (timer !== null) clearTimeout(timer)
+    }
+    const request: Request = {
+      job,
+      worker,
+      scratchByteLength,
+      retryCount: 0,
+      scratch: emptySlice,
+      cancelWord: null,
+      stuckTimer: null,
+      isWanted: true,
+      onEnd,
+      resolve: (result) => {
+        leave()
+        this.#jobDoneCount++
+        resolve(result)
+      },
+      reject: (error) => {
+        leave()
+        this.#countFailure(error)
+        reject(error)
+      },
+    }
+    ofSignal?.add(request)
+    this.#queue.push(request)
+    this.#dispatch()
   }
 
   /** What is to be abandoned with a signal: one listener for all jobs of a request, which live as long as it does. */
@@ -283,17 +285,17 @@ class WorkerPool implements Pool {
     return requests
   }
 
-  async runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
-    let onEnd = (): void => undefined
-    const ended = new Promise<void>((resolve) => {
-      onEnd = resolve
+  runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
+    return new Promise<JobResult<R>>((resolve, reject) => {
+      let failure: FramesError | null = null
+      const fail = (error: FramesError): void => {
+        failure = error
+      }
+      const onEnd = (): void => {
+        if (failure !== null) reject(failure)
+      }
+      this.#submit(job, options, resolve as (result: JobResult<unknown>) => void, fail, onEnd)
     })
-    try {
-      return await this.#run<R>(job, options, onEnd)
-    } catch (error) {
-      await ended
-      throw error
-    }
   }
 
   statistics(): PoolStatistics {
@@ -414,8 +416,9 @@ class WorkerPool implements Pool {
     Atomics.store(this.#words, cancelWord >> 2, 0)
     request.cancelWord = cancelWord
     this.#running.set(thread, request)
-    const sent: SentJob = { ...request.job, scratch: request.scratch, cancelWord, kept: this.#keptOf(thread) }
-    this.#threads.post(thread, sent, (outcome, error) => {
+    const place: JobPlace = { scratch: request.scratch, cancelWord, kept: this.#keptOf(thread) }
+    const message: JobMessage = { job: request.job, place }
+    this.#threads.post(thread, message, (outcome, error) => {
       if (outcome === null) this.#fail(request, thread, error)
       else this.#finish(request, thread, outcome)
     })

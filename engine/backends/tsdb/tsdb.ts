@@ -24,11 +24,11 @@ import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } f
 import { executeCommand, parseCommand } from './commands.js'
 import { type DeletePlan, deleteSamples, erasureOf, expired, planDelete } from './delete.js'
 import { askedDigests } from './digests.js'
-import { decodeExtent } from './directory.js'
+import { extentOf } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
-import { clampRange, planRead, type ReadPlan, type ReadSource, readSource } from './plan.js'
+import { clampRange, planRead, type ReadPlan, type ReadShape, type ReadSource, readSource } from './plan.js'
 import { openSets } from './read.js'
 import { expiryMs, isDue } from './retention.js'
 import type { TsdbSchema } from './schema.js'
@@ -49,6 +49,8 @@ export interface OpenTable {
   /** Selections by filter text, for the label sets they were made of. */
   readonly selections: Map<string, Selection>
   selectionsVersion: string
+  /** What scans are told, by the shape of their read; see ScanTerms. */
+  readonly scanTerms: Readonly<Record<'wire' | 'columns', WeakMap<ReadShape, string>>>
   /** Calls that use it now. */
   userCount: number
 }
@@ -139,7 +141,7 @@ export class Tsdb implements Backend {
     const open = async (): Promise<void> => {
       refuseReadParameters(request, 'tsdb')
       const source = readSource(request)
-      const plan = planRead(request, source.query, this.#parts.nowMs())
+      const plan = planRead(request, this.#parts.nowMs())
       table = await this.#take(nameOf({ ...request, table: source.table })).catch(asAdapter)
       if (source.limit !== 0n) messages = await this.#openSets(table, { request, source, plan, format, options })
     }
@@ -195,7 +197,7 @@ export class Tsdb implements Backend {
           plan.interpolation,
         ]),
       select: () => this.#select(table, source, plan, options.signal),
-      clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
+      clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, blocks.map(extentOf)),
       format,
       describe: options.describe ?? false,
       borrows: options.borrows ?? false,
@@ -402,6 +404,7 @@ export class Tsdb implements Backend {
       gathered: new GatheredWrites(this.#parts, { blocks, labels, schema }),
       selections: new Map(),
       selectionsVersion: '',
+      scanTerms: { wire: new WeakMap(), columns: new WeakMap() },
       userCount: 0,
     }
   }
@@ -474,12 +477,5 @@ function missing(name: TableName): FramesError {
 
 /** Of the oldest sample; Infinity when there is none, 0 when it is not known. */
 function timeMinMs(blocks: readonly LiveBlock[]): number {
-  return blocks.reduce(
-    (oldestMs, { extent }) => Math.min(oldestMs, extent === null ? 0 : decodeExtent(extent).timeMinMs),
-    Infinity,
-  )
-}
-
-function* extentsOf(blocks: readonly LiveBlock[]) {
-  for (const { extent } of blocks) yield extent === null ? null : decodeExtent(extent)
+  return blocks.reduce((oldestMs, block) => Math.min(oldestMs, extentOf(block)?.timeMinMs ?? 0), Infinity)
 }
