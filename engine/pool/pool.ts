@@ -7,6 +7,7 @@
 //           removed    not waited  scratch freed when the worker has finished
 //
 // The queue is ours and not Piscina's: a job waits for memory too, and Piscina's abort signal kills the worker.
+import type { CancelSignal } from '../cancellation.js'
 import { availableParallelism } from 'node:os'
 import { assert } from '../assert.js'
 import { FramesError, fromErrorMessage } from '../errors.js'
@@ -58,7 +59,7 @@ export interface RunOptions {
   readonly worker?: number | undefined
   /** Memory for the job and its result; 0 for none. Grows by itself when the job says that it needs more. */
   readonly scratchByteLength: number
-  readonly signal?: AbortSignal | undefined
+  readonly signal?: CancelSignal | undefined
   /** When the result is no longer wanted, in ms since 1970 as Date.now(); Infinity for never. */
   readonly deadlineMs?: number | undefined
 }
@@ -166,7 +167,7 @@ class WorkerPool implements Pool {
   readonly #kept = new Map<WorkerThread, Slice>()
   /** One job a worker. */
   readonly #running = new Map<WorkerThread, Request>()
-  readonly #ofSignals = new WeakMap<AbortSignal, Set<Request>>()
+  readonly #ofSignals = new WeakMap<CancelSignal, Set<Request>>()
 
   #isClosing = false
   #closed: Promise<void> | null = null
@@ -273,7 +274,7 @@ class WorkerPool implements Pool {
   }
 
   /** What is to be abandoned with a signal: one listener for all jobs of a request, which live as long as it does. */
-  #requestsOf(signal: AbortSignal): Set<Request> {
+  #requestsOf(signal: CancelSignal): Set<Request> {
     const known = this.#ofSignals.get(signal)
     if (known !== undefined) return known
     const requests = new Set<Request>()
@@ -343,7 +344,7 @@ class WorkerPool implements Pool {
     })
   }
 
-  #refusal(signal: AbortSignal | undefined, waitMs: number): FramesError | null {
+  #refusal(signal: CancelSignal | undefined, waitMs: number): FramesError | null {
     if (this.#isClosing) return shutdown()
     if (signal?.aborted) return cancellation(signal)
     if (!(waitMs > 0)) return expiry()
@@ -588,7 +589,7 @@ class WorkerPool implements Pool {
   }
 }
 
-function cancellation(signal: AbortSignal): FramesError {
+function cancellation(signal: CancelSignal): FramesError {
   if (signal.reason instanceof FramesError) return signal.reason
   return new FramesError('CANCELLED', 'the request was cancelled', { cause: signal.reason })
 }

@@ -1,4 +1,5 @@
 // A read at work, main-thread half: label sets are shared out to jobs, and their messages leave in order.
+import type { CancelSignal } from '../../cancellation.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { sendSources } from '../../blocks/sent-sources.js'
 import { appendMarker } from '../../codec/labels.js'
@@ -32,7 +33,7 @@ export interface ReadOptions {
   readonly describe: boolean
   /** Whether bytes may stand in the shared memory; see OutgoingMessages. */
   readonly borrows: boolean
-  readonly signal: AbortSignal | null
+  readonly signal: CancelSignal | null
 }
 
 const scanScratchByteLength = 16 * 1024 * 1024
@@ -169,7 +170,7 @@ async function columnsOf(
   table: OpenTable,
   plan: ReadPlan,
   { sets, metricListOf, metricLists }: Selection,
-  signal: AbortSignal | null,
+  signal: CancelSignal | null,
 ): Promise<ColumnHead[]> {
   const done = await withLabels(table, (labels) => {
     const job: DescribeJob = { kind: 'tsdb.describe', labels, plan, sets, metricListOf, metricLists }

@@ -1,4 +1,5 @@
 // The time series backend, main-thread half: which tables are open, and what each request asks of them.
+import type { CancelSignal } from '../../cancellation.js'
 import type { TableName } from '../../blocks/catalog.js'
 import { newPartition, shownName, tablePath } from '../../blocks/catalog.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
@@ -223,7 +224,7 @@ export class Tsdb implements Backend {
     name: TableName,
     plan: DeletePlan,
     ignoresMissing: boolean,
-    signal: AbortSignal | undefined,
+    signal: CancelSignal | undefined,
   ): Promise<void> {
     let table: OpenTable
     try {
@@ -413,7 +414,7 @@ export class Tsdb implements Backend {
     table: OpenTable,
     { query, filter, filterText }: Pick<ReadSource, 'query' | 'filter' | 'filterText'>,
     { groupBy, items }: Pick<ReadPlan, 'groupBy' | 'items'>,
-    signal: AbortSignal | undefined,
+    signal: CancelSignal | undefined,
   ): Promise<Selection> {
     const { labels, selections } = table
     if (table.selectionsVersion !== labels.version) {
@@ -424,7 +425,8 @@ export class Tsdb implements Backend {
     const metrics =
       groupBy === null || items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
     const filtersRows = query !== null
-    const text = JSON.stringify([filterText, groupBy, metrics, filtersRows])
+    // Lists, and behind their end the filter: no two selections have one text.
+    const text = `${groupBy === null ? '' : JSON.stringify([groupBy, metrics])}${filtersRows ? '?' : ':'}${filterText}`
     const known = selections.get(text)
     if (known !== undefined) return known
     for (let tries = 0; ; tries++) {
