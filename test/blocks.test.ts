@@ -137,6 +137,7 @@ class Bench {
       gathered: new GatheredWrites(this.#parts, { blocks, labels, schema }),
       selections: new Map(),
       selectionsVersion: '',
+      scanTerms: { wire: new WeakMap(), columns: new WeakMap() },
       userCount: 0,
     }
   }
