@@ -22,6 +22,7 @@ export interface ClientOptions {
 }
 
 export interface CallOptions extends EngineCallOptions {
+  readonly signal?: AbortSignal
   /** The call fails with DEADLINE_EXCEEDED after so long, here and in the server. */
   readonly timeoutMs?: number
 }

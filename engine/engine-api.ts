@@ -1,5 +1,6 @@
 // What the engine offers to whoever serves it: the server, and a program that embeds it. Frames are wire bytes here, so
 // that the main thread never decodes a column.
+import type { CancelSignal } from './cancellation.js'
 import type {
   Caller,
   CreateRequest,
@@ -16,8 +17,8 @@ import type {
 export type ReadFormat = 'wire' | 'arrow' | 'json' | 'ndjson'
 
 export interface CallOptions {
-  /** Ends the call early: what was not yet accepted is dropped, what is being made is given up. */
-  readonly signal?: AbortSignal
+  /** Ends the call early: what was not yet accepted is dropped, what is being made is given up. An AbortSignal, for one. */
+  readonly signal?: CancelSignal
   /** Who asks; absent: the program itself. */
   readonly caller?: Caller
 }

@@ -1,4 +1,5 @@
 // The engine: puts the parts together, and sends each request to its backend.
+import type { CancelSignal } from './cancellation.js'
 import { join } from 'node:path'
 import { assert } from './assert.js'
 import type { Backend, BackendParts, BackendWriteSession, ExecuteOptions, ReadMessage } from './backends/backend.js'
@@ -369,7 +370,7 @@ export class Engine implements EngineApi {
   }
 
   /** Waits for the end of the job also where the signal aborts: it reads columns that are released then. */
-  async #format(job: FormatFrameJob, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  async #format(job: FormatFrameJob, signal: CancelSignal | undefined): Promise<Uint8Array> {
     const done = await this.#pool.runToEnd<Uint8Array>(job, { scratchByteLength: 0, signal })
     done.release()
     return done.result
@@ -569,8 +570,8 @@ class SignalledOptions implements ExecuteOptions {
     this.#options = options
   }
 
-  get signal(): AbortSignal {
-    return this.#options.signal as AbortSignal
+  get signal(): CancelSignal {
+    return this.#options.signal as CancelSignal
   }
 }
 

@@ -1,4 +1,5 @@
 // The public surface of the engine: `import { openEngine } from 'framesd'`.
+export { Cancellation, type CancelSignal } from './cancellation.js'
 export type { CallOptions, EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
 export { fromArrowTable, toArrowTable } from './codec/arrow.js'
 export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/message-stream.js'

@@ -33,47 +33,50 @@ export class Steps<T> implements AsyncGenerator<T, void, undefined> {
   }
 
   return(): Promise<IteratorResult<T, void>> {
-    return this.#inTurn(() => this.#end())
+    return this.#inTurn(() => this.#stop())
   }
 
   throw(error: unknown): Promise<IteratorResult<T, void>> {
     return this.#inTurn(async () => {
-      await this.#end()
+      await this.#stop()
       throw error
     })
   }
 
+  /** work: counts as asked until it has answered. */
   #inTurn(work: () => Promise<IteratorResult<T, void>>): Promise<IteratorResult<T, void>> {
-    const turn = async (): Promise<IteratorResult<T, void>> => {
-      try {
-        return await work()
-      } finally {
-        this.#askedCount--
-      }
-    }
-    const answer = this.#askedCount++ === 0 ? turn() : this.#last.then(turn, turn)
+    const answer = this.#askedCount++ === 0 ? work() : this.#last.then(work, work)
     this.#last = answer
     return answer
   }
 
   async #next(): Promise<IteratorResult<T, void>> {
-    if (this.#isOver) return done
-    let value: T | null
+    let value: T | null = null
     try {
-      value = await this.#source.next()
+      if (!this.#isOver) value = await this.#source.next()
+      if (value === null) await this.#end()
     } catch (error) {
       await this.#end()
       throw error
+    } finally {
+      this.#askedCount--
     }
-    return value === null ? this.#end() : { value, done: false }
+    return value === null ? done : { value, done: false }
   }
 
-  async #end(): Promise<IteratorReturnResult<void>> {
-    if (!this.#isOver) {
-      this.#isOver = true
-      await this.#source.close()
+  async #stop(): Promise<IteratorResult<T, void>> {
+    try {
+      await this.#end()
+    } finally {
+      this.#askedCount--
     }
     return done
+  }
+
+  async #end(): Promise<void> {
+    if (this.#isOver) return
+    this.#isOver = true
+    await this.#source.close()
   }
 
   [Symbol.asyncIterator](): this {

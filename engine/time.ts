@@ -111,24 +111,40 @@ export function parseRfc3339(text: string): bigint | null {
 }
 
 const dateTimePattern =
-  /^([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?(?:Z|([+-])([0-9]{2}):([0-9]{2}))$/
+  /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.([0-9]+))?(?:Z|([+-])([0-9]{2}):([0-9]{2}))$/
+const utcPattern = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z$/
+
+/** The number that some decimal digits of a text say. */
+function digitsAt(text: string, start: number, end: number): number {
+  let number = 0
+  for (let i = start; i < end; i++) number = 10 * number + text.charCodeAt(i) - 48
+  return number
+}
 
 /** Returns a text that says what is wrong, if something is. */
 function parseDateTime(text: string): { epochSeconds: number; fractionNs: number } | string {
-  const match = dateTimePattern.exec(text)
-  if (match === null) return 'cannot parse as "2006-01-02T15:04:05Z07:00"'
-  const [year, month, day, hour, minute, second] = match.slice(1, 7).map(Number)
+  // Most are in UTC, and need none of the texts that a match makes.
+  const isUtc = utcPattern.test(text)
+  const match = isUtc ? null : dateTimePattern.exec(text)
+  if (!isUtc && match === null) return 'cannot parse as "2006-01-02T15:04:05Z07:00"'
+  const year = digitsAt(text, 0, 4)
+  const month = digitsAt(text, 5, 7)
+  const day = digitsAt(text, 8, 10)
+  const hour = digitsAt(text, 11, 13)
+  const minute = digitsAt(text, 14, 16)
+  const second = digitsAt(text, 17, 19)
   if (month < 1 || month > 12) return 'month out of range'
   if (day < 1 || day > dayCountOfMonth(year, month)) return 'day out of range'
   if (hour > 23) return 'hour out of range'
   if (minute > 59) return 'minute out of range'
   if (second > 59) return 'second out of range'
-  const zoneHour = Number(match[9] ?? 0)
-  const zoneMinute = Number(match[10] ?? 0)
+  const zoneHour = Number(match?.[3] ?? 0)
+  const zoneMinute = Number(match?.[4] ?? 0)
   if (zoneHour > 23 || zoneMinute > 59) return 'time zone offset out of range'
-  const zoneSeconds = (match[8] === '-' ? -1 : 1) * (zoneHour * 3600 + zoneMinute * 60)
+  const zoneSeconds = (match?.[2] === '-' ? -1 : 1) * (zoneHour * 3600 + zoneMinute * 60)
   const epochSeconds = dayNumber(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - zoneSeconds
-  return { epochSeconds, fractionNs: Number((match[7] ?? '').slice(0, 9).padEnd(9, '0')) }
+  const fractionText = match === null ? text.slice(20, -1) : (match[1] ?? '').slice(0, 9)
+  return { epochSeconds, fractionNs: fractionText === '' ? 0 : Number(fractionText.padEnd(9, '0')) }
 }
 
 function dayCountOfMonth(year: number, month: number): number {

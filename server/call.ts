@@ -1,5 +1,12 @@
 // One request at work: its number, the signal that ends it, what it moved, and its line in the log.
-import { FramesError, type Caller, Mask, type RecordedRequest } from '../engine/index.js'
+import {
+  Cancellation,
+  FramesError,
+  type Caller,
+  type CancelSignal,
+  Mask,
+  type RecordedRequest,
+} from '../engine/index.js'
 import type { Log } from './log.js'
 import { publicError } from './wire/errors.js'
 
@@ -45,8 +52,8 @@ export class Call {
   isHandedOn = false
   readonly #onRefused: (refused: RefusedCall) => void
   #abortReason: FramesError | null = null
-  /** Made when first asked for: few calls are, and it takes longer than the rest of this. */
-  #controller: AbortController | null = null
+  /** Made when first asked for. */
+  #signal: Cancellation | null = null
   /** Told when the call is aborted. */
   #waiting: Set<(reason: unknown) => void> | null = null
   readonly #startMs = performance.now()
@@ -72,12 +79,16 @@ export class Call {
     this.#onEnd = options.onEnd
   }
 
-  get signal(): AbortSignal {
-    if (this.#controller === null) {
-      this.#controller = new AbortController()
-      if (this.#abortReason !== null) this.#controller.abort(this.#abortReason)
+  get signal(): CancelSignal {
+    if (this.#signal === null) {
+      this.#signal = new Cancellation()
+      if (this.#abortReason !== null) this.#signal.abort(this.#abortReason)
     }
-    return this.#controller.signal
+    return this.#signal
+  }
+
+  throwIfAborted(): void {
+    if (this.#abortReason !== null) throw this.#abortReason
   }
 
   get isAborted(): boolean {
@@ -92,7 +103,7 @@ export class Call {
   abort(error: FramesError): void {
     if (this.#hasEnded || this.#abortReason !== null) return
     this.#abortReason = error
-    this.#controller?.abort(error)
+    this.#signal?.abort(error)
     const waiting = this.#waiting ?? []
     this.#waiting = null
     for (const reject of waiting) reject(error)
@@ -169,6 +180,11 @@ export class Call {
     if (this.#hasEnded) return
     this.#hasEnded = true
     const durationMs = Math.round((performance.now() - this.#startMs) * 1000) / 1000
+    // Behind the answer, which leaves when this turn of the event loop is over.
+    setImmediate(() => this.#log(durationMs, outcome, level, error))
+  }
+
+  #log(durationMs: number, outcome: string, level: 'info' | 'error', error: string | undefined): void {
     const facts = { id: this.number, verb: this.verb, ...this.facts, durationMs, outcome, error }
     this.log[level](withoutSecrets(facts, this.caller.secrets), 'call')
     this.#onEnd()

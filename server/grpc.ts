@@ -188,7 +188,7 @@ function serverStream<Request>(
         for (const message of batch) refuseTooLarge(message, messageByteLengthMax)
         const room = sender.sendAll(batch)
         if (room !== null) await room
-        call.signal.throwIfAborted()
+        call.throwIfAborted()
       }
       sender.flush()
       call.end()
@@ -268,7 +268,7 @@ async function* laterFrames(
   }
   if (head.request.saveMode === 'overwriteTable') {
     await new Promise((resolve) => setTimeout(resolve, overwriteEndGraceMs))
-    call.signal.throwIfAborted()
+    call.throwIfAborted()
   }
 }
 

@@ -2,6 +2,7 @@
 import {
   type Caller,
   type CallOptions,
+  type CancelSignal,
   type CreateRequest,
   type DeleteRequest,
   type EngineApi,
@@ -358,7 +359,7 @@ class CommandOptions implements CallOptions {
     this.#call = call
   }
 
-  get signal(): AbortSignal {
+  get signal(): CancelSignal {
     return this.#call.signal
   }
 

@@ -137,6 +137,7 @@ class Bench {
       gathered: new GatheredWrites(this.#parts, { blocks, labels, schema }),
       selections: new Map(),
       selectionsVersion: '',
+      scanTerms: { wire: new WeakMap(), columns: new WeakMap() },
       userCount: 0,
     }
   }
@@ -172,12 +173,8 @@ class Bench {
       const terms: ScanTerms = {
         partition,
         tableName: 'x/table',
-        access: this.store.workerAccess,
-        labels: view,
-        plan: {
+        shape: {
           mode: 'raw',
-          startMs: 0,
-          endMs: 10 ** 12,
           stepMs: 0,
           windowMs: 0,
           functions: [],
@@ -189,16 +186,21 @@ class Bench {
           multiIndex: false,
           messageLimit: 0,
         },
-        rowLabels: [],
-        rowCountMax: 2 ** 52,
         newestWins: true,
         format: 'columns',
-        keptRowCount: 0,
-        storedByteLength: 0,
       }
       const job: ScanJob = {
         kind: 'tsdb.scan',
         terms: JSON.stringify(terms),
+        startMs: 0,
+        endMs: 10 ** 12,
+        stepMs: 0,
+        rowLabels: [],
+        rowCountMax: 2 ** 52,
+        keptRowCount: 0,
+        storedByteLength: 0,
+        access: this.store.workerAccess,
+        labels: view,
         sources: sendSources(sources),
         sets: Uint32Array.from({ length: view.setCount }, (_, set) => set),
         groupStarts: null,

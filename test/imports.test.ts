@@ -6,12 +6,20 @@ import { expect, test } from 'vitest'
 const root = resolve(import.meta.dirname, '..')
 
 /** May be imported by everything in engine/. */
-const leaves = ['engine/assert.ts', 'engine/errors.ts', 'engine/limits.ts', 'engine/steps.ts', 'engine/time.ts']
+const leaves = [
+  'engine/assert.ts',
+  'engine/cancellation.ts',
+  'engine/errors.ts',
+  'engine/limits.ts',
+  'engine/steps.ts',
+  'engine/time.ts',
+]
 
 /** What each folder or file may import beside itself: folders end with a slash. The first row that fits a file counts. */
 const rules: readonly (readonly [from: string, allowed: readonly string[], packages: readonly string[]])[] = [
   ['kernels/', [], []],
   ['engine/assert.ts', [], []],
+  ['engine/cancellation.ts', [], []],
   ['engine/errors.ts', leaves, []],
   ['engine/limits.ts', leaves, []],
   ['engine/steps.ts', [], []],
@@ -21,7 +29,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
   ['engine/frame/', [...leaves, 'engine/memory/'], []],
   ['engine/requests.ts', [...leaves, 'engine/frame/'], []],
   ['engine/request-shape.ts', [...leaves, 'engine/requests.ts'], []],
-  ['engine/engine-api.ts', ['engine/requests.ts'], []],
+  ['engine/engine-api.ts', ['engine/cancellation.ts', 'engine/requests.ts'], []],
   ['engine/stores/lmdb-file.ts', [...leaves, 'engine/stores/'], ['lmdb']],
   ['engine/stores/', [...leaves], []],
   // Handlers of jobs are named in codec and in the backends' worker halves; they see the pool's message types only.

@@ -479,6 +479,58 @@ interface ModelBucket {
   readonly results: readonly number[]
 }
 
+describe('a question that comes again', () => {
+  const question = { columns: ['v'], aggregators: 'max', step: '1m', groupBy: 'time' }
+  const maxima = async (request: ReadRequest) => (await read(request)).flatMap(({ rows }) => rows)
+
+  test('with other times, on another table, after new series and after other types is answered anew', async () => {
+    const table = await newTable()
+    const other = await newTable()
+    const first = { ...question, ...range(T, T + 2 * minuteMs - 1) }
+    const second = { ...question, ...range(T + minuteMs, T + 3 * minuteMs - 1) }
+    await put(table, 'v', { host: 'a' }, [
+      [T, 1],
+      [T + minuteMs, 2],
+      [T + 2 * minuteMs, 3],
+    ])
+    await put(other, 'v', { host: 'b' }, [[T + minuteMs, 10n]])
+    expect(await maxima({ ...table, ...first })).toEqual([
+      [T, 1],
+      [T + minuteMs, 2],
+    ])
+    expect(await maxima({ ...table, ...second })).toEqual([
+      [T + minuteMs, 2],
+      [T + 2 * minuteMs, 3],
+    ])
+    expect(await maxima({ ...other, ...first })).toEqual([[T + minuteMs, 10]])
+    await put(table, 'v', { host: 'c' }, [[T, 7]])
+    await put(table, 'w', { host: 'a' }, [[T, 8]])
+    expect(await maxima({ ...table, ...first })).toEqual([
+      [T, 7],
+      [T + minuteMs, 2],
+    ])
+    expect(await maxima({ ...table, ...first, filter: `host == 'a'` })).toEqual([
+      [T, 1],
+      [T + minuteMs, 2],
+    ])
+  })
+
+  test('with another function, step or metric is another question', async () => {
+    const table = await newTable()
+    await put(table, 'v', { host: 'a' }, [
+      [T, 1],
+      [T + minuteMs, 3],
+    ])
+    await put(table, 'w', { host: 'a' }, [[T, 5]])
+    const asked = { ...table, ...question, ...range(T, T + 2 * minuteMs - 1) }
+    expect(await maxima(asked)).toHaveLength(2)
+    expect(await maxima({ ...asked, step: '2m' })).toEqual([[T, 3]])
+    expect(await maxima({ ...asked, step: '2m', aggregators: 'avg' })).toEqual([[T, 2]])
+    expect(await maxima({ ...asked, step: '2m', columns: ['w'] })).toEqual([[T, 5]])
+    expect(await maxima({ ...asked, step: '2m', columns: ['v', 'w'] })).toEqual([[T, 3, 5]])
+  })
+})
+
 const functions = ['count', 'sum', 'min', 'max', 'last', 'avg', 'stdvar', 'rate'] as const
 
 /** Where the range begins and ends, moved to the partitions that have samples; null: nowhere. */

@@ -1,4 +1,5 @@
 // What every backend promises to the engine.
+import type { CancelSignal } from '../cancellation.js'
 import type { Catalog } from '../blocks/catalog.js'
 import type { ColumnHead } from '../frame/column-head.js'
 import type { FrameSlice } from '../frame/column-slice.js'
@@ -39,7 +40,7 @@ export interface BackendParts {
 }
 
 export interface CallOptions {
-  readonly signal?: AbortSignal
+  readonly signal?: CancelSignal
 }
 
 /** A message of a read: encoded bytes, or columns that are the caller's until the next one. */

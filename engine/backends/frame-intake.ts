@@ -1,4 +1,5 @@
 // How frames come into the shared memory, where jobs find them. Main thread.
+import type { CancelSignal } from '../cancellation.js'
 import { frameByteLength, layFrame } from '../codec/columns.js'
 import type { Frame } from '../frame/frame.js'
 import type { Kernels } from '../kernels/kernels.js'
@@ -16,7 +17,7 @@ export interface TakenFrame {
 }
 
 export interface FrameIntakeOptions {
-  readonly signal: AbortSignal | null
+  readonly signal: CancelSignal | null
   /** Throws when the session wants no more frames; called before room is waited for, and after it. */
   readonly check: () => void
   /** Whether texts of index columns that come again and again may be laid out once; see LaidFrame. */

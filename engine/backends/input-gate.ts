@@ -1,4 +1,5 @@
 // How many bytes of frames may wait in the arenas at once: jobs need room there too, or all would wait for each other.
+import type { CancelSignal } from '../cancellation.js'
 import { FramesError } from '../errors.js'
 import type { Region } from '../memory/region.js'
 import type { Slice } from '../memory/slice.js'
@@ -18,7 +19,7 @@ export class InputGate {
   constructor(readonly arenas: Region) {}
 
   /** Room for a frame. Waits in line; a frame larger than the share comes in alone. */
-  async take(byteLength: number, signal?: AbortSignal): Promise<{ slice: Slice; release: () => void }> {
+  async take(byteLength: number, signal?: CancelSignal): Promise<{ slice: Slice; release: () => void }> {
     if (this.#waiters.length > 0 || !this.#fits(byteLength)) await this.#wait(byteLength, signal)
     else this.#byteLength += byteLength
     try {
@@ -36,7 +37,7 @@ export class InputGate {
     }
   }
 
-  #wait(byteLength: number, signal: AbortSignal | undefined): Promise<void> {
+  #wait(byteLength: number, signal: CancelSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const waiter: Waiter = {
         byteLength,

@@ -1,5 +1,6 @@
 // Messages of reads from the end of their job until they have left. Who takes them says whether they may stay in the shared
 // memory meanwhile: then they are copied once, by whoever sends them, and never into fresh memory.
+import type { CancelSignal } from '../cancellation.js'
 import { frameEnd, moveFrame } from '../codec/columns.js'
 import type { FrameSlice } from '../frame/column-slice.js'
 import { FramesError } from '../errors.js'
@@ -103,7 +104,7 @@ export class OutgoingMessages {
    * Resolves when a job that makes columns may start: what waits to be read, by others that stop reading, is bounded. Rejects
    * with MEMORY_BUDGET after a while.
    */
-  async roomForColumns(signal: AbortSignal | null | undefined): Promise<void> {
+  async roomForColumns(signal: CancelSignal | null | undefined): Promise<void> {
     const deadlineMs = performance.now() + arenaWaitMsMax
     while (this.#movedByteLength > movedByteLengthMax) {
       if (signal?.aborted === true) throw signal.reason

@@ -2,6 +2,7 @@
 //
 // A request leaves its entry in memory and goes on. Every 0.75 s what has gathered becomes one block and one commit; small
 // blocks are put together as they add up, old ones dropped by age and size. Who is killed loses what gathered since.
+import type { CancelSignal } from '../cancellation.js'
 import type { BackendParts, ReadMessage } from '../backends/backend.js'
 import { newPartition, type TableName } from '../blocks/catalog.js'
 import { chooseMerge, type Run } from '../blocks/compaction.js'
@@ -321,7 +322,7 @@ export class History {
     request: HistoryRequest,
     backendName: string,
     format: 'wire' | 'columns',
-    signal: AbortSignal | undefined,
+    signal: CancelSignal | undefined,
   ): AsyncGenerator<ReadMessage> {
     const nowMs = Math.floor(this.#parts.nowMs())
     const asked = historyFilter(request, backendName, nowMs)

@@ -1,5 +1,6 @@
 // A budgeted part of the shared memory, handed out in runs of 64 KiB by the main thread. No Atomics: a lock-free list
 // would invite ABA and owners that died.
+import type { CancelSignal } from '../cancellation.js'
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import { arenaWaiterCountMax, arenaWaitMsMax, KiB } from '../limits.js'
@@ -41,7 +42,7 @@ export interface AllocateOptions {
 
 export interface WaitOptions extends AllocateOptions {
   /** Ends the wait. */
-  readonly signal?: AbortSignal | undefined
+  readonly signal?: CancelSignal | undefined
 }
 
 export interface RegionOptions {
@@ -241,7 +242,7 @@ export class Region {
     }
   }
 
-  #wait(byteLength: number, waiters: Waiter[], signal: AbortSignal | undefined): Promise<Slice> {
+  #wait(byteLength: number, waiters: Waiter[], signal: CancelSignal | undefined): Promise<Slice> {
     return new Promise((resolve, reject) => {
       const leave = () => {
         clearTimeout(timer)
@@ -277,7 +278,7 @@ export class Region {
   }
 }
 
-function abortError(signal: AbortSignal): FramesError {
+function abortError(signal: CancelSignal): FramesError {
   if (signal.reason instanceof FramesError) return signal.reason
   return new FramesError('CANCELLED', 'the request ended while it waited for memory', { cause: signal.reason })
 }

@@ -19,6 +19,12 @@ export interface JobPlace {
 
 export type SentJob<J extends Job = Job> = J & JobPlace
 
+/** A job on its way to a worker, which puts the two together: here that would copy each field of the job. */
+export interface JobMessage {
+  readonly job: Job
+  readonly place: JobPlace
+}
+
 /** How a job ended, as the worker tells it. */
 export type JobOutcome = JobDone | JobFailed | JobNeedsBytes
 

@@ -7,6 +7,7 @@
 //           removed    not waited  scratch freed when the worker has finished
 //
 // The queue is ours and not Piscina's: a job waits for memory too, and Piscina's abort signal kills the worker.
+import type { CancelSignal } from '../cancellation.js'
 import { availableParallelism } from 'node:os'
 import { assert } from '../assert.js'
 import { FramesError, fromErrorMessage } from '../errors.js'
@@ -23,7 +24,7 @@ import {
 import { runByteLength } from '../memory/region.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import { emptySlice, type Slice } from '../memory/slice.js'
-import type { Job, JobFault, JobOutcome, SentJob } from './job.js'
+import type { Job, JobFault, JobMessage, JobOutcome, JobPlace } from './job.js'
 import { type WorkerThread, WorkerThreads } from './threads.js'
 
 export interface PoolOptions {
@@ -58,7 +59,7 @@ export interface RunOptions {
   readonly worker?: number | undefined
   /** Memory for the job and its result; 0 for none. Grows by itself when the job says that it needs more. */
   readonly scratchByteLength: number
-  readonly signal?: AbortSignal | undefined
+  readonly signal?: CancelSignal | undefined
   /** When the result is no longer wanted, in ms since 1970 as Date.now(); Infinity for never. */
   readonly deadlineMs?: number | undefined
 }
@@ -166,7 +167,7 @@ class WorkerPool implements Pool {
   readonly #kept = new Map<WorkerThread, Slice>()
   /** One job a worker. */
   readonly #running = new Map<WorkerThread, Request>()
-  readonly #ofSignals = new WeakMap<AbortSignal, Set<Request>>()
+  readonly #ofSignals = new WeakMap<CancelSignal, Set<Request>>()
 
   #isClosing = false
   #closed: Promise<void> | null = null
@@ -218,60 +219,62 @@ class WorkerPool implements Pool {
   }
 
   run<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
-    return this.#run<R>(job, options, () => undefined)
-  }
-
-  /** onEnd: called when no worker has the job any more, nor will. */
-  #run<R>(
-    job: Job,
-    { worker = 0, scratchByteLength, signal, deadlineMs = Infinity }: RunOptions,
-    onEnd: () => void,
-  ): Promise<JobResult<R>> {
-    return new Promise((resolve, reject) => {
-      const waitMs = deadlineMs - Date.now()
-      const refusal = this.#refusal(signal, waitMs)
-      if (refusal !== null) {
-        this.#countFailure(refusal)
-        reject(refusal)
-        onEnd()
-        return
-      }
-      const timer = waitMs === Infinity ? null : setTimeout(() => this.#abandon(request, expiry()), clampMs(waitMs))
-      const ofSignal = signal === undefined ? null : this.#requestsOf(signal)
-      const leave = () => {
-        request.isWanted = false
-        ofSignal?.delete(request)
-        if (timer !== null) clearTimeout(timer)
-      }
-      const request: Request = {
-        job,
-        worker,
-        scratchByteLength,
-        retryCount: 0,
-        scratch: emptySlice,
-        cancelWord: null,
-        stuckTimer: null,
-        isWanted: true,
-        onEnd,
-        resolve: (result) => {
-          leave()
-          this.#jobDoneCount++
-          resolve(result as JobResult<R>)
-        },
-        reject: (error) => {
-          leave()
-          this.#countFailure(error)
-          reject(error)
-        },
-      }
-      ofSignal?.add(request)
-      this.#queue.push(request)
-      this.#dispatch()
+    return new Promise<JobResult<R>>((resolve, reject) => {
+      this.#submit(job, options, resolve as (result: JobResult<unknown>) => void, reject, () => undefined)
     })
   }
 
+  /** onEnd: called when no worker has the job any more, nor will; behind `reject`, if that is called. */
+  #submit(
+    job: Job,
+    { worker = 0, scratchByteLength, signal, deadlineMs = Infinity }: RunOptions,
+    resolve: (result: JobResult<unknown>) => void,
+    reject: (error: FramesError) => void,
+    onEnd: () => void,
+  ): void {
+    const waitMs = deadlineMs === Infinity ? Infinity : deadlineMs - Date.now()
+    const refusal = this.#refusal(signal, waitMs)
+    if (refusal !== null) {
+      this.#countFailure(refusal)
+      reject(refusal)
+      onEnd()
+      return
+    }
+    const timer = waitMs === Infinity ? null : setTimeout(() => this.#abandon(request, expiry()), clampMs(waitMs))
+    const ofSignal = signal === undefined ? null : this.#requestsOf(signal)
+    const leave = () => {
+      request.isWanted = false
+      ofSignal?.delete(request)
+      if (timer !== null) clearTimeout(timer)
+    }
+    const request: Request = {
+      job,
+      worker,
+      scratchByteLength,
+      retryCount: 0,
+      scratch: emptySlice,
+      cancelWord: null,
+      stuckTimer: null,
+      isWanted: true,
+      onEnd,
+      resolve: (result) => {
+        leave()
+        this.#jobDoneCount++
+        resolve(result)
+      },
+      reject: (error) => {
+        leave()
+        this.#countFailure(error)
+        reject(error)
+      },
+    }
+    ofSignal?.add(request)
+    this.#queue.push(request)
+    this.#dispatch()
+  }
+
   /** What is to be abandoned with a signal: one listener for all jobs of a request, which live as long as it does. */
-  #requestsOf(signal: AbortSignal): Set<Request> {
+  #requestsOf(signal: CancelSignal): Set<Request> {
     const known = this.#ofSignals.get(signal)
     if (known !== undefined) return known
     const requests = new Set<Request>()
@@ -283,17 +286,17 @@ class WorkerPool implements Pool {
     return requests
   }
 
-  async runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
-    let onEnd = (): void => undefined
-    const ended = new Promise<void>((resolve) => {
-      onEnd = resolve
+  runToEnd<R>(job: Job, options: RunOptions): Promise<JobResult<R>> {
+    return new Promise<JobResult<R>>((resolve, reject) => {
+      let failure: FramesError | null = null
+      const fail = (error: FramesError): void => {
+        failure = error
+      }
+      const onEnd = (): void => {
+        if (failure !== null) reject(failure)
+      }
+      this.#submit(job, options, resolve as (result: JobResult<unknown>) => void, fail, onEnd)
     })
-    try {
-      return await this.#run<R>(job, options, onEnd)
-    } catch (error) {
-      await ended
-      throw error
-    }
   }
 
   statistics(): PoolStatistics {
@@ -341,7 +344,7 @@ class WorkerPool implements Pool {
     })
   }
 
-  #refusal(signal: AbortSignal | undefined, waitMs: number): FramesError | null {
+  #refusal(signal: CancelSignal | undefined, waitMs: number): FramesError | null {
     if (this.#isClosing) return shutdown()
     if (signal?.aborted) return cancellation(signal)
     if (!(waitMs > 0)) return expiry()
@@ -414,8 +417,9 @@ class WorkerPool implements Pool {
     Atomics.store(this.#words, cancelWord >> 2, 0)
     request.cancelWord = cancelWord
     this.#running.set(thread, request)
-    const sent: SentJob = { ...request.job, scratch: request.scratch, cancelWord, kept: this.#keptOf(thread) }
-    this.#threads.post(thread, sent, (outcome, error) => {
+    const place: JobPlace = { scratch: request.scratch, cancelWord, kept: this.#keptOf(thread) }
+    const message: JobMessage = { job: request.job, place }
+    this.#threads.post(thread, message, (outcome, error) => {
       if (outcome === null) this.#fail(request, thread, error)
       else this.#finish(request, thread, outcome)
     })
@@ -585,7 +589,7 @@ class WorkerPool implements Pool {
   }
 }
 
-function cancellation(signal: AbortSignal): FramesError {
+function cancellation(signal: CancelSignal): FramesError {
   if (signal.reason instanceof FramesError) return signal.reason
   return new FramesError('CANCELLED', 'the request was cancelled', { cause: signal.reason })
 }

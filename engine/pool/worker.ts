@@ -9,7 +9,7 @@ import type { Slice } from '../memory/slice.js'
 import type { WorkerReader } from '../stores/store.js'
 import type { ReaderModule, WorkerContext, WorkerStart } from './context.js'
 import { handlerTable } from './handlers.js'
-import type { JobOutcome, JobPlace, SentJob } from './job.js'
+import type { JobMessage, JobOutcome, JobPlace, SentJob } from './job.js'
 
 const start = workerData as WorkerStart
 const kernels = loadKernels(start.memory, start.kernels)
@@ -92,8 +92,8 @@ function failed(error: unknown): JobOutcome {
 
 /** Jobs come by this port from now on, one at a time. The answer says that this worker has started. */
 export function standBy({ port }: { readonly port: MessagePort }): void {
-  port.on('message', (job: SentJob) => {
-    const outcome = runJob(job)
+  port.on('message', ({ job, place }: JobMessage) => {
+    const outcome = runJob(Object.assign(job, place))
     if (outcome instanceof Promise) void outcome.then((later) => port.postMessage(later))
     else port.postMessage(outcome)
   })

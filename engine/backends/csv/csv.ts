@@ -1,4 +1,5 @@
 // The csv backend, main-thread half: a table is a file below the root folder.
+import type { CancelSignal } from '../../cancellation.js'
 import type { BigIntStats } from 'node:fs'
 import { constants } from 'node:fs'
 import { type FileHandle, link, lstat, open, unlink, writeFile } from 'node:fs/promises'
@@ -161,7 +162,7 @@ export class Csv implements Backend {
   }
 
   /** The frames of one job after another; the next one runs while the messages of the last leave. */
-  async *#messages(job: ReadTextJob, signal: AbortSignal | undefined): AsyncGenerator<ReadMessage> {
+  async *#messages(job: ReadTextJob, signal: CancelSignal | undefined): AsyncGenerator<ReadMessage> {
     const run = async (place: TextPlace, rowCountMax: number): Promise<ReadStep> => {
       if (job.format === 'columns') await this.#parts.outgoing.roomForColumns(signal)
       const next: ReadTextJob = { ...job, place, rowCountMax }
@@ -284,7 +285,7 @@ export class Csv implements Backend {
   }
 
   /** The columns of a table's file; null when it is missing or empty. */
-  async #namesOf(table: string, signal: AbortSignal | undefined): Promise<readonly string[] | null> {
+  async #namesOf(table: string, signal: CancelSignal | undefined): Promise<readonly string[] | null> {
     let file: OpenFile
     try {
       file = await this.#open(table)
@@ -300,7 +301,7 @@ export class Csv implements Backend {
   }
 
   /** Looks through the whole file, if this version of it was not looked at before. */
-  async #profile({ text, version }: OpenFile, signal: AbortSignal | undefined): Promise<Profile> {
+  async #profile({ text, version }: OpenFile, signal: CancelSignal | undefined): Promise<Profile> {
     const known = this.#profiles.get(version)
     if (known !== undefined) return known
     let header: ScanTextResult['header'] = null

@@ -1,4 +1,5 @@
 // One write at work: jobs put the records of its frames into a file of its own, which takes the table's place at the end.
+import type { CancelSignal } from '../../cancellation.js'
 import { constants } from 'node:fs'
 import { copyFile, type FileHandle, open, rename } from 'node:fs/promises'
 import { FramesError } from '../../errors.js'
@@ -18,7 +19,7 @@ export interface CsvWriteOptions {
   readonly place: Place
   /** What is written, until it is whole. */
   readonly temporary: Place & { readonly handle: FileHandle }
-  readonly signal: AbortSignal | null
+  readonly signal: CancelSignal | null
   /** The columns that the table has; set: the rows are appended to it. */
   readonly appendTo: { readonly names: readonly string[] } | null
   /** One at a time for each table: what looks at the old file and puts a new one in its place. */

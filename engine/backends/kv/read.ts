@@ -1,4 +1,5 @@
 // A read at work, main-thread half: a plan, then jobs over parts of the table whose messages leave in order.
+import type { CancelSignal } from '../../cancellation.js'
 import type { TableName } from '../../blocks/catalog.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import type { BlockSource } from '../../blocks/reader.js'
@@ -179,7 +180,7 @@ class Scanner {
   constructor(
     readonly parts: BackendParts,
     readonly job: Omit<ScanJob, 'units' | 'position' | 'rowCountMax'>,
-    readonly signal: AbortSignal | null,
+    readonly signal: CancelSignal | null,
   ) {}
 
   async run(units: readonly ScanUnit[], position: ScanPosition | null, rowCountMax: number | null): Promise<ScanStep> {

@@ -1,4 +1,5 @@
 // One write at work: frames come in one after the other and wait in the table's line; some of them may be there at once.
+import type { CancelSignal } from '../../cancellation.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import { MiB } from '../../limits.js'
@@ -14,7 +15,7 @@ export interface WriteOptions {
   readonly place: TablePlace
   readonly rule: SentRule
   readonly ruleText: string
-  readonly signal: AbortSignal | null
+  readonly signal: CancelSignal | null
   /** Called when all frames are stored; what it does is part of the write. */
   readonly complete: (frameCount: number) => Promise<void>
   /** Called once, when nothing of this session is at work any more. */

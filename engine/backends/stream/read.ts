@@ -1,5 +1,6 @@
 // A read at work, main-thread half: blocks are cut into tasks, whose jobs run ahead of each other, and their messages
 // leave in order. A read that follows begins anew from its position when there are new records.
+import type { CancelSignal } from '../../cancellation.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { runsOf } from '../../blocks/compaction.js'
 import { FramesError, shortened } from '../../errors.js'
@@ -25,7 +26,7 @@ export interface ReadOptions {
   readonly format: 'wire' | 'columns'
   /** Whether the first message tells the columns of all others. */
   readonly describe: boolean
-  readonly signal: AbortSignal | null
+  readonly signal: CancelSignal | null
 }
 
 const scanScratchByteLength = 16 * 1024 * 1024
@@ -521,7 +522,7 @@ class ScanChain {
   readonly #parts: BackendParts
   readonly #table: StreamTable
   readonly #template: ScanTemplate
-  readonly #signal: AbortSignal | null
+  readonly #signal: CancelSignal | null
   readonly #buffers: OutgoingBuffers
   #position: RecordPosition | null
   #isDone = false
@@ -531,7 +532,7 @@ class ScanChain {
     parts: BackendParts,
     table: StreamTable,
     template: ScanTemplate,
-    signal: AbortSignal | null,
+    signal: CancelSignal | null,
     buffers: OutgoingBuffers,
   ) {
     this.#parts = parts

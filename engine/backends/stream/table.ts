@@ -1,4 +1,5 @@
 // An open stream: its blocks, where its shards stand, who writes, and who waits for records.
+import type { CancelSignal } from '../../cancellation.js'
 import type { TableName } from '../../blocks/catalog.js'
 import { shownName } from '../../blocks/catalog.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
@@ -153,7 +154,7 @@ export class StreamTable implements OpenTable {
   // ---- waiting ------------------------------------------------------------------------------------------------------
 
   /** Resolves with true when a commit is published or the table ends, with false after waitMs or when the signal aborts. */
-  waitForCommit(waitMs: number, signal: AbortSignal | null): Promise<boolean> {
+  waitForCommit(waitMs: number, signal: CancelSignal | null): Promise<boolean> {
     return new Promise((resolve) => {
       const end = (isWoken: boolean): void => {
         clearTimeout(timer)

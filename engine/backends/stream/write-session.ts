@@ -1,4 +1,5 @@
 // One write at work: frames wait in the stream's queue, and the sender goes on until enough of them do.
+import type { CancelSignal } from '../../cancellation.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import { MiB } from '../../limits.js'
@@ -26,7 +27,7 @@ export class StreamWriteSession implements BackendWriteSession {
 
   constructor(
     parts: BackendParts,
-    options: { readonly table: StreamTable; readonly signal: AbortSignal | null; readonly release: () => void },
+    options: { readonly table: StreamTable; readonly signal: CancelSignal | null; readonly release: () => void },
   ) {
     this.#intake = new FrameIntake(parts, { signal: options.signal, check: () => this.#throwFailure() })
     this.#table = options.table

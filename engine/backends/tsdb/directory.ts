@@ -163,10 +163,22 @@ export function encodeExtent(extent: TsdbExtent): Extent {
 }
 
 export function decodeExtent(extent: Extent): TsdbExtent {
-  const [setMin, setMax, timeMinMs, timeMaxMs, ...bounds] = extent as [number, number, number, number, ...number[]]
-  const partitions: [number, number][] = []
-  for (let i = 0; i + 1 < bounds.length; i += 2) partitions.push([bounds[i]!, bounds[i + 1]!])
-  return { setMin, setMax, timeMinMs, timeMaxMs, partitions }
+  const partitions: (readonly [number, number])[] = []
+  for (let i = 4; i + 1 < extent.length; i += 2) partitions.push([extent[i]!, extent[i + 1]!])
+  return { setMin: extent[0]!, setMax: extent[1]!, timeMinMs: extent[2]!, timeMaxMs: extent[3]!, partitions }
+}
+
+const knownExtents = new WeakMap<Extent, TsdbExtent>()
+
+/** The decoded extent of a live block, which each read asks for; null: nobody knows what it holds. */
+export function extentOf({ extent }: { readonly extent: Extent | null }): TsdbExtent | null {
+  if (extent === null) return null
+  let known = knownExtents.get(extent)
+  if (known === undefined) {
+    known = decodeExtent(extent)
+    knownExtents.set(extent, known)
+  }
+  return known
 }
 
 /** Joins partition numbers into ranges. */

@@ -1,4 +1,5 @@
 // Frames of the shared memory become blocks, by jobs; what they bring to the table is made known. Main thread.
+import type { CancelSignal } from '../../cancellation.js'
 import type { PreparedBlock } from '../../blocks/merge-rule.js'
 import { FramesError } from '../../errors.js'
 import { duplicateCheckByteLength, MiB } from '../../limits.js'
@@ -39,9 +40,9 @@ type TableParts = Pick<OpenTable, 'labels' | 'schema' | 'blocks'>
 export class FrameEncoder {
   readonly #parts: BackendParts
   readonly #table: TableParts
-  readonly #signal: AbortSignal | null
+  readonly #signal: CancelSignal | null
 
-  constructor(parts: BackendParts, table: TableParts, signal: AbortSignal | null) {
+  constructor(parts: BackendParts, table: TableParts, signal: CancelSignal | null) {
     this.#parts = parts
     this.#table = table
     this.#signal = signal

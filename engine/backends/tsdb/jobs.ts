@@ -5,6 +5,7 @@ import { keptPagesOf } from '../../blocks/kept-pages.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, BlockReader } from '../../blocks/reader.js'
 import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
+import { ParseCache } from '../../expression/cache.js'
 import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
@@ -27,7 +28,7 @@ import { FrameOpener } from './frame-opener.js'
 import { canJoin, joinFrames, type KnownFrame } from './joined-frames.js'
 import type { MergePosition } from './merge.js'
 import { mergeRuns } from './merge.js'
-import type { ReadPlan } from './plan.js'
+import { planOf, type ReadPlan, type ReadShape } from './plan.js'
 import type { Listing } from './label-listing.js'
 import { listLabels } from './label-listing.js'
 import { timeColumnName } from './run-writer.js'
@@ -142,23 +143,30 @@ export interface SelectJob extends Job {
   readonly filtersRows: boolean
 }
 
-/** What a scan is told besides its label sets and blocks, as text: objects take three times as long to travel. */
-export interface ScanTerms extends Omit<TableJob, 'kind'> {
-  readonly plan: ReadPlan
-  readonly rowLabels: readonly string[]
-  readonly rowCountMax: number
+/** What all scans of a table are told whose reads have one shape: as text, which workers parse once. */
+export interface ScanTerms {
+  readonly partition: string
+  readonly tableName: string
   readonly newestWins: boolean
   readonly format: 'wire' | 'columns'
-  /** Rows that the read looks at, as far as they may come to one worker. */
-  readonly keptRowCount: number
-  /** What their blocks take in the store. */
-  readonly storedByteLength: number
+  readonly shape: ReadShape
 }
 
 export interface ScanJob extends Job {
   readonly kind: 'tsdb.scan'
-  /** ScanTerms as JSON. */
+  /** ScanTerms as JSON: objects take three times as long to travel. */
   readonly terms: string
+  /** Of the plan, beside its shape. */
+  readonly startMs: number
+  readonly endMs: number
+  readonly stepMs: number
+  readonly rowCountMax: number
+  /** Rows that the read looks at, as far as they may come to one worker. */
+  readonly keptRowCount: number
+  /** What their blocks take in the store. */
+  readonly storedByteLength: number
+  readonly access: WorkerAccess
+  readonly labels: LabelView
   readonly sources: SentSources
   readonly sets: Uint32Array
   /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
@@ -166,6 +174,8 @@ export interface ScanJob extends Job {
   readonly metricListOf: Uint32Array | null
   readonly metricLists: readonly (readonly string[])[]
   readonly rowCondition: Expression | null
+  /** The labels that it names. */
+  readonly rowLabels: readonly string[]
   readonly position: ScanPosition | null
 }
 
@@ -400,33 +410,35 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
 
 /** How the pages of a scan are kept: one over much data would push out all that others come back for. */
 function keptFormOf(
-  { plan, keptRowCount, storedByteLength }: ScanTerms,
-  { sets, kept }: SentJob<ScanJob>,
+  { shape }: ScanTerms,
+  { sets, kept, keptRowCount, storedByteLength }: SentJob<ScanJob>,
   signatureAt: (set: number) => Signature,
 ): 'decoded' | 'stored' | 'none' {
   const first = sets[0]
   if (first === undefined) return 'none'
-  const columnCount = plan.items.some(({ metric }) => metric === null) ? signatureAt(first).size : plan.items.length
+  const columnCount = shape.items.some(({ metric }) => metric === null) ? signatureAt(first).size : shape.items.length
   if (8 * keptRowCount * (columnCount + 1) <= kept.byteLength / 2) return 'decoded'
   return storedByteLength <= kept.byteLength / 4 ? 'stored' : 'none'
 }
 
+const scanTerms = new ParseCache((text) => JSON.parse(text) as ScanTerms)
+
 const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context
-  const terms = JSON.parse(job.terms) as ScanTerms
-  const { labels, partition, tableName, newestWins, plan, rowLabels, rowCountMax, format } = terms
+  const terms = scanTerms.get(job.terms)
+  const { partition, tableName, newestWins, format, shape } = terms
+  const { labels, sets, groupStarts, metricListOf, metricLists, rowCondition, rowLabels, rowCountMax, position } = job
   const signatureAt = signatureReader(context, labels)
-  const { sets, groupStarts, metricListOf, metricLists, rowCondition, position } = job
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
   const keptForm = keptFormOf(terms, job, signatureAt)
-  const parts = { store: storeReader(context, terms.access), kept, keptForm } as const
+  const parts = { store: storeReader(context, job.access), kept, keptForm } as const
   // Not spread: V8 would look up its fields anew each time.
   return scanSets(kernels, new Scratch(job.scratch), parts, {
     partition,
     tableName,
     newestWins,
-    plan,
+    plan: planOf(shape, job.startMs, job.endMs, job.stepMs),
     rowLabels,
     rowCountMax,
     format,

@@ -78,11 +78,10 @@ export interface Interpolation {
  */
 export type ReadMode = 'raw' | 'downsample' | 'over-time' | 'across'
 
-export interface ReadPlan {
+/** What a read asks for but for its times: one for all reads of a kind, which come again and again with other times. */
+export interface ReadShape {
   readonly mode: ReadMode
-  readonly startMs: number
-  readonly endMs: number
-  /** At least 1; 0 in raw mode. */
+  /** 0: none is asked for. */
   readonly stepMs: number
   /**
    * 0: a bucket begins at its time. Else it ends there and holds the samples of so long before. Between series it has no
@@ -103,6 +102,34 @@ export interface ReadPlan {
   readonly multiIndex: boolean
   /** Rows of one frame at most; 0: cut by bytes. */
   readonly messageLimit: number
+}
+
+export interface ReadPlan extends ReadShape {
+  readonly shape: ReadShape
+  readonly startMs: number
+  readonly endMs: number
+  /** At least 1; 0 in raw mode. */
+  readonly stepMs: number
+}
+
+/** A shape with its times. Not by spreading: V8 looks the fields of what that makes up anew each time. */
+export function planOf(shape: ReadShape, startMs: number, endMs: number, stepMs: number): ReadPlan {
+  return {
+    shape,
+    startMs,
+    endMs,
+    stepMs,
+    mode: shape.mode,
+    windowMs: shape.windowMs,
+    interpolation: shape.interpolation,
+    interpolations: shape.interpolations,
+    functions: shape.functions,
+    items: shape.items,
+    groupBy: shape.groupBy,
+    order: shape.order,
+    multiIndex: shape.multiIndex,
+    messageLimit: shape.messageLimit,
+  }
 }
 
 const defaultRangeMs = 3_600_000
@@ -137,32 +164,26 @@ function modeOf(aggregators: readonly (Aggregator | null)[], stepMs: number): Re
   return stepMs > 0 ? 'downsample' : 'raw'
 }
 
-type Wanted = Pick<ReadPlan, 'mode' | 'items' | 'interpolation' | 'interpolations'>
+type Wanted = Pick<ReadShape, 'mode' | 'items' | 'interpolation' | 'interpolations'>
 
 /** Names of a list, without blanks around them. */
 function namesOf(list: string): string[] {
   return list.split(',').map((name) => name.trim())
 }
 
-/** By columns, aggregators and step, as JSON. */
-const wantedOfTexts = new ParseCache((text) => {
-  const [columns, aggregators, stepMs] = JSON.parse(text) as [string[], string, number]
-  return wantedByFields({ columns, aggregators }, stepMs)
-})
-
 /** The items of a request's columns and aggregators: every function of every metric. */
 function wantedByFields(
-  { columns, aggregators }: Pick<ReadRequest, 'columns' | 'aggregators'>,
+  { columns, aggregators }: { readonly columns: readonly string[]; readonly aggregators: string },
   stepMs: number,
 ): Wanted {
-  const names = (aggregators ?? '').trim() === '' ? [] : namesOf(aggregators!)
+  const names = aggregators.trim() === '' ? [] : namesOf(aggregators)
   names.forEach((name, i) => {
     if (names.indexOf(name) < i)
       throw new FramesError('INVALID_ARGUMENT', `function '${shortened(name)}' was requested multiple time`)
   })
   const functions = names.map((name) => (name === '' ? null : parseAggregator(name)))
-  checkColumnCount(columns?.length ?? 0)
-  const metrics = new Set((columns ?? []).flatMap(namesOf).filter((name) => name !== ''))
+  checkColumnCount(columns.length)
+  const metrics = new Set(columns.flatMap(namesOf).filter((name) => name !== ''))
   const wanted = functions.length === 0 ? [null] : functions.map((aggregator) => aggregator?.function ?? null)
   checkColumnCount(metrics.size * wanted.length)
   const itemsOf = (metric: string | null): PlanItem[] =>
@@ -311,51 +332,81 @@ export function readSource(request: ReadRequest): ReadSource {
   }
 }
 
-function groupLabels(request: ReadRequest, query: SqlQuery | null): string[] | null {
-  const names = query === null ? namesOf(request.groupBy ?? '') : query.groupBy
+function groupLabels(groupBy: string, query: SqlQuery | null): string[] | null {
+  const names = query === null ? namesOf(groupBy) : query.groupBy
   const labels = [...new Set(names.filter((name) => name !== ''))]
   return labels.length === 0 ? null : labels
+}
+
+/** What a shape is made of. */
+type ShapeFields = readonly [
+  columns: readonly string[],
+  aggregators: string,
+  step: string,
+  aggregationWindow: string,
+  groupBy: string,
+  multiIndex: boolean,
+  messageLimit: number,
+  query: string,
+]
+
+/** By those fields as JSON. */
+const shapes = new ParseCache((text) => shapeOf(JSON.parse(text) as ShapeFields))
+
+function shapeOf(fields: ShapeFields): ReadShape {
+  const [columns, aggregators, step, aggregationWindow, groupByText, multiIndex, messageLimit, queryText] = fields
+  const query = queryText === '' ? null : queryOf(queryText).query
+  const stepMs = parseDurationMs(step)
+  const windowMs = Math.min(parseDurationMs(aggregationWindow), lookbackMsMax)
+  const { mode, items, interpolation, interpolations } = asSelect(() =>
+    query === null ? wantedByFields({ columns, aggregators }, stepMs) : wantedByQuery(query, stepMs),
+  )
+  const functions = [...new Set(items.map(({ fn }) => fn))].filter((fn) => fn !== null)
+  const hasRaw = items.some(({ fn }) => fn === null)
+  const groupBy = groupLabels(groupByText, query)
+  if (groupBy !== null && hasRaw) {
+    const what = 'group_by requires an aggregation function'
+    throw new FramesError('INVALID_ARGUMENT', functions.length === 0 ? what : `${what} for every column`)
+  }
+  checkAliases(aliasesOf({ items }), ['time', ...(groupBy ?? [])])
+  const isOfSamples = mode === 'raw' || mode === 'downsample'
+  return {
+    mode,
+    stepMs,
+    windowMs: isOfSamples ? 0 : windowMs,
+    interpolation,
+    interpolations,
+    functions,
+    items,
+    groupBy: mode === 'across' ? (groupBy ?? []) : groupBy,
+    order: orderOf(query),
+    multiIndex,
+    messageLimit,
+  }
 }
 
 /**
  * The plan of a read, before its bounds are clamped to the partitions that exist.
  * Throws INVALID_ARGUMENT.
  */
-export function planRead(request: ReadRequest, query: SqlQuery | null, nowMs: number): ReadPlan {
+export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
   const { startMs, endMs } = parseRange(request, nowMs)
-  const stepMs = parseDurationMs(request.step ?? '')
-  const windowMs = Math.min(parseDurationMs(request.aggregationWindow ?? ''), lookbackMsMax)
-  const wanted = asSelect(() =>
-    query === null
-      ? wantedOfTexts.get(JSON.stringify([request.columns ?? [], request.aggregators ?? '', stepMs]))
-      : wantedByQuery(query, stepMs),
-  )
-  const { mode, items } = wanted
-  const functions = [...new Set(items.map(({ fn }) => fn))].filter((fn) => fn !== null)
-  const hasRaw = items.some(({ fn }) => fn === null)
-  const groupBy = groupLabels(request, query)
-  if (groupBy !== null && hasRaw) {
-    const what = 'group_by requires an aggregation function'
-    throw new FramesError('INVALID_ARGUMENT', functions.length === 0 ? what : `${what} for every column`)
-  }
-  checkAliases(aliasesOf(wanted), ['time', ...(groupBy ?? [])])
-  const isOfSamples = mode === 'raw' || mode === 'downsample'
-  return {
-    ...wanted,
-    startMs,
-    endMs,
-    stepMs,
-    windowMs: isOfSamples ? 0 : windowMs,
-    functions,
-    order: orderOf(query),
-    groupBy: mode === 'across' ? (groupBy ?? []) : groupBy,
-    multiIndex: request.multiIndex ?? false,
-    messageLimit: Math.min(Number(request.messageLimit ?? 0n), 2 ** 31),
-  }
+  const fields: ShapeFields = [
+    request.columns ?? [],
+    request.aggregators ?? '',
+    request.step ?? '',
+    request.aggregationWindow ?? '',
+    request.groupBy ?? '',
+    request.multiIndex ?? false,
+    Math.min(Number(request.messageLimit ?? 0n), 2 ** 31),
+    request.query ?? '',
+  ]
+  const shape = shapes.get(JSON.stringify(fields))
+  return planOf(shape, startMs, endMs, shape.stepMs)
 }
 
 /** Ascending is how rows come anyway; it counts when LIMIT decides which of them come. */
-function orderOf(query: SqlQuery | null): ReadPlan['order'] {
+function orderOf(query: SqlQuery | null): ReadShape['order'] {
   const first = query?.orderBy[0]
   if (first?.name !== 'time' || (!first.descending && query!.limit === null)) return null
   return { descending: first.descending }
@@ -383,17 +434,20 @@ export function looksBack(interpolator: Interpolator): boolean {
 export function clampRange(
   plan: ReadPlan,
   partitionIntervalMs: number,
-  extents: Iterable<TsdbExtent | null>,
+  extents: readonly (TsdbExtent | null)[],
 ): ReadPlan | null {
   const firstWanted = Math.floor((plan.startMs - plan.windowMs) / partitionIntervalMs)
   const lastWanted = Math.floor(plan.endMs / partitionIntervalMs)
+  const anywhere = [[firstWanted, lastWanted]] as const
   let first = Infinity
   let last = -Infinity
   for (const extent of extents) {
-    for (const [from, to] of extent?.partitions ?? [[firstWanted, lastWanted]]) {
-      if (to! < firstWanted || from! > lastWanted) continue
-      first = Math.min(first, Math.max(from!, firstWanted))
-      last = Math.max(last, Math.min(to!, lastWanted))
+    for (const partition of extent?.partitions ?? anywhere) {
+      const from = partition[0]
+      const to = partition[1]
+      if (to < firstWanted || from > lastWanted) continue
+      first = Math.min(first, Math.max(from, firstWanted))
+      last = Math.max(last, Math.min(to, lastWanted))
     }
   }
   if (first === Infinity) return null
@@ -408,5 +462,5 @@ export function clampRange(
     const what = `a step of ${stepMs / 1000} s from ${startMs} to ${endMs} makes more than ${stepPointCountMax} points`
     throw new FramesError('INVALID_ARGUMENT', `Failed on TSDB Select: ${what}; use a longer step or a shorter range`)
   }
-  return { ...plan, startMs, endMs, stepMs }
+  return planOf(plan.shape, startMs, endMs, stepMs)
 }

@@ -1,5 +1,5 @@
 // Which columns a label set's or a group's frames have, and what is read of each set for them.
-import type { OverTimeFunction, ReadPlan } from './plan.js'
+import type { OverTimeFunction, ReadPlan, ReadShape } from './plan.js'
 import { planColumns } from './plan.js'
 import type { ScanInput, ScanSet } from './scan-input.js'
 import type { WantedMetric } from './series-reader.js'
@@ -51,6 +51,28 @@ export function wantedMetrics(
   return metrics.length === 0 ? null : { metrics, columns }
 }
 
+/** The columns of a frame of one label set by itself, and what is read of it. */
+export interface SetColumns {
+  readonly wanted: WantedColumns
+  readonly read: Omit<Member, keyof ScanSet>
+}
+
+/** Worked out once for all reads of a shape: most label sets have the same metrics. */
+const knownColumns = new WeakMap<ReadShape, WeakMap<Signature, SetColumns | null>>()
+
+/** Null when the set has none of the requested metrics: then it has no frame at all. */
+export function columnsOfSet(plan: ReadPlan, signature: Signature): SetColumns | null {
+  let ofShape = knownColumns.get(plan.shape)
+  if (ofShape === undefined) knownColumns.set(plan.shape, (ofShape = new WeakMap()))
+  let known = ofShape.get(signature)
+  if (known === undefined) {
+    const wanted = wantedMetrics(plan, signature, null)
+    known = wanted === null ? null : { wanted, read: ownMetrics(wanted, signature) }
+    ofShape.set(signature, known)
+  }
+  return known
+}
+
 /** A label set of a pool: what to read of it, and which of the pool's metrics each is. */
 export interface Member extends ScanSet {
   readonly metrics: readonly WantedMetric[]
@@ -73,8 +95,6 @@ export class Pools {
     { wanted: WantedColumns | null; read: Map<Signature, Omit<Member, keyof ScanSet>> }
   >()
   readonly #signatureNumbers = new Map<Signature, number>()
-  /** Of pools of one set; null: nothing is read of them. */
-  readonly #singles = new Map<Signature, { wanted: WantedColumns; read: Omit<Member, keyof ScanSet> } | null>()
 
   constructor(
     readonly plan: ReadPlan,
@@ -113,12 +133,7 @@ export class Pools {
   }
 
   #single(first: ScanSet): Pool | null {
-    let known = this.#singles.get(first.signature)
-    if (known === undefined) {
-      const wanted = wantedMetrics(this.plan, first.signature, null)
-      known = wanted === null ? null : { wanted, read: ownMetrics(wanted, first.signature) }
-      this.#singles.set(first.signature, known)
-    }
+    const known = columnsOfSet(this.plan, first.signature)
     if (known === null) return null
     const member = memberOf(first, known.read)
     return { wanted: known.wanted, first, setCount: 1, memberAt: () => member }

@@ -1,4 +1,5 @@
 // A read at work, main-thread half: label sets are shared out to jobs, and their messages leave in order.
+import type { CancelSignal } from '../../cancellation.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
 import { sendSources } from '../../blocks/sent-sources.js'
 import { appendMarker } from '../../codec/labels.js'
@@ -7,11 +8,12 @@ import type { ColumnHead } from '../../frame/column-head.js'
 import { readJobByteLength } from '../../limits.js'
 import type { StepSource } from '../../steps.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
+import type { RunOptions } from '../../pool/pool.js'
 import type { OutgoingStep } from '../outgoing.js'
-import { decodeExtent } from './directory.js'
+import { extentOf } from './directory.js'
 import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
-import { lookbackMs, type ReadPlan } from './plan.js'
+import { lookbackMs, planOf, type ReadPlan, type ReadShape } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan-input.js'
 import type { Selection } from './select.js'
 import type { OpenTable } from './tsdb.js'
@@ -31,7 +33,7 @@ export interface ReadOptions {
   readonly describe: boolean
   /** Whether bytes may stand in the shared memory; see OutgoingMessages. */
   readonly borrows: boolean
-  readonly signal: AbortSignal | null
+  readonly signal: CancelSignal | null
 }
 
 const scanScratchByteLength = 16 * 1024 * 1024
@@ -56,38 +58,31 @@ export async function openSets(
       throw new FramesError('INVALID_ARGUMENT', 'a read with ORDER BY time is whole and cannot go on from a marker')
     const clamped = options.clamp(snapshot.blocks)
     if (clamped === null) return null
-    const plan =
-      marker === null ? clamped : { ...clamped, startMs: marker.startMs, endMs: marker.endMs, stepMs: marker.stepMs }
+    const plan = marker === null ? clamped : planOf(clamped.shape, marker.startMs, marker.endMs, marker.stepMs)
     const readStartMs = plan.startMs - lookbackMs(plan)
-    const blocks = snapshot.blocks.filter(({ extent }) => {
-      if (extent === null) return true
-      const { timeMinMs, timeMaxMs } = decodeExtent(extent)
-      return timeMinMs <= plan.endMs && timeMaxMs >= readStartMs
+    const blocks = snapshot.blocks.filter((block) => {
+      const extent = extentOf(block)
+      return extent === null || (extent.timeMinMs <= plan.endMs && extent.timeMaxMs >= readStartMs)
     })
     if (blocks.length === 0) return null
     const selection = await options.select()
     if (selection.sets.length === 0) return null
     const wanted = blocksOfSets(blocks, selection.sets)
     const sources = await table.blocks.sources(wanted)
-    const rowCount = wanted.reduce((sum, block) => sum + block.rowCount, 0)
+    let rowCount = 0
+    for (const block of wanted) rowCount += block.rowCount
     const limit = options.limit > 0n ? Number(options.limit) : rowCountNone
     const workerCount =
       limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin
         ? Math.max(1, parts.pool.statistics().workerCount)
         : 1
     const readRowCount = rowCount * Math.min(1, selection.sets.length / table.labels.setCount)
-    const terms: Omit<ScanTerms, 'labels' | 'rowCountMax'> = {
-      partition: table.blocks.partition,
-      tableName: table.blocks.name,
-      access: parts.store.workerAccess,
-      // What even ranges have not read, others of them do.
-      keptRowCount: plan.mode === 'raw' ? readRowCount : readRowCount / workerCount,
-      storedByteLength: wanted.reduce((sum, block) => sum + block.byteLength, 0),
-      plan,
-      rowLabels: selection.rowLabels,
-      newestWins: table.schema.duplicates !== 'first',
-      format: options.format,
-    }
+    const terms = scanTermsOf(table, plan.shape, options.format)
+    const access = parts.store.workerAccess
+    // What even ranges have not read, others of them do.
+    const keptRowCount = plan.mode === 'raw' ? readRowCount : readRowCount / workerCount
+    let storedByteLength = 0
+    for (const block of wanted) storedByteLength += block.byteLength
     const described: ReadMessage | null = !options.describe
       ? null
       : {
@@ -112,22 +107,25 @@ export async function openSets(
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
       const sets = selection.sets.slice(firstSet, endSet)
-      return new ScanChain(
-        parts,
-        table,
-        options,
-        { ...terms, rowCountMax: limit },
-        {
-          kind: 'tsdb.scan',
-          sources: sendSources(blocksOfSets(sources, sets)),
-          sets,
-          metricLists: selection.metricLists,
-          rowCondition: selection.rowCondition,
-          groupStarts: groupStarts?.slice(start, end + 1).map((place) => place - firstSet) ?? null,
-          metricListOf: selection.metricListOf?.slice(firstSet, endSet) ?? null,
-          position,
-        },
-      )
+      return new ScanChain(parts, table, options, {
+        kind: 'tsdb.scan',
+        terms,
+        startMs: plan.startMs,
+        endMs: plan.endMs,
+        stepMs: plan.stepMs,
+        rowCountMax: limit,
+        keptRowCount,
+        storedByteLength,
+        access,
+        sources: sendSources(blocksOfSets(sources, sets)),
+        sets,
+        groupStarts: groupStarts === null ? null : groupStarts.slice(start, end + 1).map((place) => place - firstSet),
+        metricListOf: selection.metricListOf === null ? null : selection.metricListOf.slice(firstSet, endSet),
+        metricLists: selection.metricLists,
+        rowCondition: selection.rowCondition,
+        rowLabels: selection.rowLabels,
+        position,
+      })
     }
     messages = new OrderedMessages(ranges, start, workerCount, {
       described,
@@ -140,6 +138,16 @@ export async function openSets(
   }
 }
 
+function scanTermsOf({ blocks, schema, scanTerms }: OpenTable, shape: ReadShape, format: 'wire' | 'columns'): string {
+  const known = scanTerms[format].get(shape)
+  if (known !== undefined) return known
+  const newestWins = schema.duplicates !== 'first'
+  const terms: ScanTerms = { partition: blocks.partition, tableName: blocks.name, newestWins, format, shape }
+  const text = JSON.stringify(terms)
+  scanTerms[format].set(shape, text)
+  return text
+}
+
 /** Few label sets are looked up one by one; for many, nearly every block has some. */
 const pruneSetCountMax = 16
 
@@ -149,10 +157,11 @@ function blocksOfSets<Block extends Pick<LiveBlock, 'extent'>>(
   sets: Uint32Array,
 ): readonly Block[] {
   if (sets.length > pruneSetCountMax) return blocks
-  return blocks.filter(({ extent }) => {
+  return blocks.filter((block) => {
+    const extent = extentOf(block)
     if (extent === null) return true
-    const { setMin, setMax } = decodeExtent(extent)
-    return sets.some((set) => setMin <= set && set <= setMax)
+    for (let i = 0; i < sets.length; i++) if (extent.setMin <= sets[i]! && sets[i]! <= extent.setMax) return true
+    return false
   })
 }
 
@@ -161,7 +170,7 @@ async function columnsOf(
   table: OpenTable,
   plan: ReadPlan,
   { sets, metricListOf, metricLists }: Selection,
-  signal: AbortSignal | null,
+  signal: CancelSignal | null,
 ): Promise<ColumnHead[]> {
   const done = await withLabels(table, (labels) => {
     const job: DescribeJob = { kind: 'tsdb.describe', labels, plan, sets, metricListOf, metricLists }
@@ -390,11 +399,10 @@ class ScanChain {
   constructor(
     readonly parts: BackendParts,
     readonly table: OpenTable,
-    readonly options: Pick<ReadOptions, 'borrows' | 'signal'>,
-    readonly terms: Omit<ScanTerms, 'labels'>,
-    readonly job: Omit<ScanJob, 'terms'>,
+    readonly options: Pick<ReadOptions, 'format' | 'borrows' | 'signal'>,
+    readonly job: Omit<ScanJob, 'labels'>,
   ) {
-    this.#rowCountLeft = terms.rowCountMax
+    this.#rowCountLeft = job.rowCountMax
     this.#next = this.#start(job.position)
   }
 
@@ -410,20 +418,41 @@ class ScanChain {
   }
 
   async #run(position: ScanPosition | null): Promise<ScanStep> {
-    const { borrows, signal } = this.options
-    if (this.terms.format === 'columns') await this.parts.outgoing.roomForColumns(signal)
+    const { format, borrows, signal } = this.options
+    if (format === 'columns') await this.parts.outgoing.roomForColumns(signal)
+    const runOptions: RunOptions = { scratchByteLength: scanScratchByteLength, signal: signal ?? undefined }
     const done = await withLabels(this.table, (labels) => {
-      const terms: ScanTerms = { ...this.terms, rowCountMax: this.#rowCountLeft, labels }
-      const job: ScanJob = { ...this.job, position, terms: JSON.stringify(terms) }
-      return this.parts.pool.runToEnd<ScanResult>(job, {
-        scratchByteLength: scanScratchByteLength,
-        ...(signal === null ? {} : { signal }),
-      })
+      return this.parts.pool.runToEnd<ScanResult>(this.#jobAt(position, labels), runOptions)
     })
     const { wire, frames, next } = done.result
     const { outgoing } = this.parts
     const step = wire === null ? outgoing.takeColumns(done, frames) : outgoing.takeWire(done, wire, borrows)
     return { ...step, next }
+  }
+
+  /** Not by spreading; see planOf. */
+  #jobAt(position: ScanPosition | null, labels: LabelView): ScanJob {
+    const { job } = this
+    return {
+      kind: job.kind,
+      terms: job.terms,
+      startMs: job.startMs,
+      endMs: job.endMs,
+      stepMs: job.stepMs,
+      rowCountMax: this.#rowCountLeft,
+      keptRowCount: job.keptRowCount,
+      storedByteLength: job.storedByteLength,
+      access: job.access,
+      labels,
+      sources: job.sources,
+      sets: job.sets,
+      groupStarts: job.groupStarts,
+      metricListOf: job.metricListOf,
+      metricLists: job.metricLists,
+      rowCondition: job.rowCondition,
+      rowLabels: job.rowLabels,
+      position,
+    }
   }
 
   /** The next result, to be released by the caller. */

@@ -448,6 +448,7 @@ export class SeriesReader implements SampleReader {
   next(): Batch | null {
     this.io.cache.beginEpoch()
     this.temporary.release(this.#mark)
+    if (this.#open.length === 1) return this.#nextOf(this.#open[0]!)
     const { call } = this.io.kernels
     let first: Cursor | null = null
     let firstNs = 0n
@@ -493,6 +494,20 @@ export class SeriesReader implements SampleReader {
     // What was loaded stands behind a run of digests: that comes first.
     if (parts.length === 0) return this.next()
     return parts.length === 1 ? this.#direct(parts[0]!) : this.#merged(parts, rowCount)
+  }
+
+  /** The next rows where one block has the set, as most do after merges: they come as they stand, and no bounds are compared. */
+  #nextOf(cursor: Cursor): Batch | null {
+    if (cursor.piece < 0) {
+      this.#pass(cursor)
+      const run = runAt(cursor)
+      if (run !== null && cursor.row < cursor.rowEnd) return this.#digests(cursor, run)
+      // Digests stand where the loaded rows would.
+      if (!this.#load(cursor)) return cursor.row < cursor.rowEnd ? this.#nextOf(cursor) : null
+    }
+    const { piece: page, from, to } = cursor
+    cursor.piece = -1
+    return this.#direct({ cursor, page, from, rowCount: to - from })
   }
 
   #digests(cursor: Cursor, { rowTo, from, to }: DigestRun): Batch {
@@ -558,6 +573,10 @@ export class SeriesReader implements SampleReader {
       const pageStart = pageStarts[cursor.page]!
       const pageEnd = pageStarts[cursor.page + 1]!
       const pieceEnd = Math.min(pageEnd, cursor.rowEnd, cursor.runs[cursor.run]?.rowFrom ?? Infinity)
+      if (own >= 0 && statistics.getBigInt64(own, true) >= this.#endNs) {
+        cursor.row = cursor.rowEnd
+        return false
+      }
       if (own >= 0 && statistics.getBigInt64(own + 8, true) < this.#startNs) {
         cursor.row = pieceEnd
         if (pieceEnd === pageEnd) cursor.page++

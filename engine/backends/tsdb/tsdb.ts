@@ -1,4 +1,5 @@
 // The time series backend, main-thread half: which tables are open, and what each request asks of them.
+import type { CancelSignal } from '../../cancellation.js'
 import type { TableName } from '../../blocks/catalog.js'
 import { newPartition, shownName, tablePath } from '../../blocks/catalog.js'
 import type { LiveBlock } from '../../blocks/live-block.js'
@@ -24,11 +25,11 @@ import { refuseDeleteParameters, refuseReadParameters, refuseWriteParameters } f
 import { executeCommand, parseCommand } from './commands.js'
 import { type DeletePlan, deleteSamples, erasureOf, expired, planDelete } from './delete.js'
 import { askedDigests } from './digests.js'
-import { decodeExtent } from './directory.js'
+import { extentOf } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
-import { clampRange, planRead, type ReadPlan, type ReadSource, readSource } from './plan.js'
+import { clampRange, planRead, type ReadPlan, type ReadShape, type ReadSource, readSource } from './plan.js'
 import { openSets } from './read.js'
 import { expiryMs, isDue } from './retention.js'
 import type { TsdbSchema } from './schema.js'
@@ -49,6 +50,8 @@ export interface OpenTable {
   /** Selections by filter text, for the label sets they were made of. */
   readonly selections: Map<string, Selection>
   selectionsVersion: string
+  /** What scans are told, by the shape of their read; see ScanTerms. */
+  readonly scanTerms: Readonly<Record<'wire' | 'columns', WeakMap<ReadShape, string>>>
   /** Calls that use it now. */
   userCount: number
 }
@@ -139,7 +142,7 @@ export class Tsdb implements Backend {
     const open = async (): Promise<void> => {
       refuseReadParameters(request, 'tsdb')
       const source = readSource(request)
-      const plan = planRead(request, source.query, this.#parts.nowMs())
+      const plan = planRead(request, this.#parts.nowMs())
       table = await this.#take(nameOf({ ...request, table: source.table })).catch(asAdapter)
       if (source.limit !== 0n) messages = await this.#openSets(table, { request, source, plan, format, options })
     }
@@ -195,7 +198,7 @@ export class Tsdb implements Backend {
           plan.interpolation,
         ]),
       select: () => this.#select(table, source, plan, options.signal),
-      clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, extentsOf(blocks)),
+      clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, blocks.map(extentOf)),
       format,
       describe: options.describe ?? false,
       borrows: options.borrows ?? false,
@@ -221,7 +224,7 @@ export class Tsdb implements Backend {
     name: TableName,
     plan: DeletePlan,
     ignoresMissing: boolean,
-    signal: AbortSignal | undefined,
+    signal: CancelSignal | undefined,
   ): Promise<void> {
     let table: OpenTable
     try {
@@ -402,6 +405,7 @@ export class Tsdb implements Backend {
       gathered: new GatheredWrites(this.#parts, { blocks, labels, schema }),
       selections: new Map(),
       selectionsVersion: '',
+      scanTerms: { wire: new WeakMap(), columns: new WeakMap() },
       userCount: 0,
     }
   }
@@ -410,7 +414,7 @@ export class Tsdb implements Backend {
     table: OpenTable,
     { query, filter, filterText }: Pick<ReadSource, 'query' | 'filter' | 'filterText'>,
     { groupBy, items }: Pick<ReadPlan, 'groupBy' | 'items'>,
-    signal: AbortSignal | undefined,
+    signal: CancelSignal | undefined,
   ): Promise<Selection> {
     const { labels, selections } = table
     if (table.selectionsVersion !== labels.version) {
@@ -421,7 +425,8 @@ export class Tsdb implements Backend {
     const metrics =
       groupBy === null || items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
     const filtersRows = query !== null
-    const text = JSON.stringify([filterText, groupBy, metrics, filtersRows])
+    // Lists, and behind their end the filter: no two selections have one text.
+    const text = `${groupBy === null ? '' : JSON.stringify([groupBy, metrics])}${filtersRows ? '?' : ':'}${filterText}`
     const known = selections.get(text)
     if (known !== undefined) return known
     for (let tries = 0; ; tries++) {
@@ -474,12 +479,5 @@ function missing(name: TableName): FramesError {
 
 /** Of the oldest sample; Infinity when there is none, 0 when it is not known. */
 function timeMinMs(blocks: readonly LiveBlock[]): number {
-  return blocks.reduce(
-    (oldestMs, { extent }) => Math.min(oldestMs, extent === null ? 0 : decodeExtent(extent).timeMinMs),
-    Infinity,
-  )
-}
-
-function* extentsOf(blocks: readonly LiveBlock[]) {
-  for (const { extent } of blocks) yield extent === null ? null : decodeExtent(extent)
+  return blocks.reduce((oldestMs, block) => Math.min(oldestMs, extentOf(block)?.timeMinMs ?? 0), Infinity)
 }

@@ -5,10 +5,9 @@ import type { Scratch } from '../../memory/scratch.js'
 import { Aggregation } from './aggregation.js'
 import { toInt64, toNs } from './bounds.js'
 import type { ReadPlan } from './plan.js'
-import { type Pool, Pools, type WantedColumns, wantedMetrics } from './pools.js'
+import { columnsOfSet, type Pool, Pools, type WantedColumns, wantedMetrics } from './pools.js'
 import type { Carry, ScanInput, ScanPosition, ScanSet } from './scan-input.js'
 import type { Batch, SampleReader } from './series-reader.js'
-import type { Signature } from './signature.js'
 
 /** Takes rows; the position that it returns names what it could not take. */
 export interface RowSink {
@@ -48,7 +47,6 @@ export class Units {
   readonly #input: ScanInput
   readonly #single: SingleUnit | null
   readonly #pooled: PooledUnit | null
-  readonly #wantedBySignature = new Map<Signature, WantedColumns | null>()
 
   constructor(
     kernels: Kernels,
@@ -71,12 +69,12 @@ export class Units {
     const single = this.#single!
     const entry = this.#input.setAt(index)
     const allowed = this.#input.metricsAt(index)
-    // Most label sets have the same metrics; a filter on metrics makes a list of its own.
-    let wanted = allowed === null ? this.#wantedBySignature.get(entry.signature) : undefined
-    if (wanted === undefined) {
-      wanted = wantedMetrics(this.#input.plan, entry.signature, allowed)
-      if (allowed === null) this.#wantedBySignature.set(entry.signature, wanted)
-    }
+    // A filter on metrics makes a list of its own.
+    const { plan } = this.#input
+    const wanted =
+      allowed === null
+        ? (columnsOfSet(plan, entry.signature)?.wanted ?? null)
+        : wantedMetrics(plan, entry.signature, allowed)
     if (wanted === null) return null
     single.begin(entry, wanted)
     return single

@@ -1,4 +1,5 @@
 // One write at work: frames come in one after the other, are encoded by jobs and committed in order.
+import type { CancelSignal } from '../../cancellation.js'
 import { FramesError } from '../../errors.js'
 import type { Frame } from '../../frame/frame.js'
 import type { WriteCounts } from '../../requests.js'
@@ -12,7 +13,7 @@ import type { OpenTable } from './tsdb.js'
 
 export interface WriteOptions {
   readonly table: OpenTable
-  readonly signal: AbortSignal | null
+  readonly signal: CancelSignal | null
   readonly release: () => void
 }
 
