@@ -161,6 +161,7 @@ export interface ScanJob extends Job {
   readonly terms: string
   readonly sources: SentSources
   readonly sets: Uint32Array
+  readonly manySetsShare: number
   /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
   readonly groupStarts: Uint32Array | null
   readonly metricListOf: Uint32Array | null
@@ -416,7 +417,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const terms = JSON.parse(job.terms) as ScanTerms
   const { labels, partition, tableName, newestWins, plan, rowLabels, rowCountMax, format } = terms
   const signatureAt = signatureReader(context, labels)
-  const { sets, groupStarts, metricListOf, metricLists, rowCondition, position } = job
+  const { sets, manySetsShare, groupStarts, metricListOf, metricLists, rowCondition, position } = job
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
   const keptForm = keptFormOf(terms, job, signatureAt)
@@ -435,6 +436,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
     position,
     sources: receiveSources(job.sources),
     setCount: sets.length,
+    manySetsShare,
     labelsId: labels.id,
     setAt: (index) => ({ set: sets[index]!, signature: signatureAt(sets[index]!) }),
     signatureOf: signatureAt,

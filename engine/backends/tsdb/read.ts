@@ -10,6 +10,7 @@ import type { BackendParts, ReadMessage } from '../backend.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { decodeExtent } from './directory.js'
 import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
+import { manySetsByteLength } from './many-sets.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, type ReadPlan } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan-input.js'
@@ -112,6 +113,7 @@ export async function openSets(
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
       const sets = selection.sets.slice(firstSet, endSet)
+      const ofManySets = manySetsByteLength(plan, sets.length, end - start, table.labels.setCount)
       return new ScanChain(
         parts,
         table,
@@ -121,6 +123,7 @@ export async function openSets(
           kind: 'tsdb.scan',
           sources: sendSources(blocksOfSets(sources, sets)),
           sets,
+          manySetsShare: ofManySets / (ofManySets + scanScratchByteLength),
           metricLists: selection.metricLists,
           rowCondition: selection.rowCondition,
           groupStarts: groupStarts?.slice(start, end + 1).map((place) => place - firstSet) ?? null,
@@ -416,7 +419,7 @@ class ScanChain {
       const terms: ScanTerms = { ...this.terms, rowCountMax: this.#rowCountLeft, labels }
       const job: ScanJob = { ...this.job, position, terms: JSON.stringify(terms) }
       return this.parts.pool.runToEnd<ScanResult>(job, {
-        scratchByteLength: scanScratchByteLength,
+        scratchByteLength: Math.ceil(scanScratchByteLength / (1 - job.manySetsShare)),
         ...(signal === null ? {} : { signal }),
       })
     })

@@ -43,6 +43,8 @@ export interface ScanInput {
   readonly newestWins: boolean
   readonly plan: ReadPlan
   readonly setCount: number
+  /** Of the job's scratch, for answering many sets together; 0: none of its own. */
+  readonly manySetsShare: number
   readonly setAt: (index: number) => ScanSet
   readonly signatureOf: (set: number) => Signature
   /** Group i is sets starts[i] to before starts[i + 1]; null: each set is by itself. */
