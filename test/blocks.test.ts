@@ -201,6 +201,7 @@ class Bench {
         terms: JSON.stringify(terms),
         sources: sendSources(sources),
         sets: Uint32Array.from({ length: view.setCount }, (_, set) => set),
+        manySetsShare: 0,
         groupStarts: null,
         metricListOf: null,
         metricLists: [],

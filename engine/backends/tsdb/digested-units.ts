@@ -15,6 +15,7 @@ import { digestColumn, digestPlaces } from './digests.js'
 import {
   bucketCountMax,
   groupBucketCountMax,
+  occupiedBuckets,
   rowsSetCountMin,
   rowsStateByteLengthMax,
   rowsUnitCountMax,
@@ -60,11 +61,11 @@ export interface UnitSink extends RowSink {
 /** Whether a read can be answered so at all. */
 export function takesDigestedUnits(input: ScanInput): boolean {
   const { plan, rowCondition, rowCountMax, metricsAt, setCount, groupStarts, manySetsShare } = input
-  const { mode, windowMs, order, items, startMs, endMs, stepMs } = plan
+  const { mode, windowMs, order, items } = plan
   if (mode !== 'over-time' || windowMs > 0 || order !== null || rowCondition !== null) return false
   if (setCount < setCountMin || rowCountMax < 2 ** 52 || metricsAt(0) !== null) return false
   const isOfGroups = groupStarts !== null && manySetsShare > 0
-  if ((endMs - startMs) / stepMs + 1 > (isOfGroups ? groupBucketCountMax : bucketCountMax)) return false
+  if (occupiedBuckets(plan, input.sources).count > (isOfGroups ? groupBucketCountMax : bucketCountMax)) return false
   return items.every(({ fn }) => fn !== null && fn !== 'rate')
 }
 
@@ -104,6 +105,8 @@ interface Chunk {
 export class DigestedUnits {
   readonly #blocks: readonly ReadBlock[]
   readonly #grid: BucketGrid
+  /** Where the grid begins, in buckets of the plan. */
+  readonly #firstBucket: number
   readonly #bucketCount: number
   readonly #mark: number
   #chunk: Chunk | null = null
@@ -125,8 +128,10 @@ export class DigestedUnits {
     this.#blocks = [...reader.blocks]
       .filter(({ timeMinMs, timeMaxMs }) => timeMinMs <= endMs && timeMaxMs >= startMs)
       .sort((a, b) => (a.timeMinMs === b.timeMinMs ? 0 : a.timeMinMs - b.timeMinMs))
-    this.#grid = { startNs: toNs(startMs), stepNs: toNs(stepMs), fields: neededStates(plan) }
-    this.#bucketCount = Math.floor((endMs - startMs) / stepMs) + 1
+    const { first, count } = occupiedBuckets(plan, input.sources)
+    this.#grid = { startNs: toNs(startMs + first * stepMs), stepNs: toNs(stepMs), fields: neededStates(plan) }
+    this.#firstBucket = first
+    this.#bucketCount = count
     this.#mark = scratch.mark()
   }
 
@@ -177,7 +182,7 @@ export class DigestedUnits {
     return sink.repeat({
       sets: Uint32Array.from({ length: end - unit }, (_, i) => this.#firstOf(first + unit + i).set),
       rowCount,
-      firstBucket,
+      firstBucket: this.#firstBucket + firstBucket,
       valuesPtr: valuesPtr + 8 * (unit * this.#bucketCount + firstBucket),
       columnStride: 8 * (chunk.end - first) * this.#bucketCount,
       unitStride: 8 * this.#bucketCount,
@@ -189,7 +194,7 @@ export class DigestedUnits {
     const { first, end, wanted, valuesPtr } = chunk
     const columnByteLength = 8 * (end - first) * this.#bucketCount
     const fromPtr = valuesPtr + 8 * (unit * this.#bucketCount + bucket)
-    const targets = sink.reserve?.(rowCount, bucket) ?? null
+    const targets = sink.reserve?.(rowCount, this.#firstBucket + bucket) ?? null
     if (targets !== null) {
       for (let column = 0; column < targets.length; column++)
         call.copyBytes(fromPtr + column * columnByteLength, 8 * rowCount, targets[column]!)

@@ -1,5 +1,7 @@
 // How much is asked for at once where many label sets are answered together: what both halves of a read know of it.
 import { MiB, readJobByteLength } from '../../limits.js'
+import type { Extent } from '../../blocks/live-block.js'
+import { decodeExtent } from './directory.js'
 import type { ReadPlan } from './plan.js'
 
 /** Rows of fewer sets are read set by set: that decodes hardly more pages. */
@@ -13,11 +15,38 @@ export const rowsStateByteLengthMax = 16 * MiB
 /** For each set that is asked for: its number, unit, span and whether it is broken. */
 const setByteLength = 28
 
+/** Buckets of a plan's range, `count` of them from number `first` on. */
+export interface BucketRange {
+  readonly first: number
+  readonly count: number
+}
+
+/** The buckets that may have rows, by what is known of the blocks. A range of a read is often far longer than what is stored. */
+export function occupiedBuckets(
+  { startMs, endMs, stepMs }: ReadPlan,
+  blocks: Iterable<{ readonly extent: Extent | null }>,
+): BucketRange {
+  let minMs = Infinity
+  let maxMs = -Infinity
+  for (const { extent } of blocks) {
+    const { timeMinMs, timeMaxMs } = extent === null ? { timeMinMs: startMs, timeMaxMs: endMs } : decodeExtent(extent)
+    if (timeMinMs > endMs || timeMaxMs < startMs) continue
+    minMs = Math.min(minMs, timeMinMs)
+    maxMs = Math.max(maxMs, timeMaxMs)
+  }
+  const bucketOf = (ms: number): number => Math.floor((Math.max(startMs, Math.min(endMs, ms)) - startMs) / stepMs)
+  return minMs > maxMs
+    ? { first: 0, count: 1 }
+    : { first: bucketOf(minMs), count: bucketOf(maxMs) - bucketOf(minMs) + 1 }
+}
+
 /** Scratch for that, beside what all reads need; 0: none of its own. tableSetCount: of the whole table. */
-export function manySetsByteLength(plan: ReadPlan, setCount: number, unitCount: number, tableSetCount: number): number {
-  if (plan.mode !== 'over-time' || setCount < 16 * rowsSetCountMin) return 0
-  const bucketCount = Math.floor((plan.endMs - plan.startMs) / plan.stepMs) + 1
-  if (bucketCount > groupBucketCountMax) return 0
+export function manySetsByteLength(
+  plan: ReadPlan,
+  bucketCount: number,
+  { setCount, unitCount, tableSetCount }: { setCount: number; unitCount: number; tableSetCount: number },
+): number {
+  if (plan.mode !== 'over-time' || setCount < 16 * rowsSetCountMin || bucketCount > groupBucketCountMax) return 0
   const states = 64 * bucketCount * Math.min(unitCount, rowsUnitCountMax) * plan.items.length
   return 4 * MiB + setByteLength * setCount + 4 * tableSetCount + Math.min(2 * rowsStateByteLengthMax, 2 * states)
 }

@@ -10,7 +10,7 @@ import type { BackendParts, ReadMessage } from '../backend.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { decodeExtent } from './directory.js'
 import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
-import { manySetsByteLength } from './many-sets.js'
+import { manySetsByteLength, occupiedBuckets } from './many-sets.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, type ReadPlan } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan-input.js'
@@ -104,6 +104,7 @@ export async function openSets(
       workerCount > 1 && plan.mode === 'raw' && plan.order === null
         ? new UnitRanges(first, unitCount, firstRangeRowCount / (readRowCount / unitCount))
         : new EvenRanges(first, unitCount, workerCount)
+    const bucketCount = plan.mode === 'over-time' ? occupiedBuckets(plan, wanted).count : 0
     const start = ({ start, end }: UnitRange): ScanChain => {
       const position =
         marker !== null && first === start
@@ -113,7 +114,11 @@ export async function openSets(
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
       const sets = selection.sets.slice(firstSet, endSet)
-      const ofManySets = manySetsByteLength(plan, sets.length, end - start, table.labels.setCount)
+      const ofManySets = manySetsByteLength(plan, bucketCount, {
+        setCount: sets.length,
+        unitCount: end - start,
+        tableSetCount: table.labels.setCount,
+      })
       return new ScanChain(
         parts,
         table,
