@@ -37,6 +37,8 @@ type LastTime = u16
 
 /** A run is summed in pieces of this many rows, which stay in the nearest cache for the second pass of the variance. */
 const PIECE_ROWS = 2048
+/** Of a row that goes to no bucket. */
+const NO_BUCKET: u32 = 0xffffffff
 
 /** The bytes of a state: 7 × bucketCount × 8. At most 38 Mi buckets, so that it is an i32. */
 export function windowStateByteLength(bucketCount: i32): i32 {
@@ -912,6 +914,77 @@ export function accumulateRunsBits(
   which: i32,
 ): void {
   accumulateRuns<Bit>(bitsPtr, validityPtr, rowsPtr, runCount, rowEnd, statePtr, which)
+}
+
+/** Adds the rows of a page to the buckets that are told for each; runs of rows of one bucket are added together. */
+function accumulateBuckets<T>(
+  valuesPtr: usize,
+  validityPtr: usize,
+  bucketsPtr: usize,
+  rowCount: i32,
+  statePtr: usize,
+  bucketCount: i32,
+  which: i32,
+): void {
+  const stride = (<usize>bucketCount) << 3
+  for (let row = 0; row < rowCount; ) {
+    const bucket = load<u32>(bucketsPtr + ((<usize>row) << 2))
+    const first = row++
+    const rowEnd = min(first + PIECE_ROWS, rowCount)
+    while (row < rowEnd && load<u32>(bucketsPtr + ((<usize>row) << 2)) === bucket) row++
+    if (bucket === NO_BUCKET) continue
+    if (bucket >= <u32>bucketCount) unreachable()
+    const ptr = statePtr + ((<usize>bucket) << 3)
+    if (isFloat<T>() || sizeof<T>() === 8) {
+      addRun<T>(valuesPtr, validityPtr, first, row, rowCount, ptr, stride, which)
+    } else {
+      addOther<T>(valuesPtr, validityPtr, first, row, ptr, stride, which)
+    }
+  }
+}
+
+/**
+ * Adds the rows of a float64 column to the buckets that are told for each.
+ *
+ * buckets  rowCount × u32: the bucket of each row (see bucketsOfRows), or 0xffffffff: none
+ * state    windowStateByteLength(bucketCount) bytes; all else as accumulateWindowsFloat64
+ */
+export function accumulateBucketsFloat64(
+  valuesPtr: usize,
+  validityPtr: usize,
+  bucketsPtr: usize,
+  rowCount: i32,
+  statePtr: usize,
+  bucketCount: i32,
+  which: i32,
+): void {
+  accumulateBuckets<f64>(valuesPtr, validityPtr, bucketsPtr, rowCount, statePtr, bucketCount, which)
+}
+
+/** As accumulateBucketsFloat64 for an int64 column; each value is rounded to float64 first. */
+export function accumulateBucketsInt64(
+  valuesPtr: usize,
+  validityPtr: usize,
+  bucketsPtr: usize,
+  rowCount: i32,
+  statePtr: usize,
+  bucketCount: i32,
+  which: i32,
+): void {
+  accumulateBuckets<i64>(valuesPtr, validityPtr, bucketsPtr, rowCount, statePtr, bucketCount, which)
+}
+
+/** As accumulateBucketsFloat64 for a bool column, whose values count as 1.0 and 0.0. */
+export function accumulateBucketsBits(
+  bitsPtr: usize,
+  validityPtr: usize,
+  bucketsPtr: usize,
+  rowCount: i32,
+  statePtr: usize,
+  bucketCount: i32,
+  which: i32,
+): void {
+  accumulateBuckets<Bit>(bitsPtr, validityPtr, bucketsPtr, rowCount, statePtr, bucketCount, which)
 }
 
 /** Whether a digest lies in [startNs, endNs) and in one bucket. Unsigned, as in accumulate. */

@@ -203,6 +203,7 @@ class Bench {
         labels: view,
         sources: sendSources(sources),
         sets: Uint32Array.from({ length: view.setCount }, (_, set) => set),
+        manySetsShare: 0,
         groupStarts: null,
         metricListOf: null,
         metricLists: [],

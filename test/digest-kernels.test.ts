@@ -12,6 +12,7 @@ afterEach(() => memory.reset())
 
 const noSlot = 0xffffffff
 const beforeAllTimes = -(2n ** 63n)
+const behindAllTimes = 2n ** 63n - 1n
 
 interface Digest {
   readonly firstNs: bigint
@@ -37,6 +38,19 @@ function randomBlock(setCount: number): Block {
   return { sets, digests }
 }
 
+/** The twin of takeSpan. */
+function takes(span: [bigint, bigint], firstNs: bigint, lastNs: bigint, isOrdered: boolean): boolean {
+  const isFirst = span[0] > span[1]
+  if (isFirst || firstNs > span[1]) {
+    if (isFirst) span[0] = firstNs
+    span[1] = lastNs
+    return true
+  }
+  if (isOrdered || lastNs >= span[0]) return false
+  span[0] = firstNs
+  return true
+}
+
 test('digests are claimed where all of a set in the range lie in buckets, and behind those claimed before', () => {
   for (let round = 0; round < 300; round++) {
     const setCount = random.integer(1, 12)
@@ -52,16 +66,17 @@ test('digests are claimed where all of a set in the range lie in buckets, and be
     const units = random.list(slotCount, () => random.integer(0, 4))
     const slotsPtr = memory.u32s(slotOfSet)
     const unitsPtr = memory.u32s(units)
-    const endsPtr = memory.i64s(units.map(() => beforeAllTimes))
-    const brokenPtr = memory.u32s([0, 0, 0, 0])
-    const broken = [0, 0, 0, 0]
-    const ends = units.map(() => beforeAllTimes)
+    const isOrdered = random.chance(0.5)
+    const spansPtr = memory.i64s(units.flatMap(() => [behindAllTimes, beforeAllTimes]))
+    const brokenPtr = memory.u32s(units.map(() => 0))
+    const broken = units.map(() => 0)
+    const spans = units.map((): [bigint, bigint] => [behindAllTimes, beforeAllTimes])
     for (let b = 0; b < 3; b++) {
       const { sets, digests } = randomBlock(setCount)
       const all = digests.flat()
       const starts = [0]
       for (const own of digests) starts.push(starts[starts.length - 1]! + own.length)
-      const targetPtr = memory.u32s(3 * all.length)
+      const targetPtr = memory.u32s(4 * all.length)
       const count = call.claimDigests(
         memory.u32s(sets),
         memory.u32s(starts),
@@ -73,18 +88,19 @@ test('digests are claimed where all of a set in the range lie in buckets, and be
         setSpan,
         startNs,
         endNs,
-        startNs,
         stepNs,
         bucketCount,
         unitsPtr,
-        endsPtr,
+        isOrdered ? 1 : 0,
+        spansPtr,
         brokenPtr,
         targetPtr,
       )
       const claimed = new Map<number, number[]>()
       for (let i = 0; i < count; i++) {
-        const [bucket, from, to] = u32.subarray(targetPtr / 4 + 3 * i, targetPtr / 4 + 3 * i + 3)
-        for (let digest = from!; digest < to!; digest++) claimed.set(digest, [...(claimed.get(digest) ?? []), bucket!])
+        const [bucket, from, to, slot] = u32.subarray(targetPtr / 4 + 4 * i, targetPtr / 4 + 4 * i + 4)
+        for (let digest = from!; digest < to!; digest++)
+          claimed.set(digest, [...(claimed.get(digest) ?? []), bucket!, slot!])
       }
       sets.forEach((set, i) => {
         const slot = slotOfSet[set - setMin] ?? noSlot
@@ -99,24 +115,24 @@ test('digests are claimed where all of a set in the range lie in buckets, and be
           const isWithin = firstNs >= startNs && lastNs < endNs && bucket === (lastNs - startNs) / stepNs
           return isWithin && bucket < BigInt(bucketCount)
         })
-        const unit = units[slot]!
-        if (!isWhole || inRange[0]!.firstNs <= ends[slot]!) {
-          broken[unit] = 1
+        const isTaken = takes(spans[slot]!, inRange[0]!.firstNs, inRange[inRange.length - 1]!.lastNs, isOrdered)
+        if (!isWhole || !isTaken) {
+          broken[slot] = 1
           // What is known of the set does not matter any more.
-          ends[slot] = i64[endsPtr / 8 + slot]!
+          spans[slot] = [i64[spansPtr / 8 + 2 * slot]!, i64[spansPtr / 8 + 2 * slot + 1]!]
           return
         }
-        ends[slot] = inRange[inRange.length - 1]!.lastNs
+        const unitBucket = units[slot]! * bucketCount
         for (const { number, firstNs } of inRange)
-          expect(claimed.get(number)).toEqual([unit * bucketCount + Number((firstNs - startNs) / stepNs)])
+          expect(claimed.get(number)).toEqual([unitBucket + Number((firstNs - startNs) / stepNs), slot])
       })
     }
-    expect([...u32.subarray(brokenPtr / 4, brokenPtr / 4 + 4)]).toEqual(broken)
+    expect([...u32.subarray(brokenPtr / 4, brokenPtr / 4 + broken.length)]).toEqual(broken)
     memory.reset()
   }
 })
 
-test('claims add their digests to their buckets as combineDigests does', () => {
+test('claims add their digests to their buckets as combineDigests does, but for those of broken slots', () => {
   for (let round = 0; round < 100; round++) {
     const digestCount = random.integer(1, 40)
     const bucketCount = random.integer(1, 6)
@@ -135,19 +151,22 @@ test('claims add their digests to their buckets as combineDigests does', () => {
       number,
     ]
     const claims: number[] = []
+    const brokenSlot = random.integer(0, 4)
+    const brokenPtr = memory.u32s([0, 1, 2, 3].map((slot) => (slot === brokenSlot ? 1 : 0)))
     const perBucket: number[][] = Array.from({ length: bucketCount }, () => [])
     for (let from = 0; from < digestCount; ) {
       const to = Math.min(digestCount, from + random.integer(1, 6))
       const bucket = random.integer(0, bucketCount)
-      claims.push(bucket, from, to)
-      for (let digest = from; digest < to; digest++) perBucket[bucket]!.push(digest)
+      const slot = random.integer(0, 4)
+      claims.push(bucket, from, to, slot)
+      if (slot !== brokenSlot) for (let digest = from; digest < to; digest++) perBucket[bucket]!.push(digest)
       from = to
     }
     const state = memory.allocate(56 * bucketCount)
     call.initWindows(state, bucketCount)
     const claimsPtr = memory.u32s(claims)
     const arrays = [counts, sums, mins, maxs, lasts, m2s] as const
-    call.combineClaims(claimsPtr, claims.length / 3, ...arrays, state, bucketCount, which)
+    call.combineClaims(claimsPtr, claims.length / 4, brokenPtr, ...arrays, state, bucketCount, which)
     const timesPtr = memory.i64s([0n])
     perBucket.forEach((digests, bucket) => {
       const twin = memory.allocate(56)
@@ -236,6 +255,148 @@ test('a message is repeated with values and tails of its own, and not past its t
       ])
     const short = byteLength - 1
     if (byteLength > 0) expect(repeat(memory.allocate(short), short, placesPtr)).toBe(-1)
+    memory.reset()
+  }
+})
+
+test('rows of pages are claimed set by set, and told their buckets, but for those of broken slots', () => {
+  for (let round = 0; round < 300; round++) {
+    const bucketCount = random.integer(1, 8)
+    const stepNs = BigInt(random.pick([1, 10, 40]))
+    const startNs = BigInt(random.integer(0, 60))
+    const endNs = startNs + stepNs * BigInt(bucketCount) - BigInt(random.integer(0, Number(stepNs)))
+    const isOrdered = random.chance(0.5)
+    const setMin = 100 + random.integer(0, 3)
+    const setSpan = random.integer(1, 14)
+    const slotOfSet = random.list<number>(setSpan, () => (random.chance(0.7) ? 0 : noSlot))
+    let slotCount = 0
+    for (let i = 0; i < setSpan; i++) if (slotOfSet[i] === 0) slotOfSet[i] = slotCount++
+    const slotOf = (set: number): number => slotOfSet[set - setMin] ?? noSlot
+    const units = random.list(slotCount, () => random.integer(0, 4))
+    const spans = units.map((): [bigint, bigint] => [behindAllTimes, beforeAllTimes])
+    const broken = units.map(() => 0)
+    const slotsPtr = memory.u32s(slotOfSet)
+    const unitsPtr = memory.u32s(units)
+    const spansPtr = memory.i64s(spans.flat())
+    const brokenPtr = memory.u32s(broken)
+    const blocks = random.list(random.integer(1, 4), () => randomRows())
+    for (const { sets, starts, times, pageStarts } of blocks) {
+      const [setsPtr, startsPtr, pageStartsPtr] = [sets, starts, pageStarts].map((list) => memory.u32s(list)) as [
+        number,
+        number,
+        number,
+      ]
+      const pageCount = pageStarts.length - 1
+      const askedPtr = memory.allocate(pageCount)
+      const asked = [setsPtr, startsPtr, sets.length, slotsPtr, setMin, setSpan] as const
+      const count = call.askedPages(...asked, brokenPtr, pageStartsPtr, pageCount, askedPtr)
+      const isAsked = (set: number): boolean => slotOf(set) !== noSlot && broken[slotOf(set)] === 0
+      expect(count).toBe(sets.filter(isAsked).length)
+      for (let page = 0; page < pageCount; page++) {
+        const own = sets.filter((_, i) => starts[i]! < pageStarts[page + 1]! && starts[i + 1]! > pageStarts[page]!)
+        expect(u8[askedPtr + page]).toBe(own.some(isAsked) ? 1 : 0)
+      }
+      for (let page = 0; page < pageCount; page++) {
+        const rows = times.slice(pageStarts[page], pageStarts[page + 1])
+        const timesPtr = memory.i64s(rows)
+        const ofPage = [timesPtr, pageStarts[page]!, rows.length] as const
+        call.claimRows(...ofPage, ...asked, startNs, endNs, isOrdered ? 1 : 0, spansPtr, brokenPtr)
+        sets.forEach((set, i) => {
+          if (slotOf(set) === noSlot) return
+          const from = Math.max(starts[i]!, pageStarts[page]!)
+          const own = times.slice(from, Math.min(starts[i + 1]!, pageStarts[page + 1]!))
+          const within = own.filter((ns) => ns >= startNs && ns < endNs)
+          if (within.length === 0) return
+          if (!takes(spans[slotOf(set)]!, within[0]!, within[within.length - 1]!, isOrdered)) broken[slotOf(set)] = 1
+        })
+      }
+      expect([...i64.subarray(spansPtr / 8, spansPtr / 8 + 2 * slotCount)]).toEqual(spans.flat())
+      expect([...u32.subarray(brokenPtr / 4, brokenPtr / 4 + slotCount)]).toEqual(broken)
+    }
+    for (const { sets, starts, times, pageStarts } of blocks) {
+      const asked = [memory.u32s(sets), memory.u32s(starts), sets.length, slotsPtr, setMin, setSpan] as const
+      for (let page = 0; page + 1 < pageStarts.length; page++) {
+        const first = pageStarts[page]!
+        const rows = times.slice(first, pageStarts[page + 1])
+        const targetPtr = memory.u32s(rows.length)
+        const ofBuckets = [startNs, endNs, stepNs, bucketCount, unitsPtr, brokenPtr, targetPtr] as const
+        const count = call.bucketsOfRows(memory.i64s(rows), first, rows.length, ...asked, ...ofBuckets)
+        const expected = rows.map((ns, row) => {
+          const slot = slotOf(sets.find((_, i) => starts[i]! <= first + row && starts[i + 1]! > first + row)!)
+          if (slot === noSlot || broken[slot] === 1 || ns < startNs || ns >= endNs) return noSlot
+          return units[slot]! * bucketCount + Number((ns - startNs) / stepNs)
+        })
+        expect([...u32.subarray(targetPtr / 4, targetPtr / 4 + rows.length)]).toEqual(expected)
+        expect(count).toBe(expected.filter((bucket) => bucket !== noSlot).length)
+      }
+    }
+    memory.reset()
+  }
+})
+
+/** Some rows of some sets, in pages. */
+function randomRows(): { sets: number[]; starts: number[]; times: bigint[]; pageStarts: number[] } {
+  const sets = Array.from({ length: 14 }, (_, i) => 98 + i).filter((set) => set === 104 || random.chance(0.7))
+  const starts = [0]
+  const times: bigint[] = []
+  for (const _ of sets) {
+    let ns = BigInt(random.integer(0, 200))
+    for (let row = random.integer(1, 6); row > 0; row--) {
+      times.push(ns)
+      ns += BigInt(random.integer(1, 30))
+    }
+    starts.push(times.length)
+  }
+  const pageStarts = [0]
+  while (pageStarts[pageStarts.length - 1]! < times.length)
+    pageStarts.push(Math.min(times.length, pageStarts[pageStarts.length - 1]! + random.integer(1, 12)))
+  return { sets, starts, times, pageStarts }
+}
+
+test('rows are added to the buckets that are told for them, those of one bucket as a run', () => {
+  for (let round = 0; round < 100; round++) {
+    const rowCount = random.integer(1, 200)
+    const bucketCount = random.integer(1, 6)
+    const which = random.integer(0, 16) * 2
+    const runs = random.list(rowCount, () => (random.chance(0.2) ? noSlot : random.integer(0, bucketCount)))
+    const buckets = runs.map((_, row) => runs[row - (row % random.pick([1, 7]))]!)
+    const present = random.bits(rowCount)
+    const values = random.list(rowCount, () => random.integer(-50, 50))
+    const bits = random.bits(rowCount)
+    const validityPtr = random.chance(0.3) ? 0 : memory.bits(present)
+    const isPresent = (row: number): boolean => validityPtr === 0 || present[row]!
+    const floatsPtr = memory.i64s(rowCount)
+    for (let row = 0; row < rowCount; row++) f64[floatsPtr / 8 + row] = values[row]!
+    const args = [validityPtr, memory.u32s(buckets), rowCount] as const
+    const states = [0, 1, 2].map(() => memory.allocate(56 * bucketCount))
+    for (const state of states) call.initWindows(state, bucketCount)
+    const [floats, ints, bools] = states as [number, number, number]
+    call.accumulateBucketsFloat64(floatsPtr, ...args, floats, bucketCount, which)
+    call.accumulateBucketsInt64(memory.i64s(values.map(BigInt)), ...args, ints, bucketCount, which)
+    call.accumulateBucketsBits(memory.bits(bits), ...args, bools, bucketCount, which)
+    for (let bucket = 0; bucket < bucketCount; bucket++) {
+      const rows = buckets.flatMap((own, row) => (own === bucket && isPresent(row) ? [row] : []))
+      for (const [state, of] of [
+        [floats, (row: number) => values[row]!],
+        [ints, (row: number) => values[row]!],
+        [bools, (row: number) => (bits[row]! ? 1 : 0)],
+      ] as const) {
+        const cells = rows.map(of)
+        const at = (array: number): number => f64[state / 8 + array * bucketCount + bucket]!
+        expect(at(0)).toBe(cells.length)
+        if (cells.length === 0) continue
+        const sum = cells.reduce((sum, cell) => sum + cell, 0)
+        if (which & 2) expect(at(1)).toBe(sum)
+        if (which & 4) expect([at(2), at(3)]).toEqual([Math.min(...cells), Math.max(...cells)])
+        if (which & 8) expect(at(4)).toBe(cells[cells.length - 1])
+        const mean = sum / cells.length
+        if (which & 16)
+          expect(at(6)).toBeCloseTo(
+            cells.reduce((m2, cell) => m2 + (cell - mean) ** 2, 0),
+            6,
+          )
+      }
+    }
     memory.reset()
   }
 })

@@ -1,9 +1,25 @@
-// Label sets or groups whose buckets digests fill by themselves, many at once: block by block instead of set by set. A set by
-// itself takes some microseconds to open, find and send, whatever is read of it.
+// Label sets or groups many at once: block by block instead of set by set. Their buckets are filled by digests and, where blocks
+// have none, by rows. A set by itself takes some microseconds to open, find and send, whatever is read of it.
 import { assert } from '../../assert.js'
 import type { Scratch } from '../../memory/scratch.js'
+import {
+  addBlockRows,
+  addRowsOfSet,
+  type AskedSets,
+  claimBlockRows,
+  type FilledStates,
+  hasPlainMetrics,
+} from './block-rows.js'
 import { toNs } from './bounds.js'
 import { digestColumn, digestPlaces } from './digests.js'
+import {
+  bucketCountMax,
+  groupBucketCountMax,
+  occupiedBuckets,
+  rowsSetCountMin,
+  rowsStateByteLengthMax,
+  rowsUnitCountMax,
+} from './many-sets.js'
 import { functionNumbers, neededStates } from './plan.js'
 import type { AlikeUnits } from './message-sink.js'
 import type { WantedColumns } from './pools.js'
@@ -16,21 +32,23 @@ import {
   servingDigests,
   type ServingDigests,
 } from './series-reader.js'
-import type { RowSink, Units } from './units.js'
+import { cancelled, type RowSink, type Units } from './units.js'
 
 /** Fewer sets are opened one by one: that costs as much. */
 const setCountMin = 3
 const setCountMax = 16_384
-/** Buckets of all units worked on at once: their state stays in the cache. */
-const bucketCountMax = 4096
+/** What the buckets of all units worked on at once take, which are bucketCountMax at most: their state stays in the cache. */
 const valuesByteLengthMax = 512 * 1024
 /** The table that finds slots by the numbers of sets has so many places for each set that is asked for. */
 const slotShareMax = 64
-const claimByteLength = 12
+const claimByteLength = 16
+/** The same where rows are read, which spares more. */
+const rowsSlotShareMax = 1024
 /** What the kernel occupiedRuns says of a unit that has empty buckets between others. */
 const hasGaps = 0xffffffff
 const noSlot = 0xffffffff
 const beforeAllTimes = -(2n ** 63n)
+const behindAllTimes = 2n ** 63n - 1n
 
 /** Where rows of units go. */
 export interface UnitSink extends RowSink {
@@ -41,11 +59,13 @@ export interface UnitSink extends RowSink {
 }
 
 /** Whether a read can be answered so at all. */
-export function takesDigestedUnits({ plan, rowCondition, rowCountMax, metricsAt, setCount }: ScanInput): boolean {
-  const { mode, windowMs, order, items, startMs, endMs, stepMs } = plan
+export function takesDigestedUnits(input: ScanInput): boolean {
+  const { plan, rowCondition, rowCountMax, metricsAt, setCount, groupStarts, manySetsShare } = input
+  const { mode, windowMs, order, items } = plan
   if (mode !== 'over-time' || windowMs > 0 || order !== null || rowCondition !== null) return false
   if (setCount < setCountMin || rowCountMax < 2 ** 52 || metricsAt(0) !== null) return false
-  if ((endMs - startMs) / stepMs + 1 > bucketCountMax) return false
+  const isOfGroups = groupStarts !== null && manySetsShare > 0
+  if (occupiedBuckets(plan, input.sources).count > (isOfGroups ? groupBucketCountMax : bucketCountMax)) return false
   return items.every(({ fn }) => fn !== null && fn !== 'rate')
 }
 
@@ -57,12 +77,24 @@ interface Claims {
   readonly claimCount: number
 }
 
+/** What was claimed of a block: digests, or rows. */
+type Claimed = Claims | { readonly block: ReadBlock; readonly serving: null }
+
+/** What answers for some columns, block by block. */
+interface Serving {
+  readonly wanted: WantedColumns
+  readonly ofBlocks: readonly (ServingDigests | null)[]
+  /** Whether the rows of blocks without digests are read for all sets together, and of which blocks that can be done. */
+  readonly readsRows: boolean
+  readonly takesRows: readonly boolean[]
+}
+
 /** Units [first, end) that are worked on together. */
 interface Chunk {
   readonly first: number
   readonly end: number
   readonly wanted: WantedColumns
-  /** u32 a unit: 1 where digests do not suffice. */
+  /** u32 a unit: 1 where it must be read by itself. */
   readonly brokenPtr: number
   /** Two u32 a unit, see the kernel occupiedRuns. */
   readonly runsPtr: number
@@ -73,13 +105,15 @@ interface Chunk {
 export class DigestedUnits {
   readonly #blocks: readonly ReadBlock[]
   readonly #grid: BucketGrid
+  /** Where the grid begins, in buckets of the plan. */
+  readonly #firstBucket: number
   readonly #bucketCount: number
   readonly #mark: number
   #chunk: Chunk | null = null
   /** Units before this one need not be tried. */
   #tryFrom = 0
   #timesPtr = 0
-  #serving: { readonly wanted: WantedColumns; readonly ofBlocks: readonly (ServingDigests | null)[] } | null = null
+  #serving: Serving | null = null
 
   /** scratch: what lasts as long as some units are at work. */
   constructor(
@@ -94,8 +128,10 @@ export class DigestedUnits {
     this.#blocks = [...reader.blocks]
       .filter(({ timeMinMs, timeMaxMs }) => timeMinMs <= endMs && timeMaxMs >= startMs)
       .sort((a, b) => (a.timeMinMs === b.timeMinMs ? 0 : a.timeMinMs - b.timeMinMs))
-    this.#grid = { startNs: toNs(startMs), stepNs: toNs(stepMs), fields: neededStates(plan) }
-    this.#bucketCount = Math.floor((endMs - startMs) / stepMs) + 1
+    const { first, count } = occupiedBuckets(plan, input.sources)
+    this.#grid = { startNs: toNs(startMs + first * stepMs), stepNs: toNs(stepMs), fields: neededStates(plan) }
+    this.#firstBucket = first
+    this.#bucketCount = count
     this.#mark = scratch.mark()
   }
 
@@ -146,7 +182,7 @@ export class DigestedUnits {
     return sink.repeat({
       sets: this.#firstSets(first + unit, first + end),
       rowCount,
-      firstBucket,
+      firstBucket: this.#firstBucket + firstBucket,
       valuesPtr: valuesPtr + 8 * (unit * this.#bucketCount + firstBucket),
       columnStride: 8 * (chunk.end - first) * this.#bucketCount,
       unitStride: 8 * this.#bucketCount,
@@ -158,7 +194,7 @@ export class DigestedUnits {
     const { first, end, wanted, valuesPtr } = chunk
     const columnByteLength = 8 * (end - first) * this.#bucketCount
     const fromPtr = valuesPtr + 8 * (unit * this.#bucketCount + bucket)
-    const targets = sink.reserve?.(rowCount, bucket) ?? null
+    const targets = sink.reserve?.(rowCount, this.#firstBucket + bucket) ?? null
     if (targets !== null) {
       for (let column = 0; column < targets.length; column++)
         call.copyBytes(fromPtr + column * columnByteLength, 8 * rowCount, targets[column]!)
@@ -192,24 +228,22 @@ export class DigestedUnits {
       this.#tryFrom = index + 1
       return
     }
-    const { end, setFrom, setTo } = this.#unitsAlike(index, wanted)
-    const slots = setTo - setFrom < setCountMin ? null : this.#slotsOf(index, end, setFrom, setTo)
-    if (slots === null) {
+    const serving = this.#servingOf(wanted)
+    const { end, setFrom, setTo } = this.#unitsAlike(index, serving)
+    const asked = setTo - setFrom < setCountMin ? null : this.#askedSets(index, end, setFrom, setTo, serving)
+    if (asked === null) {
       this.#tryFrom = end
       return
     }
-    const { call, u32, i64 } = this.reader.io.kernels
+    const { call } = this.reader.io.kernels
     const unitCount = end - index
     const totalCount = unitCount * this.#bucketCount
-    const brokenPtr = scratch.allocate(4 * unitCount)
-    u32.fill(0, brokenPtr >> 2, (brokenPtr >> 2) + unitCount)
-    const endsPtr = scratch.allocate(8 * (setTo - setFrom))
-    i64.fill(beforeAllTimes, endsPtr >> 3, (endsPtr >> 3) + setTo - setFrom)
-    const claims = this.#claims(wanted, slots, endsPtr, brokenPtr)
+    const claimed = this.#claims(serving, asked)
     const valuesPtr = scratch.allocate(8 * wanted.columns.length * totalCount)
     const maskPtr = scratch.allocate(bitmapByteLength(totalCount))
     call.fillBits(maskPtr, totalCount, 0)
-    this.#fill(wanted, claims, totalCount, valuesPtr, maskPtr)
+    this.#fill(wanted, claimed, asked, setFrom, totalCount, valuesPtr, maskPtr)
+    const brokenPtr = this.#brokenUnits(unitCount, asked)
     const runsPtr = scratch.allocate(8 * unitCount)
     call.occupiedRuns(maskPtr, unitCount, this.#bucketCount, runsPtr)
     this.#timesPtr = scratch.allocate(8 * this.#bucketCount)
@@ -225,20 +259,35 @@ export class DigestedUnits {
     return wanted.metrics.some(({ type }) => type === 'string') ? null : wanted
   }
 
+  #servingOf(wanted: WantedColumns): Serving {
+    if (this.#serving?.wanted === wanted) return this.#serving
+    const ofBlocks = this.#blocks.map(({ reader }) => servingDigests(reader, wanted.metrics, this.#grid))
+    const readsRows = this.input.setCount >= rowsSetCountMin && ofBlocks.includes(null)
+    const takesRows = this.#blocks.map((block, i) => {
+      return readsRows && ofBlocks[i] === null && hasPlainMetrics(block, wanted.metrics)
+    })
+    this.#serving = { wanted, ofBlocks, readsRows, takesRows }
+    return this.#serving
+  }
+
   /** How far units reach, from `index` on, whose sets all have the same metrics, and may be worked on together. */
-  #unitsAlike(index: number, wanted: WantedColumns): { end: number; setFrom: number; setTo: number } {
+  #unitsAlike(index: number, { wanted, readsRows }: Serving): { end: number; setFrom: number; setTo: number } {
     const { groupStarts, sets, signatureOf, plan } = this.input
     const startOf = (unit: number): number => (groupStarts === null ? unit : groupStarts[unit]!)
     const { signature } = this.#firstOf(index)
-    const affordable = Math.floor(valuesByteLengthMax / (8 * this.#bucketCount * wanted.columns.length))
-    const unitCountMax = Math.max(1, Math.min(affordable, Math.floor(bucketCountMax / this.#bucketCount)))
+    const { metrics, columns } = wanted
+    const affordable = readsRows
+      ? Math.min(rowsStateByteLengthMax, this.scratch.byteLengthFree / 2) /
+        (this.#bucketCount * (8 * columns.length + 56 * metrics.length))
+      : Math.min(valuesByteLengthMax / (8 * this.#bucketCount * columns.length), bucketCountMax / this.#bucketCount)
+    const unitCountMax = Math.max(1, Math.min(Math.floor(affordable), readsRows ? rowsUnitCountMax : Infinity))
     const takesPools = !plan.functions.includes('last')
     const setFrom = startOf(index)
     let end = index
     let setTo = setFrom
     while (end < this.units.count && end - index < unitCountMax) {
       const behind = startOf(end + 1)
-      if (behind - setFrom > setCountMax || (behind - setTo > 1 && !takesPools)) break
+      if ((!readsRows && behind - setFrom > setCountMax) || (behind - setTo > 1 && !takesPools)) break
       let isAlike = true
       for (let set = setTo; set < behind && isAlike; set++) isAlike = signatureOf(sets[set]!) === signature
       if (!isAlike) break
@@ -250,10 +299,10 @@ export class DigestedUnits {
   }
 
   /** Which slot and unit each set has; null where the numbers of the sets are too far from each other. */
-  #slotsOf(index: number, end: number, setFrom: number, setTo: number): Slots | null {
-    const { groupStarts, sets } = this.input
+  #askedSets(index: number, end: number, setFrom: number, setTo: number, { readsRows }: Serving): AskedSets | null {
+    const { groupStarts, sets, plan } = this.input
     const { scratch } = this
-    const { u32 } = this.reader.io.kernels
+    const { u32, i64 } = this.reader.io.kernels
     const count = setTo - setFrom
     const setsPtr = scratch.allocate(4 * count)
     const unitsPtr = scratch.allocate(4 * count)
@@ -270,39 +319,60 @@ export class DigestedUnits {
       }
     }
     const setSpan = setMax - setMin + 1
-    if (setSpan > slotShareMax * count) return null
+    if (setSpan > (readsRows ? rowsSlotShareMax : slotShareMax) * count) return null
     const slotsPtr = scratch.allocate(4 * setSpan)
     const slots = slotsPtr >> 2
     u32.fill(noSlot, slots, slots + setSpan)
     for (let slot = 0; slot < count; slot++) u32[slots + u32[(setsPtr >> 2) + slot]! - setMin] = slot
-    return { slotsPtr, unitsPtr, setMin, setSpan }
+    const brokenPtr = scratch.allocate(4 * count)
+    u32.fill(0, brokenPtr >> 2, (brokenPtr >> 2) + count)
+    const spansPtr = scratch.allocate(16 * count)
+    for (let slot = 0; slot < count; slot++) {
+      i64[(spansPtr >> 3) + 2 * slot] = behindAllTimes
+      i64[(spansPtr >> 3) + 2 * slot + 1] = beforeAllTimes
+    }
+    return {
+      slotCount: count,
+      slotsPtr,
+      setMin,
+      setSpan,
+      unitsPtr,
+      spansPtr,
+      brokenPtr,
+      startNs: this.#grid.startNs,
+      endNs: toNs(plan.endMs + 1),
+      stepNs: this.#grid.stepNs,
+      bucketCount: this.#bucketCount,
+      isOrdered: plan.functions.includes('last'),
+    }
   }
 
-  #claims(wanted: WantedColumns, slots: Slots, endsPtr: number, brokenPtr: number): Claims[] {
+  /** Of all blocks in the order of their first times. */
+  #claims({ ofBlocks, takesRows }: Serving, asked: AskedSets): Claimed[] {
+    const { scratch, input } = this
     const { io } = this.reader
     const { call, u32 } = io.kernels
-    const { startNs, stepNs } = this.#grid
-    const { slotsPtr, unitsPtr, setMin, setSpan } = slots
-    const endNs = toNs(this.input.plan.endMs + 1)
-    if (this.#serving?.wanted !== wanted) {
-      const ofBlocks = this.#blocks.map(({ reader }) => servingDigests(reader, wanted.metrics, this.#grid))
-      this.#serving = { wanted, ofBlocks }
-    }
-    const { ofBlocks } = this.#serving
-    return this.#blocks.flatMap((block, i): Claims[] => {
+    const { slotsPtr, setMin, setSpan, brokenPtr } = asked
+    const claimed: Claimed[] = []
+    this.#blocks.forEach((block, i) => {
+      if (input.isCancelled()) throw cancelled()
       const serving = ofBlocks[i]!
       const { reader, directory } = block
+      if (takesRows[i]) {
+        if (claimBlockRows(io, scratch, block, asked)) claimed.push({ block, serving: null })
+        return
+      }
       if (serving === null) {
         for (const set of directory.sets) {
           const slot = set < setMin || set >= setMin + setSpan ? noSlot : u32[(slotsPtr >> 2) + set - setMin]!
-          if (slot !== noSlot) u32[(brokenPtr >> 2) + u32[(unitsPtr >> 2) + slot]!] = 1
+          if (slot !== noSlot) u32[(brokenPtr >> 2) + slot] = 1
         }
-        return []
+        return
       }
       io.cache.beginEpoch()
       const { firstsPtr, lastsPtr, setsPtr, startsPtr } = digestPlaces(reader, serving.grain, directory)
-      const mark = this.scratch.mark()
-      const claimsPtr = this.scratch.allocate(claimByteLength * serving.grain.digestCount)
+      const mark = scratch.mark()
+      const claimsPtr = scratch.allocate(claimByteLength * serving.grain.digestCount)
       const claimCount = call.claimDigests(
         setsPtr,
         startsPtr,
@@ -312,33 +382,36 @@ export class DigestedUnits {
         slotsPtr,
         setMin,
         setSpan,
-        startNs,
-        endNs,
-        startNs,
-        stepNs,
-        this.#bucketCount,
-        unitsPtr,
-        endsPtr,
+        asked.startNs,
+        asked.endNs,
+        asked.stepNs,
+        asked.bucketCount,
+        asked.unitsPtr,
+        asked.isOrdered ? 1 : 0,
+        asked.spansPtr,
         brokenPtr,
         claimsPtr,
       )
-      this.scratch.release(mark)
-      if (claimCount === 0) return []
-      const keptPtr = this.scratch.allocate(claimByteLength * claimCount)
+      scratch.release(mark)
+      if (claimCount === 0) return
+      const keptPtr = scratch.allocate(claimByteLength * claimCount)
       assert(keptPtr <= claimsPtr, 'scratch is handed out from its front')
-      return [{ block, serving, claimsPtr: keptPtr, claimCount }]
+      claimed.push({ block, serving, claimsPtr: keptPtr, claimCount })
     })
+    return claimed
   }
 
-  /** Fills the buckets of all columns, metric by metric, and marks those that have a sample. */
+  /** Fills the buckets of all columns, and marks those that have a sample. */
   #fill(
     { metrics, columns }: WantedColumns,
-    claims: readonly Claims[],
+    claimed: readonly Claimed[],
+    asked: AskedSets,
+    setFrom: number,
     totalCount: number,
     valuesPtr: number,
     maskPtr: number,
   ): void {
-    const { scratch } = this
+    const { scratch, input } = this
     const { io } = this.reader
     const { call } = io.kernels
     const columnByteLength = 8 * totalCount
@@ -346,28 +419,7 @@ export class DigestedUnits {
       if (metric < 0) call.fillFloat64(valuesPtr + i * columnByteLength, totalCount, Number.NaN)
     })
     const mark = scratch.mark()
-    const statePtr = scratch.allocate(call.windowStateByteLength(totalCount))
-    for (let metric = 0; metric < metrics.length; metric++) {
-      call.initWindows(statePtr, totalCount)
-      for (const { block, serving, claimsPtr, claimCount } of claims) {
-        const column = serving.columns[metric]!
-        if (column < 0) continue
-        io.cache.beginEpoch()
-        const digests = digestColumn(block.reader, serving.grain, column, 0)
-        call.combineClaims(
-          claimsPtr,
-          claimCount,
-          digests.countsPtr,
-          digests.sumsPtr,
-          digests.minsPtr,
-          digests.maxsPtr,
-          digests.lastsPtr,
-          digests.m2sPtr,
-          statePtr,
-          totalCount,
-          this.#grid.fields,
-        )
-      }
+    const finish = (metric: number, statePtr: number): void => {
       call.occupiedWindows(statePtr, totalCount, maskPtr)
       columns.forEach(({ metric: own, fn }, i) => {
         if (own !== metric) return
@@ -375,14 +427,85 @@ export class DigestedUnits {
         call.finishWindows(statePtr, totalCount, functionNumbers[fn], valuesPtr + i * columnByteLength)
       })
     }
+    const stateByteLength = call.windowStateByteLength(totalCount)
+    if (claimed.some(({ serving }) => serving === null)) {
+      // A page is decoded for all metrics at once.
+      const statePtrs = metrics.map(() => scratch.allocate(stateByteLength))
+      for (const statePtr of statePtrs) call.initWindows(statePtr, totalCount)
+      const states: FilledStates = { metrics, statePtrs, bucketCount: totalCount, fields: this.#grid.fields }
+      for (const claims of claimed) {
+        if (input.isCancelled()) throw cancelled()
+        if (claims.serving === null) addBlockRows(io, scratch, claims.block, asked, states)
+        else
+          for (const [metric, statePtr] of statePtrs.entries())
+            this.#addClaims(claims, metric, asked, statePtr, totalCount)
+      }
+      if (input.groupStarts !== null) this.#addBroken(asked, setFrom, states)
+      for (const [metric, statePtr] of statePtrs.entries()) finish(metric, statePtr)
+    } else {
+      // One state, which stays in the cache.
+      const statePtr = scratch.allocate(stateByteLength)
+      for (let metric = 0; metric < metrics.length; metric++) {
+        call.initWindows(statePtr, totalCount)
+        for (const claims of claimed)
+          if (claims.serving !== null) this.#addClaims(claims, metric, asked, statePtr, totalCount)
+        finish(metric, statePtr)
+      }
+    }
     scratch.release(mark)
   }
-}
 
-/** The slots of some sets, as the kernel claimDigests takes them. */
-interface Slots {
-  readonly slotsPtr: number
-  readonly unitsPtr: number
-  readonly setMin: number
-  readonly setSpan: number
+  #addClaims(
+    { block, serving, claimsPtr, claimCount }: Claims,
+    metric: number,
+    { brokenPtr }: AskedSets,
+    statePtr: number,
+    totalCount: number,
+  ): void {
+    const column = serving.columns[metric]!
+    if (column < 0) return
+    const { io } = this.reader
+    io.cache.beginEpoch()
+    const digests = digestColumn(block.reader, serving.grain, column, 0)
+    io.kernels.call.combineClaims(
+      claimsPtr,
+      claimCount,
+      brokenPtr,
+      digests.countsPtr,
+      digests.sumsPtr,
+      digests.minsPtr,
+      digests.maxsPtr,
+      digests.lastsPtr,
+      digests.m2sPtr,
+      statePtr,
+      totalCount,
+      this.#grid.fields,
+    )
+  }
+
+  /** Adds the rows of broken sets to their groups, set by set, and mends them. */
+  #addBroken(asked: AskedSets, setFrom: number, states: FilledStates): void {
+    const { reader, scratch, input } = this
+    const { u32 } = reader.io.kernels
+    const broken = asked.brokenPtr >> 2
+    for (let slot = 0; slot < asked.slotCount; slot++) {
+      if (u32[broken + slot] === 0) continue
+      if (input.isCancelled()) throw cancelled()
+      u32[broken + slot] = 0
+      const set = input.sets[setFrom + slot]!
+      if (!reader.open(set, states.metrics, asked.startNs, asked.endNs)) continue
+      for (let batch = reader.next(); batch !== null; batch = reader.next())
+        addRowsOfSet(reader.io, scratch, slot, batch, asked, states)
+    }
+  }
+
+  /** u32 a unit: 1 where one of its sets is broken. */
+  #brokenUnits(unitCount: number, { slotCount, unitsPtr, brokenPtr }: AskedSets): number {
+    const { u32 } = this.reader.io.kernels
+    const ptr = this.scratch.allocate(4 * unitCount)
+    u32.fill(0, ptr >> 2, (ptr >> 2) + unitCount)
+    for (let slot = 0; slot < slotCount; slot++)
+      if (u32[(brokenPtr >> 2) + slot] !== 0) u32[(ptr >> 2) + u32[(unitsPtr >> 2) + slot]!] = 1
+    return ptr
+  }
 }

@@ -169,6 +169,7 @@ export interface ScanJob extends Job {
   readonly labels: LabelView
   readonly sources: SentSources
   readonly sets: Uint32Array
+  readonly manySetsShare: number
   /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
   readonly groupStarts: Uint32Array | null
   readonly metricListOf: Uint32Array | null
@@ -427,7 +428,8 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
   const { kernels } = context
   const terms = scanTerms.get(job.terms)
   const { partition, tableName, newestWins, format, shape } = terms
-  const { labels, sets, groupStarts, metricListOf, metricLists, rowCondition, rowLabels, rowCountMax, position } = job
+  const { labels, sets, manySetsShare, groupStarts, metricListOf, metricLists, rowCondition, rowLabels } = job
+  const { rowCountMax, position } = job
   const signatureAt = signatureReader(context, labels)
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
@@ -448,6 +450,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
     sources: receiveSources(job.sources),
     sets,
     setCount: sets.length,
+    manySetsShare,
     labelsId: labels.id,
     setAt: (index) => ({ set: sets[index]!, signature: signatureAt(sets[index]!) }),
     signatureOf: signatureAt,

@@ -12,6 +12,7 @@ import type { RunOptions } from '../../pool/pool.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { extentOf } from './directory.js'
 import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
+import { manySetsByteLength, occupiedBuckets } from './many-sets.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, planOf, type ReadPlan, type ReadShape } from './plan.js'
 import type { ScanPosition, ScanResult } from './scan-input.js'
@@ -98,6 +99,7 @@ export async function openSets(
       workerCount > 1 && plan.mode === 'raw' && plan.order === null
         ? new UnitRanges(first, unitCount, firstRangeRowCount / (readRowCount / unitCount))
         : new EvenRanges(first, unitCount, workerCount)
+    const bucketCount = plan.mode === 'over-time' ? occupiedBuckets(plan, wanted).count : 0
     const start = ({ start, end }: UnitRange): ScanChain => {
       const position =
         marker !== null && first === start
@@ -107,6 +109,11 @@ export async function openSets(
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
       const sets = selection.sets.slice(firstSet, endSet)
+      const ofManySets = manySetsByteLength(plan, bucketCount, {
+        setCount: sets.length,
+        unitCount: end - start,
+        tableSetCount: table.labels.setCount,
+      })
       return new ScanChain(parts, table, options, {
         kind: 'tsdb.scan',
         terms,
@@ -119,6 +126,7 @@ export async function openSets(
         access,
         sources: sendSources(blocksOfSets(sources, sets)),
         sets,
+        manySetsShare: ofManySets / (ofManySets + scanScratchByteLength),
         groupStarts: groupStarts === null ? null : groupStarts.slice(start, end + 1).map((place) => place - firstSet),
         metricListOf: selection.metricListOf === null ? null : selection.metricListOf.slice(firstSet, endSet),
         metricLists: selection.metricLists,
@@ -420,7 +428,8 @@ class ScanChain {
   async #run(position: ScanPosition | null): Promise<ScanStep> {
     const { format, borrows, signal } = this.options
     if (format === 'columns') await this.parts.outgoing.roomForColumns(signal)
-    const runOptions: RunOptions = { scratchByteLength: scanScratchByteLength, signal: signal ?? undefined }
+    const scratchByteLength = Math.ceil(scanScratchByteLength / (1 - this.job.manySetsShare))
+    const runOptions: RunOptions = { scratchByteLength, signal: signal ?? undefined }
     const done = await withLabels(this.table, (labels) => {
       return this.parts.pool.runToEnd<ScanResult>(this.#jobAt(position, labels), runOptions)
     })
@@ -446,6 +455,7 @@ class ScanChain {
       labels,
       sources: job.sources,
       sets: job.sets,
+      manySetsShare: job.manySetsShare,
       groupStarts: job.groupStarts,
       metricListOf: job.metricListOf,
       metricLists: job.metricLists,

@@ -45,6 +45,8 @@ export interface ScanInput {
   /** The label sets to read, in the order of their messages. */
   readonly sets: Uint32Array
   readonly setCount: number
+  /** Of the job's scratch, for answering many sets together; 0: none of its own. */
+  readonly manySetsShare: number
   readonly setAt: (index: number) => ScanSet
   readonly signatureOf: (set: number) => Signature
   /** Group i is sets starts[i] to before starts[i + 1]; null: each set is by itself. */

@@ -21,14 +21,21 @@ export function scanSets(
   input: ScanInput,
 ): ScanResult {
   const takesDigested = takesDigestedUnits(input)
-  const parts = scratch.split(takesDigested ? [0.25, 0.2, 0.08, 0.25, 0.12, 0.1] : [0.25, 0.2, 0.08, 0.35, 0.12])
+  const { manySetsShare } = input
+  const shares =
+    !takesDigested || manySetsShare > 0 ? [0.25, 0.2, 0.08, 0.35, 0.12, 0] : [0.25, 0.2, 0.08, 0.25, 0.12, 0.1]
+  const parts = scratch.split(
+    takesDigested && manySetsShare > 0
+      ? shares.map((share, part) => (part === 5 ? manySetsShare : share * (1 - manySetsShare)))
+      : shares,
+  )
   const [output, collected, states, cacheScratch, temporary, ofDigested] = parts as [
     Scratch,
     Scratch,
     Scratch,
     Scratch,
     Scratch,
-    Scratch | undefined,
+    Scratch,
   ]
   const io = new BlockIo(kernels, cacheScratch, store, input.partition, input.tableName, kept, keptForm)
   const { rowCondition: condition, plan } = input
@@ -50,11 +57,11 @@ export function scanSets(
   const endNs = toNs(plan.endMs + 1)
   const goOn = (index: number): ScanPosition | null =>
     index < units.count ? { index, fromNs: startNs, carry: [], ordered: null } : null
-  const digested =
-    ofDigested === undefined || samples.hasDamage ? null : new DigestedUnits(samples, ofDigested, units, input)
+  const digested = !takesDigested || samples.hasDamage ? null : new DigestedUnits(samples, ofDigested, units, input)
   for (let index = input.position?.index ?? 0; index < units.count; index++) {
     if (input.isCancelled()) throw cancelled()
-    if (digested !== null && index !== input.position?.index) {
+    // Of the unit where the job before stopped some rows may have been sent.
+    if (digested !== null && (index !== input.position?.index || input.position.fromNs === startNs)) {
       const sent = digested.send(index, sink)
       if (sent.rest !== null || sink.isLarge) return sink.result(sent.rest ?? goOn(sent.index))
       index = sent.index

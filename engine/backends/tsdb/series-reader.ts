@@ -120,6 +120,10 @@ export interface ReadBlock {
 /** Where one block stands in the open label set. */
 interface Cursor extends ReadBlock {
   readonly timeColumn: ColumnEntry
+  readonly setMin: number
+  readonly setMax: number
+  /** Where in the directory the set stands that is asked for next, if sets are asked for in their order. */
+  place: number
   /** What serves the metrics and the grid that were last asked for; null: nothing. */
   serving: ServingDigests | null
   /** The columns of each of the metrics that were last asked for: one for each type that is stored. */
@@ -219,6 +223,9 @@ export class SeriesReader implements SampleReader {
       reader,
       directory,
       timeColumn,
+      setMin: directory.sets[0] ?? 0,
+      setMax: directory.sets[directory.sets.length - 1] ?? -1,
+      place: 0,
       timeMinMs: extent?.timeMinMs ?? -Infinity,
       timeMaxMs: extent?.timeMaxMs ?? Infinity,
       serving: null,
@@ -293,7 +300,8 @@ export class SeriesReader implements SampleReader {
         )
         cursor.plain = this.passesPages ? this.#plain(cursor) : null
       }
-      const index = findSet(directory, set)
+      if (set < cursor.setMin || set > cursor.setMax) continue
+      const index = placeOf(cursor, set)
       if (index < 0) continue
       cursor.runs = noRuns
       cursor.run = 0
@@ -872,6 +880,18 @@ function boundOf(type: MetricType, bound: number): Value | null {
 function runAt({ runs, run, row }: Cursor): DigestRun | null {
   const next = runs[run]
   return next !== undefined && next.rowFrom === row ? next : null
+}
+
+/** Index of a set in the directory, below 0 when it is not there. Merges ask for one after another, of many blocks. */
+function placeOf(cursor: Cursor, set: number): number {
+  const { directory, place } = cursor
+  const { sets } = directory
+  const next = sets[place]
+  if (next === set) return cursor.place++
+  if (next !== undefined && next > set && (place === 0 || sets[place - 1]! < set)) return -1
+  const index = findSet(directory, set)
+  cursor.place = index < 0 ? ~index : index + 1
+  return index
 }
 
 /** The page that holds a row. */

@@ -1,0 +1,52 @@
+// How much is asked for at once where many label sets are answered together: what both halves of a read know of it.
+import { MiB, readJobByteLength } from '../../limits.js'
+import type { Extent } from '../../blocks/live-block.js'
+import { decodeExtent } from './directory.js'
+import type { ReadPlan } from './plan.js'
+
+/** Rows of fewer sets are read set by set: that decodes hardly more pages. */
+export const rowsSetCountMin = 64
+/** A read of more buckets goes set by set; groups may have more, since there are fewer of them. */
+export const bucketCountMax = 4096
+export const groupBucketCountMax = 64 * 1024
+/** Units whose rows are read together: as many as one job sends, since each time whole pages are decoded; and their state. */
+export const rowsUnitCountMax = readJobByteLength / 128
+export const rowsStateByteLengthMax = 16 * MiB
+/** For each set that is asked for: its number, unit, span and whether it is broken. */
+const setByteLength = 28
+
+/** Buckets of a plan's range, `count` of them from number `first` on. */
+export interface BucketRange {
+  readonly first: number
+  readonly count: number
+}
+
+/** The buckets that may have rows, by what is known of the blocks. A range of a read is often far longer than what is stored. */
+export function occupiedBuckets(
+  { startMs, endMs, stepMs }: ReadPlan,
+  blocks: Iterable<{ readonly extent: Extent | null }>,
+): BucketRange {
+  let minMs = Infinity
+  let maxMs = -Infinity
+  for (const { extent } of blocks) {
+    const { timeMinMs, timeMaxMs } = extent === null ? { timeMinMs: startMs, timeMaxMs: endMs } : decodeExtent(extent)
+    if (timeMinMs > endMs || timeMaxMs < startMs) continue
+    minMs = Math.min(minMs, timeMinMs)
+    maxMs = Math.max(maxMs, timeMaxMs)
+  }
+  const bucketOf = (ms: number): number => Math.floor((Math.max(startMs, Math.min(endMs, ms)) - startMs) / stepMs)
+  return minMs > maxMs
+    ? { first: 0, count: 1 }
+    : { first: bucketOf(minMs), count: bucketOf(maxMs) - bucketOf(minMs) + 1 }
+}
+
+/** Scratch for that, beside what all reads need; 0: none of its own. tableSetCount: of the whole table. */
+export function manySetsByteLength(
+  plan: ReadPlan,
+  bucketCount: number,
+  { setCount, unitCount, tableSetCount }: { setCount: number; unitCount: number; tableSetCount: number },
+): number {
+  if (plan.mode !== 'over-time' || setCount < 16 * rowsSetCountMin || bucketCount > groupBucketCountMax) return 0
+  const states = 64 * bucketCount * Math.min(unitCount, rowsUnitCountMax) * plan.items.length
+  return 4 * MiB + setByteLength * setCount + 4 * tableSetCount + Math.min(2 * rowsStateByteLengthMax, 2 * states)
+}
