@@ -666,6 +666,31 @@ async function check(table: Table, model: TsdbModel, request: ModelRead, limit: 
   expect(count, `${where}: buckets`).toBe(wanted.size)
 }
 
+test('rates of a read that goes on from a marker know infinities and NaN of the bucket before', async () => {
+  const table = await newTable()
+  const values = [1, Infinity, 2, -Infinity, -Infinity, 3, Number.NaN, -0, 0, 5]
+  await put(
+    table,
+    'cpu',
+    {},
+    values.map((value, i) => [T + i * minuteMs, value] as const),
+  )
+  const request = { ...table, ...range(T, T + 20 * minuteMs), aggregators: 'rate', step: '1m' }
+  const [whole] = await read(request)
+  expect(whole!.rows.length).toBe(values.length)
+  const rows: unknown[] = []
+  let marker = ''
+  do {
+    const page = { ...request, limit: 1n, marker }
+    marker = ''
+    for await (const frame of engine.read(page)) {
+      marker = String(Object.fromEntries(frame.labels)['next_marker'] ?? '')
+      rows.push([Number(frame.indices[0]!.times()[0]! / 1_000_000n), frame.column('rate(cpu)').floats()[0]])
+    }
+  } while (marker !== '')
+  expect(rows).toEqual(whole!.rows)
+})
+
 test('random tables, windows and groups answer as the model does', { timeout: 600_000 }, async () => {
   const random = new SeededRandom(seed)
   const timeMsMax = 5 * partitionMs

@@ -24,14 +24,21 @@ interface MarkerFields {
   readonly carry: readonly Carry[]
 }
 
-const markerVersion = 2
+const markerVersion = 3
+const valueTexts: ReadonlySet<string> = new Set(['NaN', 'Infinity', '-Infinity', '-0'])
 
 /** Set numbers never change in the life of a table, and the fingerprint holds the request to it. */
 export function encodeMarker(marker: MarkerFields, markerOf: string): string {
   const { set, startMs, endMs, stepMs, fromNs, carry } = marker
-  // NaN is not JSON; null stands for it.
-  const fields = [markerVersion, fingerprint(markerOf), set, startMs, endMs, stepMs, fromNs.toString(), carry]
+  const told = carry.map(([metric, value, timeMs]) => [metric, toldValue(value), timeMs])
+  const fields = [markerVersion, fingerprint(markerOf), set, startMs, endMs, stepMs, fromNs.toString(), told]
   return Buffer.from(JSON.stringify(fields)).toString('base64url')
+}
+
+/** NaN, infinities and -0 are not JSON: they are told as text. */
+function toldValue(value: number): number | string {
+  if (Object.is(value, -0)) return '-0'
+  return Number.isFinite(value) ? value : String(value)
 }
 
 export function parseMarker(text: string, markerOf: string): Marker {
@@ -51,7 +58,7 @@ export function parseMarker(text: string, markerOf: string): Marker {
     // 0 in raw mode, where nobody looks at it; whoever forged one must not make us divide by it.
     stepMs: Math.max(1, stepMs),
     fromNs: BigInt(fromNs),
-    carry: carry.map(([metric, value, timeMs]) => [metric, value ?? Number.NaN, timeMs]),
+    carry: carry.map(([metric, value, timeMs]) => [metric, Number(value), timeMs]),
     index: (selection) => {
       const index = selection.sets.indexOf(set)
       if (index < 0)
@@ -74,7 +81,7 @@ type Fields = [
   endMs: number,
   stepMs: number,
   fromNs: string,
-  carry: [metric: string, value: number | null, timeMs: number][],
+  carry: [metric: string, value: number | string, timeMs: number][],
 ]
 
 function decode(text: string): Fields | null {
@@ -95,7 +102,7 @@ function decode(text: string): Fields | null {
 function isCarry(entry: unknown): boolean {
   if (!Array.isArray(entry) || entry.length !== 3) return false
   const [metric, value, timeMs] = entry as unknown[]
-  const isValue = value === null || typeof value === 'number'
+  const isValue = typeof value === 'number' || (typeof value === 'string' && valueTexts.has(value))
   return typeof metric === 'string' && isValue && typeof timeMs === 'number'
 }
 
