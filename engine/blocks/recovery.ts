@@ -36,7 +36,15 @@ export interface StoredTable {
 export async function readTable(context: TableContext): Promise<StoredTable> {
   const { store, partition, name, report } = context
   const healed: Entry[] = []
-  const [versionBytes, ...schemas] = await store.read(partition, [versionKey, schemaKey, schemaCopyKey])
+  // Side by side: each waits for a turn of a busy event loop, and of the storage thread.
+  const [[versionBytes, ...schemas], live, ...deadEntries] = await Promise.all([
+    store.read(partition, [versionKey, schemaKey, schemaCopyKey]),
+    readKind(context, keyKinds.live),
+    readKind(context, keyKinds.dead),
+    readKind(context, keyKinds.deadCopy),
+    readKind(context, keyKinds.kills),
+    readKind(context, keyKinds.killsCopy),
+  ])
   const schema = openSchema(schemas, healed)
   if (schema === null) throw new FramesError('DATA_DAMAGED', `the schema of table '${name}' is missing or damaged`)
   if (healed.length > 0) report(`a copy of the schema of table '${name}' is damaged: it is written anew`, null)
@@ -44,7 +52,7 @@ export async function readTable(context: TableContext): Promise<StoredTable> {
   let version =
     versionPayload === null ? 0 : Number(new DataView(versionPayload.buffer, versionPayload.byteOffset).getBigUint64(0))
   const blocks: LiveBlock[] = []
-  for await (const { key, value } of scanAll(store, partition, kindRange(keyKinds.live))) {
+  for (const { key, value } of live) {
     let block = decodeLive(key, value)
     if (block === null) {
       block = await rebuildLive(store, partition, key)
@@ -62,9 +70,15 @@ export async function readTable(context: TableContext): Promise<StoredTable> {
     report(`the version of table '${name}' is damaged: it is written anew`, null)
     healed.push({ key: versionKey, value: versionValue(version) })
   }
-  const dead = await readDead(context, blocks, healed)
+  const dead = openDead(context, blocks, deadEntries, healed)
   if (healed.length > 0) await store.commit({ partition, puts: healed })
   return { version, schema, blocks, dead }
+}
+
+async function readKind({ store, partition }: TableContext, kind: number): Promise<Entry[]> {
+  const entries: Entry[] = []
+  for await (const entry of scanAll(store, partition, kindRange(kind))) entries.push(entry)
+  return entries
 }
 
 /** The blocks with what of them stands in the shared memory: the bytes of packed ones, dead rows. */
@@ -169,12 +183,16 @@ export interface StoredDead {
   readonly unusedKeys: readonly Uint8Array[]
 }
 
-/** Reads dead rows: the bitmaps, then the kills of later commits. What is damaged in one of its two copies is healed. */
-async function readDead(
-  { store, report, partition, name }: TableContext,
+/** Entries of each kind of dead rows, by key. */
+type DeadEntries = readonly [bitmaps: Entry[], bitmapCopies: Entry[], kills: Entry[], killsCopies: Entry[]]
+
+/** Dead rows: the bitmaps, then the kills of later commits. What is damaged in one of its two copies is healed. */
+function openDead(
+  { report, name }: TableContext,
   blocks: readonly LiveBlock[],
+  [storedBitmaps, bitmapCopies, storedKills, killsCopies]: DeadEntries,
   healed: Entry[],
-): Promise<StoredDead> {
+): StoredDead {
   const rowCounts = new Map(blocks.map(({ id, rowCount }) => [id, rowCount]))
   const bitmaps = new Map<bigint, Uint8Array>()
   const damages = new Map<bigint, string>()
@@ -183,7 +201,7 @@ async function readDead(
     report(`a copy of ${what} of table '${name}' is damaged: it is written anew`, null)
     healed.push(...entries)
   }
-  for await (const { number: id, payload, entries } of scanCopies(store, partition, 'dead')) {
+  for (const { number: id, payload, entries } of pairCopies(storedBitmaps, bitmapCopies, deadKeys)) {
     const rowCount = rowCounts.get(id)
     if (rowCount === undefined) unusedKeys.push(...deadKeys(id))
     else if (payload === null) {
@@ -196,7 +214,7 @@ async function readDead(
     }
   }
   const unfolded: UnfoldedKills = { commits: [], byteLength: 0, blockIds: new Set() }
-  for await (const { number, payload, entries } of scanCopies(store, partition, 'kills')) {
+  for (const { number, payload, entries } of pairCopies(storedKills, killsCopies, killsKeys)) {
     const commit = Number(number)
     if (payload === null) {
       report(`the rows of table '${name}' that died with commit ${commit} are damaged in both copies`, null)
@@ -229,21 +247,20 @@ interface StoredTwice {
 }
 
 /** Values that are stored in two copies, by their number. */
-async function* scanCopies(store: Store, partition: string, what: 'dead' | 'kills'): AsyncGenerator<StoredTwice> {
-  const keysOf = what === 'dead' ? deadKeys : killsKeys
-  const kinds = what === 'dead' ? [keyKinds.dead, keyKinds.deadCopy] : [keyKinds.kills, keyKinds.killsCopy]
-  const [firsts, copies] = kinds.map((kind) => scanAll(store, partition, kindRange(kind))) as [
-    AsyncGenerator<Entry>,
-    AsyncGenerator<Entry>,
-  ]
-  let first = await firsts.next()
-  let copy = await copies.next()
-  while (first.done !== true || copy.done !== true) {
-    const numbers = [first, copy].map((entry) => (entry.done === true ? null : keyNumbers(entry.value.key)[0]!))
+function* pairCopies(
+  firsts: readonly Entry[],
+  copies: readonly Entry[],
+  keysOf: typeof deadKeys | typeof killsKeys,
+): Generator<StoredTwice> {
+  let first = 0
+  let copy = 0
+  while (first < firsts.length || copy < copies.length) {
+    const entriesAt = [firsts[first], copies[copy]]
+    const numbers = entriesAt.map((entry) => (entry === undefined ? null : keyNumbers(entry.key)[0]!))
     const number = numbers[0] === null || (numbers[1] !== null && numbers[1]! < numbers[0]!) ? numbers[1]! : numbers[0]!
     const keys = keysOf(number)
-    const payloads = [first, copy].map((entry, i) =>
-      entry.done === true || numbers[i] !== number ? null : unseal(keys[i]!, entry.value.value),
+    const payloads = entriesAt.map((entry, i) =>
+      entry === undefined || numbers[i] !== number ? null : unseal(keys[i]!, entry.value),
     )
     const payload = payloads[0] ?? payloads[1] ?? null
     const entries =
@@ -251,7 +268,7 @@ async function* scanCopies(store: Store, partition: string, what: 'dead' | 'kill
         ? []
         : keys.flatMap((key, i) => (payloads[i] === null ? [{ key, value: seal(key, payload) }] : []))
     yield { number, payload, entries }
-    if (numbers[0] === number) first = await firsts.next()
-    if (numbers[1] === number) copy = await copies.next()
+    if (numbers[0] === number) first++
+    if (numbers[1] === number) copy++
   }
 }
