@@ -40,6 +40,18 @@ def test_columns_stand_in_the_order_of_the_functions_and_labels_behind_them(four
     assert rows(df) == [(at('0m'), 30.0, 20.0, 'linux'), (at('2m'), 70.0, 40.0, 'linux')]
 
 
+def test_buckets_follow_from_the_start_also_when_it_is_a_week_before(table):
+    table.write(samples(time=['-7d', '0m', '2m', '3m'], cpu=[10.0, 20.0, 30.0, 40.0]))
+    assert rows(aggregated(table, 'sum', '5m', start=at('-7d'))) == [(at('-7d'), 10.0), (T, 90.0)]
+
+
+def test_pre_aggregates_that_reach_over_the_border_of_a_bucket_are_not_used(missing):
+    missing.create(aggregates='*', aggregation_granularity='1h')
+    missing.write(samples(time=['0m', '1m', '2m', '3m'], cpu=[10.0, 20.0, 30.0, 40.0]))
+    missing.client.execute('tsdb', missing.name, 'compact')
+    assert rows(aggregated(missing, 'sum', '4h', start=at('-4h'))) == [(T, 100.0)]
+
+
 def test_without_a_step_there_is_one_bucket(four):
     df = aggregated(four, 'count,sum,avg,stdvar')
     assert rows(df) == [(T, 4.0, 100.0, 25.0, pytest.approx(500 / 3))]
