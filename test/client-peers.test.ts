@@ -2,7 +2,7 @@
 import { status as grpcStatus, Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js'
 import { create, toBinary } from '@bufbuild/protobuf'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Client, connect, FramesError } from '../dist/client/index.js'
+import { type Client, connect } from '../dist/client/index.js'
 import { VersionResponseSchema, WriteResposeSchema } from '../dist/proto/gen/frames_pb.js'
 import { eventually } from './fake-engine.js'
 import {
@@ -19,6 +19,7 @@ import {
   uint32Bytes,
 } from './scripted-server.js'
 import { SeededRandom, seed } from './seeded-random.js'
+import { failureOf } from './failures.js'
 
 const table = { backend: 'kv', table: 't' }
 const maxConcurrentStreams = 3
@@ -34,16 +35,6 @@ function framed(bytes: Uint8Array): Buffer {
 const versionBytes = Buffer.from(toBinary(VersionResponseSchema, create(VersionResponseSchema, { version: 'v1' })))
 const versionAnswer = framed(versionBytes)
 const writeBytes = Buffer.from(toBinary(WriteResposeSchema, create(WriteResposeSchema, { frames: 1n, rows: 2n })))
-
-async function failure(promise: Promise<unknown>): Promise<FramesError> {
-  try {
-    await promise
-  } catch (error) {
-    if (error instanceof FramesError) return error
-    throw error
-  }
-  throw new Error('the call did not fail')
-}
 
 async function collect(frames: AsyncIterable<Uint8Array>): Promise<Buffer[]> {
   const collected: Buffer[] = []
@@ -145,13 +136,13 @@ describe('an answer', () => {
       request: (streamId, session) =>
         session.write(headersBytes(streamId, [[':status', code]]), frameBytes(frameType.data, endStream, streamId)),
     }
-    const error = await failure(client.create(table))
+    const error = await failureOf(client.create(table))
     expect([error.kind, error.message]).toEqual([kind, `the server answered with HTTP status ${code}`])
     peer.script = {
       request: (streamId, session) =>
         session.write(headersBytes(streamId, [[':status', code]], endHeaders | endStream)),
     }
-    expect((await failure(collect(client.readWire(table)))).kind).toBe(kind)
+    expect((await failureOf(collect(client.readWire(table)))).kind).toBe(kind)
     await expectGoesOn()
   })
 
@@ -160,7 +151,7 @@ describe('an answer', () => {
     peer.script = {
       request: (streamId, session) => session.write(headersBytes(streamId, fields, endHeaders | endStream)),
     }
-    const error = await failure(client.create(table))
+    const error = await failureOf(client.create(table))
     expect([error.kind, error.message]).toEqual(['not-found', 'no table'])
     await expectGoesOn()
   })
@@ -179,7 +170,7 @@ describe('an answer', () => {
         session.write(frameBytes(frameType.data, 0, streamId, versionAnswer))
       },
     }
-    const error = await failure(client.version())
+    const error = await failureOf(client.version())
     expect([error.kind, error.message]).toEqual(['exhausted', "the server's answer is none: headers above 65536 bytes"])
     await expectGoesOn()
   })
@@ -192,7 +183,7 @@ describe('an answer', () => {
         for (let i = 0; i < 100; i++) session.write(frameBytes(frameType.continuation, 0, streamId, part))
       },
     }
-    expect((await failure(client.version())).code).toBe('SERVER_UNREACHABLE')
+    expect((await failureOf(client.version())).code).toBe('SERVER_UNREACHABLE')
     await expectBeginsAgain()
   })
 
@@ -201,7 +192,7 @@ describe('an answer', () => {
       request: (streamId, session) =>
         session.write(frameBytes(frameType.headers, endHeaders, streamId, Buffer.from([0xff, 0xff]))),
     }
-    const error = await failure(client.version())
+    const error = await failureOf(client.version())
     expect([error.code, error.message]).toEqual(['SERVER_UNREACHABLE', expect.stringContaining('cannot be decoded')])
     await expectBeginsAgain()
   })
@@ -223,7 +214,7 @@ describe('an answer', () => {
     ],
   ])('with %s is an error, of its call alone', async (_name, frames) => {
     peer.script = { request: (streamId, session) => session.write(...frames(streamId)) }
-    const error = await failure(client.version({ timeoutMs: 5000 }))
+    const error = await failureOf(client.version({ timeoutMs: 5000 }))
     expect([error.kind, error.message]).toEqual(['internal', expect.stringContaining("the server's answer is none: ")])
     await expectGoesOn()
   })
@@ -247,16 +238,16 @@ describe('an answer', () => {
         session.socket.end()
       },
     }
-    expect((await failure(client.version())).code).toBe('SERVER_UNREACHABLE')
-    expect((await failure(collect(client.readWire(table)))).code).toBe('SERVER_UNREACHABLE')
+    expect((await failureOf(client.version())).code).toBe('SERVER_UNREACHABLE')
+    expect((await failureOf(collect(client.readWire(table)))).code).toBe('SERVER_UNREACHABLE')
   })
 
   test('of bytes that mean nothing ends the connection', async () => {
     for (const garbage of [Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'), Buffer.alloc(100_000, 0xff)]) {
       peer.script = { first: null, frame: (_frame, session) => session.write(garbage) }
-      expect((await failure(client.version())).code).toBe('SERVER_UNREACHABLE')
+      expect((await failureOf(client.version())).code).toBe('SERVER_UNREACHABLE')
       peer.script = { request: (_streamId, session) => session.write(garbage) }
-      expect((await failure(client.version())).code).toBe('SERVER_UNREACHABLE')
+      expect((await failureOf(client.version())).code).toBe('SERVER_UNREACHABLE')
     }
   })
 })
@@ -286,7 +277,7 @@ describe('a server that leaves', () => {
         else if (streamId === 3) session.write(frameBytes(frameType.goAway, 0, 0, uint32Bytes(1, 11)))
       },
     }
-    const asking = [failure(client.version()), client.version()] as const
+    const asking = [failureOf(client.version()), client.version()] as const
     const error = await asking[0]
     expect([error.code, error.message]).toEqual([
       'SERVER_UNREACHABLE',
@@ -312,7 +303,7 @@ describe('a server that takes little', () => {
     }
     const abort = new AbortController()
     const calls = Array.from({ length: 20 }, (_, i) =>
-      i === 10 ? failure(client.version({ signal: abort.signal })) : client.version(),
+      i === 10 ? failureOf(client.version({ signal: abort.signal })) : client.version(),
     )
     // One that waits for its turn is cancelled.
     setTimeout(() => abort.abort(), 3)
@@ -396,7 +387,7 @@ describe('a server that takes little', () => {
     peer.script = {
       request: (_streamId, session) => session.write(frameBytes(frameType.windowUpdate, 0, 0, uint32Bytes(0x7fffffff))),
     }
-    expect((await failure(client.version())).code).toBe('SERVER_UNREACHABLE')
+    expect((await failureOf(client.version())).code).toBe('SERVER_UNREACHABLE')
     await expectBeginsAgain()
   })
 })
@@ -457,7 +448,7 @@ describe('a server of grpc-js', () => {
         Array(50).fill('v1'),
       )
       const frames: Uint8Array[] = []
-      const error = await failure(
+      const error = await failureOf(
         (async () => {
           for await (const frame of other.readWire(table)) frames.push(frame)
         })(),
@@ -471,7 +462,7 @@ describe('a server of grpc-js', () => {
       expect(receivedByteLength).toBeGreaterThan(20 * large.byteLength)
       for await (const _frame of other.readWire(table)) break
       await eventually('the server is told', () => cancelledCount === 1)
-      expect((await failure(other.create(table))).kind).toBe('internal')
+      expect((await failureOf(other.create(table))).kind).toBe('internal')
     } finally {
       other.close()
       server.forceShutdown()

@@ -16,13 +16,14 @@ import { type AddressInfo, createServer as createTcpServer, type Socket } from '
 import { fileURLToPath } from 'node:url'
 import { create, toBinary } from '@bufbuild/protobuf'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Client, connect, FramesError } from '../dist/client/index.js'
+import { type Client, connect } from '../dist/client/index.js'
 import { MessageReader } from '../dist/client/message-reader.js'
 import { timeoutHeader } from '../dist/client/rpc-status.js'
 import { VersionResponseSchema, WriteResposeSchema } from '../dist/proto/gen/frames_pb.js'
 import { eventually } from './fake-engine.js'
 import { SeededRandom, seed } from './seeded-random.js'
 import { startFixture } from './server-fixture.js'
+import { failureOf } from './failures.js'
 
 const MiB = 1024 * 1024
 const table = { backend: 'kv', table: 't' }
@@ -38,16 +39,6 @@ function framed(bytes: Uint8Array, flag = 0): Buffer {
 
 const versionAnswer = framed(toBinary(VersionResponseSchema, create(VersionResponseSchema, { version: 'v1' })))
 const writeAnswer = framed(toBinary(WriteResposeSchema, create(WriteResposeSchema, { frames: 1n, rows: 2n })))
-
-async function failure(promise: Promise<unknown>): Promise<FramesError> {
-  try {
-    await promise
-  } catch (error) {
-    if (error instanceof FramesError) return error
-    throw error
-  }
-  throw new Error('the call did not fail')
-}
 
 async function collect(frames: AsyncIterable<Uint8Array>): Promise<Buffer[]> {
   const collected: Buffer[] = []
@@ -199,7 +190,7 @@ describe('a call of gRPC', () => {
         'framesd-error': 'STREAM_NOT_FOUND',
       })
     let count = 0
-    const error = await failure(
+    const error = await failureOf(
       (async () => {
         for await (const _frame of client.readWire(table)) count++
       })(),
@@ -210,10 +201,10 @@ describe('a call of gRPC', () => {
   test('fails with the status of headers that are all of the answer', async () => {
     serve = (stream) =>
       stream.respond({ ...grpcHeaders, 'grpc-status': '16', 'grpc-message': 'a 50%' }, { endStream: true })
-    const error = await failure(client.create(table))
+    const error = await failureOf(client.create(table))
     expect([error.code, error.message]).toEqual(['UNAUTHENTICATED', 'a 50%'])
-    expect((await failure(collect(client.readWire(table)))).code).toBe('UNAUTHENTICATED')
-    expect((await failure(client.writeWire(table, [Buffer.alloc(3)]))).code).toBe('UNAUTHENTICATED')
+    expect((await failureOf(collect(client.readWire(table)))).code).toBe('UNAUTHENTICATED')
+    expect((await failureOf(client.writeWire(table, [Buffer.alloc(3)]))).code).toBe('UNAUTHENTICATED')
   })
 
   test('fails when the answer is none of gRPC', async () => {
@@ -229,7 +220,7 @@ describe('a call of gRPC', () => {
         stream.respond(headers)
         stream.end('<html>')
       }
-      expect((await failure(client.create(table))).kind).toBe(kind)
+      expect((await failureOf(client.create(table))).kind).toBe(kind)
     }
   })
 
@@ -249,7 +240,7 @@ describe('a call of gRPC', () => {
     ]
     for (const [wrong, text] of rules) {
       serve = wrong
-      const error = await failure(client.version())
+      const error = await failureOf(client.version())
       expect(error.kind).toBe('internal')
       expect(error.message === '' ? 'failed' : error.message).toMatch(text)
     }
@@ -270,7 +261,7 @@ describe('a call of gRPC', () => {
       stream.respond(grpcHeaders)
       stream.write(Buffer.from([0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]))
     }
-    const error = await failure(collect(client.readWire(table)))
+    const error = await failureOf(collect(client.readWire(table)))
     expect([error.kind, error.message]).toEqual([
       'exhausted',
       'the server sent a message that is too large: 4294967295 bytes is above the limit of 1048576',
@@ -289,9 +280,9 @@ describe('a call that the server breaks off', () => {
     ]
     for (const [code, kind] of codes) {
       serve = (stream) => stream.close(code)
-      expect((await failure(client.create(table))).kind).toBe(kind)
-      expect((await failure(collect(client.readWire(table)))).kind).toBe(kind)
-      expect((await failure(client.writeWire(table, [Buffer.alloc(3)]))).kind).toBe(kind)
+      expect((await failureOf(client.create(table))).kind).toBe(kind)
+      expect((await failureOf(collect(client.readWire(table)))).kind).toBe(kind)
+      expect((await failureOf(client.writeWire(table, [Buffer.alloc(3)]))).kind).toBe(kind)
     }
   })
 
@@ -304,7 +295,7 @@ describe('a call that the server breaks off', () => {
     const reading = async () => {
       for await (const frame of client.readWire(table)) frames.push(Buffer.from(frame).toString())
     }
-    expect((await failure(reading())).kind).toBe('internal')
+    expect((await failureOf(reading())).kind).toBe('internal')
     expect(frames).toEqual(['whole'])
   })
 
@@ -322,7 +313,7 @@ describe('a call that the server breaks off', () => {
       stream.close(constants.NGHTTP2_REFUSED_STREAM)
     }
     callCount = 0
-    expect((await failure(client.version())).code).toBe('SERVER_UNREACHABLE')
+    expect((await failureOf(client.version())).code).toBe('SERVER_UNREACHABLE')
     expect(callCount).toBe(3)
   })
 
@@ -332,7 +323,7 @@ describe('a call that the server breaks off', () => {
       callCount++
       stream.close(constants.NGHTTP2_REFUSED_STREAM)
     }
-    expect((await failure(client.writeWire(table, [Buffer.alloc(3)]))).code).toBe('SERVER_UNREACHABLE')
+    expect((await failureOf(client.writeWire(table, [Buffer.alloc(3)]))).code).toBe('SERVER_UNREACHABLE')
     expect(callCount).toBe(1)
   })
 })
@@ -347,8 +338,8 @@ describe('a connection that is lost', () => {
         for (const socket of sockets) socket.destroy()
       })
     }
-    const reading = failure(collect(client.readWire(table)))
-    const writing = failure(
+    const reading = failureOf(collect(client.readWire(table)))
+    const writing = failureOf(
       client.writeWire(
         table,
         (async function* () {
@@ -389,7 +380,7 @@ describe('a connection that is lost', () => {
 
   test('with an error fails its calls', async () => {
     serve = (stream) => stream.session?.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-    expect((await failure(client.version())).code).toBe('SERVER_UNREACHABLE')
+    expect((await failureOf(client.version())).code).toBe('SERVER_UNREACHABLE')
     serve = (stream) => answer(stream, [versionAnswer])
     expect(await client.version()).toBe('v1')
   })
@@ -400,24 +391,24 @@ describe('a connection that is lost', () => {
     for (const target of [nothing, oldServer]) {
       const { port } = await listening(target)
       const other = connect(`127.0.0.1:${port}`)
-      expect((await failure(other.version())).code).toBe('SERVER_UNREACHABLE')
-      expect((await failure(other.writeWire(table, [Buffer.alloc(1)]))).code).toBe('SERVER_UNREACHABLE')
+      expect((await failureOf(other.version())).code).toBe('SERVER_UNREACHABLE')
+      expect((await failureOf(other.writeWire(table, [Buffer.alloc(1)]))).code).toBe('SERVER_UNREACHABLE')
       other.close()
       target.close()
     }
     const gone = connect('127.0.0.1:1')
-    const errors = await Promise.all([1, 2, 3].map(() => failure(gone.version())))
+    const errors = await Promise.all([1, 2, 3].map(() => failureOf(gone.version())))
     expect(errors.map(({ code }) => code)).toEqual(Array(3).fill('SERVER_UNREACHABLE'))
     expect(errors[0].message).toContain('ECONNREFUSED')
   })
 
   test('by closing the client fails the calls at work, and all later ones', async () => {
     serve = () => {}
-    const asking = failure(client.version())
+    const asking = failureOf(client.version())
     await eventually('the call is at work', () => sessionCount === 1)
     client.close()
     expect((await asking).code).toBe('CANCELLED')
-    expect((await failure(client.version())).code).toBe('CANCELLED')
+    expect((await failureOf(client.version())).code).toBe('CANCELLED')
   })
 
   test('does not keep a program running that has no call at work', () => {
@@ -455,9 +446,9 @@ describe('a call that is ended here', () => {
       }
     }
     const options = { timeoutMs: 100 }
-    expect((await failure(client.version(options))).code).toBe('DEADLINE_EXCEEDED')
-    expect((await failure(collect(client.readWire(table, options)))).code).toBe('DEADLINE_EXCEEDED')
-    expect((await failure(client.writeWire(table, [Buffer.alloc(1)], options))).code).toBe('DEADLINE_EXCEEDED')
+    expect((await failureOf(client.version(options))).code).toBe('DEADLINE_EXCEEDED')
+    expect((await failureOf(collect(client.readWire(table, options)))).code).toBe('DEADLINE_EXCEEDED')
+    expect((await failureOf(client.writeWire(table, [Buffer.alloc(1)], options))).code).toBe('DEADLINE_EXCEEDED')
     await eventually('all streams are reset', () => closed.length === 3)
     expect(closed).toEqual(Array(3).fill(constants.NGHTTP2_CANCEL))
     expect(timeouts).toEqual(Array(3).fill('100m'))
@@ -467,9 +458,9 @@ describe('a call that is ended here', () => {
     const silent = createTcpServer(() => {})
     const { port } = await listening(silent)
     const other = connect(`127.0.0.1:${port}`)
-    expect((await failure(other.version({ timeoutMs: 50 }))).code).toBe('DEADLINE_EXCEEDED')
+    expect((await failureOf(other.version({ timeoutMs: 50 }))).code).toBe('DEADLINE_EXCEEDED')
     const abort = new AbortController()
-    const asking = failure(other.version({ signal: abort.signal }))
+    const asking = failureOf(other.version({ signal: abort.signal }))
     abort.abort()
     expect((await asking).code).toBe('CANCELLED')
     other.close()
@@ -490,7 +481,7 @@ describe('a call that is ended here', () => {
       })
     }
     const abort = new AbortController()
-    const writing = failure(
+    const writing = failureOf(
       client.writeWire(
         table,
         (async function* () {
@@ -594,7 +585,7 @@ describe('flow control', () => {
     function* endless() {
       for (;;) yield Buffer.alloc(100_000)
     }
-    const error = await failure(client.writeWire(table, endless()))
+    const error = await failureOf(client.writeWire(table, endless()))
     expect([error.code, error.message]).toEqual(['INVALID_ARGUMENT', 'bad frame'])
   })
 })
@@ -654,7 +645,7 @@ test('a timeout has at most eight digits', () => {
 test('an address may lack its port, be of IPv6, or make no sense', async () => {
   for (const address of ['[::1]:1', '::1', '[::1]', '127.0.0.1:99999', 'no such host', 'unix:/nowhere']) {
     const other = connect(address)
-    const error = await failure(other.version())
+    const error = await failureOf(other.version())
     expect(error.code).toBe('SERVER_UNREACHABLE')
     other.close()
   }

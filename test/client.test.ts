@@ -5,6 +5,7 @@ import { type Client, type ClientOptions, connect, FramesError } from '../dist/c
 import { ColumnSchema, FrameSchema } from '../dist/proto/gen/frames_pb.js'
 import { eventually, missingTable } from './fake-engine.js'
 import { type Fixture, startFixture } from './server-fixture.js'
+import { failureOf } from './failures.js'
 
 const MiB = 1024 * 1024
 const golden = (name: string) => readFileSync(new URL(`golden/${name}`, import.meta.url))
@@ -18,16 +19,6 @@ const frameOf = (byteLength: number) =>
       columns: [create(ColumnSchema, { name: 'x', dtype: 3, strings: ['0'.repeat(byteLength)] })],
     }),
   )
-
-async function failure(promise: Promise<unknown>): Promise<FramesError> {
-  try {
-    await promise
-  } catch (error) {
-    if (error instanceof FramesError) return error
-    throw error
-  }
-  throw new Error('the call did not fail')
-}
 
 async function collect(frames: AsyncIterable<Uint8Array>): Promise<Buffer[]> {
   const collected: Buffer[] = []
@@ -184,14 +175,14 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
 
     test('an error of the server is the same error here', async () => {
       const missing = { ...table, table: missingTable }
-      const creating = await failure(client.create(missing))
+      const creating = await failureOf(client.create(missing))
       expect([creating.code, creating.kind]).toEqual(['TABLE_NOT_FOUND', 'not-found'])
       expect(creating.message).toBe(
         "error creating table: no table 'missing'. Check its name and container, or make it: with create, or in kv and csv by writing to it.",
       )
-      const reading = await failure(collect(client.readWire(missing)))
+      const reading = await failureOf(collect(client.readWire(missing)))
       expect(reading.message).toMatch(/^can't query: no table 'missing'/)
-      const writing = await failure(client.writeWire(missing, [frameOf(10)]))
+      const writing = await failureOf(client.writeWire(missing, [frameOf(10)]))
       expect(writing.code).toBe('TABLE_NOT_FOUND')
       expect(writing.message).toContain("backend Write failed: no table 'missing'")
     })
@@ -212,7 +203,7 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
           isClosed = true
         }
       }
-      const error = await failure(client.writeWire(table, endless()))
+      const error = await failureOf(client.writeWire(table, endless()))
       expect(error.code).toBe('FRAME_SHAPE')
       await eventually('the source is closed', () => isClosed)
     })
@@ -224,7 +215,7 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
         throw new FramesError('FRAME_SHAPE', 'made wrongly')
       }
       const overwriting = client.writeWire({ ...table, saveMode: 'overwriteTable' }, broken())
-      expect((await failure(overwriting)).message).toMatch(/^made wrongly/)
+      expect((await failureOf(overwriting)).message).toMatch(/^made wrongly/)
       await eventually('the write is over', () => server.engine.abortCount + server.engine.finishCount === 1)
       expect(server.engine.finishCount).toBe(0)
     })
@@ -239,12 +230,12 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
 
     test('a client that was closed is not asked again', async () => {
       client.close()
-      expect((await failure(client.version())).code).toBe('CANCELLED')
-      expect((await failure(collect(client.readWire(table)))).code).toBe('CANCELLED')
+      expect((await failureOf(client.version())).code).toBe('CANCELLED')
+      expect((await failureOf(collect(client.readWire(table)))).code).toBe('CANCELLED')
     })
 
     test('a failed read says which error it was, also after some frames', async () => {
-      const missing = await failure(collect(client.readWire({ ...table, table: missingTable })))
+      const missing = await failureOf(collect(client.readWire({ ...table, table: missingTable })))
       expect(missing.code).toBe('TABLE_NOT_FOUND')
       server.engine.answer = function* () {
         yield frameOf(10)
@@ -254,27 +245,27 @@ function clientCases(transport: string, addressOf: (server: Fixture) => string):
       const reading = async () => {
         for await (const frame of client.readWire(table)) frames.push(frame)
       }
-      expect((await failure(reading())).code).toBe('DATA_DAMAGED')
+      expect((await failureOf(reading())).code).toBe('DATA_DAMAGED')
       expect(frames).toHaveLength(1)
     })
 
     test('an aborted call is cancelled on both sides', async () => {
       server.engine.onFinish = () => new Promise(() => {})
       const abort = new AbortController()
-      const writing = failure(client.writeWire(table, [frameOf(10)], { signal: abort.signal }))
+      const writing = failureOf(client.writeWire(table, [frameOf(10)], { signal: abort.signal }))
       await eventually('the frame has come', () => server.engine.frames.length === 1)
       abort.abort()
       expect((await writing).code).toBe('CANCELLED')
       await eventually('the write is given up', () => server.engine.abortCount === 1)
-      expect((await failure(client.create(table, { signal: abort.signal }))).code).toBe('CANCELLED')
-      expect((await failure(collect(client.readWire(table, { signal: abort.signal })))).code).toBe('CANCELLED')
+      expect((await failureOf(client.create(table, { signal: abort.signal }))).code).toBe('CANCELLED')
+      expect((await failureOf(collect(client.readWire(table, { signal: abort.signal })))).code).toBe('CANCELLED')
     })
 
     test('a server that is not there is unreachable', async () => {
       await server.stop()
-      expect((await failure(client.create(table))).code).toBe('SERVER_UNREACHABLE')
-      expect((await failure(collect(client.readWire(table)))).code).toBe('SERVER_UNREACHABLE')
-      expect((await failure(client.writeWire(table, [frameOf(1)]))).code).toBe('SERVER_UNREACHABLE')
+      expect((await failureOf(client.create(table))).code).toBe('SERVER_UNREACHABLE')
+      expect((await failureOf(collect(client.readWire(table)))).code).toBe('SERVER_UNREACHABLE')
+      expect((await failureOf(client.writeWire(table, [frameOf(1)]))).code).toBe('SERVER_UNREACHABLE')
     })
   })
 }
@@ -290,7 +281,7 @@ test.each(['', 'grpc://', 'ftp://127.0.0.1:80', 'http://'])('address "%s" is ref
 test('what JSON has no form for is refused before it is sent', async () => {
   const client = connect('http://127.0.0.1:1')
   for (const value of [Number.NaN, Number.POSITIVE_INFINITY, { timeNs: 5n }]) {
-    const error = await failure(client.executeWire({ ...table, command: 'c', args: { x: value } }))
+    const error = await failureOf(client.executeWire({ ...table, command: 'c', args: { x: value } }))
     expect(error.code).toBe('INVALID_ARGUMENT')
   }
   client.close()

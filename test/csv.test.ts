@@ -20,7 +20,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   type Engine,
   Frame,
-  type FramesError,
   frameFromMap,
   frameFromRows,
   labelColumn,
@@ -28,6 +27,7 @@ import {
   openEngine,
   sliceColumn,
 } from '../dist/engine/index.js'
+import { failureOf } from './failures.js'
 
 const root = mkdtempSync(join(tmpdir(), 'framesd-csv-'))
 const outside = mkdtempSync(join(tmpdir(), 'framesd-csv-outside-'))
@@ -72,15 +72,6 @@ async function typesOf(text: string): Promise<Record<string, string>> {
   return Object.fromEntries(frame!.columns.map((column) => [column.name, column.dtype]))
 }
 
-async function errorOf(work: Promise<unknown>): Promise<FramesError> {
-  return work.then(
-    () => {
-      throw new Error('it should have failed')
-    },
-    (error: FramesError) => error,
-  )
-}
-
 const leftovers = () => readdirSync(join(root, '.framesd')).filter((name) => name.endsWith('.tmp'))
 
 describe('create', () => {
@@ -94,14 +85,14 @@ describe('create', () => {
 
   test('a field without a name is refused, and no file is made', async () => {
     const table = newTable()
-    const error = await errorOf(engine.create({ backend, table, schema: { fields: [{ name: 'a' }, { name: '' }] } }))
+    const error = await failureOf(engine.create({ backend, table, schema: { fields: [{ name: 'a' }, { name: '' }] } }))
     expect(error.message).toContain('field 1 with no name')
     expect(existsSync(fileOf(table))).toBe(false)
   })
 
   test('over a file that exists it fails, or leaves it as it is', async () => {
     const table = tableWith('x\n1\n')
-    const error = await errorOf(engine.create({ backend, table }))
+    const error = await failureOf(engine.create({ backend, table }))
     expect(error.code).toBe('TABLE_EXISTS')
     expect(error.message).toContain(`file '"${table}"' already exists`)
     await engine.create({ backend, table, ifExists: 'ignore', schema: { fields: [{ name: 'y' }] } })
@@ -121,7 +112,7 @@ describe('create', () => {
   })
 
   test('in a folder that does not exist, says so', async () => {
-    const error = await errorOf(engine.create({ backend, table: 'no/such/folder.csv' }))
+    const error = await failureOf(engine.create({ backend, table: 'no/such/folder.csv' }))
     expect(error.message).toContain('cannot create file: open no/such/folder.csv: no such file or directory')
     mkdirSync(join(root, 'some/folder'), { recursive: true })
     await engine.create({ backend, table: 'some/folder/t.csv' })
@@ -219,7 +210,7 @@ describe('write', () => {
       [frameFromMap({ a: [1n] }), 'has no column "b"'],
       [frameFromMap({ a: [1n], b: ['x'], c: [1n] }), 'has a column "c" more'],
     ] as const) {
-      const error = await errorOf(engine.write({ backend, table }, [frameFromMap({ a: [1n], b: ['x'] }), wrong]))
+      const error = await failureOf(engine.write({ backend, table }, [frameFromMap({ a: [1n], b: ['x'] }), wrong]))
       expect(error.code).toBe('FRAME_SHAPE')
       expect(error.message).toContain(said)
       expect(textOf(table)).toBe(before)
@@ -312,7 +303,7 @@ describe('append', () => {
     await engine.write({ backend, table }, [frameFromMap({ a: [2n], b: ['y'] }), frameFromMap({ a: [3n], b: ['z'] })])
     await engine.write({ backend, table }, [])
     expect(textOf(table)).toBe('a,b\n1,x\n2,y\n3,z\n')
-    const error = await errorOf(engine.write({ backend, table }, frameFromMap({ a: [1n] })))
+    const error = await failureOf(engine.write({ backend, table }, frameFromMap({ a: [1n] })))
     expect(error.message).toContain('the frame has no column "b"')
     expect(textOf(table)).toBe('a,b\n1,x\n2,y\n3,z\n')
     expect(leftovers()).toEqual([])
@@ -349,7 +340,7 @@ describe('append', () => {
 
   test('what is no truth value is refused', async () => {
     const schema = { fields: [{ name: 'a', properties: { append: 'yes' } }] }
-    const error = await errorOf(engine.create({ backend, table: newTable(), schema }))
+    const error = await failureOf(engine.create({ backend, table: newTable(), schema }))
     expect(error.message).toContain("property 'append' must be true or false")
   })
 })
@@ -443,9 +434,9 @@ describe('read', () => {
     const table = tableWith('i\n1\n2\n3\n')
     const [page] = await readAll({ table, limit: 1n })
     const marker = page!.labels.get('next_marker') as string
-    expect((await errorOf(readAll({ table, marker: 'x' }))).code).toBe('INVALID_ARGUMENT')
+    expect((await failureOf(readAll({ table, marker: 'x' }))).code).toBe('INVALID_ARGUMENT')
     writeFileSync(fileOf(table), 'i\n1\n2\n3\n4\n')
-    expect((await errorOf(readAll({ table, marker }))).code).toBe('FILE_CHANGED')
+    expect((await failureOf(readAll({ table, marker }))).code).toBe('FILE_CHANGED')
   })
 
   test('message_limit gives full frames but for the last', async () => {
@@ -464,7 +455,7 @@ describe('read', () => {
     const table = tableWith('a,b,c\n1,2,3\n')
     const [frame] = await readAll({ table, columns: ['c', 'a', 'c'] })
     expect(frame!.names).toEqual(['a', 'c'])
-    const error = await errorOf(readAll({ table, columns: ['a', 'zz'] }))
+    const error = await failureOf(readAll({ table, columns: ['a', 'zz'] }))
     expect(error.code).toBe('COLUMN_NOT_FOUND')
     expect(error.message).toContain("column 'zz' doesn't exist")
   })
@@ -472,7 +463,7 @@ describe('read', () => {
   test('filter and reset_index change nothing; parameters of other backends are refused', async () => {
     const table = tableWith('a\n1\n')
     expect(await rowsOf({ table, filter: 'a > 5', resetIndex: true })).toEqual([{ a: 1n }])
-    const error = await errorOf(readAll({ table, start: '0' }))
+    const error = await failureOf(readAll({ table, start: '0' }))
     expect(error.message).toContain('Start cannot be used as an argument to a ReadRequest to csv backend')
   })
 
@@ -515,7 +506,7 @@ describe('read', () => {
     ['another encoding', Buffer.from('a\n1\n\xff\n', 'latin1'), 'line 3 is not UTF-8'],
     ['too many columns', `${'a,'.repeat(20_000)}a\n`, 'at most 16384 are possible'],
   ])('%s: an error that says what and where', async (_, text, said) => {
-    const error = await errorOf(readAll({ table: tableWith(text) }))
+    const error = await failureOf(readAll({ table: tableWith(text) }))
     expect(error.kind === 'invalid' || error.kind === 'exhausted').toBe(true)
     expect(error.message).toContain(said)
   })
@@ -526,20 +517,20 @@ describe('read', () => {
   })
 
   test('a quote that is never closed ends with an error and not with all memory', async () => {
-    const error = await errorOf(readAll({ table: tableWith(`a\n"${'x'.repeat(40 * 2 ** 20)}\n`) }))
+    const error = await failureOf(readAll({ table: tableWith(`a\n"${'x'.repeat(40 * 2 ** 20)}\n`) }))
     expect(error.code).toBe('CSV_SYNTAX')
   })
 
   test('a missing file, a folder and a pipe have errors of their own', async () => {
-    expect((await errorOf(readAll({ table: 'missing.csv' }))).message).toContain(
+    expect((await failureOf(readAll({ table: 'missing.csv' }))).message).toContain(
       'open missing.csv: no such file or directory',
     )
-    expect((await errorOf(readAll({ table: 'missing.csv' }))).code).toBe('TABLE_NOT_FOUND')
+    expect((await failureOf(readAll({ table: 'missing.csv' }))).code).toBe('TABLE_NOT_FOUND')
     mkdirSync(join(root, 'folder'), { recursive: true })
-    expect((await errorOf(readAll({ table: 'folder' }))).code).toBe('FILE_FAILED')
-    expect((await errorOf(engine.write({ backend, table: 'folder' }, []))).message).toContain('is not a file')
-    expect((await errorOf(readAll({ table: 'folder/t.csv' }))).code).toBe('TABLE_NOT_FOUND')
-    expect((await errorOf(readAll({ table: `${'x'.repeat(300)}.csv` }))).code).toBe('PATH_REFUSED')
+    expect((await failureOf(readAll({ table: 'folder' }))).code).toBe('FILE_FAILED')
+    expect((await failureOf(engine.write({ backend, table: 'folder' }, []))).message).toContain('is not a file')
+    expect((await failureOf(readAll({ table: 'folder/t.csv' }))).code).toBe('TABLE_NOT_FOUND')
+    expect((await failureOf(readAll({ table: `${'x'.repeat(300)}.csv` }))).code).toBe('PATH_REFUSED')
   })
 })
 
@@ -548,17 +539,17 @@ describe('delete', () => {
     const table = tableWith('a\n')
     await engine.delete({ backend, table, filter: 'ignored' })
     expect(existsSync(fileOf(table))).toBe(false)
-    const error = await errorOf(engine.delete({ backend, table }))
+    const error = await failureOf(engine.delete({ backend, table }))
     expect(error.message).toContain(`path to file '"${table}"' doesn't exist`)
     expect(error.code).toBe('TABLE_NOT_FOUND')
     await engine.delete({ backend, table, ifMissing: 'ignore' })
     await engine.delete({ backend, table: 'no/such/folder', ifMissing: 'ignore' })
-    expect((await errorOf(engine.delete({ backend, table, start: '0' }))).code).toBe('REFUSED_PARAMETER')
+    expect((await failureOf(engine.delete({ backend, table, start: '0' }))).code).toBe('REFUSED_PARAMETER')
   })
 
   test('what cannot be removed says why', async () => {
     mkdirSync(join(root, 'full'), { recursive: true })
-    expect((await errorOf(engine.delete({ backend, table: 'full' }))).message).toContain(
+    expect((await failureOf(engine.delete({ backend, table: 'full' }))).message).toContain(
       `cannot delete file '"full"': `,
     )
   })
@@ -578,14 +569,14 @@ describe('execute', () => {
 
   test('sizes that make no sense are refused', async () => {
     for (const args of [{ rows: -1n }, { cols: -1n }, { rows: 2n ** 62n }, { rows: 0n, cols: 2n ** 62n }]) {
-      const error = await errorOf(engine.execute({ backend, table: 'any', command: 'ping', args }))
+      const error = await failureOf(engine.execute({ backend, table: 'any', command: 'ping', args }))
       expect(['invalid', 'exhausted']).toContain(error.kind)
     }
     expect(await engine.execute({ backend, table: 'any', command: 'ping', args: { rows: 0n } })).toBeNull()
   })
 
   test('other commands do not exist', async () => {
-    const error = await errorOf(engine.execute({ backend, table: 'any', command: ' ping' }))
+    const error = await failureOf(engine.execute({ backend, table: 'any', command: ' ping' }))
     expect(error.message).toContain(`CSV backend doesn't support execute command '" ping"'`)
   })
 })
@@ -642,7 +633,7 @@ describe('nobody leaves the root folder', () => {
   })
 
   test('a path that looks absolute begins at the root folder', async () => {
-    expect((await errorOf(readAll({ table: '/etc/passwd' }))).code).toBe('TABLE_NOT_FOUND')
+    expect((await failureOf(readAll({ table: '/etc/passwd' }))).code).toBe('TABLE_NOT_FOUND')
     const table = tableWith('a\n1\n')
     expect(await rowsOf({ table: `/${table}` })).toEqual([{ a: 1n }])
     expect(await rowsOf({ table: `inner/../inner//up/./${table}` })).toEqual([{ a: 1n }])
@@ -706,7 +697,7 @@ describe('the root folder', () => {
     expect(readFileSync(join(dataDir, 'csv/x.csv'), 'utf8')).toBe('a\n1\n')
     rmSync(dataDir, { recursive: true })
     const inMemory = await openEngine({ workerCount: 1 })
-    const error = await errorOf(inMemory.create({ backend, table: 'x.csv' }))
+    const error = await failureOf(inMemory.create({ backend, table: 'x.csv' }))
     expect(error.code).toBe('NO_ROOT_FOLDER')
     expect(
       await inMemory.execute({ backend, table: 'x', command: 'ping', args: { rows: 1n, cols: 1n } }),

@@ -7,21 +7,12 @@ import { Region, type RegionOptions, runByteLength } from '../dist/engine/memory
 import { createSharedMemory, defaultMemoryByteLength } from '../dist/engine/memory/shared-memory.js'
 import type { Slice } from '../dist/engine/memory/slice.js'
 import { SeededRandom, seed } from './seeded-random.js'
+import { codeOf } from './failures.js'
 
 const run = runByteLength
 
 function regionOfRuns(runCount: number, options: Partial<RegionOptions> = {}): Region {
   return new Region({ name: 'test', slice: { byteOffset: 3 * run, byteLength: runCount * run }, ...options })
-}
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise
-  } catch (error) {
-    if (error instanceof FramesError) return error.code
-    throw error
-  }
-  return 'no error'
 }
 
 test('bytes are copied into shared memory and out of it, at any alignment, and never past the end', () => {

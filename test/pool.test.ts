@@ -12,6 +12,7 @@ import type { AllocateJob, EchoJob, FailJob, FillJob, ReadJob, SleepJob } from '
 import type { Job } from '../dist/engine/pool/job.js'
 import { openPool, type Pool, type PoolEvent, type PoolOptions } from '../dist/engine/pool/pool.js'
 import { SeededRandom, seed } from './seeded-random.js'
+import { codeOf, failureOf } from './failures.js'
 
 const run = runByteLength
 const MiB = 1024 * 1024
@@ -43,20 +44,6 @@ function open(options: Partial<PoolOptions> & { byteLength?: number } = {}): Ope
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((pool) => pool.close({ graceMs: 0 })))
 })
-
-async function errorOf(promise: Promise<unknown>): Promise<FramesError> {
-  try {
-    await promise
-  } catch (error) {
-    if (error instanceof FramesError) return error
-    throw error
-  }
-  throw new Error('there was no error')
-}
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return (await errorOf(promise)).code
-}
 
 async function echo(pool: Pool, value: unknown = 1): Promise<unknown> {
   const job: EchoJob = { kind: 'echo', value }
@@ -143,7 +130,7 @@ describe('a job', () => {
 
   test('fails with the typed error of its handler', async () => {
     const place = open()
-    const fail = (how: FailJob['how']) => errorOf(place.pool.run(failJob(how), { scratchByteLength: run }))
+    const fail = (how: FailJob['how']) => failureOf(place.pool.run(failJob(how), { scratchByteLength: run }))
     const error = await fail('framesError')
     expect([error.code, error.message]).toEqual([
       'TABLE_NOT_FOUND',
@@ -157,7 +144,7 @@ describe('a job', () => {
   test('that fails by a mistake of ours says so in the log, and to the caller only that', async () => {
     const place = open()
     for (const how of ['assertion', 'error', 'notAnError'] as const) {
-      const error = await errorOf(place.pool.run(failJob(how), { scratchByteLength: run }))
+      const error = await failureOf(place.pool.run(failJob(how), { scratchByteLength: run }))
       expect(error.code).toBe('INTERNAL')
       expect(error.message).not.toMatch(/secret|right|text|\.js/)
     }
