@@ -12,6 +12,8 @@ export const groupBucketCountMax = 64 * 1024
 /** Units whose rows are read together: as many as one job sends, since each time whole pages are decoded; and their state. */
 export const rowsUnitCountMax = readJobByteLength / 128
 export const rowsStateByteLengthMax = 16 * MiB
+/** Of the arenas, for one job beside what all reads need: where memory is small, sets are read one by one instead. */
+const shareOfArenasMax = 1 / 8
 /** For each set that is asked for: its number, unit, span and whether it is broken. */
 const setByteLength = 28
 
@@ -45,8 +47,11 @@ export function manySetsByteLength(
   plan: ReadPlan,
   bucketCount: number,
   { setCount, unitCount, tableSetCount }: { setCount: number; unitCount: number; tableSetCount: number },
+  arenasByteLength: number,
 ): number {
   if (plan.mode !== 'over-time' || setCount < 16 * rowsSetCountMin || bucketCount > groupBucketCountMax) return 0
   const states = 64 * bucketCount * Math.min(unitCount, rowsUnitCountMax) * plan.items.length
-  return 4 * MiB + setByteLength * setCount + 4 * tableSetCount + Math.min(2 * rowsStateByteLengthMax, 2 * states)
+  const byteLength =
+    4 * MiB + setByteLength * setCount + 4 * tableSetCount + Math.min(2 * rowsStateByteLengthMax, 2 * states)
+  return byteLength <= shareOfArenasMax * arenasByteLength ? byteLength : 0
 }

@@ -109,11 +109,8 @@ export async function openSets(
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
       const sets = selection.sets.slice(firstSet, endSet)
-      const ofManySets = manySetsByteLength(plan, bucketCount, {
-        setCount: sets.length,
-        unitCount: end - start,
-        tableSetCount: table.labels.setCount,
-      })
+      const setCounts = { setCount: sets.length, unitCount: end - start, tableSetCount: table.labels.setCount }
+      const ofManySets = manySetsByteLength(plan, bucketCount, setCounts, parts.memory.arenas.slice.byteLength)
       return new ScanChain(parts, table, options, {
         kind: 'tsdb.scan',
         terms,
