@@ -21,6 +21,7 @@ import { eachFrame, Frame } from './frame/frame.js'
 import type { PlainColumn, PlainFrame } from './frame/plain.js'
 import { CallRecord, History, type HistoryOptions } from './history/history.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
+import { workerCountMax } from './limits.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'
 import type { SharedMemoryStatistics } from './memory/shared-memory.js'
@@ -82,15 +83,28 @@ export interface EngineStatistics {
   readonly pool: PoolStatistics
 }
 
-const optionNames: Readonly<Record<keyof EngineOptions, true>> = {
-  dataDir: true,
-  backends: true,
-  memoryByteLength: true,
-  workerCount: true,
-  history: true,
-  report: true,
-  container: true,
-  nowMs: true,
+type OptionType = 'string' | 'number' | 'function' | 'list' | 'history'
+
+const optionTypes: Readonly<Record<keyof EngineOptions, OptionType>> = {
+  dataDir: 'string',
+  backends: 'list',
+  memoryByteLength: 'number',
+  workerCount: 'number',
+  history: 'history',
+  report: 'function',
+  container: 'string',
+  nowMs: 'function',
+}
+const backendOptionTypes: Readonly<Record<keyof BackendOptions, OptionType>> = {
+  name: 'string',
+  type: 'string',
+  rootDir: 'string',
+  ttl: 'string',
+  inferItemCount: 'number',
+}
+const historyOptionTypes: Readonly<Record<keyof HistoryOptions, OptionType>> = {
+  retentionMs: 'number',
+  retentionByteLength: 'number',
 }
 
 const backendTypes = ['tsdb', 'kv', 'stream', 'csv']
@@ -121,19 +135,12 @@ export class Engine implements EngineApi {
     this.#history = history
   }
 
-  /** Throws INVALID_ARGUMENT for an option of another name: data meant for a folder would be kept in memory only. */
+  /** Throws INVALID_ARGUMENT for an option of another name or type: data meant for a folder would be kept in memory only. */
   static async open(options: EngineOptions = {}): Promise<Engine> {
-    for (const name in options) {
-      if (!Object.hasOwn(optionNames, name)) {
-        const known = Object.keys(optionNames).join(', ')
-        throw new FramesError('INVALID_ARGUMENT', `an engine has no option '${name}'; it has ${known}`)
-      }
-    }
-    const report =
-      options.report ??
-      ((message, error) =>
-        process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd'))
+    checkOptions('an engine', options, optionTypes)
+    const report = guarded(options.report ?? warn)
     const wanted = options.backends ?? backendTypes.map((type): BackendOptions => ({ type }))
+    for (const backend of wanted) checkOptions('a backend', backend, backendOptionTypes)
     const takenNames = new Set<string>()
     for (const { type, name = type, ttl } of wanted) {
       if (takenNames.has(name)) throw new FramesError('INVALID_ARGUMENT', `two backends are named '${name}'`)
@@ -143,8 +150,14 @@ export class Engine implements EngineApi {
       parseDurationMs(ttl ?? '')
     }
     const { workerCount } = options
-    if (workerCount !== undefined && !(Number.isInteger(workerCount) && workerCount >= 1)) {
-      throw new FramesError('INVALID_ARGUMENT', `workerCount is ${workerCount}, which is no number of threads`)
+    if (
+      workerCount !== undefined &&
+      !(Number.isInteger(workerCount) && workerCount >= 1 && workerCount <= workerCountMax)
+    ) {
+      throw new FramesError(
+        'INVALID_ARGUMENT',
+        `workerCount is ${workerCount}, which is no number of threads from 1 to ${workerCountMax}`,
+      )
     }
     const memory = createSharedMemory({
       heapBase: kernelHeapBase(),
@@ -215,6 +228,7 @@ export class Engine implements EngineApi {
   }
 
   #begin(recorded: RecordedRequest, options: CallOptions): CallRecord {
+    checkCallOptions(options)
     if (this.#history === null) return new CallRecord(recorded, '', undefined, 0, null)
     return this.#history.begin(recorded, this.#nameOf(recorded.request.backend), options.caller)
   }
@@ -474,6 +488,52 @@ export class Engine implements EngineApi {
   }
 }
 
+/** Throws INVALID_ARGUMENT for options that a program in plain JavaScript has named or typed wrongly. */
+function checkOptions(of: string, options: object, types: Readonly<Record<string, OptionType>>): void {
+  if (typeof options !== 'object' || options === null)
+    throw new FramesError('INVALID_ARGUMENT', `the options of ${of} are no object`)
+  for (const [name, value] of Object.entries(options) as [string, unknown][]) {
+    const type = Object.hasOwn(types, name) ? types[name] : undefined
+    if (type === undefined) {
+      const known = Object.keys(types).join(', ')
+      throw new FramesError('INVALID_ARGUMENT', `${of} has no option '${name}'; it has ${known}`)
+    }
+    if (value === undefined || value === null) continue
+    if (type === 'history') {
+      if (value !== false) checkOptions('the history', value, historyOptionTypes)
+    } else if (type === 'list' ? !Array.isArray(value) : typeof value !== type || Number.isNaN(value)) {
+      throw new FramesError('INVALID_ARGUMENT', `the option '${name}' of ${of} must be a ${type}`)
+    }
+  }
+}
+
+/** Throws INVALID_ARGUMENT for what a program in plain JavaScript gives in the place of options, or of a signal. */
+function checkCallOptions(options: CallOptions): void {
+  if (typeof options !== 'object' || options === null)
+    throw new FramesError('INVALID_ARGUMENT', 'the options of a call are no object')
+  // A server makes signals when they are asked for.
+  if (options.caller !== undefined || options.signal === undefined) return
+  const { signal } = options
+  if (typeof signal !== 'object' || signal === null || typeof signal.addEventListener !== 'function')
+    throw new FramesError('INVALID_ARGUMENT', 'the signal of a call is no AbortSignal')
+}
+
+function warn(message: string, error: unknown): void {
+  process.emitWarning(error instanceof Error ? `${message}: ${error.stack}` : message, 'framesd')
+}
+
+/** Reports come from where nobody would catch what the program's function throws. */
+function guarded(report: NonNullable<EngineOptions['report']>): NonNullable<EngineOptions['report']> {
+  return (message, error) => {
+    try {
+      report(message, error)
+    } catch (failure) {
+      warn(message, error)
+      warn('the function for reports has thrown', failure)
+    }
+  }
+}
+
 async function nextBatch(
   messages: AsyncGenerator<ReadMessage>,
   record: CallRecord,
@@ -580,6 +640,7 @@ export class EngineWriteSession implements WriteSession {
   readonly #session: BackendWriteSession
   readonly #record: CallRecord
   #failure: unknown
+  #isFinished = false
 
   constructor(session: BackendWriteSession, record: CallRecord) {
     this.#session = session
@@ -589,11 +650,14 @@ export class EngineWriteSession implements WriteSession {
   /** Takes one frame, which must not change before this resolves: then the next may be given. */
   async add(frame: Frame): Promise<void> {
     if (!(frame instanceof Frame)) throw new FramesError('INVALID_ARGUMENT', 'what is to be written is no Frame')
+    this.#checkOpen()
     this.#record.count(0, frame.byteLength)
     return this.#noting(this.#session.addFrame(frame))
   }
 
-  addWire(frame: Uint8Array): Promise<void> {
+  async addWire(frame: Uint8Array): Promise<void> {
+    if (!(frame instanceof Uint8Array)) throw new FramesError('INVALID_ARGUMENT', 'a frame of the wire is bytes')
+    this.#checkOpen()
     this.#record.count(0, frame.byteLength)
     return this.#noting(this.#session.addWire(frame))
   }
@@ -601,6 +665,11 @@ export class EngineWriteSession implements WriteSession {
   /** Resolves when the frames so far are stored. */
   stored(): Promise<void> {
     return this.#noting(this.#session.stored())
+  }
+
+  /** Throws PRECONDITION: a frame after the last one would be taken and not be stored. */
+  #checkOpen(): void {
+    if (this.#isFinished) throw new FramesError('PRECONDITION', 'the write is finished, and takes no more frames')
   }
 
   /** What went wrong first is what the history says when the write is given up. */
@@ -614,6 +683,7 @@ export class EngineWriteSession implements WriteSession {
   }
 
   async finish(): Promise<WriteResult> {
+    this.#isFinished = true
     try {
       const result = await this.#session.finish()
       this.#record.rowCount = result.rowCount

@@ -80,6 +80,9 @@ export const arenaWaitMsMax = 30_000
 
 /** Workers by default: one a core, and no more, because beyond that jobs wait for the main thread. */
 export const workerCountDefaultMax = 8
+
+/** Each worker thread takes some 30 MB and its part of the shared memory; thousands of them end a machine. */
+export const workerCountMax = 256
 /**
  * A worker's own heap; columns are in the shared memory, so a heap this large is a mistake, and ends one worker. But V8
  * ends the whole process when a single object is too large for a heap that is almost full (seen: arrays and maps of tens

@@ -472,8 +472,11 @@ function send(response: ServerResponse, chunk: Buffer, call: Call, unread: SendB
     response.write(chunk, (error) => {
       signal.removeEventListener('abort', onAbort)
       stopWaiting()
-      if (error) reject(new FramesError('CANCELLED', 'the client closed the connection', { cause: error }))
-      else resolve()
+      if (!error) return resolve()
+      const gone = new FramesError('CANCELLED', 'the client closed the connection', { cause: error })
+      // Newer Node.js tells it here before 'close'.
+      call.abort(gone)
+      reject(gone)
     })
   })
 }

@@ -132,3 +132,14 @@ export async function eventually(what: string, condition: () => boolean | Promis
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }
+
+/** What the promise gives; fails the test after five seconds. */
+export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
+  let hasSettled = false
+  const settle = (): void => {
+    hasSettled = true
+  }
+  promise.then(settle, settle)
+  await eventually(what, () => hasSettled)
+  return promise
+}

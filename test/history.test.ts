@@ -65,6 +65,56 @@ function refuse(engine: Engine, table: string, options: { durationMs?: number; e
   engine.recordRefused({ action: 'delete', request: { backend, table } }, { caller, error, durationMs })
 }
 
+describe('a request that cannot be told', () => {
+  test('is left out, counted and reported, and the others have their entries', async () => {
+    const reported: unknown[][] = []
+    const engine = await open({ report: (...told) => void reported.push(told) })
+    refuse(engine, 'before')
+    const reason = new RangeError('too long')
+    const request = {
+      backend,
+      table: 'odd',
+      get filter(): string {
+        throw reason
+      },
+    }
+    for (let i = 0; i < 2; i++)
+      engine.recordRefused({ action: 'delete', request }, { caller, error: new Error('x'), durationMs: 0 })
+    refuse(engine, 'after')
+    expect(await tablesOf(engine, {})).toEqual(['before', 'after'])
+    expect(reported).toEqual([['2 requests cannot be told in the history', reason]])
+    await engine.close()
+  })
+
+  test('does no harm where the function for reports throws, too', async () => {
+    const engine = await open({
+      report: () => {
+        throw new Error('of a report')
+      },
+    })
+    const warned: string[] = []
+    const onWarning = ({ message }: Error) => void warned.push(message)
+    process.on('warning', onWarning)
+    try {
+      const request = {
+        backend,
+        get table(): string {
+          throw new RangeError('too long')
+        },
+      }
+      engine.recordRefused({ action: 'delete', request }, { caller, error: new Error('x'), durationMs: 0 })
+      refuse(engine, 'after')
+      expect(await tablesOf(engine, {})).toEqual(['after'])
+      await new Promise((resolve) => setImmediate(resolve))
+      expect(warned.some((text) => text.startsWith('1 requests cannot be told'))).toBe(true)
+      expect(warned.some((text) => text.includes('of a report'))).toBe(true)
+    } finally {
+      process.off('warning', onWarning)
+      await engine.close()
+    }
+  })
+})
+
 describe('entries', () => {
   test('every verb has one, failed ones too, in the order in which they ended', async () => {
     const engine = await open()

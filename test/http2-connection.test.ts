@@ -222,6 +222,23 @@ test('an owner that throws ends its connection, and nothing else', async () => {
   expect(peer.streams[0]!.owner.told).toEqual(['closed'])
 })
 
+test('who throws when told that bytes have left ends the connection, and the others are told', async () => {
+  const peer = await greeted()
+  const thrown = new TypeError('of an owner')
+  const { stream } = await taken(peer)
+  let toldCount = 0
+  stream.sendHeaders(answerBlock, false)
+  stream.send(Buffer.from('a'), () => {
+    throw thrown
+  })
+  stream.send(Buffer.from('b'), () => {
+    toldCount++
+  })
+  await settled()
+  expect([peer.goAways, peer.hasEnded, toldCount]).toEqual([[errorCode.internal], true, 1])
+  expect(peer.closedWith?.cause).toBe(thrown)
+})
+
 describe('flow control', () => {
   test('holds what is above the windows of the peer, of a stream and of all', async () => {
     const peer = new BarePeer()

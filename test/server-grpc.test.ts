@@ -33,7 +33,7 @@ import {
   WriteRequestSchema,
   WriteResposeSchema,
 } from '../dist/proto/gen/frames_pb.js'
-import { defectTable, eventually, missingTable } from './fake-engine.js'
+import { defectTable, eventually, missingTable, within } from './fake-engine.js'
 import { type Fixture, startFixture } from './server-fixture.js'
 
 const MiB = 1024 * 1024
@@ -870,7 +870,7 @@ test('too many calls at once are refused to the connection that has most of them
   const first = connection()
   for (let i = 0; i < 8; i++) open(first, 'Write')
   const surplus = open(first, 'Write')
-  await new Promise((resolve) => surplus.once('close', resolve))
+  await eventually('the call above the limit is refused', () => surplus.closed)
   // REFUSED_STREAM
   expect(surplus.rstCode).toBe(0x7)
   expect((await bareCall('Version', prefixed(Buffer.alloc(0)))).trailers['grpc-status']).toBe('0')
@@ -882,7 +882,8 @@ test('too many calls at once are refused to the connection that has most of them
   for (let i = 0; i < 7; i++) open(second, 'Write')
   const last = open(second, 'Version')
   last.end(prefixed(Buffer.alloc(0)))
-  await new Promise((resolve) => last.resume().once('close', resolve))
+  last.resume()
+  await eventually('the call below the limit is answered', () => last.closed)
   expect(last.rstCode).toBe(0)
   second.destroy()
 })
@@ -902,16 +903,16 @@ describe('the budget of what waits', () => {
     const request = { ':method': 'POST', ':path': '/pb.Frames/Create', 'content-type': 'application/grpc' }
     const partial = session.request(request)
     partial.on('error', () => {})
-    const reset = new Promise((resolve) => partial.once('close', () => resolve(partial.rstCode)))
     const prefix = Buffer.alloc(5)
     prefix.writeUInt32BE(100 * MiB, 1)
     partial.write(Buffer.concat([prefix, Buffer.alloc(7 * MiB)]))
+    await eventually('the call that has most waiting is refused', () => partial.closed)
     // ENHANCE_YOUR_CALM, which clients report as RESOURCE_EXHAUSTED.
-    expect(await reset).toBe(0xb)
+    expect(partial.rstCode).toBe(0xb)
     session.destroy()
 
     large.sink.write(frameMessage(7 * MiB))
-    const error = await failure(large.reply)
+    const error = await within('the write above the budget fails', failure(large.reply))
     expect([error.code, error.details.startsWith('too many bytes')]).toEqual([status.RESOURCE_EXHAUSTED, true])
     server.engine.onFrame = () => {}
     expect((await write(head(), frameMessage(5 * MiB), frameMessage(5 * MiB))).message.frames).toBe(2n)
@@ -921,7 +922,8 @@ describe('the budget of what waits', () => {
     await restart({ limits: { receivedByteLengthMax: 8 * MiB } })
     server.engine.onFrame = () => new Promise(() => {})
     const empty = Buffer.alloc(100_000 * 5)
-    const { trailers } = await bareCall('Write', Buffer.concat([prefixed(head()), prefixed(frameMessage(10)), empty]))
+    const body = Buffer.concat([prefixed(head()), prefixed(frameMessage(10)), empty])
+    const { trailers } = await within('the write above the budget fails', bareCall('Write', body))
     expect(Number(trailers['grpc-status'])).toBe(status.RESOURCE_EXHAUSTED)
   })
 
@@ -937,12 +939,12 @@ describe('the budget of what waits', () => {
       return request
     }
     const first = call()
-    const reset = new Promise((resolve) => first.once('close', () => resolve(first.rstCode)))
     await new Promise((resolve) => first.once('finish', resolve))
     // It has all been sent before any of this.
     call()
+    await eventually('the first request is refused', () => first.closed)
     // ENHANCE_YOUR_CALM
-    expect(await reset).toBe(0xb)
+    expect(first.rstCode).toBe(0xb)
     session.destroy()
   })
 
@@ -958,7 +960,7 @@ describe('the budget of what waits', () => {
       return bareCall('Write', Buffer.concat(messages), { 'grpc-encoding': 'gzip' })
     }
     const calls = [6 * MiB, 5 * MiB, 1 * MiB].map(call)
-    await Promise.race(calls)
+    await within('the one above the budget is refused', Promise.race(calls))
     release()
     const all = await Promise.all(calls)
     expect(all.map(({ trailers }) => Number(trailers['grpc-status']))).toEqual([

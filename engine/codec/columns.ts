@@ -1,6 +1,6 @@
 // Typed columns of this thread ↔ columns in the shared memory: plain copies of buffers, nothing is decoded.
-import { Column } from '../frame/column.js'
-import type { ColumnBuffers } from '../frame/column.js'
+import { FramesError } from '../errors.js'
+import { Column, type ColumnBuffers, shapeProblem } from '../frame/column.js'
 import type { ColumnSlice, FrameSlice } from '../frame/column-slice.js'
 import { Frame } from '../frame/frame.js'
 import { copyBytes } from '../memory/copy.js'
@@ -45,7 +45,8 @@ export function frameByteLength(frame: Frame, repeatedRowCount = 0): number {
 
 /**
  * Copies a frame to byteOffset, where frameByteLength bytes are free. repeatedRowCount: not 0 where the texts of index columns come
- * again after so many rows, and are to be laid out once.
+ * again after so many rows, and are to be laid out once. Throws FRAME_SHAPE where a program has taken memory from a column since it was
+ * made (an ArrayBuffer that was transferred or resized).
  */
 export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number, repeatedRowCount = 0): FrameSlice {
   const { u8 } = kernels
@@ -57,6 +58,12 @@ export function layFrame(kernels: Kernels, frame: Frame, byteOffset: number, rep
     return pointer
   }
   const layColumn = (column: Column, buffers: ColumnBuffers): ColumnSlice => {
+    // Else the rows without memory would get what was in the shared memory before.
+    const problem = shapeProblem(column)
+    if (problem !== null) {
+      const what = `column "${column.name}": ${problem}; has its ArrayBuffer been transferred or resized?`
+      throw new FramesError('FRAME_SHAPE', what)
+    }
     let valuesPtr = 0
     let bytesPtr = 0
     let byteLength = 0

@@ -209,7 +209,8 @@ function columnsOfMap(arrays: ColumnArrays): Column[] {
 /**
  * A frame of row objects: a column for every name, typed by its first value; a bigint in a float column becomes a float.
  * Cells that a row lacks are missing. Columns named in indexNames become indices, in that order; an index has no missing
- * cells but fillers (0, NaN, '', 1970, false). Throws VALUE_TYPE, and INVALID_ARGUMENT for what is no list.
+ * cells but fillers (0, NaN, '', 1970, false). Throws VALUE_TYPE, COLUMN_NOT_FOUND for an index that no row has,
+ * INVALID_ARGUMENT for what is no list of objects.
  */
 export function frameFromRows(
   rows: readonly Readonly<Record<string, CellInput>>[],
@@ -220,8 +221,10 @@ export function frameFromRows(
   if (!isList(rows)) throw new FramesError('INVALID_ARGUMENT', 'rows must be a list of objects')
   if (!isList(indexNames)) throw new FramesError('INVALID_ARGUMENT', `index names must be a list, as ['time']`)
   const drafts = new Map<string, Draft>()
-  rows.forEach((row, rowNumber) => {
-    for (const [name, value] of Object.entries(row)) {
+  rows.forEach((row: unknown, rowNumber) => {
+    if (typeof row !== 'object' || row === null)
+      throw new FramesError('INVALID_ARGUMENT', `row ${rowNumber} of a frame is no object`)
+    for (const [name, value] of Object.entries(row as Readonly<Record<string, CellInput>>)) {
       let draft = drafts.get(name)
       if (draft === undefined)
         drafts.set(name, (draft = { dtype: null, cells: new Array<Cell>(rows.length).fill(null) }))
@@ -234,6 +237,9 @@ export function frameFromRows(
     dtype === null ? nullColumn(name, rows.length) : columnOfCells(name, dtype, cells)
   const indices = indexNames.flatMap((name) => {
     const draft = drafts.get(name)
+    if (draft === undefined && rows.length > 0) {
+      throw new FramesError('COLUMN_NOT_FOUND', `no row has a cell for the index "${name}"`)
+    }
     return draft === undefined ? [] : [finish(name, { ...draft, cells: draft.cells.map((cell) => cell ?? undefined) })]
   })
   const isIndex = new Set(indexNames)

@@ -101,6 +101,9 @@ export class History {
   /** One that was written: its memory is used again. */
   #spareBatch: PendingEntries | null = null
   #droppedCount = 0
+  /** Requests that could not be told, and why the first of them. */
+  #untoldCount = 0
+  #untoldReason: unknown = null
   #timer: NodeJS.Timeout | null = null
   /** What works on the table, one thing at a time; never rejects. */
   #work: Promise<void> = Promise.resolve()
@@ -128,7 +131,14 @@ export class History {
     const ended = this.#ended
     if (ended.length === 0) return
     this.#ended = []
-    for (const record of ended) this.#add(record)
+    for (const record of ended) {
+      try {
+        this.#add(record)
+      } catch (error) {
+        // Nobody waits for an entry: what is thrown here would end the process.
+        if (this.#untoldCount++ === 0) this.#untoldReason = error
+      }
+    }
     this.#flushSoon()
   }
 
@@ -216,6 +226,12 @@ export class History {
       }
       if (this.#droppedCount > 0) this.#parts.report(`${this.#droppedCount} requests are missing in the history`, null)
       this.#droppedCount = 0
+      if (this.#untoldCount > 0) {
+        const reason = this.#untoldReason
+        this.#parts.report(`${this.#untoldCount} requests cannot be told in the history`, reason)
+      }
+      this.#untoldCount = 0
+      this.#untoldReason = null
       this.#isFailing = false
     } catch (error) {
       // Once, and not each second, while the store refuses.

@@ -168,7 +168,8 @@ class Heads {
       return { name: told.names[i]!, showing: told.showings[i]!, text: isOwn ? null : text }
     })
     const texts = { userName, backendName, tableName, action, container, protocol, clientAddress }
-    const number = this.count++
+    const all = [...requestTexts.map((name) => texts[name]), dataOf(fields)]
+    const number = this.count
     const first = headTexts.length * number
     if (first === this.#byteLengths.length) {
       const wider = new Int32Array(2 * first)
@@ -176,8 +177,13 @@ class Heads {
       this.#byteLengths = wider
     }
     const start = this.bytes.byteLength
-    const all = [...requestTexts.map((name) => texts[name]), dataOf(fields)]
-    for (const [i, text] of all.entries()) this.#byteLengths[first + i] = text === null ? -1 : this.bytes.add(text)
+    try {
+      for (const [i, text] of all.entries()) this.#byteLengths[first + i] = text === null ? -1 : this.bytes.add(text)
+    } catch (error) {
+      this.bytes.cut(start)
+      throw error
+    }
+    this.count++
     const head = { number, texts, fields, byteLength: this.bytes.byteLength - start }
     this.#recent[number % recentCountMax] = head
     return head
@@ -252,8 +258,25 @@ export class PendingEntries {
   readonly #errors = new TextBytes(256)
   readonly #requestIds = new TextBytes(256)
 
+  /** Throws where a request cannot be told, such as texts too long to be joined; the batch is then as before. */
   add(ended: EndedRequest, mask: Mask): void {
-    const at = rowFieldCount * this.count++
+    const [ownDataByteLength, errorsByteLength, requestIdsByteLength] = [
+      this.#ownData.byteLength,
+      this.#errors.byteLength,
+      this.#requestIds.byteLength,
+    ]
+    try {
+      this.#add(ended, mask)
+    } catch (error) {
+      this.#ownData.cut(ownDataByteLength)
+      this.#errors.cut(errorsByteLength)
+      this.#requestIds.cut(requestIdsByteLength)
+      throw error
+    }
+  }
+
+  #add(ended: EndedRequest, mask: Mask): void {
+    const at = rowFieldCount * this.count
     if (at === this.#rows.length) {
       const wider = new Float64Array(2 * at)
       wider.set(this.#rows)
@@ -276,6 +299,7 @@ export class PendingEntries {
     rows[at + rowFields.ownTexts + 1] = error === undefined ? -1 : errorByteLength
     rows[at + rowFields.ownTexts + 2] = caller === undefined ? -1 : requestIdByteLength
     this.textByteLength += head.byteLength + dataByteLength + errorByteLength + requestIdByteLength
+    this.count++
   }
 
   /** Returns the bytes that were added. */

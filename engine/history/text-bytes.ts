@@ -87,6 +87,11 @@ export class TextBytes {
     this.#buffer[this.byteLength++] = byte
   }
 
+  /** Takes back what was added since it had so many bytes. */
+  cut(byteLength: number): void {
+    this.byteLength = byteLength
+  }
+
   taken(): Uint8Array {
     return this.#buffer.subarray(0, this.byteLength)
   }

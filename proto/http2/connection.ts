@@ -55,10 +55,11 @@ export class Http2Connection implements FrameTarget, StreamsOwner {
     this.#options = options
     this.#owner = owner
     this.#isServer = options.role === 'server'
-    this.#outbox = new Outbox(socket, () => {
+    const onRoom = (): void => {
       this.#streams.sender.pump()
       this.#endIfDone()
-    })
+    }
+    this.#outbox = new Outbox(socket, onRoom, (error) => this.#onDefect(error))
     this.#streams = new Streams(options, this.#outbox, this)
     this.#control = new Allowance(options.controlBurstMax, options.controlPerSecondMax)
     this.#receiver = new Receiver(this, options, this.#control)
@@ -139,6 +140,12 @@ export class Http2Connection implements FrameTarget, StreamsOwner {
   }
 
   // ---- Life of the connection ----
+
+  /** A defect ends its connection, not the process. Of one that is gone its owner hears no more. */
+  #onDefect(cause: unknown): void {
+    if (this.#isClosed) process.emitWarning(cause instanceof Error ? cause : String(cause), 'framesd')
+    else this.destroy(defect(cause), errorCode.internal)
+  }
 
   /** What has come, of a socket that reads into memory of its own (`onread`); it may be used again after the call. */
   read(chunk: Buffer): void {

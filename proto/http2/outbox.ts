@@ -16,6 +16,7 @@ const gatheredByteLengthMax = 256 * 1024
 export class Outbox {
   readonly #socket: Duplex
   readonly #onRoom: () => void
+  readonly #onDefect: (error: unknown) => void
   /** The block that is being filled, from #blockStart (behind what stands in #pieces) to #blockEnd. */
   #block: Buffer | null = null
   #blockStart = 0
@@ -35,21 +36,33 @@ export class Outbox {
   #isClosed = false
   readonly #onTick = (): void => {
     this.#isScheduled = false
-    this.#flush()
+    try {
+      this.#flush()
+    } catch (error) {
+      this.#onDefect(error)
+    }
   }
   readonly #onWritten = (error?: Error | null): void => {
     // Of a socket that is gone: `release` is called once it is closed.
     if (error) return
-    this.#land()
-    if (this.#isClosed) return
-    this.#onRoom()
-    this.#flush()
+    try {
+      this.#land()
+      if (this.#isClosed) return
+      this.#onRoom()
+      this.#flush()
+    } catch (defect) {
+      this.#onDefect(defect)
+    }
   }
 
-  /** onRoom: told when what was gathered has left, before what has come meanwhile does. */
-  constructor(socket: Duplex, onRoom: () => void) {
+  /**
+   * onRoom: told when what was gathered has left, before what has come meanwhile does.
+   * onDefect: told what those have thrown that were told of their bytes; nobody else would catch it.
+   */
+  constructor(socket: Duplex, onRoom: () => void, onDefect: (error: unknown) => void) {
     this.#socket = socket
     this.#onRoom = onRoom
+    this.#onDefect = onDefect
   }
 
   /** Bytes of answers that may be put now; 0 or less: none. */
@@ -220,14 +233,25 @@ export class Outbox {
   release(): void {
     this.#isClosed = true
     this.#pieces.length = 0
-    callAll(this.#flyingLefts)
-    callAll(this.#lefts)
+    try {
+      callAll([...this.#flyingLefts.splice(0), ...this.#lefts.splice(0)])
+    } catch (error) {
+      this.#onDefect(error)
+    }
   }
 }
 
-/** They may ask for more: none of that is called here. */
+/** They may ask for more: none of that is called here. Each is called, also when one before it throws; then throws what the first threw. */
 function callAll(lefts: (() => void)[]): void {
   if (lefts.length === 0) return
   const all = lefts.splice(0)
-  for (let i = 0; i < all.length; i++) all[i]()
+  let failure: { readonly error: unknown } | null = null
+  for (let i = 0; i < all.length; i++) {
+    try {
+      all[i]()
+    } catch (error) {
+      failure ??= { error }
+    }
+  }
+  if (failure !== null) throw failure.error
 }

@@ -1,0 +1,106 @@
+// The engine in the hands of a program in plain JavaScript, whose mistakes no compiler finds: each is refused by name, and
+// nothing is stored, lost or waited for without a word.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Engine, type EngineOptions, Frame, frameFromRows, openEngine, sliceColumn } from '../dist/engine/index.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'framesd-misuse-'))
+const MiB = 2 ** 20
+let engine: Engine
+beforeAll(async () => {
+  engine = await openEngine({ workerCount: 1, memoryByteLength: 64 * MiB })
+  await engine.write({ backend: 'kv', table: 't' }, frameFromRows([{ k: 'a', n: 1n }], ['k']))
+})
+afterAll(async () => {
+  await engine.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const request = (table: string) => ({ backend: 'kv', table })
+const keys = (count: number) =>
+  sliceColumn(
+    'k',
+    Array.from({ length: count }, (_, i) => `${i}`),
+    'string',
+  )
+
+async function rowsOf(table: string, options?: object): Promise<object[]> {
+  const rows: object[] = []
+  for await (const frame of engine.read(request(table), options)) rows.push(...frame.rows())
+  return rows
+}
+
+test.each<[string, unknown]>([
+  ['no object', null],
+  ['a text', 'data'],
+  ['a folder that is no text', { dataDir: 5 }],
+  ['more threads than a machine bears', { workerCount: 100_000 }],
+  ['a number of threads as text', { workerCount: '2' }],
+  ['backends that are no list', { backends: 'kv' }],
+  ['a backend that is none', { backends: [null] }],
+  ['a backend by its name alone', { backends: ['kv'] }],
+  ['an option of a backend misspelt', { backends: [{ type: 'csv', rootdir: folder }] }],
+  ['a ttl that is no text', { backends: [{ type: 'tsdb', ttl: 5 }] }],
+  ['a history that is neither options nor false', { history: true }],
+  ['a retention that is no number', { history: { retentionMs: '1d' } }],
+  ['a report that is no function', { report: 'x' }],
+  ['a clock that is no function', { nowMs: 5 }],
+])('an engine is not opened with %s', async (_, options) => {
+  await expect(openEngine(options as EngineOptions)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+})
+
+describe('a call', () => {
+  test.each<[string, unknown]>([
+    ['options that are null', null],
+    ['a signal that is none', { signal: 5 }],
+    ['a controller in the place of its signal', { signal: new AbortController() }],
+  ])('is refused with %s', async (_, options) => {
+    await expect(rowsOf('t', options as object)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    const writing = engine.write(request('u'), frameFromRows([{ k: 'a', n: 1n }], ['k']), options as object)
+    await expect(writing).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  })
+})
+
+describe('a write session', () => {
+  test('refuses frames once it is finished, because nobody would store them', async () => {
+    const session = await engine.openWrite(request('finished'))
+    await session.add(frameFromRows([{ k: 'a', n: 1n }], ['k']))
+    expect((await session.finish()).rowCount).toBe(1)
+    const late = frameFromRows([{ k: 'b', n: 1n }], ['k'])
+    await expect(session.add(late)).rejects.toMatchObject({ code: 'PRECONDITION' })
+    await expect(session.addWire(new Uint8Array(0))).rejects.toMatchObject({ code: 'PRECONDITION' })
+    expect((await session.finish()).rowCount).toBe(1)
+  })
+
+  test('refuses what is no bytes', async () => {
+    const session = await engine.openWrite(request('bytes'))
+    await expect(session.addWire('x' as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    session.abort()
+  })
+})
+
+describe('a column whose memory is gone', () => {
+  test.each<[string, (buffer: ArrayBuffer) => void]>([
+    ['transferred', (buffer) => void structuredClone(buffer, { transfer: [buffer] })],
+    ['made shorter', (buffer) => (buffer as ArrayBuffer & { resize(byteLength: number): void }).resize(8)],
+  ])('(%s) is refused, and nothing is stored', async (how, take) => {
+    const options = { maxByteLength: 24 }
+    const buffer: ArrayBuffer = Reflect.construct(ArrayBuffer, [24, options])
+    const frame = new Frame({ columns: [sliceColumn('n', new Float64Array(buffer))], indices: [keys(3)] })
+    take(buffer)
+    const writing = engine.write(request(`gone-${how}`), frame)
+    await expect(writing).rejects.toMatchObject({ code: 'FRAME_SHAPE' })
+    await expect(rowsOf(`gone-${how}`)).rejects.toMatchObject({ code: 'TABLE_NOT_FOUND' })
+  })
+})
+
+test.each<[string, unknown, unknown, string]>([
+  ['rows that are no list', null, [], 'INVALID_ARGUMENT'],
+  ['a row that is no object', [5], [], 'INVALID_ARGUMENT'],
+  ['an index by its name alone', [{ time: 1 }], 'time', 'INVALID_ARGUMENT'],
+  ['an index that no row has', [{ time: 1 }], ['Time'], 'COLUMN_NOT_FOUND'],
+])('a frame is not made of %s', (_, rows, indexNames, code) => {
+  expect(() => frameFromRows(rows as [], indexNames as [])).toThrow(expect.objectContaining({ code }))
+})
