@@ -590,3 +590,104 @@ export function labelColumn(
   store<u32>(targetOffsetsPtr + ((<usize>setCount) << 2), <u32>(target - targetBytesPtr))
   return <i32>(target - targetBytesPtr)
 }
+
+/**
+ * How many of some sets have each value of a label.
+ *
+ * sets    setCount × u32
+ * slots   slotCount × u32, overwritten; slotCount is a power of two above setCount
+ * target  2 × u32 a value: a set that has it, and how many have; room for setCount of them
+ *
+ * Returns how many values there are.
+ */
+export function countLabelValues(
+  tablePtr: usize,
+  setsPtr: usize,
+  setCount: i32,
+  namePtr: usize,
+  nameByteLength: i32,
+  slotsPtr: usize,
+  slotCount: i32,
+  targetPtr: usize,
+): i32 {
+  if (slotCount <= setCount || popcnt(slotCount) !== 1) unreachable()
+  memory.fill(slotsPtr, 0, (<usize>slotCount) << 2)
+  const mask = <u32>slotCount - 1
+  const keyBytesPtr = keyBytesOf(tablePtr)
+  const keyOffsetsPtr = keyOffsetsOf(tablePtr)
+  const textEnd = keyBytesPtr + <usize>labelTableKeyBytesUsed(tablePtr)
+  let valueCount = 0
+  for (let i = 0; i < setCount; i++) {
+    const set = load<u32>(setsPtr + ((<usize>i) << 2))
+    const offsetPtr = keyOffsetsPtr + ((<usize>set) << 2)
+    const keyEnd = keyBytesPtr + load<u32>(offsetPtr, 4)
+    const valuePtr = findValue(keyBytesPtr + load<u32>(offsetPtr), keyEnd, namePtr, nameByteLength)
+    if (valuePtr === 0) continue
+    const byteLength = <u32>(valueEnd(valuePtr) - valuePtr)
+    let slot = <u32>(hashText(valuePtr, byteLength, textEnd) >> 32) & mask
+    while (true) {
+      const place = load<u32>(slotsPtr + ((<usize>slot) << 2))
+      if (place === 0) {
+        store<u32>(slotsPtr + ((<usize>slot) << 2), ++valueCount)
+        store<u32>(targetPtr + ((<usize>(valueCount - 1)) << 3), set)
+        store<u32>(targetPtr + ((<usize>(valueCount - 1)) << 3), 1, 4)
+        break
+      }
+      const entryPtr = targetPtr + ((<usize>(place - 1)) << 3)
+      const otherOffsetPtr = keyOffsetsPtr + ((<usize>load<u32>(entryPtr)) << 2)
+      const otherPtr = findValue(
+        keyBytesPtr + load<u32>(otherOffsetPtr),
+        keyBytesPtr + load<u32>(otherOffsetPtr, 4),
+        namePtr,
+        nameByteLength,
+      )
+      if (<u32>(valueEnd(otherPtr) - otherPtr) === byteLength && equalText(valuePtr, otherPtr, byteLength)) {
+        store<u32>(entryPtr, load<u32>(entryPtr, 4) + 1, 4)
+        break
+      }
+      slot = (slot + 1) & mask
+    }
+  }
+  return valueCount
+}
+
+/**
+ * The first of some sets, from number `from` in their list on, that has a label of another name than those that are known; setCount: none
+ * has.
+ *
+ * sets                    setCount × u32
+ * nameOffsets, nameBytes  (nameCount + 1) × u32 and text: known names
+ */
+export function findOtherLabel(
+  tablePtr: usize,
+  setsPtr: usize,
+  from: i32,
+  setCount: i32,
+  nameOffsetsPtr: usize,
+  nameBytesPtr: usize,
+  nameCount: i32,
+): i32 {
+  for (let i = from; i < setCount; i++) {
+    const set = load<i32>(setsPtr + ((<usize>i) << 2))
+    let ptr = labelTableKeyPtr(tablePtr, set)
+    const end = ptr + <usize>labelTableKeyByteLength(tablePtr, set)
+    // Names of sets mostly are the same, in one order.
+    let name = 0
+    while (ptr < end) {
+      const labelPtr = ptr
+      while (load<u8>(ptr) !== 0) ptr++
+      const byteLength = <u32>(ptr - labelPtr)
+      let tried = 0
+      for (; tried < nameCount; tried++) {
+        const offsetPtr = nameOffsetsPtr + ((<usize>name) << 2)
+        const knownPtr = nameBytesPtr + load<u32>(offsetPtr)
+        const isSame = load<u32>(offsetPtr, 4) - load<u32>(offsetPtr) === byteLength
+        name = name + 1 < nameCount ? name + 1 : 0
+        if (isSame && equalText(labelPtr, knownPtr, byteLength)) break
+      }
+      if (tried === nameCount) return i
+      ptr = valueEnd(ptr + 1) + 2
+    }
+  }
+  return setCount
+}

@@ -8,7 +8,7 @@ import type { BackendParts, CallOptions } from '../backend.js'
 import { deleteSamples, expired } from './delete.js'
 import { decodeExtent } from './directory.js'
 import type { CountJob, ListJob } from './jobs.js'
-import type { Listing } from './label-listing.js'
+import { type Listing, listingByteLength } from './label-listing.js'
 import { withLabels } from './read.js'
 import { expiryMs } from './retention.js'
 import type { OpenTable } from './tsdb.js'
@@ -88,7 +88,10 @@ async function list(
       offset,
       limit: Math.min(limit, listingRowCountMax),
     }
-    return parts.pool.runToEnd<PlainFrame>(job, { scratchByteLength: 0, ...(signal === undefined ? {} : { signal }) })
+    return parts.pool.runToEnd<PlainFrame>(job, {
+      scratchByteLength: listingByteLength(listing.kind === 'series' ? 0 : labels.setCount),
+      ...(signal === undefined ? {} : { signal }),
+    })
   })
   done.release()
   return done.result

@@ -474,7 +474,7 @@ const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {
 }
 
 const list: JobHandler<ListJob, PlainFrame> = (job, context) =>
-  listLabels(context.kernels, {
+  listLabels(context.kernels, new Scratch(job.scratch), {
     ...job,
     tablePtr: job.labels.tablePtr,
     setCount: job.labels.setCount,

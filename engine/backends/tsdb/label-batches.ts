@@ -10,6 +10,9 @@ import { bitmapByteLength } from './series-reader.js'
 /** Where the label sets of a table stand; see kernels/labels.ts. */
 export interface LabelTable {
   readonly tablePtr: number
+  /** Sets from this one on; undefined: from the first one. */
+  readonly setStart?: number
+  /** Sets up to this one. */
   readonly setCount: number
   /** Asked before each batch: a filter of thousands of names takes long over a million sets. */
   readonly isCancelled: () => boolean
@@ -28,13 +31,13 @@ const batchCellCountMax = 256 * 1024
 const batchKeyByteLengthMax = 1024 * 1024
 
 /**
- * Visits all sets of the table; the columns of a batch are gone when `visit` returns, with all that it has allocated.
+ * Visits the sets of the table; the columns of a batch are gone when `visit` returns, with all that it has allocated.
  * Throws CANCELLED.
  */
 export function forEachLabelBatch(
   kernels: Kernels,
   scratch: Scratch,
-  { tablePtr, setCount, isCancelled }: LabelTable,
+  { tablePtr, setStart, setCount, isCancelled }: LabelTable,
   names: readonly string[],
   visit: (batch: LabelBatch) => void,
 ): void {
@@ -52,7 +55,7 @@ export function forEachLabelBatch(
     call.labelTableKeyPtr(tablePtr, first)
   const countMax = Math.max(1, Math.min(batchSetCountMax, Math.floor(batchCellCountMax / Math.max(1, names.length))))
   const mark = scratch.mark()
-  for (let first = 0; first < setCount; ) {
+  for (let first = setStart ?? 0; first < setCount; ) {
     if (isCancelled()) throw new FramesError('CANCELLED', 'the request was cancelled')
     let rowCount = Math.min(countMax, setCount - first)
     while (rowCount > 1 && keyByteLengthOf(first, first + rowCount) > batchKeyByteLengthMax) rowCount >>>= 1
