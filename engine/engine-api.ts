@@ -31,6 +31,13 @@ export interface ReadEncodedOptions extends CallOptions {
   readonly borrows?: boolean
 }
 
+/** Messages of a read that are ready together. */
+export interface WireBatch {
+  readonly messages: readonly Uint8Array[]
+  /** Nothing comes behind them: who passes them on may end its answer before it asks for the end. */
+  readonly isLast: boolean
+}
+
 /** What a write has stored. */
 export type WriteResult = WriteCounts
 
@@ -58,7 +65,7 @@ export interface EngineApi {
    */
   readEncoded(request: ReadRequest, format: ReadFormat, options?: ReadEncodedOptions): AsyncIterable<Uint8Array>
   /** As readEncoded in 'wire', all messages together that are ready together. */
-  readBatches(request: ReadRequest, options?: ReadEncodedOptions): AsyncIterable<readonly Uint8Array[]>
+  readBatches(request: ReadRequest, options?: ReadEncodedOptions): AsyncIterable<WireBatch>
   delete(request: DeleteRequest, options?: CallOptions): Promise<void>
   /** Wire bytes of the frame, or null when the command answers with none. */
   executeEncoded(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null>

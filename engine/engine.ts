@@ -12,7 +12,15 @@ import { Tsdb } from './backends/tsdb/tsdb.js'
 import { Catalog } from './blocks/catalog.js'
 import { takeFrame } from './codec/columns.js'
 import type { EncodeFrameJob, FormatFrameJob } from './codec/jobs.js'
-import type { CallOptions, EngineApi, ReadEncodedOptions, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
+import type {
+  CallOptions,
+  EngineApi,
+  ReadEncodedOptions,
+  ReadFormat,
+  WireBatch,
+  WriteResult,
+  WriteSession,
+} from './engine-api.js'
 import { FramesError } from './errors.js'
 import { sliceColumn } from './frame/builder.js'
 import type { Column } from './frame/column.js'
@@ -331,19 +339,19 @@ export class Engine implements EngineApi {
     return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
   }
 
-  readBatches(given: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<readonly Uint8Array[]> {
+  readBatches(given: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<WireBatch> {
     const request = shapedRequest(given, names)
     const record = this.#begin({ action: 'read', request }, options)
     record.count(0, 0)
     let messages: AsyncGenerator<ReadMessage> | null = null
-    return new Steps<readonly Uint8Array[]>({
+    return new Steps<WireBatch>({
       next: async () => {
         try {
           messages ??= this.#backend(request.backend).read(request, 'wire', options)
           const batch = await nextBatch(messages, record)
           if (batch === null) record.end()
           // What may be borrowed mostly is.
-          else if (options.borrows !== true) this.#young.add(batch.reduce((sum, { byteLength }) => sum + byteLength, 0))
+          else if (options.borrows !== true) for (const { byteLength } of batch.messages) this.#young.add(byteLength)
           return batch
         } catch (error) {
           record.end(error)
@@ -534,52 +542,49 @@ function guarded(report: NonNullable<EngineOptions['report']>): NonNullable<Engi
   }
 }
 
-async function nextBatch(
-  messages: AsyncGenerator<ReadMessage>,
-  record: CallRecord,
-): Promise<readonly Uint8Array[] | null> {
+async function nextBatch(messages: AsyncGenerator<ReadMessage>, record: CallRecord): Promise<WireBatch | null> {
   for (;;) {
     const next = await messages.next()
     if (next.done === true) return null
-    const { rowCount, bytes, batch } = next.value
+    const { rowCount, bytes, batch, isLast = false } = next.value
     const encoded = batch ?? (bytes === null ? [] : [bytes])
     if (encoded.length === 0) continue
     let byteLength = 0
     for (const message of encoded) byteLength += message.byteLength
     record.count(rowCount, byteLength)
-    return encoded
+    return { messages: encoded, isLast }
   }
 }
 
 /** The messages of batches one by one, as a generator would give them; that takes longer for one than it took to make it. */
-class EachOf<T> implements AsyncGenerator<T> {
-  readonly #batches: AsyncGenerator<readonly T[]>
-  #batch: readonly T[] = []
+class EachOf implements AsyncGenerator<Uint8Array> {
+  readonly #batches: AsyncGenerator<WireBatch>
+  #batch: readonly Uint8Array[] = []
   #index = 0
   /** What is asked before the one before is answered waits for it. */
   #last: Promise<unknown> | null = null
 
-  constructor(batches: AsyncGenerator<readonly T[]>) {
+  constructor(batches: AsyncGenerator<WireBatch>) {
     this.#batches = batches
   }
 
-  next(): Promise<IteratorResult<T>> {
+  next(): Promise<IteratorResult<Uint8Array>> {
     if (this.#last === null && this.#index < this.#batch.length)
       return Promise.resolve({ value: this.#batch[this.#index++]!, done: false })
     return this.#inTurn(() => this.#next())
   }
 
-  async #next(): Promise<IteratorResult<T>> {
+  async #next(): Promise<IteratorResult<Uint8Array>> {
     while (this.#index >= this.#batch.length) {
       const { value, done } = await this.#batches.next()
       if (done === true) return { value: undefined, done: true }
-      this.#batch = value
+      this.#batch = value.messages
       this.#index = 0
     }
     return { value: this.#batch[this.#index++]!, done: false }
   }
 
-  return(): Promise<IteratorResult<T>> {
+  return(): Promise<IteratorResult<Uint8Array>> {
     return this.#inTurn(async () => {
       this.#batch = []
       await this.#batches.return(undefined)
@@ -587,7 +592,7 @@ class EachOf<T> implements AsyncGenerator<T> {
     })
   }
 
-  throw(error: unknown): Promise<IteratorResult<T>> {
+  throw(error: unknown): Promise<IteratorResult<Uint8Array>> {
     return this.#inTurn(async () => {
       this.#batch = []
       await this.#batches.throw(error)
@@ -595,7 +600,7 @@ class EachOf<T> implements AsyncGenerator<T> {
     })
   }
 
-  #inTurn(work: () => Promise<IteratorResult<T>>): Promise<IteratorResult<T>> {
+  #inTurn(work: () => Promise<IteratorResult<Uint8Array>>): Promise<IteratorResult<Uint8Array>> {
     const answer = this.#last === null ? work() : this.#last.then(work, work)
     this.#last = answer
     const leave = (): void => {

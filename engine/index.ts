@@ -1,6 +1,6 @@
 // The public surface of the engine: `import { openEngine } from 'framesd'`.
 export { Cancellation, type CancelSignal } from './cancellation.js'
-export type { CallOptions, EngineApi, ReadFormat, WriteResult, WriteSession } from './engine-api.js'
+export type { CallOptions, EngineApi, ReadFormat, WireBatch, WriteResult, WriteSession } from './engine-api.js'
 export { fromArrowTable, toArrowTable } from './codec/arrow.js'
 export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/message-stream.js'
 export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSession } from './engine.js'

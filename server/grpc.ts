@@ -3,7 +3,7 @@
 import { createServer } from 'node:net'
 import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
 import { status } from '@grpc/grpc-js'
-import { FramesError } from '../engine/index.js'
+import { FramesError, type WireBatch } from '../engine/index.js'
 import { ExecResponseSchema } from '../proto/gen/envelope_pb.js'
 import {
   CreateResponseSchema,
@@ -176,7 +176,7 @@ function serverStream<Request>(
   verb: Verb,
   bounds: RequestBounds & { readonly buffers: MessageBuffers },
   form: RequestForm<Request>,
-  answer: (request: Request, call: Call) => AsyncIterable<readonly Uint8Array[]>,
+  answer: (request: Request, call: Call) => AsyncIterable<WireBatch>,
 ): Method {
   const { messageByteLengthMax } = bounds.limits
   const serve = async (bytes: Buffer | FramesError, rpc: RpcStream): Promise<void> => {
@@ -184,15 +184,24 @@ function serverStream<Request>(
     const sender = new FrameSender(rpc, bounds.buffers)
     try {
       if (bytes instanceof FramesError) throw bytes
-      for await (const batch of answer(form.fromBytes(bytes), call)) {
-        for (const message of batch) refuseTooLarge(message, messageByteLengthMax)
-        const room = sender.sendAll(batch)
+      const end = (): void => {
+        sender.flush()
+        call.end()
+        rpc.finish()
+      }
+      for await (const { messages, isLast } of answer(form.fromBytes(bytes), call)) {
+        for (const message of messages) refuseTooLarge(message, messageByteLengthMax)
+        const room = sender.sendAll(messages)
         if (room !== null) await room
         call.throwIfAborted()
+        if (!isLast) continue
+        end()
+        // All layers below are asked once more, when the answer has left.
+        await new Promise<void>((resolve) => {
+          process.nextTick(resolve)
+        })
       }
-      sender.flush()
-      call.end()
-      rpc.finish()
+      if (!call.hasEnded) end()
     } catch (error) {
       // What came before an error is sent before it.
       sender.flush()
@@ -202,8 +211,8 @@ function serverStream<Request>(
   return (rpc) => rpc.read(new SingleRequest(rpc, bounds, (bytes) => void serve(bytes, rpc)))
 }
 
-async function* one<T>(messages: AsyncIterable<T>): AsyncGenerator<[T], void, undefined> {
-  for await (const message of messages) yield [message]
+async function* one(messages: AsyncIterable<Uint8Array>): AsyncGenerator<WireBatch, void, undefined> {
+  for await (const message of messages) yield { messages: [message], isLast: false }
 }
 
 function refuseTooLarge({ byteLength }: Uint8Array, byteLengthMax: number): void {

@@ -16,6 +16,7 @@ import {
   type StepSource,
   Steps,
   type TableRequest,
+  type WireBatch,
   type WriteRequest,
   type WriteResult,
   type WriteSession,
@@ -143,13 +144,13 @@ export class Verbs {
   }
 
   /** As read, in the format of the wire: all messages together that are ready together. */
-  readBatches(request: ReadRequest, call: Call): AsyncIterable<readonly Uint8Array[]> {
+  readBatches(request: ReadRequest, call: Call): AsyncIterable<WireBatch> {
     const admit = () => {
       const admitted = this.#admitRead(request, call)
       return () => this.#engine.readBatches(admitted, { ...handedOn(call), borrows: true })
     }
-    const count = (batch: readonly Uint8Array[]): void => {
-      for (const message of batch) call.count(message)
+    const count = ({ messages }: WireBatch): void => {
+      for (const message of messages) call.count(message)
     }
     return new Steps(new Relayed(admit, count, call, readPrefixes))
   }

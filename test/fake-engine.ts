@@ -89,7 +89,7 @@ export class FakeEngine implements EngineApi {
   }
 
   async *readBatches(request: ReadRequest, options?: { signal?: AbortSignal }) {
-    for await (const message of this.readEncoded(request, 'wire', options)) yield [message]
+    for await (const message of this.readEncoded(request, 'wire', options)) yield { messages: [message], isLast: false }
   }
 
   async *historyEncoded(request: HistoryRequest, options?: { signal?: AbortSignal }) {

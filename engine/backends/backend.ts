@@ -50,6 +50,8 @@ export interface ReadMessage {
   readonly frame: FrameSlice | null
   /** Encoded messages that are ready together, in place of `bytes`: passed on one by one, each costs more than it took to make. */
   readonly batch?: readonly Uint8Array[]
+  /** Nothing comes behind it; absent: that is not known. */
+  readonly isLast?: boolean
   /** The columns that the frames to come have, some of them each; alone in a message, the first. See ReadOptions. */
   readonly columns?: readonly ColumnHead[]
 }

@@ -324,7 +324,7 @@ class OrderedMessages implements StepSource<ReadMessage> {
       this.#step = step
       if (chain.isDone) this.#chains.shift()
       this.#fill(isTaken)
-      this.#messages = marked(step, this.#markerOf)
+      this.#messages = marked(step, this.#markerOf, this.#chains.length === 0)
       this.#index = 0
     }
   }
@@ -346,17 +346,18 @@ class OrderedMessages implements StepSource<ReadMessage> {
   }
 }
 
-/** The messages of a step; the last one says where a limited read goes on. */
+/** The messages of a step; the last one says where a limited read goes on. isEnd: no step follows. */
 function marked(
   { messages, batch, rowCount, isLast, next }: TakenStep,
   markerOf: (next: ScanPosition) => string,
+  isEnd: boolean,
 ): readonly ReadMessage[] {
   const marker = isLast && next !== null ? markerOf(next) : null
   if (batch !== null) {
     if (batch.length === 0) return []
     const last = batch[batch.length - 1]!
     const all = marker === null ? batch : [...batch.slice(0, -1), appendMarker(last, marker)]
-    return [{ rowCount, bytes: null, frame: null, batch: all }]
+    return [{ rowCount, bytes: null, frame: null, batch: all, isLast: isEnd }]
   }
   if (marker === null) return messages
   return messages.map((message, i) => {
