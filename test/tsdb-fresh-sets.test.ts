@@ -143,3 +143,33 @@ test('merged blocks among fresh ones answer as those', async () => {
   for (const request of Object.values(requests))
     expect(await hexOf(request)).toEqual(await hexOf({ ...request, limit: 10n ** 12n }))
 })
+
+test('more sets than one job can send are answered together to the end, and as one by one', async () => {
+  const setCount = 20_000
+  // Texts so long that the messages of a worker's half are more than a job makes.
+  const note = 'n'.repeat(1000)
+  await engine.create({ backend, table: 'long', rate: '1/s' })
+  for (let round = 0; round < 2; round++) {
+    const times = new BigInt64Array(setCount).fill(BigInt(startMs + round * stepMs) * 1_000_000n)
+    const series = Array.from({ length: setCount }, (_, set) => `s${set}`)
+    const indices = [
+      sliceColumn('time', times, 'time'),
+      sliceColumn('series', series, 'string'),
+      sliceColumn(
+        'note',
+        series.map(() => note),
+        'string',
+      ),
+    ]
+    const column = sliceColumn(
+      'a',
+      BigInt64Array.from({ length: setCount }, (_, set) => BigInt(set + round)),
+      'int64',
+    )
+    await engine.write({ backend, table: 'long' }, [new Frame({ columns: [column], indices })])
+  }
+  const request = { ...all, table: 'long', aggregators: 'count,sum' }
+  const together = await hexOf(request)
+  expect(together).toHaveLength(setCount)
+  expect(together).toEqual(await hexOf({ ...request, limit: 10n ** 12n }))
+})

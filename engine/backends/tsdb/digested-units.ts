@@ -23,7 +23,7 @@ import {
 import { functionNumbers, neededStates } from './plan.js'
 import type { AlikeUnits } from './message-sink.js'
 import type { WantedColumns } from './pools.js'
-import type { ScanInput, ScanPosition, ScanSet } from './scan-input.js'
+import { rowCountNone, type ScanInput, type ScanPosition, type ScanSet } from './scan-input.js'
 import {
   bitmapByteLength,
   type BucketGrid,
@@ -63,7 +63,7 @@ export function takesDigestedUnits(input: ScanInput): boolean {
   const { plan, rowCondition, rowCountMax, metricsAt, setCount, groupStarts, manySetsShare } = input
   const { mode, windowMs, order, items } = plan
   if (mode !== 'over-time' || windowMs > 0 || order !== null || rowCondition !== null) return false
-  if (setCount < setCountMin || rowCountMax < 2 ** 52 || metricsAt(0) !== null) return false
+  if (setCount < setCountMin || rowCountMax !== rowCountNone || metricsAt(0) !== null) return false
   const isOfGroups = groupStarts !== null && manySetsShare > 0
   if (occupiedBuckets(plan, input.sources).count > (isOfGroups ? groupBucketCountMax : bucketCountMax)) return false
   return items.every(({ fn }) => fn !== null && fn !== 'rate')

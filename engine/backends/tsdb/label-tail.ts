@@ -15,6 +15,8 @@ interface Tail {
 }
 
 const tailByteLengthMax = 16 * MiB
+/** Then the oldest go, a quarter at once: a map that loses its first entry each time walks over the places of all lost before. */
+const tailByteLengthKept = 12 * MiB
 /** By what the sets are of, then by set. */
 const tails = new Map<string, Map<number, Tail>>()
 let tailByteLength = 0
@@ -149,7 +151,7 @@ function dropOldTails(): void {
     for (const [set, { bytes }] of own) {
       own.delete(set)
       tailByteLength -= tailOverheadByteLength + bytes.length
-      if (tailByteLength <= tailByteLengthMax) return
+      if (tailByteLength <= tailByteLengthKept) return
     }
     tails.delete(of)
   }

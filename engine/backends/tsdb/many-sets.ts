@@ -1,16 +1,20 @@
 // How much is asked for at once where many label sets are answered together: what both halves of a read know of it.
-import { MiB, readJobByteLength } from '../../limits.js'
+import { MiB } from '../../limits.js'
 import type { Extent } from '../../blocks/live-block.js'
 import { decodeExtent } from './directory.js'
 import type { ReadPlan } from './plan.js'
 
+/** Of a job that reads samples. */
+export const scanScratchByteLength = 16 * MiB
+/** What a job makes that answers many sets together, before it ends: each of them walks over all blocks. */
+export const manySetsJobByteLength = 8 * MiB
 /** Rows of fewer sets are read set by set: that decodes hardly more pages. */
 export const rowsSetCountMin = 64
 /** A read of more buckets goes set by set; groups may have more, since there are fewer of them. */
 export const bucketCountMax = 4096
 export const groupBucketCountMax = 64 * 1024
 /** Units whose rows are read together: as many as one job sends, since each time whole pages are decoded; and their state. */
-export const rowsUnitCountMax = readJobByteLength / 128
+export const rowsUnitCountMax = manySetsJobByteLength / 128
 export const rowsStateByteLengthMax = 16 * MiB
 /** Of the arenas, for one job beside what all reads need: where memory is small, sets are read one by one instead. */
 const shareOfArenasMax = 1 / 8
@@ -42,7 +46,7 @@ export function occupiedBuckets(
     : { first: bucketOf(minMs), count: bucketOf(maxMs) - bucketOf(minMs) + 1 }
 }
 
-/** Scratch for that, beside what all reads need; 0: none of its own. tableSetCount: of the whole table. */
+/** Scratch for that and its messages, beside what all reads need; 0: none of its own. tableSetCount: of the whole table. */
 export function manySetsByteLength(
   plan: ReadPlan,
   bucketCount: number,
@@ -51,7 +55,7 @@ export function manySetsByteLength(
 ): number {
   if (plan.mode !== 'over-time' || setCount < 16 * rowsSetCountMin || bucketCount > groupBucketCountMax) return 0
   const states = 64 * bucketCount * Math.min(unitCount, rowsUnitCountMax) * plan.items.length
-  const byteLength =
-    4 * MiB + setByteLength * setCount + 4 * tableSetCount + Math.min(2 * rowsStateByteLengthMax, 2 * states)
+  const ofStates = Math.min(2 * rowsStateByteLengthMax, 2 * states)
+  const byteLength = manySetsJobByteLength + 4 * MiB + setByteLength * setCount + 4 * tableSetCount + ofStates
   return byteLength <= shareOfArenasMax * arenasByteLength ? byteLength : 0
 }

@@ -12,14 +12,13 @@ import { aliasesOf, checkAliases } from './plan.js'
 import type { WantedColumns } from './pools.js'
 import { type CollectedPage, RowCollector } from './row-collector.js'
 import type { ScanFrame, ScanInput, ScanPosition, ScanResult, ScanSet } from './scan-input.js'
+import { rowCountNone } from './scan-input.js'
 import type { Batch, BatchColumn, PageRows } from './series-reader.js'
 import { bitmapByteLength, cellsOfPage } from './series-reader.js'
 import type { MetricType } from './signature.js'
 
 /** Rows of a message, whatever their size: pointers of the collector stay small. */
 const messageRowCountMax = 65_536
-/** A row limit that is none. */
-const rowCountNone = 2 ** 52
 /** An entry of the kernel wirePages, and the faults that it finds. */
 const pageEntryByteLength = 24
 const badChecksum = 1
@@ -146,17 +145,19 @@ export class MessageSink {
     readonly collected: Scratch,
     readonly temporary: Scratch,
     readonly input: ScanInput,
+    /** A job ends when its messages have so many bytes. */
+    readonly jobByteLength: number,
   ) {
     this.#mark = collected.mark()
     this.#aliases = aliasesOf(input.plan)
     const { groupBy } = input.plan
-    this.#takesPatterns = input.format === 'wire' && input.rowCountMax >= rowCountNone
+    this.#takesPatterns = input.format === 'wire' && input.rowCountMax === rowCountNone
     this.#tailOf = groupBy === null ? input.labelsId : `${input.labelsId}:${groupBy.join()}`
   }
 
   /** Enough for one job. */
   get isLarge(): boolean {
-    return this.#byteLength >= readJobByteLength
+    return this.#byteLength >= this.jobByteLength
   }
 
   get isAtRowLimit(): boolean {
@@ -284,8 +285,10 @@ export class MessageSink {
     const { kernels, output, collected, input } = this
     const { call, u8, u32 } = kernels
     const { multiIndex } = input.plan
-    const room = Math.ceil((readJobByteLength - this.#byteLength) / pattern.byteLength)
-    const count = Math.max(1, Math.min(sets.length, room))
+    const tailByteLength = this.#tail(sets[0]!, rowCount).length
+    const room = Math.ceil((this.jobByteLength - this.#byteLength) / (pattern.byteLength + tailByteLength))
+    const roomOfTails = Math.ceil(readJobByteLength / (tailByteLength + 16))
+    const count = Math.max(1, Math.min(sets.length, room, roomOfTails))
     const taken = count === sets.length ? sets : sets.subarray(0, count)
     const tails = labelTails(this.#tailOf, taken, rowCount, multiIndex, (i) => this.#tail(taken[i]!, rowCount))
     const mark = collected.mark()

@@ -10,7 +10,7 @@ import { toInt64, toNs } from './bounds.js'
 import { type MessageSink, shiftBatch } from './message-sink.js'
 import type { ReadPlan } from './plan.js'
 import { RowCollector } from './row-collector.js'
-import type { OrderedPosition, ScanInput, ScanPosition, ScanResult } from './scan-input.js'
+import { type OrderedPosition, rowCountNone, type ScanInput, type ScanPosition, type ScanResult } from './scan-input.js'
 import type { Batch } from './series-reader.js'
 import type { MetricType } from './signature.js'
 import { cancelled, type RowSink, type Unit, type Units } from './units.js'
@@ -31,7 +31,7 @@ export function scanOrdered(
   const { plan, position, isCancelled } = input
   const order = plan.order!
   const bounds = new Bounds(plan)
-  const isLimited = input.rowCountMax < 2 ** 52
+  const isLimited = input.rowCountMax !== rowCountNone
   let { threshold }: Pick<OrderedPosition, 'threshold'> = position?.ordered ?? { threshold: null }
   // Of a single unit, the rows that come first are the first rows.
   if (isLimited && position === null && units.count > 1) {

@@ -12,10 +12,10 @@ import type { RunOptions } from '../../pool/pool.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { extentOf } from './directory.js'
 import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
-import { manySetsByteLength, occupiedBuckets } from './many-sets.js'
+import { manySetsByteLength, occupiedBuckets, scanScratchByteLength } from './many-sets.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { lookbackMs, planOf, type ReadPlan, type ReadShape } from './plan.js'
-import type { ScanPosition, ScanResult } from './scan-input.js'
+import { rowCountNone, type ScanPosition, type ScanResult } from './scan-input.js'
 import type { Selection } from './select.js'
 import type { OpenTable } from './tsdb.js'
 
@@ -37,12 +37,10 @@ export interface ReadOptions {
   readonly signal: CancelSignal | null
 }
 
-const scanScratchByteLength = 16 * 1024 * 1024
 /** A read of more rows than this is shared out to several workers. */
 const parallelRowCountMin = 50_000
 /** Rows of the first ranges of a raw read, about; what comes of them says how large the next ones are. */
 const firstRangeRowCount = 16_384
-const rowCountNone = 2 ** 52
 const viewRetryCountMax = 100
 
 /** Begins a read of an open table; null: it has no rows. */
@@ -468,7 +466,7 @@ class ScanChain {
     if (this.#next === null) return null
     const step = await this.#next
     const { next } = step
-    this.#rowCountLeft -= step.rowCount
+    if (this.#rowCountLeft !== rowCountNone) this.#rowCountLeft -= step.rowCount
     const isLast = this.#rowCountLeft <= 0
     this.#next = next === null || isLast ? null : this.#start(next)
     if (this.#isFirst) {

@@ -6,6 +6,9 @@ import type { Labels } from './label-tail.js'
 import type { ReadPlan } from './plan.js'
 import type { Signature } from './signature.js'
 
+/** A row limit that is none, in each job of a read. */
+export const rowCountNone = 2 ** 52
+
 /** One label set to read. */
 export interface ScanSet {
   readonly set: number
@@ -59,7 +62,7 @@ export interface ScanInput {
   readonly rowCondition: Expression | null
   /** The labels that it names. */
   readonly rowLabels: readonly string[]
-  /** Rows that may still be sent; the scan stops behind the last of them. */
+  /** Rows that may still be sent; the scan stops behind the last of them. rowCountNone: as many as there are. */
   readonly rowCountMax: number
   /** Metrics of a set that the filter lets through; null: all. */
   readonly metricsAt: (index: number) => ReadonlySet<string> | null

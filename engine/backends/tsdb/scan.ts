@@ -3,9 +3,11 @@ import type { KeptPages } from '../../blocks/kept-pages.js'
 import { BlockIo } from '../../blocks/reader.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
+import { readJobByteLength } from '../../limits.js'
 import type { WorkerReader } from '../../stores/store.js'
 import { toNs } from './bounds.js'
 import { DigestedUnits, takesDigestedUnits } from './digested-units.js'
+import { manySetsJobByteLength, scanScratchByteLength } from './many-sets.js'
 import { MessageSink } from './message-sink.js'
 import { scanOrdered } from './ordered-scan.js'
 import { FilteredReader } from './row-filter.js'
@@ -21,14 +23,7 @@ export function scanSets(
   input: ScanInput,
 ): ScanResult {
   const takesDigested = takesDigestedUnits(input)
-  const { manySetsShare } = input
-  const shares =
-    !takesDigested || manySetsShare > 0 ? [0.25, 0.2, 0.08, 0.35, 0.12, 0] : [0.25, 0.2, 0.08, 0.25, 0.12, 0.1]
-  const parts = scratch.split(
-    takesDigested && manySetsShare > 0
-      ? shares.map((share, part) => (part === 5 ? manySetsShare : share * (1 - manySetsShare)))
-      : shares,
-  )
+  const parts = scratch.split(scratchShares(takesDigested, input.manySetsShare))
   const [output, collected, states, cacheScratch, temporary, ofDigested] = parts as [
     Scratch,
     Scratch,
@@ -48,7 +43,8 @@ export function scanSets(
     keptForm !== 'decoded'
   const samples = new SeriesReader(io, temporary, input.sources, input.newestWins, passesPages)
   const reader = condition === null ? samples : new FilteredReader(samples, kernels, temporary, { ...input, condition })
-  const sink = new MessageSink(kernels, output, collected, temporary, input)
+  const jobByteLength = takesDigested && input.manySetsShare > 0 ? manySetsJobByteLength : readJobByteLength
+  const sink = new MessageSink(kernels, output, collected, temporary, input, jobByteLength)
   const units = new Units(kernels, reader, { states, temporary }, input)
   if (plan.order !== null) {
     return scanOrdered(kernels, units, sink, { collected, temporary }, input)
@@ -79,4 +75,13 @@ export function scanSets(
     if (sink.isLarge && !sink.isAtRowLimit) return sink.result(goOn(index + 1))
   }
   return sink.result(null)
+}
+
+/** Of a job's scratch: messages, rows collected, states, what is read, what is soon let go, and many sets together. */
+function scratchShares(takesDigested: boolean, manySetsShare: number): number[] {
+  if (!takesDigested) return [0.25, 0.2, 0.08, 0.35, 0.12, 0]
+  if (manySetsShare === 0) return [0.25, 0.2, 0.08, 0.25, 0.12, 0.1]
+  const rest = 1 - manySetsShare
+  const messages = (rest * manySetsJobByteLength) / scanScratchByteLength
+  return [0.25 * rest + messages, 0.2 * rest, 0.08 * rest, 0.35 * rest, 0.12 * rest, manySetsShare - messages]
 }
