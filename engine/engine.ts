@@ -289,7 +289,8 @@ export class Engine implements EngineApi {
     const request = shapedRequest(given, names)
     const record = this.#begin({ action: 'write', request }, options)
     try {
-      return new EngineWriteSession(await this.#backend(request.backend).openWrite(request, options), record)
+      const session = await this.#backend(request.backend).openWrite(request, options)
+      return new EngineWriteSession(session, record, () => this.#closed !== null)
     } catch (error) {
       record.end(error)
       throw error
@@ -646,10 +647,14 @@ export class EngineWriteSession implements WriteSession {
   readonly #record: CallRecord
   #failure: unknown
   #isFinished = false
+  readonly #isEngineClosed: () => boolean
+  /** Frames that are being taken. */
+  readonly #addings = new Set<Promise<void>>()
 
-  constructor(session: BackendWriteSession, record: CallRecord) {
+  constructor(session: BackendWriteSession, record: CallRecord, isEngineClosed: () => boolean) {
     this.#session = session
     this.#record = record
+    this.#isEngineClosed = isEngineClosed
   }
 
   /** Takes one frame, which must not change before this resolves: then the next may be given. */
@@ -657,14 +662,14 @@ export class EngineWriteSession implements WriteSession {
     if (!(frame instanceof Frame)) throw new FramesError('INVALID_ARGUMENT', 'what is to be written is no Frame')
     this.#checkOpen()
     this.#record.count(0, frame.byteLength)
-    return this.#noting(this.#session.addFrame(frame))
+    return this.#taking(this.#session.addFrame(frame))
   }
 
   async addWire(frame: Uint8Array): Promise<void> {
     if (!(frame instanceof Uint8Array)) throw new FramesError('INVALID_ARGUMENT', 'a frame of the wire is bytes')
     this.#checkOpen()
     this.#record.count(0, frame.byteLength)
-    return this.#noting(this.#session.addWire(frame))
+    return this.#taking(this.#session.addWire(frame))
   }
 
   /** Resolves when the frames so far are stored. */
@@ -672,8 +677,21 @@ export class EngineWriteSession implements WriteSession {
     return this.#noting(this.#session.stored())
   }
 
-  /** Throws PRECONDITION: a frame after the last one would be taken and not be stored. */
+  async #taking(adding: Promise<void>): Promise<void> {
+    this.#addings.add(adding)
+    try {
+      await this.#noting(adding)
+    } finally {
+      this.#addings.delete(adding)
+    }
+  }
+
+  /**
+   * Throws PRECONDITION: a frame after the last one would be taken and not be stored; SHUTTING_DOWN: it would wait for memory that
+   * nobody gives back.
+   */
   #checkOpen(): void {
+    if (this.#isEngineClosed()) throw new FramesError('SHUTTING_DOWN', 'the engine is closed')
     if (this.#isFinished) throw new FramesError('PRECONDITION', 'the write is finished, and takes no more frames')
   }
 
@@ -690,6 +708,8 @@ export class EngineWriteSession implements WriteSession {
   async finish(): Promise<WriteResult> {
     this.#isFinished = true
     try {
+      // Of a program that has not waited for `add`: a frame that is still being taken would be lost.
+      if (this.#addings.size > 0) await Promise.allSettled(this.#addings)
       const result = await this.#session.finish()
       this.#record.rowCount = result.rowCount
       this.#record.end()

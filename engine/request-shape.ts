@@ -1,6 +1,7 @@
 // Whether a request has the types that it should: a program in plain JavaScript may give anything, and what is no request is
 // refused by name before any part of the engine, or the wire, trips over it.
 import { FramesError, shortened } from './errors.js'
+import { hasHalfPair } from './frame/dtype.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -88,7 +89,12 @@ export function shapedRequest<Request extends object>(
     const given: unknown = request[name]
     // Most fields are texts.
     if (shape === undefined) refuseMisspelt(name)
-    if (shape === undefined || given === undefined || (shape === 'text' && typeof given === 'string')) continue
+    if (
+      shape === undefined ||
+      given === undefined ||
+      (shape === 'text' && typeof given === 'string' && !hasHalfPair(given))
+    )
+      continue
     const value = given === null ? undefined : shapedValue(name, shape, given)
     if (value === given) continue
     shaped ??= { ...request }
@@ -106,7 +112,7 @@ export function shapedRequest<Request extends object>(
 function shapedValue(name: string, shape: Shape, value: unknown): unknown {
   switch (shape) {
     case 'text':
-      return typeof value === 'string' ? value : refuse(name, 'a string', value)
+      return typeof value === 'string' ? whole(name, value) : refuse(name, 'a string', value)
     case 'flag':
       return typeof value === 'boolean' ? value : refuse(name, 'true or false', value)
     case 'number':
@@ -119,7 +125,7 @@ function shapedValue(name: string, shape: Shape, value: unknown): unknown {
       return int64(name, value)
     case 'texts':
       if (!Array.isArray(value)) return refuse(name, 'a list of strings', value)
-      for (const text of value) if (typeof text !== 'string') refuse(name, 'a list of strings', text)
+      for (const text of value) typeof text === 'string' ? whole(name, text) : refuse(name, 'a list of strings', text)
       return value
     case 'int64s':
       if (!Array.isArray(value)) return refuse(name, 'a list of whole numbers', value)
@@ -135,6 +141,13 @@ function shapedValue(name: string, shape: Shape, value: unknown): unknown {
     case 'args':
       return isRecord(value) ? shapedArgs(value) : refuse(name, 'an object', value)
   }
+}
+
+/** Throws INVALID_ARGUMENT for a text that UTF-8 cannot say: two such names would be one. */
+function whole(name: string, text: string): string {
+  if (hasHalfPair(text))
+    throw new FramesError('INVALID_ARGUMENT', `${name} has half a surrogate pair, which is no text`)
+  return text
 }
 
 const int64Max = 2n ** 63n - 1n
@@ -153,7 +166,7 @@ function shapedArgs(args: Record<string, unknown>): Record<string, unknown> {
     hasNull ||= value === null
     if (value === null || value === undefined) continue
     if (Array.isArray(value)) for (const one of value) checkValue('args', name, one)
-    else checkValue('args', name, value)
+    else checkValue('args', name, typeof value === 'string' ? whole(`args.${name}`, value) : value)
   }
   return hasNull ? Object.fromEntries(Object.entries(args).filter(([, value]) => value !== null)) : args
 }

@@ -28,7 +28,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
   ['engine/kernels/', [...leaves, 'engine/memory/'], []],
   ['engine/frame/', [...leaves, 'engine/memory/'], []],
   ['engine/requests.ts', [...leaves, 'engine/frame/'], []],
-  ['engine/request-shape.ts', [...leaves, 'engine/requests.ts'], []],
+  ['engine/request-shape.ts', [...leaves, 'engine/requests.ts', 'engine/frame/'], []],
   ['engine/engine-api.ts', ['engine/cancellation.ts', 'engine/requests.ts'], []],
   ['engine/stores/lmdb-file.ts', [...leaves, 'engine/stores/'], ['lmdb']],
   ['engine/stores/', [...leaves], []],

@@ -4,7 +4,18 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Engine, type EngineOptions, Frame, frameFromRows, openEngine, sliceColumn } from '../dist/engine/index.js'
+import {
+  type CallOptions,
+  type Engine,
+  type EngineOptions,
+  Frame,
+  frameFromRows,
+  fromArrowTable,
+  labelColumn,
+  openEngine,
+  sliceColumn,
+  toArrowTable,
+} from '../dist/engine/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'framesd-misuse-'))
 const MiB = 2 ** 20
@@ -103,4 +114,99 @@ test.each<[string, unknown, unknown, string]>([
   ['an index that no row has', [{ time: 1 }], ['Time'], 'COLUMN_NOT_FOUND'],
 ])('a frame is not made of %s', (_, rows, indexNames, code) => {
   expect(() => frameFromRows(rows as [], indexNames as [])).toThrow(expect.objectContaining({ code }))
+})
+
+describe('a text with half a surrogate pair, which UTF-8 does not have', () => {
+  test('is no key and no value: two of them would be one item', () => {
+    const rows = ['\ud800', '\ud801'].map((k) => ({ k, n: 1n }))
+    expect(() => frameFromRows(rows, ['k'])).toThrow(expect.objectContaining({ code: 'VALUE_TYPE' }))
+    expect(() => labelColumn('k', 'a\udc00', 1)).toThrow(expect.objectContaining({ code: 'VALUE_TYPE' }))
+    expect([...frameFromRows([{ k: 'ä😀\ufffd' }]).rows()]).toEqual([{ k: 'ä😀\ufffd' }])
+  })
+
+  test('is no name of a table, and no argument of a command', async () => {
+    const frame = frameFromRows([{ k: 'a', n: 1n }], ['k'])
+    await expect(engine.write(request('\ud800'), frame)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    const update = { ...request('t'), command: 'update', args: { key: '\ud800', expression: 'n=7' } }
+    await expect(engine.execute(update)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  })
+})
+
+test('a write that is finished while frames are still being taken stores them', async () => {
+  const session = await engine.openWrite(request('unawaited'))
+  const adding = session.add(frameFromRows([{ k: 'a', n: 1n }], ['k']))
+  const result = await session.finish()
+  await adding
+  expect(result.rowCount).toBe(1)
+  expect(await rowsOf('unawaited')).toEqual([{ n: 1n }])
+})
+
+test.each<[string, unknown]>([
+  ['nothing', null],
+  ['a number', 5],
+  ['a text', 'table'],
+  ['an object', {}],
+  ['batches alone', { batches: [] }],
+  ['a list of frames', [frameFromRows([{ n: 1n }])]],
+])('%s is no Arrow table, and no frame that could become one', (_, value) => {
+  expect(() => fromArrowTable(value as never)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
+  expect(() => toArrowTable(value as never)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
+})
+
+describe('readers that stop', () => {
+  const many = frameFromRows(
+    Array.from({ length: 20_000 }, (_, i) => ({ k: `${i}`, s: 'x'.repeat(50) })),
+    ['k'],
+  )
+  const readings: [string, (options: CallOptions) => AsyncIterable<unknown>][] = [
+    ['frames', (options) => engine.read({ ...request('many'), messageLimit: 100n }, options)],
+    ['messages', (options) => engine.readEncoded({ ...request('many'), messageLimit: 100n }, 'wire', options)],
+    ['batches', (options) => engine.readBatches({ ...request('many'), messageLimit: 100n }, options)],
+    ['JSON', (options) => engine.readEncoded({ ...request('many'), messageLimit: 100n }, 'json', options)],
+    ['Arrow', (options) => engine.readEncoded({ ...request('many'), messageLimit: 100n }, 'arrow', options)],
+  ]
+  beforeAll(() => engine.write(request('many'), many))
+
+  test.each(readings)('of %s in the middle, many times, give back all memory', async (_, read) => {
+    for (let round = 0; round < 30; round++) {
+      let count = 0
+      for await (const _ of read({})) if (count++ === round % 4) break
+      const controller = new AbortController()
+      const cancelled = (async () => {
+        for await (const _ of read({ signal: controller.signal })) controller.abort()
+      })()
+      await expect(cancelled).rejects.toMatchObject({ code: 'CANCELLED' })
+    }
+    await expect.poll(() => engine.statistics().memory.arenas).toMatchObject({ byteLengthUsed: 0, allocationCount: 0 })
+  })
+
+  test.each(readings)('of %s may ask many times at once, and get each answer once', async (_, read) => {
+    let count = 0
+    for await (const _ of read({})) count++
+    const iterator = read({})[Symbol.asyncIterator]()
+    const answers = await Promise.all(Array.from({ length: count + 20 }, () => iterator.next()))
+    expect(answers.map(({ done }) => done === true)).toEqual(answers.map((_, i) => i >= count))
+  })
+})
+
+test('what is open while an engine is closed: frames and reads are refused at once, and what counts as stored is there', async () => {
+  const options: EngineOptions = { workerCount: 1, memoryByteLength: 64 * MiB, dataDir: join(folder, 'closed') }
+  const own = await openEngine(options)
+  const frame = frameFromRows([{ k: 'a', n: 1n }], ['k'])
+  await own.write(request('t'), frame)
+  const session = await own.openWrite(request('u'))
+  await session.add(frame)
+  const reading = own.read(request('t'))
+  await own.close()
+  await expect(session.add(frame)).rejects.toMatchObject({ code: 'SHUTTING_DOWN' })
+  await expect(reading.next()).rejects.toMatchObject({ code: 'SHUTTING_DOWN' })
+  const storedCount = await session.finish().then(
+    ({ rowCount }) => rowCount,
+    () => 0,
+  )
+  const again = await openEngine(options)
+  let rowCount = 0
+  if (storedCount > 0) for await (const { length } of again.read(request('u'))) rowCount += length
+  await again.close()
+  expect(rowCount).toBe(storedCount)
 })

@@ -25,7 +25,7 @@ const texts = [
   'a',
   'host == "x"',
   'Grüße, 世界 🦜',
-  '\ud800 alone',
+  '\ufffd alone',
   'x'.repeat(127),
   'x'.repeat(128),
   'é'.repeat(20_000),

@@ -45,9 +45,11 @@ const labelsKey = 'framesd.labels'
 /**
  * A frame as a table of one record batch; index columns first, marked in their field's metadata, labels in the schema's.
  *
- * string labels (columns of kind label) become dictionaries of one value; labels of other types are repeated.
+ * string labels (columns of kind label) become dictionaries of one value; labels of other types are repeated. Throws
+ * INVALID_ARGUMENT for what is no frame.
  */
 export function toArrowTable(frame: Frame): Table {
+  if (!(frame instanceof Frame)) throw new FramesError('INVALID_ARGUMENT', 'what is to be made a table is no Frame')
   const schema = arrowSchema(frame)
   return new Table(schema, [arrowBatch(frame, schema)])
 }
@@ -339,9 +341,11 @@ function signedOffsets(offsets: Uint32Array): Int32Array {
 /**
  * The frames of a table, one for each record batch. Columns marked as index become indices. Shares the table's buffers,
  * which must not change any more, where the layout is ours; narrower numbers, other units of time and dictionaries are
- * converted. A dictionary of one value becomes a label. Throws VALUE_TYPE for a type that frames do not have.
+ * converted. A dictionary of one value becomes a label. Throws VALUE_TYPE for a type that frames do not have, INVALID_ARGUMENT
+ * for what is no table.
  */
 export function fromArrowTable(table: Table): Frame[] {
+  checkTable(table)
   const labels = decodeLabels(table.schema.metadata.get(labelsKey))
   return table.batches.map((batch) => {
     const indices: Column[] = []
@@ -353,6 +357,12 @@ export function fromArrowTable(table: Table): Frame[] {
     })
     return new Frame({ columns, indices, labels })
   })
+}
+
+/** By its parts: the program's Arrow library may be another copy than ours, whose classes are others. */
+function checkTable(table: Partial<Table> | null | undefined): void {
+  const isTable = Array.isArray(table?.batches) && table.schema?.metadata instanceof Map
+  if (!isTable) throw new FramesError('INVALID_ARGUMENT', 'what frames are to be made of is no Arrow table')
 }
 
 function columnOfData(name: string, data: Data): Column {

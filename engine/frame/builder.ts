@@ -3,7 +3,7 @@ import { FramesError } from '../errors.js'
 import { frameRowCountMax } from '../limits.js'
 import { bitmapByteLength, clearBit, fullBitmap, setBit } from './bitmap.js'
 import { Column, type ColumnBuffers } from './column.js'
-import type { DType, TimeValue, Value } from './dtype.js'
+import { type DType, hasHalfPair, type TimeValue, type Value } from './dtype.js'
 
 /** What builders take: a Date is a time in whole milliseconds; null and undefined make a missing cell. */
 export type CellInput = Value | Date | null | undefined
@@ -209,7 +209,10 @@ function unsupported(dtype: ValueDType, kind: string, value: unknown): FramesErr
   return new FramesError('VALUE_TYPE', `unsupported type for ${dtype} ${kind} column - ${typeNameOf(value)}`)
 }
 
-/** Lays cells out in buffers. Unset cells are 0, NaN, '' or false and present; null cells are missing, 0 below. */
+/**
+ * Lays cells out in buffers. Unset cells are 0, NaN, '' or false and present; null cells are missing, 0 below. Throws VALUE_TYPE for
+ * a text with half a surrogate pair: UTF-8 has none, so that different texts would become one.
+ */
 export function columnOfCells(name: string, dtype: ValueDType, cells: readonly (Cell | undefined)[]): Column {
   let validity: Uint8Array | null = null
   cells.forEach((cell, row) => {
@@ -217,10 +220,16 @@ export function columnOfCells(name: string, dtype: ValueDType, cells: readonly (
     validity ??= fullBitmap(cells.length)
     clearBit(validity, row)
   })
-  return Column.fromBuffers({ name, kind: 'slice', length: cells.length, validity, buffers: layOut(dtype, cells) })
+  return Column.fromBuffers({
+    name,
+    kind: 'slice',
+    length: cells.length,
+    validity,
+    buffers: layOut(name, dtype, cells),
+  })
 }
 
-function layOut(dtype: ValueDType, cells: readonly (Cell | undefined)[]): ColumnBuffers {
+function layOut(name: string, dtype: ValueDType, cells: readonly (Cell | undefined)[]): ColumnBuffers {
   switch (dtype) {
     case 'int64':
     case 'time':
@@ -235,7 +244,7 @@ function layOut(dtype: ValueDType, cells: readonly (Cell | undefined)[]): Column
       return { dtype, values }
     }
     case 'string':
-      return layOutStrings(cells)
+      return layOutStrings(name, cells)
   }
 }
 
@@ -244,11 +253,18 @@ function floatOfCell(cell: Cell | undefined): number {
   return typeof cell === 'number' ? cell : 0
 }
 
-function layOutStrings(cells: readonly (Cell | undefined)[]): ColumnBuffers {
+function layOutStrings(name: string, cells: readonly (Cell | undefined)[]): ColumnBuffers {
   const offsets = new Uint32Array(cells.length + 1)
   let byteLength = 0
   cells.forEach((cell, row) => {
-    if (typeof cell === 'string') byteLength += Buffer.byteLength(cell)
+    if (typeof cell === 'string') {
+      const cellByteLength = Buffer.byteLength(cell)
+      // ASCII, which most texts are, has as many bytes as units.
+      if (cellByteLength !== cell.length && hasHalfPair(cell)) {
+        throw new FramesError('VALUE_TYPE', `half a surrogate pair is no text (column "${name}", row ${row})`)
+      }
+      byteLength += cellByteLength
+    }
     if (byteLength > 2 ** 31 - 1) throw new FramesError('FRAME_TOO_LARGE', 'a string column holds more than 2 GiB')
     offsets[row + 1] = byteLength
   })

@@ -21,3 +21,11 @@ export interface TimeValue {
 
 /** A single value: a label of a frame, an argument of a command. bigint is int64, number is float64. */
 export type Value = boolean | number | bigint | string | TimeValue
+
+/** Whether a text has half a surrogate pair, which no UTF-8 can say: it would be stored as U+FFFD. */
+export function hasHalfPair(text: string): boolean {
+  return halfPair.test(text)
+}
+
+/** With `u`, whole pairs are one character, and none of these. */
+const halfPair = /\p{Surrogate}/u
