@@ -52,8 +52,11 @@ export class SingleRequest implements RequestReader {
     }
     if (start === 0) this.#bytes = chunk
     else this.#append(chunk, start)
-    if (this.#byteLength > messagePrefixByteLength + limits.controlByteLengthMax) {
-      const sizes = `${this.#bytes.readUInt32BE(1)} bytes is above the limit of ${limits.controlByteLengthMax}`
+    if (this.#byteLength < messagePrefixByteLength) return
+    const announced = this.#bytes.readUInt32BE(1)
+    // What is announced is refused before it comes: it may never.
+    if (Math.max(announced, this.#byteLength - messagePrefixByteLength) > limits.controlByteLengthMax) {
+      const sizes = `${announced} bytes is above the limit of ${limits.controlByteLengthMax}`
       this.#serve(new FramesError('REQUEST_TOO_LARGE', `a request of ${sizes}`), this.#rpc)
     }
   }

@@ -1,6 +1,8 @@
 // Hostile and clumsy clients against the real server, as a process of its own: each gets a clear error in its own
 // language, nothing stored is harmed, and the server lives on. SEED=n repeats the random bytes.
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2'
 import { connect as connectSocket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -306,6 +308,24 @@ describe('a message that is none', () => {
       expect((await server.httpText('/write', Buffer.from(bytes))).slice(0, expected.length)).toBe(expected)
     }
     expect(server.memoryByteLength() - memory).toBeLessThan(64 * MiB)
+  })
+
+  test('a request whose prefix announces 4 GiB is refused when the prefix has come, not when its caller gives up', async () => {
+    const session = connectHttp2(`http://127.0.0.1:${server.grpcPort}`)
+    const call = session.request({
+      ':method': 'POST',
+      ':path': '/pb.Frames/Read',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    })
+    call.on('error', () => {})
+    // In two parts, and never ended.
+    call.write(Buffer.of(0, 0xff, 0xff))
+    await sleep(20)
+    call.write(Buffer.of(0xff, 0xff, 1, 2, 3))
+    const [headers] = (await once(call, 'response')) as [IncomingHttpHeaders]
+    session.destroy()
+    expect(headers['grpc-status']).toBe(String(RESOURCE_EXHAUSTED))
   })
 
   test('requests above 8 MiB and messages above 128 MiB are refused, and the connection goes on', async () => {

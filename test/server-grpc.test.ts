@@ -904,7 +904,7 @@ describe('the budget of what waits', () => {
     const partial = session.request(request)
     partial.on('error', () => {})
     const prefix = Buffer.alloc(5)
-    prefix.writeUInt32BE(100 * MiB, 1)
+    prefix.writeUInt32BE(8 * MiB, 1)
     partial.write(Buffer.concat([prefix, Buffer.alloc(7 * MiB)]))
     await eventually('the call that has most waiting is refused', () => partial.closed)
     // ENHANCE_YOUR_CALM, which clients report as RESOURCE_EXHAUSTED.
