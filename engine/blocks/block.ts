@@ -203,7 +203,10 @@ export function pageTableByteLength(pageCount: number, statisticsCount: number):
   return alignUp8(pageCount * (pagePlaceByteLength + 1)) + statisticsCount * pageStatisticsByteLength
 }
 
-/** One column's pages. Plain arrays, index = page. */
+/** Of a parsed page table: the six fields of a page's place, and statisticsIndexes. */
+const pageTableArrayCount = 7
+
+/** One column's pages. Plain arrays, index = page, all in one buffer. */
 export interface PageTable {
   readonly segments: Uint32Array
   readonly offsets: Uint32Array
@@ -217,15 +220,19 @@ export interface PageTable {
 }
 
 export function parsePageTable(bytes: Uint8Array, pageCount: number): PageTable {
-  const copy = bytes.slice()
-  const view = new DataView(copy.buffer)
+  // One buffer for all: workers keep tens of thousands of tables, and most of what small ones take is their buffers.
+  const arraysStart = alignUp8(bytes.length)
+  const buffer = new ArrayBuffer(arraysStart + pageTableArrayCount * 4 * pageCount)
+  const copy = new Uint8Array(buffer, 0, bytes.length)
+  copy.set(bytes)
+  const view = new DataView(buffer)
   const column = (field: number): Uint32Array => {
-    const values = new Uint32Array(pageCount)
+    const values = new Uint32Array(buffer, arraysStart + 4 * field * pageCount, pageCount)
     for (let page = 0; page < pageCount; page++)
       values[page] = view.getUint32(page * pagePlaceByteLength + 4 * field, true)
     return values
   }
-  const statisticsIndexes = new Int32Array(pageCount)
+  const statisticsIndexes = new Int32Array(buffer, arraysStart + 4 * 6 * pageCount, pageCount)
   let statisticsCount = 0
   for (let page = 0; page < pageCount; page++) {
     statisticsIndexes[page] = copy[pageCount * pagePlaceByteLength + page] === 1 ? statisticsCount++ : -1
@@ -240,7 +247,7 @@ export function parsePageTable(bytes: Uint8Array, pageCount: number): PageTable 
     presentCounts: column(4),
     validityByteLengths: column(5),
     statisticsIndexes,
-    statistics: new DataView(copy.buffer, statisticsStart),
+    statistics: new DataView(buffer, statisticsStart, copy.length - statisticsStart),
   }
 }
 
