@@ -6,7 +6,14 @@ import { Matcher } from '../dist/engine/backends/kv/match.js'
 import type { PreparedBlock } from '../dist/engine/blocks/merge-rule.js'
 import { KeptPages } from '../dist/engine/blocks/kept-pages.js'
 import { readPages } from '../dist/engine/blocks/page-run.js'
-import { BlockIo, BlockReader, forgetBlock } from '../dist/engine/blocks/reader.js'
+import {
+  BlockIo,
+  BlockReader,
+  forgetBlock,
+  isBlockKnown,
+  keptParsedByteLength,
+  parsedByteLengthMax,
+} from '../dist/engine/blocks/reader.js'
 import { parseFilter } from '../dist/engine/expression/parse.js'
 import type { ColumnSlice } from '../dist/engine/frame/column-slice.js'
 import { createMemory, kernelHeapBase, type Kernels, loadKernels } from '../dist/engine/kernels/kernels.js'
@@ -298,4 +305,42 @@ test('each name is in one segment of any number of them', () => {
     }
     expect(seen.every((count) => count === 1)).toBe(true)
   }
+})
+
+test('headers and page tables of many small blocks never take more than their bound, and a block in use stays', () => {
+  const { packed, headerByteLength, headerCrc, rowCount, extent } = blockOf(randomItems(10))
+  const hotId = ++blockId
+  const ids = [hotId]
+  let highest = 0
+  const readTables = (io: BlockIo, id: bigint): void => {
+    const source = {
+      id,
+      rowCount,
+      headerByteLength,
+      headerCrc,
+      extent,
+      isPacked: true,
+      packed,
+      values: null,
+      dead: null,
+    }
+    const reader = new BlockReader(io, { ...source, damage: null })
+    for (const column of reader.layout.columns) {
+      reader.table(column)
+      highest = Math.max(highest, keptParsedByteLength())
+    }
+  }
+  for (let job = 0; job < 100; job++) {
+    const io = new BlockIo(kernels, scratchOf(40, 16), null, 'p', 'x/t')
+    for (let i = 0; i < 60; i++) {
+      ids.push(++blockId)
+      readTables(io, blockId)
+    }
+    readTables(io, hotId)
+  }
+  expect(highest).toBeGreaterThan(0.99 * parsedByteLengthMax)
+  expect(highest).toBeLessThanOrEqual(parsedByteLengthMax)
+  expect(isBlockKnown(hotId)).toBe(true)
+  expect(isBlockKnown(ids[1]!)).toBe(false)
+  for (const id of ids) forgetBlock(id)
 })
