@@ -9,11 +9,13 @@ import {
   type ExecuteRequest,
   FramesError,
   type HistoryRequest,
+  type ReadEncodedOptions,
   type ReadFormat,
   type ReadRequest,
   type RecordedRequest,
   type Session,
   type StepSource,
+  sourceOf,
   Steps,
   type TableRequest,
   type WireBatch,
@@ -144,15 +146,15 @@ export class Verbs {
   }
 
   /** As read, in the format of the wire: all messages together that are ready together. */
-  readBatches(request: ReadRequest, call: Call): AsyncIterable<WireBatch> {
+  readBatches(request: ReadRequest, call: Call): StepSource<WireBatch> {
     const admit = () => {
       const admitted = this.#admitRead(request, call)
-      return () => this.#engine.readBatches(admitted, { ...handedOn(call), borrows: true })
+      return () => this.#engine.readBatches(admitted, borrowing(call))
     }
     const count = ({ messages }: WireBatch): void => {
       for (const message of messages) call.count(message)
     }
-    return new Steps(new Relayed(admit, count, call, readPrefixes))
+    return new Relayed(admit, count, call, readPrefixes)
   }
 
   #admitRead(request: ReadRequest, call: Call): ReadRequest {
@@ -351,6 +353,11 @@ function handedOn(call: Call): CallOptions {
   return { signal: call.signal, caller: call.caller }
 }
 
+function borrowing(call: Call): ReadEncodedOptions {
+  call.isHandedOn = true
+  return { signal: call.signal, caller: call.caller, borrows: true }
+}
+
 /** As handedOn, for commands, of which few look at the signal: it is made when one does. Not to be spread. */
 class CommandOptions implements CallOptions {
   readonly #call: Call
@@ -402,8 +409,9 @@ class Relayed<T> implements StepSource<T> {
   readonly #count: (message: T) => void
   readonly #call: Call
   readonly #prefixes: { readonly setUp?: string; readonly iteration?: string }
-  #source: AsyncIterator<T> | null = null
-  #isOver = false
+  #source: StepSource<T> | null = null
+  /** What the source was asked for last: a call that is aborted does not wait for it. */
+  #asked: Promise<T | null> | null = null
   #hasMessages = false
 
   /** admit: what is wrong with the request itself is thrown as it is, before the source is opened. */
@@ -423,16 +431,14 @@ class Relayed<T> implements StepSource<T> {
     const known = this.#source
     const open = known === null ? this.#admit() : null
     try {
-      const source = known ?? open!()[Symbol.asyncIterator]()
+      const source = known ?? sourceOf(open!())
       this.#source = source
-      const next = await this.#call.unlessAborted(source.next())
-      if (next.done === true) {
-        this.#isOver = true
-        return null
-      }
+      this.#asked = source.next()
+      const message = await this.#call.unlessAborted(this.#asked)
+      if (message === null) return null
       this.#hasMessages = true
-      this.#count(next.value)
-      return next.value
+      this.#count(message)
+      return message
     } catch (error) {
       throw this.#call.explain(error, this.#prefixOf(error))
     }
@@ -448,8 +454,18 @@ class Relayed<T> implements StepSource<T> {
 
   /** Tells the source that no more is wanted. One that still makes a message answers later: nobody waits for that. */
   async close(): Promise<void> {
-    if (this.#isOver || this.#source?.return === undefined) return
-    const released = this.#source.return().catch((error: unknown) => this.#call.released(error))
+    if (this.#source === null) return
+    const released = this.#release(this.#source)
     if (!this.#call.isAborted) await released
+  }
+
+  async #release(source: StepSource<T>): Promise<void> {
+    try {
+      // What it was asked for has failed, and was told; or nobody waits for it any more.
+      if (this.#call.isAborted) await this.#asked?.catch(() => undefined)
+      await source.close()
+    } catch (error) {
+      this.#call.released(error)
+    }
   }
 }

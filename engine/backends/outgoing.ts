@@ -94,10 +94,7 @@ export class OutgoingMessages {
    * over the arenas, would leave no piece between them that is long enough.
    */
   #hasRoomFor(byteLength: number): boolean {
-    const room = this.#arenas.tryAllocate(byteLength, { urgent: true })
-    if (room === null) return false
-    this.#arenas.free(room)
-    return true
+    return this.#arenas.hasRoom(byteLength)
   }
 
   /**

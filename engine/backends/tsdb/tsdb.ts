@@ -29,7 +29,7 @@ import { extentOf } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
-import { clampRange, planRead, type ReadPlan, type ReadShape, type ReadSource, readSource } from './plan.js'
+import { planRead, type ReadPlan, type ReadShape, type ReadSource, readSource } from './plan.js'
 import { openSets } from './read.js'
 import { expiryMs, isDue } from './retention.js'
 import type { TsdbSchema } from './schema.js'
@@ -71,6 +71,8 @@ const selectScratchByteLength = 256 * 1024
 export class Tsdb implements Backend {
   readonly #parts: BackendParts
   readonly #open = new Map<string, Promise<OpenTable>>()
+  /** The key of the table that was used last. */
+  #lastTaken: string | null = null
   /** Tables that are being closed: a partition is opened again only when nobody works on it any more. */
   readonly #closing = new Map<string, Promise<void>>()
   /** Tables that were opened because they had just been made; nobody has used them yet. */
@@ -139,19 +141,21 @@ export class Tsdb implements Backend {
   read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
     let table: OpenTable | null = null
     let messages: StepSource<ReadMessage> | null = null
-    const open = async (): Promise<void> => {
+    const open = async (): Promise<StepSource<ReadMessage> | null> => {
       refuseReadParameters(request, 'tsdb')
       const source = readSource(request)
       const plan = planRead(request, this.#parts.nowMs())
-      table = await this.#take(nameOf({ ...request, table: source.table })).catch(asAdapter)
-      if (source.limit !== 0n) messages = await this.#openSets(table, { request, source, plan, format, options })
+      const name = nameOf({ table: source.table, session: request.session })
+      table = await this.#take(name).catch(asAdapter)
+      if (source.limit === 0n) return null
+      return this.#openSets(table, { request, source, plan, format, options })
     }
     let isOpen = false
     return new Steps<ReadMessage>({
       next: async () => {
         if (!isOpen) {
           isOpen = true
-          await open()
+          messages = await open()
         }
         return messages === null ? null : messages.next()
       },
@@ -198,7 +202,6 @@ export class Tsdb implements Backend {
           plan.interpolation,
         ]),
       select: () => this.#select(table, source, plan, options.signal),
-      clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, blocks.map(extentOf)),
       format,
       describe: options.describe ?? false,
       borrows: options.borrows ?? false,
@@ -333,8 +336,11 @@ export class Tsdb implements Backend {
       if (this.#open.get(key) !== opening) continue
       table.userCount++
       // Least recently used first, as Map order.
-      this.#open.delete(key)
-      this.#open.set(key, opening)
+      if (key !== this.#lastTaken) {
+        this.#open.delete(key)
+        this.#open.set(key, opening)
+        this.#lastTaken = key
+      }
       this.#closeIdle()
       return table
     }
@@ -410,12 +416,13 @@ export class Tsdb implements Backend {
     }
   }
 
-  async #select(
+  /** The label sets of a read; at once where they are known. */
+  #select(
     table: OpenTable,
     { query, filter, filterText }: Pick<ReadSource, 'query' | 'filter' | 'filterText'>,
     { groupBy, items }: Pick<ReadPlan, 'groupBy' | 'items'>,
     signal: CancelSignal | undefined,
-  ): Promise<Selection> {
+  ): Selection | Promise<Selection> {
     const { labels, selections } = table
     if (table.selectionsVersion !== labels.version) {
       selections.clear()
@@ -429,11 +436,22 @@ export class Tsdb implements Backend {
     const text = `${groupBy === null ? '' : JSON.stringify([groupBy, metrics])}${filtersRows ? '?' : ':'}${filterText}`
     const known = selections.get(text)
     if (known !== undefined) return known
+    const asked = { filter, groupBy, metrics, filtersRows }
+    return this.#selectNow(table, text, asked, signal)
+  }
+
+  async #selectNow(
+    table: OpenTable,
+    text: string,
+    asked: Pick<SelectJob, 'filter' | 'groupBy' | 'metrics' | 'filtersRows'>,
+    signal: CancelSignal | undefined,
+  ): Promise<Selection> {
+    const { labels, selections } = table
     for (let tries = 0; ; tries++) {
       const { version } = labels
       const handle = labels.acquire()
       try {
-        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter, groupBy, metrics, filtersRows }
+        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, ...asked }
         const done = await this.#parts.pool.runToEnd<Selection>(job, {
           scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
           ...(signal === undefined ? {} : { signal }),
@@ -464,7 +482,7 @@ async function closeTable(table: OpenTable): Promise<void> {
   table.labels.close()
 }
 
-function nameOf(request: { readonly table: string; readonly session?: Session }): TableName {
+function nameOf(request: { readonly table: string; readonly session?: Session | undefined }): TableName {
   return { container: request.session?.container ?? '', backend: backendName, path: tablePath(request.table) }
 }
 
