@@ -38,6 +38,13 @@ export interface RefusedCall {
   readonly durationMs: number
 }
 
+/** Whom a call tells how it goes. */
+export interface CallOwner {
+  onEnd(call: Call): void
+  /** A call of a verb that the history records has failed before the engine had it. */
+  onRefused(refused: RefusedCall): void
+}
+
 export class Call {
   readonly number: number
   readonly verb: Verb
@@ -51,14 +58,13 @@ export class Call {
   asked: RecordedRequest | null = null
   /** The engine has it: from here on the engine records how it ends. */
   isHandedOn = false
-  readonly #onRefused: (refused: RefusedCall) => void
+  readonly #owner: CallOwner
   #abortReason: FramesError | null = null
   /** Made when first asked for. */
   #signal: Cancellation | null = null
   /** Told when the call is aborted: who waits for the one thing that it waits for now. */
   #waiting: ((reason: unknown) => void) | null = null
   readonly #startMs = performance.now()
-  readonly #onEnd: () => void
   #hasEnded = false
 
   constructor(options: {
@@ -67,9 +73,7 @@ export class Call {
     readonly authorization: string | null
     readonly log: Log
     readonly origin: Origin
-    readonly onEnd: () => void
-    /** A call of a verb that the history records has failed before the engine had it. */
-    readonly onRefused: (refused: RefusedCall) => void
+    readonly owner: CallOwner
   }) {
     this.number = options.number
     this.verb = options.verb
@@ -78,8 +82,7 @@ export class Call {
     const { protocol, address } = options.origin
     // Not by spreading, here and in the log line: V8 looks up each field of what that makes.
     this.caller = { protocol, address, requestId: String(options.number), secrets: [] }
-    this.#onRefused = options.onRefused
-    this.#onEnd = options.onEnd
+    this.#owner = options.owner
   }
 
   get signal(): CancelSignal {
@@ -171,7 +174,7 @@ export class Call {
     const shown = this.explain(error)
     const recorded = this.asked ?? (isRecorded(this.verb) ? emptyRequest(this.verb) : null)
     if (!this.#hasEnded && !this.isHandedOn && recorded !== null) {
-      this.#onRefused({ recorded, caller: this.caller, error: shown, durationMs: performance.now() - this.#startMs })
+      this.#owner.onRefused({ recorded, caller: this.caller, error: shown, durationMs: performance.now() - this.#startMs })
     }
     const isOurs = shown.kind === 'internal' || shown.kind === 'data-loss'
     this.#finish(shown.code, isOurs ? 'error' : 'info', shown.message)
@@ -203,7 +206,7 @@ export class Call {
       error,
     }
     this.log[level](withoutSecrets(facts, this.caller.secrets), 'call')
-    this.#onEnd()
+    this.#owner.onEnd(this)
   }
 }
 

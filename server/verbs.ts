@@ -24,7 +24,7 @@ import {
   type WriteSession,
 } from '../engine/index.js'
 import { AuthorizationIgnored, completeSession, readAuthorization, withoutSecrets } from './auth.js'
-import { Call, type Origin, type Verb } from './call.js'
+import { Call, type CallOwner, type Origin, type Verb } from './call.js'
 import type { Config } from './config.js'
 import type { Log } from './log.js'
 import type { WriteHead } from './wire/requests.js'
@@ -47,6 +47,14 @@ export class Verbs {
   #lastSession: AdmittedSession | null = null
   #onIdle: (() => void) | null = null
 
+  readonly #callOwner: CallOwner = {
+    onRefused: ({ recorded, ...told }) => this.#engine.recordRefused(recorded, told),
+    onEnd: (call) => {
+      this.#calls.delete(call)
+      if (this.#calls.size === 0) this.#onIdle?.()
+    },
+  }
+
   constructor(engine: EngineApi, config: Config, log: Log) {
     this.config = config
     this.#engine = engine
@@ -56,18 +64,8 @@ export class Verbs {
 
   /** Starts a call. Whoever starts it ends it, with `end` or `fail`. */
   begin(verb: Verb, origin: Origin, authorization: string | null = null): Call {
-    const call = new Call({
-      number: ++this.#callNumber,
-      verb,
-      authorization,
-      log: this.#log,
-      origin,
-      onRefused: ({ recorded, ...told }) => this.#engine.recordRefused(recorded, told),
-      onEnd: () => {
-        this.#calls.delete(call)
-        if (this.#calls.size === 0) this.#onIdle?.()
-      },
-    })
+    const number = ++this.#callNumber
+    const call = new Call({ number, verb, authorization, log: this.#log, origin, owner: this.#callOwner })
     this.#calls.add(call)
     return call
   }

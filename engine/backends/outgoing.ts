@@ -74,7 +74,8 @@ export class OutgoingMessages {
     for (let i = 0; i < wire.length; i += 3) {
       rowCount += wire[i]!
       const from = wire[i + 1]! - start
-      batch.push(bytes.subarray(from, from + wire[i + 2]!))
+      const isAll = wire[i + 2]! === byteLength
+      batch.push(isAll ? bytes : bytes.subarray(from, from + wire[i + 2]!))
     }
     if (!isBorrowed) {
       job.release()

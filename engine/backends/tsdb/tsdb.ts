@@ -428,12 +428,10 @@ export class Tsdb implements Backend {
       selections.clear()
       table.selectionsVersion = labels.version
     }
-    // Which label sets must have the labels of a group depends on the metrics; others are selected whatever is read.
-    const metrics =
-      groupBy === null || items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
     const filtersRows = query !== null
+    const { metrics, text: groupsText } = groupBy === null ? noGroups : groupsOf(groupBy, items)
     // Lists, and behind their end the filter: no two selections have one text.
-    const text = `${groupBy === null ? '' : JSON.stringify([groupBy, metrics])}${filtersRows ? '?' : ':'}${filterText}`
+    const text = `${groupsText}${filtersRows ? '?' : ':'}${filterText}`
     const known = selections.get(text)
     if (known !== undefined) return known
     const asked = { filter, groupBy, metrics, filtersRows }
@@ -470,6 +468,28 @@ export class Tsdb implements Backend {
       }
     }
   }
+}
+
+/** What of the groups of a read decides which label sets it selects. */
+interface Groups {
+  readonly metrics: readonly string[] | null
+  /** Two with one text are the same. */
+  readonly text: string
+}
+
+const noGroups: Groups = { metrics: null, text: '' }
+/** Of shapes that are read again and again; by their labels, which are a shape's own. */
+const knownGroups = new WeakMap<readonly string[], Groups>()
+
+/** Which label sets must have the labels of a group depends on the metrics; others are selected whatever is read. */
+function groupsOf(groupBy: readonly string[], items: ReadPlan['items']): Groups {
+  let groups = knownGroups.get(groupBy)
+  if (groups === undefined) {
+    const metrics = items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
+    groups = { metrics, text: JSON.stringify([groupBy, metrics]) }
+    knownGroups.set(groupBy, groups)
+  }
+  return groups
 }
 
 /** Reads and writes of a missing table carry upstream's prefix. */
