@@ -174,7 +174,12 @@ export class Call {
     const shown = this.explain(error)
     const recorded = this.asked ?? (isRecorded(this.verb) ? emptyRequest(this.verb) : null)
     if (!this.#hasEnded && !this.isHandedOn && recorded !== null) {
-      this.#owner.onRefused({ recorded, caller: this.caller, error: shown, durationMs: performance.now() - this.#startMs })
+      this.#owner.onRefused({
+        recorded,
+        caller: this.caller,
+        error: shown,
+        durationMs: performance.now() - this.#startMs,
+      })
     }
     const isOurs = shown.kind === 'internal' || shown.kind === 'data-loss'
     this.#finish(shown.code, isOurs ? 'error' : 'info', shown.message)
