@@ -67,7 +67,8 @@ export async function openSets(
     const selection = selected instanceof Promise ? await selected : selected
     if (selection.sets.length === 0) return null
     const wanted = blocksOfSets(blocks, selection.sets)
-    const sources = await table.blocks.sources(wanted)
+    const found = table.blocks.sources(wanted)
+    const sources = found instanceof Promise ? await found : found
     let rowCount = 0
     for (const block of wanted) rowCount += block.rowCount
     const limit = options.limit > 0n ? Number(options.limit) : rowCountNone

@@ -71,8 +71,7 @@ const selectScratchByteLength = 256 * 1024
 export class Tsdb implements Backend {
   readonly #parts: BackendParts
   readonly #open = new Map<string, Promise<OpenTable>>()
-  /** The key of the table that was used last. */
-  #lastTaken: string | null = null
+  #lastTaken: { readonly key: string; readonly opening: Promise<OpenTable>; readonly table: OpenTable } | null = null
   /** Tables that are being closed: a partition is opened again only when nobody works on it any more. */
   readonly #closing = new Map<string, Promise<void>>()
   /** Tables that were opened because they had just been made; nobody has used them yet. */
@@ -141,23 +140,19 @@ export class Tsdb implements Backend {
   read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
     let table: OpenTable | null = null
     let messages: StepSource<ReadMessage> | null = null
-    const open = async (): Promise<StepSource<ReadMessage> | null> => {
-      refuseReadParameters(request, 'tsdb')
-      const source = readSource(request)
-      const plan = planRead(request, this.#parts.nowMs())
-      const name = nameOf({ table: source.table, session: request.session })
-      table = await this.#take(name).catch(asAdapter)
-      if (source.limit === 0n) return null
-      return this.#openSets(table, { request, source, plan, format, options })
-    }
     let isOpen = false
     return new Steps<ReadMessage>({
       next: async () => {
         if (!isOpen) {
           isOpen = true
-          messages = await open()
+          refuseReadParameters(request, 'tsdb')
+          const source = readSource(request)
+          const plan = planRead(request, this.#parts.nowMs())
+          const name = nameOf({ table: source.table, session: request.session })
+          table = this.#takeLast(name) ?? (await this.#take(name).catch(asAdapter))
+          if (source.limit !== 0n) messages = await this.#openSets(table, { request, source, plan, format, options })
         }
-        return messages === null ? null : messages.next()
+        return messages === null ? null : await messages.next()
       },
       close: async () => {
         try {
@@ -336,14 +331,22 @@ export class Tsdb implements Backend {
       if (this.#open.get(key) !== opening) continue
       table.userCount++
       // Least recently used first, as Map order.
-      if (key !== this.#lastTaken) {
+      if (key !== this.#lastTaken?.key) {
         this.#open.delete(key)
         this.#open.set(key, opening)
-        this.#lastTaken = key
       }
+      this.#lastTaken = { key, opening, table }
       this.#closeIdle()
       return table
     }
+  }
+
+  /** As #take, of the table that was taken last; null: it is another one, or not open any more. */
+  #takeLast(name: TableName): OpenTable | null {
+    const last = this.#lastTaken
+    if (last === null || last.key !== keyOf(name) || this.#open.get(last.key) !== last.opening) return null
+    last.table.userCount++
+    return last.table
   }
 
   #giveBack(table: OpenTable): void {
