@@ -84,7 +84,7 @@ function isPlain({ fields }: DescMessage): boolean {
 
 /** Null where the library must write it. */
 function givenOf({ all, indexes }: Fields, message: object, session: object | null): Given | null {
-  const values = new Array<unknown>(all.length).fill(undefined)
+  const values = new Array<unknown>(all.length)
   // Each name that there is, and not each that there may be: V8 takes long to find that an object has no such field.
   for (const name in message) {
     const index = indexes.get(name)

@@ -10,10 +10,7 @@ import type { VerifyJob } from './verify.js'
 const verifyScratchByteLength = 4 * MiB
 
 /** What jobs need to find blocks: at once, but where values of a store that workers cannot read are fetched here. */
-export function sourcesOf(
-  context: TableContext,
-  blocks: readonly LiveBlock[],
-): BlockSource[] | Promise<BlockSource[]> {
+export function sourcesOf(context: TableContext, blocks: readonly LiveBlock[]): BlockSource[] | Promise<BlockSource[]> {
   const { store, partition } = context
   if (store.workerAccess !== null) return blocks.map((block) => toSource(block, null))
   return Promise.all(
