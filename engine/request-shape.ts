@@ -165,8 +165,8 @@ function shapedArgs(args: Record<string, unknown>): Record<string, unknown> {
     const value = args[name]
     hasNull ||= value === null
     if (value === null || value === undefined) continue
-    if (Array.isArray(value)) for (const one of value) checkValue('args', name, one)
-    else checkValue('args', name, typeof value === 'string' ? whole(`args.${name}`, value) : value)
+    for (const one of Array.isArray(value) ? (value as readonly unknown[]) : [value])
+      checkValue('args', name, typeof one === 'string' ? whole(`args.${name}`, one) : one)
   }
   return hasNull ? Object.fromEntries(Object.entries(args).filter(([, value]) => value !== null)) : args
 }

@@ -124,11 +124,24 @@ describe('a text with half a surrogate pair, which UTF-8 does not have', () => {
     expect([...frameFromRows([{ k: 'ä😀\ufffd' }]).rows()]).toEqual([{ k: 'ä😀\ufffd' }])
   })
 
-  test('is no name of a table, and no argument of a command', async () => {
+  test('is no name of a column or index, and no label', () => {
+    const column = (name: string) => sliceColumn(name, BigInt64Array.of(1n))
+    const refused = expect.objectContaining({ code: 'VALUE_TYPE' })
+    expect(() => new Frame({ columns: [column('\ud800')] })).toThrow(refused)
+    expect(() => new Frame({ columns: [column('n')], indices: [column('\udc00')] })).toThrow(refused)
+    expect(() => new Frame({ columns: [column('n')], labels: { a: 'x\ud800' } })).toThrow(refused)
+    expect(() => new Frame({ columns: [column('n')], labels: { '\ud800': 'x' } })).toThrow(refused)
+    expect(new Frame({ columns: [column('😀')], labels: { 'ä😀': '😀' } }).names).toEqual(['😀'])
+  })
+
+  test('is no name of a table, and no argument of a command, nor in a list of them', async () => {
     const frame = frameFromRows([{ k: 'a', n: 1n }], ['k'])
     await expect(engine.write(request('\ud800'), frame)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
     const update = { ...request('t'), command: 'update', args: { key: '\ud800', expression: 'n=7' } }
     await expect(engine.execute(update)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    const listed = { ...request('t'), command: 'update', args: { keys: ['a', '\ud800'], expression: 'n=7' } }
+    const said = { code: 'INVALID_ARGUMENT', message: expect.stringContaining('args.keys has half') as string }
+    await expect(engine.execute(listed)).rejects.toMatchObject(said)
   })
 })
 

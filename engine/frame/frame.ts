@@ -5,7 +5,7 @@ import { bitAt, clearBit, fullBitmap } from './bitmap.js'
 import { columnOfCells, dtypeOf, nullColumn, sliceColumn, toCell, typeNameOf } from './builder.js'
 import type { Cell, CellInput, ColumnArray, ValueDType } from './builder.js'
 import { type Column, shapeProblem } from './column.js'
-import type { Value } from './dtype.js'
+import { hasHalfPair, type Value } from './dtype.js'
 import { type RowOptions, rowsOf } from './rows.js'
 
 /** One row as an object. A cell that is missing is null. */
@@ -26,13 +26,15 @@ export class Frame {
   /** Number of rows. */
   readonly length: number
 
-  /** Throws FRAME_SHAPE when the columns are not of one length, VALUE_TYPE for a label that is no value. */
+  /** Throws FRAME_SHAPE when the columns are not of one length, VALUE_TYPE for a label that is no value and a name that is no text. */
   constructor({ columns, indices = [], labels = {}, nullValues }: FrameParts) {
     this.length = indices[0]?.length ?? columns[0]?.length ?? 0
     this.indices = indices
     this.labels = new Map(labels instanceof Map ? labels : Object.entries(labels))
     checkLengths(columns, indices)
     checkLabels(this.labels)
+    for (const { name } of columns) checkName(name)
+    for (const { name } of indices) checkName(name)
     this.columns = nullValues === undefined ? columns : marked(columns, nullValues, this.length)
   }
 
@@ -127,9 +129,17 @@ function checkLengths(columns: readonly Column[], indices: readonly Column[]): v
 
 function checkLabels(labels: ReadonlyMap<string, unknown>): void {
   for (const [name, value] of labels) {
+    if (hasHalfPair(name) || (typeof value === 'string' && hasHalfPair(value)))
+      throw new FramesError('VALUE_TYPE', `half a surrogate pair is no text (label "${name}")`)
     if (dtypeOf(value) !== undefined && !(value instanceof Date)) continue
     throw new FramesError('VALUE_TYPE', `can't encode ${name}: unsupported type ${typeNameOf(value)}`)
   }
+}
+
+/** UTF-8 has no halves of surrogate pairs: different names would become one. */
+function checkName(name: string): void {
+  if (hasHalfPair(name))
+    throw new FramesError('VALUE_TYPE', `half a surrogate pair is no text (the name of column "${name}")`)
 }
 
 /** The columns with further cells marked as missing. Throws FRAME_SHAPE, COLUMN_NOT_FOUND. */
