@@ -495,8 +495,11 @@ test('crc32c equals the known vectors and the bitwise twin, also in parts', () =
 test('crc32cFolded equals crc32c for any length, place and seed, and reads and writes nothing beyond', () => {
   const scratchByteLength = call.crcScratchByteLength()
   const scratch = Math.ceil((valuesPtr + 40_000) / 16) * 16
-  const lengths = [767, 768, 783, 784, 4095, 4400, 4401, 4415, 4416, 8495, 8496, 8512, 12_591, 12_592, 20_003]
-  for (const byteLength of [...lengths, ...Array.from({ length: 60 }, () => below(24_000))]) {
+  const lengths = [
+    351, 352, 353, 367, 368, 369, 783, 784, 4095, 4400, 4401, 4415, 4416, 8495, 8496, 8512, 12_591, 12_592, 20_003,
+  ]
+  const short = Array.from({ length: 60 }, () => 300 + below(600))
+  for (const byteLength of [...lengths, ...short, ...Array.from({ length: 60 }, () => below(24_000))]) {
     const ptr = valuesPtr + below(16)
     for (let i = 0; i < byteLength; i++) u8[ptr + i] = below(256)
     u8.fill(0xa5, ptr + byteLength, scratch + scratchByteLength + 64)
