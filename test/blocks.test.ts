@@ -717,6 +717,47 @@ test('while a table is compacted, small runs that come are merged among themselv
   await bench.close()
 })
 
+test('while merges fail, a writer of a table with many runs waits for the next try, and for no more', async () => {
+  const bench = await Bench.open('memory')
+  await bench.closeTable()
+  const model: Model = new Map()
+  const write = async (i: number): Promise<void> => {
+    const rows = { host: 'a', firstSecond: i, values: Float64Array.of(i) }
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  let tryCount = 0
+  let isFailing = true
+  await bench.openTable({
+    inTurn: async (work) => {
+      tryCount++
+      if (isFailing) throw diskFull()
+      await work()
+    },
+    job: () => expect.fail('no row dies here'),
+  })
+  const { blocks } = bench.table
+  for (let i = 0; i < 270; i++) await write(i)
+  for (let i = 0; i < 2; i++) {
+    const before = tryCount
+    await blocks.waitForMerges()
+    expect(tryCount).toBe(before + 1)
+    await write(i)
+  }
+  expectSame(await bench.now(), model, 'while merges fail')
+  isFailing = false
+  await blocks.waitForMerges()
+  await vi.waitFor(() => expect(blocks.blocks.length).toBeLessThan(200), { timeout: 10_000 })
+  isFailing = true
+  for (let i = 0; i < 600 && !blocks.isBehindWithMerges; i++) await write(i)
+  const waited = blocks.waitForMerges()
+  await bench.closeTable()
+  await waited
+  await bench.openTable()
+  expectSame(await bench.now(), model, 'opened again')
+  await bench.close()
+})
+
 test('headers of blocks are read that were written before texts were narrow, and those of no other version', () => {
   const layout = {
     rowCount: 5,

@@ -62,7 +62,9 @@ export class Merges {
   readonly #underWay = new Set<UnderWay>()
   /** Works that are, or want to be, without a merge beside them: none begins meanwhile. */
   #exclusiveCount = 0
-  #mergeRetry: NodeJS.Timeout | null = null
+  /** Set while no merge begins because one has failed; `end` ends that. */
+  #mergeRetry: { readonly timer: NodeJS.Timeout; readonly ended: Promise<void>; readonly end: () => void } | null = null
+  #failureCount = 0
   /** Set while a merge waits for idle workers. */
   #mergeLater: NodeJS.Timeout | null = null
   /** Jobs done when the workers were last seen idle, by a merge that waits; null when they were not. */
@@ -104,7 +106,7 @@ export class Merges {
 
   /** Resolves when no merge is under way; none is to start any more. */
   async close(): Promise<void> {
-    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
+    this.#mergeRetry?.end()
     this.#work.giveUpTurns()
     while (this.#underWay.size > 0) await this.#someEnded()
   }
@@ -202,10 +204,14 @@ export class Merges {
     }
   }
 
-  /** Writers of so many rows wait here while merges are far behind, never inside a turn that merges wait for. */
+  /**
+   * Writers of so many rows wait here while merges are far behind, never inside a turn that merges wait for. Where merges
+   * fail, each waits for the next try, so that neither the runs grow without bound nor a writer waits for ever.
+   */
   async waitForRuns(rowCount: number): Promise<void> {
     const countMax = rowCount > smallCommitRowCountMax ? loadRunCountMax : runCountMax
-    while (this.#isBeyond(countMax)) await this.#someEnded()
+    const failureCount = this.#failureCount
+    while (this.#isBeyond(countMax) && this.#failureCount === failureCount) await this.#someEnded()
   }
 
   get isBehind(): boolean {
@@ -213,11 +219,17 @@ export class Merges {
   }
 
   #isBeyond(runCount: number): boolean {
-    return this.#underWay.size > 0 && this.#mergeableRunCount() > runCount
+    return (this.#underWay.size > 0 || this.#mergeRetry !== null) && this.#mergeableRunCount() > runCount
   }
 
   #someEnded(): Promise<void> {
-    return Promise.race([...this.#underWay].map(({ ended }) => ended))
+    const ends = [...this.#underWay].map(({ ended }) => ended)
+    if (this.#mergeRetry !== null) {
+      // A program that waits for nothing else is not to end meanwhile.
+      this.#mergeRetry.timer.ref()
+      ends.push(this.#mergeRetry.ended)
+    }
+    return Promise.race(ends)
   }
 
   /** Begins a merge if one is due. */
@@ -386,12 +398,23 @@ export class Merges {
   }
 
   #backOff(): void {
+    this.#failureCount++
     if (this.#live.isEnding) return
-    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
-    this.#mergeRetry = setTimeout(() => {
+    this.#mergeRetry?.end()
+    let resolveEnded = (): void => undefined
+    const ended = new Promise<void>((resolve) => {
+      resolveEnded = resolve
+    })
+    const end = (): void => {
+      clearTimeout(timer)
       this.#mergeRetry = null
+      resolveEnded()
+    }
+    const timer = setTimeout(() => {
+      end()
       this.schedule()
     }, mergeRetryMs).unref()
+    this.#mergeRetry = { timer, ended, end }
   }
 }
 
