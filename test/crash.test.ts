@@ -65,7 +65,7 @@ async function killWhileWriting(mode: 'ingest' | 'ballast', killCount: number): 
     }
   }
   for (let kill = 0; kill < killCount; kill++) {
-    const lifeMs = random.integer(0, random.pick(mode === 'ingest' ? [30, 200, 800] : [800, 2000, 4000]))
+    const lifeMs = random.integer(0, random.pick(mode === 'ingest' ? [30, 200, 800] : [2000, 4000]))
     const lines = await killWriter(
       'writer.mjs',
       [dataDir, mode, ...next.map(String)],

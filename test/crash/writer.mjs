@@ -48,6 +48,18 @@ async function writeBallast() {
   }
 }
 
+/** Commits of one row each: a metric of its own makes each write a commit of its own. */
+async function writeNoise(number) {
+  for (let n = 0; ; n++) {
+    const frame = new Frame({
+      columns: [sliceColumn(`noise${number}`, Float64Array.of(n))],
+      indices: [sliceColumn('time', BigInt64Array.of(BigInt(n % 1000) * 1_000_000_000n), 'time')],
+      labels: { stream: 'noise' },
+    })
+    await engine.write({ backend, table: 'ingest' }, frame)
+  }
+}
+
 async function compactWithoutPause() {
   for (;;) {
     await engine.execute({ backend, table: 'ingest', command: 'compact' })
@@ -114,8 +126,11 @@ if (mode === 'deletes') {
   // Once, before anything else is written: the processes that follow find it.
   if (mode === 'ballast' && next.every((n) => n === 0)) await writeBallast()
   say('open')
-  const merging = mode === 'ingest' ? compactForEver() : compactWithoutPause()
-  await Promise.race([...next.map((start, stream) => writeStream(stream, start)), merging])
+  const beside =
+    mode === 'ingest'
+      ? [compactForEver()]
+      : [compactWithoutPause(), ...Array.from({ length: 12 }, (_, number) => writeNoise(number))]
+  await Promise.race([...next.map((start, stream) => writeStream(stream, start)), ...beside])
 } else {
   say('open')
   await Promise.race([makeTables(0), makeTables(1)])
