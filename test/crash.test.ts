@@ -36,13 +36,21 @@ async function withEngine(dataDir: string, body: (engine: Engine) => Promise<voi
   expect(problems).toEqual([])
 }
 
-test(`${killCount} kills while frames are written and merged: every acknowledged frame is there, whole and once`, {
-  timeout: 3_600_000,
-}, () => killWhileWriting('ingest', killCount))
+test(
+  `${killCount} kills while frames are written and merged: every acknowledged frame is there, whole and once`,
+  {
+    timeout: 3_600_000,
+  },
+  () => killWhileWriting('ingest', killCount),
+)
 
-test('kills while a large table is compacted and what comes meanwhile is merged beside: the same holds', {
-  timeout: 3_600_000,
-}, () => killWhileWriting('ballast', Math.ceil(killCount / 5)))
+test(
+  'kills while a large table is compacted and what comes meanwhile is merged beside: the same holds',
+  {
+    timeout: 3_600_000,
+  },
+  () => killWhileWriting('ballast', Math.ceil(killCount / 5)),
+)
 
 async function killWhileWriting(mode: 'ingest' | 'ballast', killCount: number): Promise<void> {
   const random = new SeededRandom(seed)

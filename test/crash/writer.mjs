@@ -40,7 +40,12 @@ async function writeBallast() {
   for (let n = 0; n < 16; n++) {
     const times = BigInt64Array.from({ length: rowCount }, (_, row) => BigInt(n * rowCount + row) * 1_000_000n)
     const frame = new Frame({
-      columns: [sliceColumn('value', Float64Array.from(times, (timeNs) => Math.sin(Number(timeNs))))],
+      columns: [
+        sliceColumn(
+          'value',
+          Float64Array.from(times, (timeNs) => Math.sin(Number(timeNs))),
+        ),
+      ],
       indices: [sliceColumn('time', times, 'time')],
       labels: { stream: 'ballast' },
     })
