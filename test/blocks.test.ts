@@ -667,6 +667,97 @@ test('while a large merge has not ended, small runs are merged beside it, and wh
   await bench.close()
 })
 
+test('while a table is compacted, small runs that come are merged among themselves, and no small write waits for the end', async () => {
+  const bench = await Bench.open('memory')
+  const model: Model = new Map()
+  const write = async (i: number, rowCount: number): Promise<void> => {
+    const values = Float64Array.from({ length: rowCount }, (_, k) => i + k / 7)
+    const rows = { host: 'a', firstSecond: i * 3000, values }
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  for (let i = 0; i < 4; i++) await write(i, 4000)
+  await bench.closeTable()
+  let endCompaction = (): void => undefined
+  const compactionMayEnd = new Promise<void>((resolve) => {
+    endCompaction = resolve
+  })
+  let endCount = 0
+  await bench.openTable({
+    // The merge of the compaction ends when the test says so, others at once.
+    inTurn: async (work) => {
+      if (++endCount === 1) await compactionMayEnd
+      await work()
+    },
+    job: () => expect.fail('no row dies here'),
+  })
+  const before = bench.table.blocks.blocks.map(({ id }) => id)
+  expect(before.length).toBe(4)
+  const { version } = bench.table.blocks
+  const compacted = bench.table.blocks.compact()
+  await vi.waitFor(() => expect(endCount).toBe(1))
+  // As writers do that wait for merges first: of the runs without a merge meanwhile there would be more than they may leave.
+  for (let i = 0; i < 600; i++) {
+    await bench.table.blocks.waitForMerges()
+    await write(i % 20, 1)
+  }
+  const meanwhile = bench.table.blocks.blocks
+  expect(meanwhile.length).toBeLessThan(256)
+  expect(meanwhile.slice(0, 4).map(({ id }) => id)).toEqual(before)
+  // None of what came later has become a part of what is compacted.
+  expect(meanwhile.slice(4).every(({ firstCommit }) => firstCommit > version)).toBe(true)
+  expectSame(await bench.now(), model, 'while the table is compacted')
+  endCompaction()
+  await compacted
+  expect(bench.table.blocks.blocks[0]!.lastCommit).toBe(version)
+  expectSame(await bench.now(), model, 'after that')
+  await bench.closeTable()
+  await bench.openTable()
+  expectSame(await bench.now(), model, 'opened again')
+  await bench.close()
+})
+
+test('while merges fail, a writer of a table with many runs waits for the next try, and for no more', async () => {
+  const bench = await Bench.open('memory')
+  await bench.closeTable()
+  const model: Model = new Map()
+  const write = async (i: number): Promise<void> => {
+    const rows = { host: 'a', firstSecond: i, values: Float64Array.of(i) }
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  let tryCount = 0
+  let isFailing = true
+  await bench.openTable({
+    inTurn: async (work) => {
+      tryCount++
+      if (isFailing) throw diskFull()
+      await work()
+    },
+    job: () => expect.fail('no row dies here'),
+  })
+  const { blocks } = bench.table
+  for (let i = 0; i < 270; i++) await write(i)
+  for (let i = 0; i < 2; i++) {
+    const before = tryCount
+    await blocks.waitForMerges()
+    expect(tryCount).toBe(before + 1)
+    await write(i)
+  }
+  expectSame(await bench.now(), model, 'while merges fail')
+  isFailing = false
+  await blocks.waitForMerges()
+  await vi.waitFor(() => expect(blocks.blocks.length).toBeLessThan(200), { timeout: 10_000 })
+  isFailing = true
+  for (let i = 0; i < 600 && !blocks.isBehindWithMerges; i++) await write(i)
+  const waited = blocks.waitForMerges()
+  await bench.closeTable()
+  await waited
+  await bench.openTable()
+  expectSame(await bench.now(), model, 'opened again')
+  await bench.close()
+})
+
 test('headers of blocks are read that were written before texts were narrow, and those of no other version', () => {
   const layout = {
     rowCount: 5,

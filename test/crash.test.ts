@@ -36,11 +36,25 @@ async function withEngine(dataDir: string, body: (engine: Engine) => Promise<voi
   expect(problems).toEqual([])
 }
 
-test(`${killCount} kills while frames are written and merged: every acknowledged frame is there, whole and once`, {
-  timeout: 3_600_000,
-}, async () => {
+test(
+  `${killCount} kills while frames are written and merged: every acknowledged frame is there, whole and once`,
+  {
+    timeout: 3_600_000,
+  },
+  () => killWhileWriting('ingest', killCount),
+)
+
+test(
+  'kills while a large table is compacted and what comes meanwhile is merged beside: the same holds',
+  {
+    timeout: 3_600_000,
+  },
+  () => killWhileWriting('ballast', Math.ceil(killCount / 5)),
+)
+
+async function killWhileWriting(mode: 'ingest' | 'ballast', killCount: number): Promise<void> {
   const random = new SeededRandom(seed)
-  const dataDir = join(root, 'ingest')
+  const dataDir = join(root, mode)
   /** The first frame of each stream that no process has found yet. */
   const next = new Array<number>(streamCount).fill(0)
   let acked: number[][] = []
@@ -59,10 +73,10 @@ test(`${killCount} kills while frames are written and merged: every acknowledged
     }
   }
   for (let kill = 0; kill < killCount; kill++) {
-    const lifeMs = random.integer(0, random.pick([30, 200, 800]))
+    const lifeMs = random.integer(0, random.pick(mode === 'ingest' ? [30, 200, 800] : [2000, 4000]))
     const lines = await killWriter(
       'writer.mjs',
-      [dataDir, 'ingest', ...next.map(String)],
+      [dataDir, mode, ...next.map(String)],
       lifeMs,
       random.pick([/^open$/m, /^ack /m, /^ack /m]),
     )
@@ -87,7 +101,7 @@ test(`${killCount} kills while frames are written and merged: every acknowledged
   expect(await strayKeys(dataDir)).toEqual([])
   expect(ackCount, 'there was something to lose').toBeGreaterThan(killCount / 4)
   console.log(`${killCount} kills: ${ackCount} frames acknowledged, ${next.join(' + ')} stored, ${mergeCount} merges`)
-})
+}
 
 test('kills while tables are made and deleted leave each of them whole or away, and no rows without a table', {
   timeout: 600_000,

@@ -27,6 +27,10 @@ const mergePatienceMs = 20
 const largeMergeRowCount = 64 * 1024
 /** Writers wait while there are more runs than this: look-ups and merges stay bounded. */
 const runCountMax = 256
+/** Writers of many rows wait earlier: a load leaves room for small writes, whose runs are merged beside any merge. */
+const loadRunCountMax = 192
+/** Commits of more rows are such: eight of them are more than a merge beside another takes while no writer waits. */
+const smallCommitRowCountMax = largeMergeRowCount / runsPerMerge
 /** After a failed merge (disk full, worker lost) the next one waits this long. */
 const mergeRetryMs = 1000
 /**
@@ -35,10 +39,17 @@ const mergeRetryMs = 1000
  * from a load both workers.
  */
 const concurrentMergeCountMax = 2
+/** Where a load waits for merges it needs no worker: the merge beside takes up to this many rows then, which is a second or two. */
+const waitedForRowCountMax = 1024 * 1024
+
+/** As a reserved commit: none is. The first one is 1. */
+const noCommit = 0
 
 interface UnderWay {
-  /** Of the blocks that it reads. */
+  /** Of the blocks that it reads; Infinity where that is not known. */
   readonly rowCount: number
+  /** Runs that hold this commit or one before it are not merged meanwhile. */
+  readonly reservedCommit: number
   /** Resolves when it has ended, well or not. */
   readonly ended: Promise<void>
 }
@@ -51,7 +62,9 @@ export class Merges {
   readonly #underWay = new Set<UnderWay>()
   /** Works that are, or want to be, without a merge beside them: none begins meanwhile. */
   #exclusiveCount = 0
-  #mergeRetry: NodeJS.Timeout | null = null
+  /** Set while no merge begins because one has failed; `end` ends that. */
+  #mergeRetry: { readonly timer: NodeJS.Timeout; readonly ended: Promise<void>; readonly end: () => void } | null = null
+  #failureCount = 0
   /** Set while a merge waits for idle workers. */
   #mergeLater: NodeJS.Timeout | null = null
   /** Jobs done when the workers were last seen idle, by a merge that waits; null when they were not. */
@@ -93,7 +106,7 @@ export class Merges {
 
   /** Resolves when no merge is under way; none is to start any more. */
   async close(): Promise<void> {
-    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
+    this.#mergeRetry?.end()
     this.#work.giveUpTurns()
     while (this.#underWay.size > 0) await this.#someEnded()
   }
@@ -103,8 +116,8 @@ export class Merges {
    * throws DATA_DAMAGED in the end when there are any.
    */
   async compact(): Promise<void> {
-    const { version } = this.#live.snapshot
-    await this.exclusively(async () => {
+    await this.#reservingCommits(async () => {
+      const { version } = this.#live.snapshot
       let from = 0
       for (;;) {
         // Later commits are left to others, or a steady writer would keep this going for ever.
@@ -150,11 +163,24 @@ export class Merges {
     choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
     step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
   ): Promise<void> {
-    await this.exclusively(() => this.#work.rewrite(choose, step))
+    await this.#reservingCommits(() => this.#work.rewrite(choose, step))
   }
 
   /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
-  async exclusively(work: () => Promise<void>): Promise<void> {
+  exclusively(work: () => Promise<void>): Promise<void> {
+    return this.#exclusively(work, () => Infinity)
+  }
+
+  /**
+   * As exclusively, for work of many seconds that changes no run of later commits: those are merged meanwhile, since writers
+   * would wait for all of it otherwise.
+   */
+  #reservingCommits(work: () => Promise<void>): Promise<void> {
+    return this.#exclusively(work, () => this.#live.snapshot.version)
+  }
+
+  /** reservedCommit: called when the work begins; see UnderWay. */
+  async #exclusively(work: () => Promise<void>, reservedCommit: () => number): Promise<void> {
     this.#exclusiveCount++
     let isStarted = false
     const run = async (): Promise<void> => {
@@ -169,35 +195,54 @@ export class Merges {
       // Looked at again by each who waits, in the same breath as it begins: only one of them may.
       while (this.#underWay.size > 0) await this.#someEnded()
       this.#live.assertUsable()
+      const reserved = reservedCommit()
       const working = run()
-      this.#startWork(working, 0)
+      this.#startWork(working, Infinity, reserved)
       await working
     } finally {
       if (!isStarted) this.#exclusiveCount--
     }
   }
 
-  /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
-  async waitForRuns(): Promise<void> {
-    while (this.isBehind) await this.#someEnded()
+  /**
+   * Writers of so many rows wait here while merges are far behind, never inside a turn that merges wait for. Where merges
+   * fail, each waits for the next try, so that neither the runs grow without bound nor a writer waits for ever.
+   */
+  async waitForRuns(rowCount: number): Promise<void> {
+    const countMax = rowCount > smallCommitRowCountMax ? loadRunCountMax : runCountMax
+    const failureCount = this.#failureCount
+    while (this.#isBeyond(countMax) && this.#failureCount === failureCount) await this.#someEnded()
   }
 
   get isBehind(): boolean {
-    return this.#underWay.size > 0 && this.#mergeableRunCount() > runCountMax
+    return this.#isBeyond(runCountMax)
+  }
+
+  #isBeyond(runCount: number): boolean {
+    return (this.#underWay.size > 0 || this.#mergeRetry !== null) && this.#mergeableRunCount() > runCount
   }
 
   #someEnded(): Promise<void> {
-    return Promise.race([...this.#underWay].map(({ ended }) => ended))
+    const ends = [...this.#underWay].map(({ ended }) => ended)
+    if (this.#mergeRetry !== null) {
+      // A program that waits for nothing else is not to end meanwhile.
+      this.#mergeRetry.timer.ref()
+      ends.push(this.#mergeRetry.ended)
+    }
+    return Promise.race(ends)
   }
 
   /** Begins a merge if one is due. */
   schedule(): void {
-    if (this.#live.isEnding || this.#work.rule === null || this.#exclusiveCount > 0 || this.#mergeRetry !== null) return
+    if (this.#live.isEnding || this.#work.rule === null || this.#mergeRetry !== null) return
     const { size } = this.#underWay
-    if (size >= concurrentMergeCountMax) return
-    if (size > 0 && this.#mergeableRunCount((run) => !this.#isBarrier(run)) < patientRunCountMax) return
+    if (size >= concurrentMergeCountMax || (size === 0 && this.#exclusiveCount > 0)) return
+    const isWaitedFor = this.#isBeyond(loadRunCountMax)
+    const isPatient = size > 0 && !isWaitedFor
+    if (isPatient && this.#mergeableRunCount((run) => !this.#isReserved(run)) < patientRunCountMax) return
     const eighths = [...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge))
-    const rowCountMax = size === 0 ? Infinity : Math.min(largeMergeRowCount, ...eighths)
+    const besideRowCountMax = isWaitedFor ? waitedForRowCountMax : largeMergeRowCount
+    const rowCountMax = size === 0 ? Infinity : Math.min(besideRowCountMax, ...eighths)
     if (rowCountMax < smallestRowCount) return
     const { blocks } = this.#live.snapshot
     const outlived =
@@ -223,6 +268,7 @@ export class Merges {
           this.#context.report(`merging runs of table '${this.#context.name}' failed`, error)
       }),
       mergedRowCount,
+      noCommit,
     )
   }
 
@@ -266,13 +312,20 @@ export class Merges {
     return true
   }
 
-  #startWork(work: Promise<unknown>, rowCount: number): void {
+  #startWork(work: Promise<unknown>, rowCount: number, reservedCommit: number): void {
     const end = (): void => {
       this.#underWay.delete(underWay)
       this.schedule()
     }
-    const underWay: UnderWay = { rowCount, ended: work.then(end, end) }
+    const underWay: UnderWay = { rowCount, reservedCommit, ended: work.then(end, end) }
     this.#underWay.add(underWay)
+  }
+
+  /** Whether a run may not be merged in the background: it is reserved, or a barrier for all merges. */
+  #isReserved(run: Run): boolean {
+    const { firstCommit } = this.#live.snapshot.blocks[run.start]!
+    for (const { reservedCommit } of this.#underWay) if (firstCommit <= reservedCommit) return true
+    return this.#isBarrier(run)
   }
 
   /** Whether a run may not be merged: a block of it is damaged, or being merged. */
@@ -289,7 +342,7 @@ export class Merges {
     const runs = runsOf(this.#live.snapshot.blocks)
     let from = 0
     for (let i = 0; i <= runs.length; i++) {
-      if (i < runs.length && !this.#isBarrier(runs[i]!)) continue
+      if (i < runs.length && !this.#isReserved(runs[i]!)) continue
       const stretch = runs.slice(from, i)
       const choice = chooseMerge(stretch, bounds)
       if (choice !== null) return { start: stretch[choice.start]!.start, end: stretch[choice.end - 1]!.end }
@@ -345,12 +398,23 @@ export class Merges {
   }
 
   #backOff(): void {
+    this.#failureCount++
     if (this.#live.isEnding) return
-    if (this.#mergeRetry !== null) clearTimeout(this.#mergeRetry)
-    this.#mergeRetry = setTimeout(() => {
+    this.#mergeRetry?.end()
+    let resolveEnded = (): void => undefined
+    const ended = new Promise<void>((resolve) => {
+      resolveEnded = resolve
+    })
+    const end = (): void => {
+      clearTimeout(timer)
       this.#mergeRetry = null
+      resolveEnded()
+    }
+    const timer = setTimeout(() => {
+      end()
       this.schedule()
     }, mergeRetryMs).unref()
+    this.#mergeRetry = { timer, ended, end }
   }
 }
 

@@ -162,7 +162,8 @@ export class BlockTable {
    * The prepared bytes must stay in place until commitRows has settled (or this has failed).
    */
   async stageRows(prepared: readonly PreparedBlock[]): Promise<StagedRows> {
-    if (!this.#merges.waitForTurn) await this.waitForMerges()
+    if (!this.#merges.waitForTurn)
+      await this.#merges.waitForRuns(prepared.reduce((rowCount, block) => rowCount + block.rowCount, 0))
     const ids = prepared.map(newBlockId)
     const isPacked = prepared.length === 1 && fitsOneValue(prepared[0]!)
     let total = 0
@@ -355,7 +356,7 @@ export class BlockTable {
 
   /** Writers wait here while merges are far behind, never inside a turn that merges wait for. */
   waitForMerges(): Promise<void> {
-    return this.#merges.waitForRuns()
+    return this.#merges.waitForRuns(0)
   }
 
   /** No commit or read may start any more; resolves when those under way have ended. */

@@ -1,7 +1,7 @@
 // A process that is killed: it writes frames without end, says which ones are acknowledged, and is never asked to stop.
-// Arguments: the data folder, "ingest", "tables" or "deletes", and a frame of each stream: from there on it says what it
+// Arguments: the data folder, "ingest", "ballast", "tables" or "deletes", and a frame of each stream: from there on it says what it
 // finds; for deletes the frame that is written next, and the one that is deleted next.
-import { openEngine } from '../../dist/engine/index.js'
+import { Frame, openEngine, sliceColumn } from '../../dist/engine/index.js'
 import { backend, firstTimeNs, frameNumber, wholeFrames } from './frames.mjs'
 import { say } from './say.mjs'
 
@@ -31,6 +31,44 @@ async function compactForEver() {
     await engine.execute({ backend, table: 'ingest', command: n % 4 === 3 ? 'compact' : 'flush' })
     say('merged')
     await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+}
+
+/** Rows of no stream, so many that a hundred frames come while the table is compacted. */
+async function writeBallast() {
+  const rowCount = 100_000
+  for (let n = 0; n < 16; n++) {
+    const times = BigInt64Array.from({ length: rowCount }, (_, row) => BigInt(n * rowCount + row) * 1_000_000n)
+    const frame = new Frame({
+      columns: [
+        sliceColumn(
+          'value',
+          Float64Array.from(times, (timeNs) => Math.sin(Number(timeNs))),
+        ),
+      ],
+      indices: [sliceColumn('time', times, 'time')],
+      labels: { stream: 'ballast' },
+    })
+    await engine.write({ backend, table: 'ingest' }, frame)
+  }
+}
+
+/** Commits of one row each: a metric of its own makes each write a commit of its own. */
+async function writeNoise(number) {
+  for (let n = 0; ; n++) {
+    const frame = new Frame({
+      columns: [sliceColumn(`noise${number}`, Float64Array.of(n))],
+      indices: [sliceColumn('time', BigInt64Array.of(BigInt(n % 1000) * 1_000_000_000n), 'time')],
+      labels: { stream: 'noise' },
+    })
+    await engine.write({ backend, table: 'ingest' }, frame)
+  }
+}
+
+async function compactWithoutPause() {
+  for (;;) {
+    await engine.execute({ backend, table: 'ingest', command: 'compact' })
+    say('merged')
   }
 }
 
@@ -81,7 +119,7 @@ if (mode === 'deletes') {
   await engine.create({ backend, table: 'deletes', rate: '1/s', ifExists: 'ignore' })
   say('open')
   await deleteBehind(Number(first[0]), Number(first[1]))
-} else if (mode === 'ingest') {
+} else if (mode === 'ingest' || mode === 'ballast') {
   await engine.create({ backend, table: 'ingest', rate: '1/s', ifExists: 'ignore' })
   const next = []
   for (let stream = 0; stream < first.length; stream++) {
@@ -90,8 +128,14 @@ if (mode === 'deletes') {
     for (const n of found) say(`found ${stream} ${n}`)
     next.push(Math.max(from - 1, ...found) + 1)
   }
+  // Once, before anything else is written: the processes that follow find it.
+  if (mode === 'ballast' && next.every((n) => n === 0)) await writeBallast()
   say('open')
-  await Promise.race([...next.map((start, stream) => writeStream(stream, start)), compactForEver()])
+  const beside =
+    mode === 'ingest'
+      ? [compactForEver()]
+      : [compactWithoutPause(), ...Array.from({ length: 12 }, (_, number) => writeNoise(number))]
+  await Promise.race([...next.map((start, stream) => writeStream(stream, start)), ...beside])
 } else {
   say('open')
   await Promise.race([makeTables(0), makeTables(1)])
