@@ -4,15 +4,14 @@ import type { BlockSource } from './reader.js'
 
 /** Made by sendSources, read by receiveSources. */
 export interface SentSources {
-  readonly ids: BigUint64Array
-  /** The fields of each block, then its extent. */
+  /** The fields of each block, its id first, as the bits of a u64; then its extent. */
   readonly numbers: Float64Array
   /** Those that have bytes of their own or are damaged stand here, and not among the numbers. */
   readonly others: readonly BlockSource[]
 }
 
-const fieldCount = 9
-/** As the first field: the block stands among the others. */
+const fieldCount = 10
+/** As the second field: the block stands among the others. */
 const isOther = -1
 /** As an offset or a length: there is none. */
 const none = -1
@@ -22,18 +21,18 @@ function isPlain({ values, dead, damage }: BlockSource): boolean {
 }
 
 export function sendSources(sources: readonly BlockSource[]): SentSources {
-  const ids = new BigUint64Array(sources.length)
   let count = 0
   for (const { extent } of sources) count += fieldCount + (extent?.length ?? 0)
   const numbers = new Float64Array(count)
+  const ids = new BigUint64Array(numbers.buffer)
   const others: BlockSource[] = []
   let at = 0
-  sources.forEach((source, index) => {
-    ids[index] = source.id
+  for (const source of sources) {
+    ids[at++] = source.id
     if (!isPlain(source)) {
       others.push(source)
       numbers[at++] = isOther
-      return
+      continue
     }
     const { packed, dead, extent } = source
     numbers[at++] = source.rowCount
@@ -46,15 +45,17 @@ export function sendSources(sources: readonly BlockSource[]): SentSources {
     numbers[at++] = dead === null || dead instanceof Uint8Array ? none : dead.byteLength
     numbers[at++] = extent?.length ?? none
     if (extent !== null) for (let i = 0; i < extent.length; i++) numbers[at++] = extent[i]!
-  })
-  return { ids, numbers: at === count ? numbers : numbers.slice(0, at), others }
+  }
+  return { numbers: at === count ? numbers : numbers.slice(0, at), others }
 }
 
-export function receiveSources({ ids, numbers, others }: SentSources): BlockSource[] {
+export function receiveSources({ numbers, others }: SentSources): BlockSource[] {
+  const ids = new BigUint64Array(numbers.buffer, numbers.byteOffset, numbers.length)
   let at = 0
   let other = 0
   const sources: BlockSource[] = []
-  for (const id of ids) {
+  while (at < numbers.length) {
+    const id = ids[at++]!
     const rowCount = numbers[at++]!
     if (rowCount === isOther) {
       sources.push(others[other++]!)
@@ -68,7 +69,7 @@ export function receiveSources({ ids, numbers, others }: SentSources): BlockSour
     const deadOffset = numbers[at + 5]!
     const deadByteLength = numbers[at + 6]!
     const extentLength = numbers[at + 7]!
-    at += fieldCount - 1
+    at += fieldCount - 2
     let extent: number[] | null = null
     if (extentLength !== none) {
       extent = []
