@@ -1,17 +1,21 @@
-// Blocks as messages to workers carry them: as numbers in one array. A message of objects takes as long to write and to read
-// as the look-up of some dozens of items, and it is sent with each batch of writes.
+// Blocks as messages to workers carry them: as numbers in lists. A message of objects takes as long to write and to read
+// as the look-up of some dozens of items, and it is sent with each batch of writes. A typed array has memory of its own on
+// both sides, which takes longer than a hundred numbers; more of them are written and read much faster so.
 import type { BlockSource } from './reader.js'
 
 /** Made by sendSources, read by receiveSources. */
 export interface SentSources {
-  /** The fields of each block, its id first, as the bits of a u64; then its extent. */
-  readonly numbers: Float64Array
+  readonly ids: BigUint64Array | readonly bigint[]
+  /** The fields of each block, then its extent. */
+  readonly numbers: Float64Array | readonly number[]
   /** Those that have bytes of their own or are damaged stand here, and not among the numbers. */
   readonly others: readonly BlockSource[]
 }
 
-const fieldCount = 10
-/** As the second field: the block stands among the others. */
+const fieldCount = 9
+/** Blocks that are sent in plain lists, at most. */
+const listedCountMax = 8
+/** As the first field: the block stands among the others. */
 const isOther = -1
 /** As an offset or a length: there is none. */
 const none = -1
@@ -21,41 +25,39 @@ function isPlain({ values, dead, damage }: BlockSource): boolean {
 }
 
 export function sendSources(sources: readonly BlockSource[]): SentSources {
-  let count = 0
-  for (const { extent } of sources) count += fieldCount + (extent?.length ?? 0)
-  const numbers = new Float64Array(count)
-  const ids = new BigUint64Array(numbers.buffer)
+  const ids: bigint[] = []
+  const numbers: number[] = []
   const others: BlockSource[] = []
-  let at = 0
   for (const source of sources) {
-    ids[at++] = source.id
+    ids.push(source.id)
     if (!isPlain(source)) {
       others.push(source)
-      numbers[at++] = isOther
+      numbers.push(isOther)
       continue
     }
     const { packed, dead, extent } = source
-    numbers[at++] = source.rowCount
-    numbers[at++] = source.headerByteLength
-    numbers[at++] = source.headerCrc
-    numbers[at++] = source.isPacked ? 1 : 0
-    numbers[at++] = packed?.byteOffset ?? none
-    numbers[at++] = packed?.byteLength ?? none
-    numbers[at++] = dead === null || dead instanceof Uint8Array ? none : dead.byteOffset
-    numbers[at++] = dead === null || dead instanceof Uint8Array ? none : dead.byteLength
-    numbers[at++] = extent?.length ?? none
-    if (extent !== null) for (let i = 0; i < extent.length; i++) numbers[at++] = extent[i]!
+    numbers.push(
+      source.rowCount,
+      source.headerByteLength,
+      source.headerCrc,
+      source.isPacked ? 1 : 0,
+      packed?.byteOffset ?? none,
+      packed?.byteLength ?? none,
+      dead === null || dead instanceof Uint8Array ? none : dead.byteOffset,
+      dead === null || dead instanceof Uint8Array ? none : dead.byteLength,
+      extent?.length ?? none,
+    )
+    if (extent !== null) for (let i = 0; i < extent.length; i++) numbers.push(extent[i]!)
   }
-  return { numbers: at === count ? numbers : numbers.slice(0, at), others }
+  if (sources.length <= listedCountMax) return { ids, numbers, others }
+  return { ids: new BigUint64Array(ids), numbers: new Float64Array(numbers), others }
 }
 
-export function receiveSources({ numbers, others }: SentSources): BlockSource[] {
-  const ids = new BigUint64Array(numbers.buffer, numbers.byteOffset, numbers.length)
+export function receiveSources({ ids, numbers, others }: SentSources): BlockSource[] {
   let at = 0
   let other = 0
   const sources: BlockSource[] = []
-  while (at < numbers.length) {
-    const id = ids[at++]!
+  for (const id of ids) {
     const rowCount = numbers[at++]!
     if (rowCount === isOther) {
       sources.push(others[other++]!)
@@ -69,7 +71,7 @@ export function receiveSources({ numbers, others }: SentSources): BlockSource[] 
     const deadOffset = numbers[at + 5]!
     const deadByteLength = numbers[at + 6]!
     const extentLength = numbers[at + 7]!
-    at += fieldCount - 2
+    at += fieldCount - 1
     let extent: number[] | null = null
     if (extentLength !== none) {
       extent = []

@@ -1,36 +1,44 @@
-// A scan as its message carries it: numbers in one array, and texts. A dashboard's query is a job of 0.1 ms, and names of
-// fields take longer to write and to read than what they name.
-import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
+// A scan as its message carries it: a list of numbers and texts. A dashboard's query is a job of 0.1 ms, and the names of
+// fields, and the memory of typed arrays, take longer to write and to read than what they hold.
 import type { BlockSource } from '../../blocks/reader.js'
+import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
 import type { WorkerAccess } from '../../stores/store.js'
 import type { LabelView, ScanFields, ScanJob } from './jobs.js'
 import type { ScanPosition } from './scan-input.js'
 
-/** What most scans have none of, and what may be large. */
+/** What most scans have none of. */
 interface ScanRest
   extends Pick<ScanFields, 'groupStarts' | 'metricListOf' | 'metricLists' | 'rowCondition' | 'rowLabels' | 'position'> {
-  /** Blocks that are not among the numbers; see SentSources. */
-  readonly others: readonly BlockSource[]
-  /** null: they are among the numbers. */
-  readonly sets: Uint32Array | null
+  readonly otherSources: readonly BlockSource[]
 }
 
 export type ScanParts = readonly [
-  numbers: Float64Array,
   terms: string,
   /** null: there is no access. */
   driver: NonNullable<WorkerAccess>['driver'] | null,
   path: string,
+  startMs: number,
+  endMs: number,
+  stepMs: number,
+  rowCountMax: number,
+  keptRowCount: number,
+  storedByteLength: number,
+  manySetsShare: number,
   labelsId: string,
+  tablePtr: number,
+  setCount: number,
   signaturesId: string,
+  signaturesByteOffset: number,
+  signaturesByteLength: number,
+  sourceIds: SentSources['ids'],
+  sourceNumbers: SentSources['numbers'],
+  sets: Uint32Array | readonly number[],
   /** null: it says nothing. */
   rest: ScanRest | null,
 ]
 
-/** Fields that are numbers, then how many numbers of sources and of label sets follow. */
-const fieldCount = 13
-/** As numbers they take twice the room. */
-const setCountMax = 64
+/** Label sets that are sent in a plain list, at most. */
+const listedCountMax = 64
 
 /** What changes from job to job of a read. */
 export interface ScanStart {
@@ -45,83 +53,79 @@ export interface SentFields extends Omit<ScanFields, keyof ScanStart | 'sources'
 }
 
 export function sendScan(fields: SentFields, { labels, rowCountMax, position }: ScanStart): ScanJob {
-  const { sets, access, groupStarts, metricListOf, metricLists, rowCondition, rowLabels } = fields
-  const { numbers: ofSources, others } = fields.sources
-  const setCount = sets.length <= setCountMax ? sets.length : 0
-  const numbers = new Float64Array(fieldCount + ofSources.length + setCount)
-  numbers[0] = fields.startMs
-  numbers[1] = fields.endMs
-  numbers[2] = fields.stepMs
-  numbers[3] = rowCountMax
-  numbers[4] = fields.keptRowCount
-  numbers[5] = fields.storedByteLength
-  numbers[6] = fields.manySetsShare
-  numbers[7] = labels.tablePtr
-  numbers[8] = labels.setCount
-  numbers[9] = labels.signatures.byteOffset
-  numbers[10] = labels.signatures.byteLength
-  numbers[11] = ofSources.length
-  numbers[12] = setCount
-  numbers.set(ofSources, fieldCount)
-  const setsAt = fieldCount + ofSources.length
-  for (let i = 0; i < setCount; i++) numbers[setsAt + i] = sets[i]!
-  const isPlain =
-    setCount === sets.length &&
-    others.length === 0 &&
+  const { access, sources } = fields
+  const parts: ScanParts = [
+    fields.terms,
+    access === null ? null : access.driver,
+    access === null ? '' : access.path,
+    fields.startMs,
+    fields.endMs,
+    fields.stepMs,
+    rowCountMax,
+    fields.keptRowCount,
+    fields.storedByteLength,
+    fields.manySetsShare,
+    labels.id,
+    labels.tablePtr,
+    labels.setCount,
+    labels.signaturesId,
+    labels.signatures.byteOffset,
+    labels.signatures.byteLength,
+    sources.ids,
+    sources.numbers,
+    listed(fields.sets),
+    restOf(fields, position),
+  ]
+  return { kind: 'tsdb.scan', parts }
+}
+
+function listed(sets: Uint32Array): Uint32Array | readonly number[] {
+  if (sets.length > listedCountMax) return sets
+  const list: number[] = []
+  for (let i = 0; i < sets.length; i++) list.push(sets[i]!)
+  return list
+}
+
+function restOf(fields: SentFields, position: ScanPosition | null): ScanRest | null {
+  const { groupStarts, metricListOf, metricLists, rowCondition, rowLabels } = fields
+  const otherSources = fields.sources.others
+  const saysNothing =
     groupStarts === null &&
     metricListOf === null &&
     metricLists.length === 0 &&
     rowCondition === null &&
     rowLabels.length === 0 &&
-    position === null
-  const rest: ScanRest | null = isPlain
-    ? null
-    : {
-        others,
-        sets: setCount === sets.length ? null : sets,
-        groupStarts,
-        metricListOf,
-        metricLists,
-        rowCondition,
-        rowLabels,
-        position,
-      }
-  const parts: ScanParts = [
-    numbers,
-    fields.terms,
-    access === null ? null : access.driver,
-    access === null ? '' : access.path,
-    labels.id,
-    labels.signaturesId,
-    rest,
-  ]
-  return { kind: 'tsdb.scan', parts }
+    position === null &&
+    otherSources.length === 0
+  if (saysNothing) return null
+  return { groupStarts, metricListOf, metricLists, rowCondition, rowLabels, position, otherSources }
 }
 
 const none: readonly [] = []
 
-export function receiveScan([numbers, terms, driver, path, labelsId, signaturesId, rest]: ScanParts): ScanFields {
-  const setsAt = fieldCount + numbers[11]!
-  const sources = { numbers: numbers.subarray(fieldCount, setsAt), others: rest === null ? none : rest.others }
+export function receiveScan(parts: ScanParts): ScanFields {
+  const driver = parts[1]
+  const sets = parts[18]
+  const rest = parts[19]
   return {
-    terms,
-    startMs: numbers[0]!,
-    endMs: numbers[1]!,
-    stepMs: numbers[2]!,
-    rowCountMax: numbers[3]!,
-    keptRowCount: numbers[4]!,
-    storedByteLength: numbers[5]!,
-    manySetsShare: numbers[6]!,
-    access: driver === null ? null : { driver, path },
+    terms: parts[0],
+    access: driver === null ? null : { driver, path: parts[2] },
+    startMs: parts[3],
+    endMs: parts[4],
+    stepMs: parts[5],
+    rowCountMax: parts[6],
+    keptRowCount: parts[7],
+    storedByteLength: parts[8],
+    manySetsShare: parts[9],
     labels: {
-      id: labelsId,
-      tablePtr: numbers[7]!,
-      setCount: numbers[8]!,
-      signaturesId,
-      signatures: { byteOffset: numbers[9]!, byteLength: numbers[10]! },
+      id: parts[10],
+      tablePtr: parts[11],
+      setCount: parts[12],
+      signaturesId: parts[13],
+      signatures: { byteOffset: parts[14], byteLength: parts[15] },
     },
-    sources: receiveSources(sources),
-    sets: rest?.sets ?? Uint32Array.from(numbers.subarray(setsAt, setsAt + numbers[12]!)),
+    sources: receiveSources({ ids: parts[16], numbers: parts[17], others: rest === null ? none : rest.otherSources }),
+    sets: sets instanceof Uint32Array ? sets : new Uint32Array(sets),
     groupStarts: rest === null ? null : rest.groupStarts,
     metricListOf: rest === null ? null : rest.metricListOf,
     metricLists: rest === null ? none : rest.metricLists,
