@@ -20,8 +20,8 @@ export interface JobPlace {
 export type SentJob<J extends Job = Job> = J & JobPlace
 
 /**
- * A job whose fields are told by their places in a list, as both halves of a backend know them. It travels in less than
- * half the time: for a small job the names of its fields are most of what there is to write and to read.
+ * A job whose fields are told by their places in a list, as both halves of a backend know them: of a small job their
+ * names are most of what there is to write and to read. For jobs of 0.1 ms that takes a tenth of them.
  */
 export interface FlatJob extends Job {
   readonly parts: readonly unknown[]

@@ -8,7 +8,7 @@ import type { ScanPosition } from './scan-input.js'
 
 /** What most scans have none of. */
 interface ScanRest
-  extends Pick<ScanFields, 'groupStarts' | 'metricListOf' | 'metricLists' | 'rowCondition' | 'rowLabels' | 'position'> {
+  extends Pick<ScanFields, 'metricListOf' | 'metricLists' | 'rowCondition' | 'rowLabels' | 'position'> {
   readonly otherSources: readonly BlockSource[]
 }
 
@@ -33,11 +33,12 @@ export type ScanParts = readonly [
   sourceIds: SentSources['ids'],
   sourceNumbers: SentSources['numbers'],
   sets: Uint32Array | readonly number[],
+  groupStarts: Uint32Array | readonly number[] | null,
   /** null: it says nothing. */
   rest: ScanRest | null,
 ]
 
-/** Label sets that are sent in a plain list, at most. */
+/** Label sets, and groups, that are sent in a plain list, at most. */
 const listedCountMax = 64
 
 /** What changes from job to job of a read. */
@@ -53,7 +54,7 @@ export interface SentFields extends Omit<ScanFields, keyof ScanStart | 'sources'
 }
 
 export function sendScan(fields: SentFields, { labels, rowCountMax, position }: ScanStart): ScanJob {
-  const { access, sources } = fields
+  const { access, sources, groupStarts } = fields
   const parts: ScanParts = [
     fields.terms,
     access === null ? null : access.driver,
@@ -74,23 +75,27 @@ export function sendScan(fields: SentFields, { labels, rowCountMax, position }: 
     sources.ids,
     sources.numbers,
     listed(fields.sets),
+    groupStarts === null ? null : listed(groupStarts),
     restOf(fields, position),
   ]
   return { kind: 'tsdb.scan', parts }
 }
 
-function listed(sets: Uint32Array): Uint32Array | readonly number[] {
-  if (sets.length > listedCountMax) return sets
+function listed(numbers: Uint32Array): Uint32Array | readonly number[] {
+  if (numbers.length > listedCountMax) return numbers
   const list: number[] = []
-  for (let i = 0; i < sets.length; i++) list.push(sets[i]!)
+  for (let i = 0; i < numbers.length; i++) list.push(numbers[i]!)
   return list
 }
 
+function unlisted(numbers: Uint32Array | readonly number[]): Uint32Array {
+  return numbers instanceof Uint32Array ? numbers : new Uint32Array(numbers)
+}
+
 function restOf(fields: SentFields, position: ScanPosition | null): ScanRest | null {
-  const { groupStarts, metricListOf, metricLists, rowCondition, rowLabels } = fields
+  const { metricListOf, metricLists, rowCondition, rowLabels } = fields
   const otherSources = fields.sources.others
   const saysNothing =
-    groupStarts === null &&
     metricListOf === null &&
     metricLists.length === 0 &&
     rowCondition === null &&
@@ -98,15 +103,15 @@ function restOf(fields: SentFields, position: ScanPosition | null): ScanRest | n
     position === null &&
     otherSources.length === 0
   if (saysNothing) return null
-  return { groupStarts, metricListOf, metricLists, rowCondition, rowLabels, position, otherSources }
+  return { metricListOf, metricLists, rowCondition, rowLabels, position, otherSources }
 }
 
 const none: readonly [] = []
 
 export function receiveScan(parts: ScanParts): ScanFields {
   const driver = parts[1]
-  const sets = parts[18]
-  const rest = parts[19]
+  const groupStarts = parts[19]
+  const rest = parts[20]
   return {
     terms: parts[0],
     access: driver === null ? null : { driver, path: parts[2] },
@@ -125,8 +130,8 @@ export function receiveScan(parts: ScanParts): ScanFields {
       signatures: { byteOffset: parts[14], byteLength: parts[15] },
     },
     sources: receiveSources({ ids: parts[16], numbers: parts[17], others: rest === null ? none : rest.otherSources }),
-    sets: sets instanceof Uint32Array ? sets : new Uint32Array(sets),
-    groupStarts: rest === null ? null : rest.groupStarts,
+    sets: unlisted(parts[18]),
+    groupStarts: groupStarts === null ? null : unlisted(groupStarts),
     metricListOf: rest === null ? null : rest.metricListOf,
     metricLists: rest === null ? none : rest.metricLists,
     rowCondition: rest === null ? null : rest.rowCondition,
