@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
-import type { ScanJob, ScanTerms } from '../dist/engine/backends/tsdb/jobs.js'
+import type { ScanTerms } from '../dist/engine/backends/tsdb/jobs.js'
+import { type SentFields, sendScan } from '../dist/engine/backends/tsdb/sent-scan.js'
 import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
 import { LabelSets } from '../dist/engine/backends/tsdb/label-sets.js'
@@ -189,18 +190,15 @@ class Bench {
         newestWins: true,
         format: 'columns',
       }
-      const job: ScanJob = {
-        kind: 'tsdb.scan',
+      const fields: SentFields = {
         terms: JSON.stringify(terms),
         startMs: 0,
         endMs: 10 ** 12,
         stepMs: 0,
         rowLabels: [],
-        rowCountMax: 2 ** 52,
         keptRowCount: 0,
         storedByteLength: 0,
         access: this.store.workerAccess,
-        labels: view,
         sources: sendSources(sources),
         sets: Uint32Array.from({ length: view.setCount }, (_, set) => set),
         manySetsShare: 0,
@@ -208,8 +206,8 @@ class Bench {
         metricListOf: null,
         metricLists: [],
         rowCondition: null,
-        position,
       }
+      const job = sendScan(fields, { labels: view, rowCountMax: 2 ** 52, position })
       const done = await pool.run<ScanResult>(job, { scratchByteLength: 8 * 2 ** 20 })
       for (const message of done.result.frames) {
         const frame = takeFrame(this.kernels, message.frame!)

@@ -8,7 +8,15 @@ import { kernelHeapBase } from '../dist/engine/kernels/kernels.js'
 import { runByteLength } from '../dist/engine/memory/region.js'
 import { createSharedMemory, type SharedMemory } from '../dist/engine/memory/shared-memory.js'
 import type { Slice } from '../dist/engine/memory/slice.js'
-import type { AllocateJob, EchoJob, FailJob, FillJob, ReadJob, SleepJob } from '../dist/engine/pool/diagnostics.js'
+import type {
+  AllocateJob,
+  EchoJob,
+  EchoPartsJob,
+  FailJob,
+  FillJob,
+  ReadJob,
+  SleepJob,
+} from '../dist/engine/pool/diagnostics.js'
 import type { Job } from '../dist/engine/pool/job.js'
 import { openPool, type Pool, type PoolEvent, type PoolOptions } from '../dist/engine/pool/pool.js'
 import { SeededRandom, seed } from './seeded-random.js'
@@ -99,6 +107,24 @@ describe('a job', () => {
     other.keepFirst(0)
     expect(place.memory.arenas.statistics().byteLengthUsed).toBe(0)
     other.release()
+    await expectAllFree(place)
+  })
+
+  test('that answers with a list, also of what an answer about a failure is made of, is done', async () => {
+    const place = open()
+    for (const list of [[], [1, 2 ** 40, -0.5], [{ ok: false, error: 'text' }, { needBytes: 1 }], ['needBytes']])
+      expect(await echo(place.pool, list)).toEqual(list)
+    expect(place.pool.statistics()).toMatchObject({ jobDoneCount: 4, jobFailedCount: 0, jobRetryCount: 0 })
+    await expectAllFree(place)
+  })
+
+  test('may be told as a list of parts', async () => {
+    const place = open()
+    const parts = ['text', 2 ** 52, 3n, null, [0.5, 7], { a: 1 }, Uint32Array.of(5)]
+    const job: EchoPartsJob = { kind: 'echoParts', parts }
+    const { result, scratch, release } = await place.pool.run(job, { scratchByteLength: run })
+    expect(result).toEqual({ kind: 'echoParts', parts, scratch })
+    release()
     await expectAllFree(place)
   })
 

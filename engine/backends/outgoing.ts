@@ -53,7 +53,7 @@ export class OutgoingMessages {
    * wire     rows, byte offset and byte length of each message, in the order of their places
    * borrows  whether the bytes may stay in the shared memory, if there is room; otherwise they are in memory of their own
    */
-  takeWire(job: JobResult<unknown>, wire: Uint32Array, borrows: boolean): OutgoingStep {
+  takeWire(job: JobResult<unknown>, wire: ArrayLike<number>, borrows: boolean): OutgoingStep {
     if (wire.length === 0) {
       job.release()
       return { messages: [], batch: [], rowCount: 0, byteLength: 0, release: () => undefined }

@@ -1,17 +1,20 @@
-// Blocks as messages to workers carry them: as numbers in one array. A message of objects takes as long to write and to read
-// as the look-up of some dozens of items, and it is sent with each batch of writes.
+// Blocks as messages to workers carry them: as numbers in lists. A message of objects takes as long to write and to read
+// as the look-up of some dozens of items, and it is sent with each batch of writes. A typed array has memory of its own on
+// both sides, which takes longer than a hundred numbers; more of them are written and read much faster so.
 import type { BlockSource } from './reader.js'
 
 /** Made by sendSources, read by receiveSources. */
 export interface SentSources {
-  readonly ids: BigUint64Array
+  readonly ids: BigUint64Array | readonly bigint[]
   /** The fields of each block, then its extent. */
-  readonly numbers: Float64Array
+  readonly numbers: Float64Array | readonly number[]
   /** Those that have bytes of their own or are damaged stand here, and not among the numbers. */
   readonly others: readonly BlockSource[]
 }
 
 const fieldCount = 9
+/** Blocks that are sent in plain lists, at most. */
+const listedCountMax = 8
 /** As the first field: the block stands among the others. */
 const isOther = -1
 /** As an offset or a length: there is none. */
@@ -22,32 +25,32 @@ function isPlain({ values, dead, damage }: BlockSource): boolean {
 }
 
 export function sendSources(sources: readonly BlockSource[]): SentSources {
-  const ids = new BigUint64Array(sources.length)
-  let count = 0
-  for (const { extent } of sources) count += fieldCount + (extent?.length ?? 0)
-  const numbers = new Float64Array(count)
+  const ids: bigint[] = []
+  const numbers: number[] = []
   const others: BlockSource[] = []
-  let at = 0
-  sources.forEach((source, index) => {
-    ids[index] = source.id
+  for (const source of sources) {
+    ids.push(source.id)
     if (!isPlain(source)) {
       others.push(source)
-      numbers[at++] = isOther
-      return
+      numbers.push(isOther)
+      continue
     }
     const { packed, dead, extent } = source
-    numbers[at++] = source.rowCount
-    numbers[at++] = source.headerByteLength
-    numbers[at++] = source.headerCrc
-    numbers[at++] = source.isPacked ? 1 : 0
-    numbers[at++] = packed?.byteOffset ?? none
-    numbers[at++] = packed?.byteLength ?? none
-    numbers[at++] = dead === null || dead instanceof Uint8Array ? none : dead.byteOffset
-    numbers[at++] = dead === null || dead instanceof Uint8Array ? none : dead.byteLength
-    numbers[at++] = extent?.length ?? none
-    if (extent !== null) for (let i = 0; i < extent.length; i++) numbers[at++] = extent[i]!
-  })
-  return { ids, numbers: at === count ? numbers : numbers.slice(0, at), others }
+    numbers.push(
+      source.rowCount,
+      source.headerByteLength,
+      source.headerCrc,
+      source.isPacked ? 1 : 0,
+      packed?.byteOffset ?? none,
+      packed?.byteLength ?? none,
+      dead === null || dead instanceof Uint8Array ? none : dead.byteOffset,
+      dead === null || dead instanceof Uint8Array ? none : dead.byteLength,
+      extent?.length ?? none,
+    )
+    if (extent !== null) for (let i = 0; i < extent.length; i++) numbers.push(extent[i]!)
+  }
+  if (sources.length <= listedCountMax) return { ids, numbers, others }
+  return { ids: new BigUint64Array(ids), numbers: new Float64Array(numbers), others }
 }
 
 export function receiveSources({ ids, numbers, others }: SentSources): BlockSource[] {

@@ -5,11 +5,16 @@ import { Scratch } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import type { WorkerAccess } from '../stores/store.js'
 import { type JobHandler, throwIfCancelled } from './context.js'
-import type { Job } from './job.js'
+import type { FlatJob, Job } from './job.js'
 
 export interface EchoJob extends Job {
   readonly kind: 'echo'
   readonly value: unknown
+}
+
+/** Answers with its parts, and where its scratch is. */
+export interface EchoPartsJob extends FlatJob {
+  readonly kind: 'echoParts'
 }
 
 /** Fills the scratch with a pattern, `roundCount` times, and checks each time that nobody else wrote there. */
@@ -51,6 +56,8 @@ export interface DieJob extends Job {
 }
 
 const echo: JobHandler<EchoJob> = (job) => job.value
+
+const echoParts: JobHandler<EchoPartsJob> = ({ kind, parts, scratch }) => ({ kind, parts, scratch })
 
 const fill: JobHandler<FillJob, Slice> = ({ scratch, pattern, roundCount }, { kernels }) => {
   const { u8 } = kernels
@@ -111,6 +118,7 @@ function throwUncaught(): never {
 
 export const diagnosticHandlers = {
   echo,
+  echoParts,
   fill,
   allocate,
   sleepUntilCancelled,

@@ -19,14 +19,44 @@ export interface JobPlace {
 
 export type SentJob<J extends Job = Job> = J & JobPlace
 
-/** A job on its way to a worker, which puts the two together: here that would copy each field of the job. */
-export interface JobMessage {
-  readonly job: Job
-  readonly place: JobPlace
+/**
+ * A job whose fields are told by their places in a list, as both halves of a backend know them: of a small job their
+ * names are most of what there is to write and to read. For jobs of 0.1 ms that takes a tenth of them.
+ */
+export interface FlatJob extends Job {
+  readonly parts: readonly unknown[]
 }
 
-/** How a job ended, as the worker tells it. */
-export type JobOutcome = JobDone | JobFailed | JobNeedsBytes
+/** A job on its way to a worker: its place, then the job; of a flat one its kind and its parts. */
+export type JobMessage = readonly [
+  scratchByteOffset: number,
+  scratchByteLength: number,
+  cancelWord: number,
+  keptByteOffset: number,
+  keptByteLength: number,
+  job: Job | string,
+  parts: readonly unknown[] | null,
+]
+
+export function sendJob(job: Job | FlatJob, { scratch, cancelWord, kept }: JobPlace): JobMessage {
+  const parts = 'parts' in job ? job.parts : null
+  const told = parts === null ? job : job.kind
+  return [scratch.byteOffset, scratch.byteLength, cancelWord, kept.byteOffset, kept.byteLength, told, parts]
+}
+
+/** Puts job and place together. */
+export function receiveJob(message: JobMessage): SentJob {
+  const scratch = { byteOffset: message[0], byteLength: message[1] }
+  const cancelWord = message[2]
+  const kept = { byteOffset: message[3], byteLength: message[4] }
+  const job = message[5]
+  if (typeof job !== 'string') return Object.assign(job, { scratch, cancelWord, kept })
+  const flat: SentJob<FlatJob> = { kind: job, parts: message[6]!, scratch, cancelWord, kept }
+  return flat
+}
+
+/** How a job ended, as the worker tells it. A list is the result itself, of a job that is done. */
+export type JobOutcome = readonly unknown[] | JobDone | JobFailed | JobNeedsBytes
 
 export interface JobDone {
   readonly ok: true

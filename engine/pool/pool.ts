@@ -24,7 +24,7 @@ import {
 import { runByteLength } from '../memory/region.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import { emptySlice, type Slice } from '../memory/slice.js'
-import type { Job, JobFault, JobMessage, JobOutcome, JobPlace } from './job.js'
+import { type Job, type JobFault, type JobOutcome, type JobPlace, sendJob } from './job.js'
 import { type WorkerThread, WorkerThreads } from './threads.js'
 
 export interface PoolOptions {
@@ -418,8 +418,7 @@ class WorkerPool implements Pool {
     request.cancelWord = cancelWord
     this.#running.set(thread, request)
     const place: JobPlace = { scratch: request.scratch, cancelWord, kept: this.#keptOf(thread) }
-    const message: JobMessage = { job: request.job, place }
-    this.#threads.post(thread, message, (outcome, error) => {
+    this.#threads.post(thread, sendJob(request.job, place), (outcome, error) => {
       if (outcome === null) this.#fail(request, thread, error)
       else this.#finish(request, thread, outcome)
     })
@@ -441,25 +440,15 @@ class WorkerPool implements Pool {
 
   /** The worker answered: it is done with the request's memory. */
   #finish(request: Request, thread: WorkerThread, outcome: JobOutcome): void {
-    if ('needBytes' in outcome) {
+    if (isList(outcome)) {
+      this.#succeed(request, outcome)
+      this.#end(request, thread)
+    } else if ('needBytes' in outcome) {
       const isWanted = request.isWanted
       this.#end(request, thread, !isWanted)
       if (isWanted) this.#retry(request, outcome.needBytes)
     } else if (outcome.ok) {
-      if (request.isWanted) {
-        const { scratch } = request
-        const { arenas } = this.#memory
-        let kept = scratch
-        request.scratch = emptySlice
-        request.resolve({
-          result: outcome.result,
-          scratch,
-          keepFirst: (byteLength) => {
-            kept = arenas.shrink(kept, byteLength)
-          },
-          release: () => arenas.free(kept),
-        })
-      }
+      this.#succeed(request, outcome.result)
       this.#end(request, thread)
     } else {
       const { error, fault } = outcome
@@ -474,6 +463,22 @@ class WorkerPool implements Pool {
       }
     }
     this.#dispatch()
+  }
+
+  #succeed(request: Request, result: unknown): void {
+    if (!request.isWanted) return
+    const { scratch } = request
+    const { arenas } = this.#memory
+    let kept = scratch
+    request.scratch = emptySlice
+    request.resolve({
+      result,
+      scratch,
+      keepFirst: (byteLength) => {
+        kept = arenas.shrink(kept, byteLength)
+      },
+      release: () => arenas.free(kept),
+    })
   }
 
   /** There is no answer: the worker died, or the job could not be sent. */
@@ -587,6 +592,10 @@ class WorkerPool implements Pool {
     else if (code === 'QUEUE_FULL') this.#jobRefusedCount++
     else this.#jobFailedCount++
   }
+}
+
+function isList(outcome: JobOutcome): outcome is readonly unknown[] {
+  return Array.isArray(outcome)
 }
 
 function cancellation(signal: CancelSignal): FramesError {

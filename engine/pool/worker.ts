@@ -9,7 +9,7 @@ import type { Slice } from '../memory/slice.js'
 import type { WorkerReader } from '../stores/store.js'
 import type { ReaderModule, WorkerContext, WorkerStart } from './context.js'
 import { handlerTable } from './handlers.js'
-import type { JobMessage, JobOutcome, JobPlace, SentJob } from './job.js'
+import { type JobMessage, type JobOutcome, type JobPlace, receiveJob, type SentJob } from './job.js'
 
 const start = workerData as WorkerStart
 const kernels = loadKernels(start.memory, start.kernels)
@@ -74,7 +74,11 @@ function endReads(): void {
 }
 
 function done(result: unknown): JobOutcome {
-  return { ok: true, result }
+  return isList(result) ? result : { ok: true, result }
+}
+
+function isList(result: unknown): result is readonly unknown[] {
+  return Array.isArray(result)
 }
 
 function failed(error: unknown): JobOutcome {
@@ -92,8 +96,8 @@ function failed(error: unknown): JobOutcome {
 
 /** Jobs come by this port from now on, one at a time. The answer says that this worker has started. */
 export function standBy({ port }: { readonly port: MessagePort }): void {
-  port.on('message', ({ job, place }: JobMessage) => {
-    const outcome = runJob(Object.assign(job, place))
+  port.on('message', (message: JobMessage) => {
+    const outcome = runJob(receiveJob(message))
     if (outcome instanceof Promise) void outcome.then((later) => port.postMessage(later))
     else port.postMessage(outcome)
   })

@@ -4,7 +4,6 @@ import type { MergeStep, PreparedBlock, RewriteStep } from '../../blocks/merge-r
 import { keptPagesOf } from '../../blocks/kept-pages.js'
 import type { BlockSource } from '../../blocks/reader.js'
 import { BlockIo, BlockReader } from '../../blocks/reader.js'
-import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
 import { ParseCache } from '../../expression/cache.js'
 import type { Expression } from '../../expression/tree.js'
 import { FramesError } from '../../errors.js'
@@ -14,7 +13,7 @@ import { duplicateCheckByteLength } from '../../limits.js'
 import { Scratch } from '../../memory/scratch.js'
 import type { Slice } from '../../memory/slice.js'
 import type { JobHandler, WorkerContext } from '../../pool/context.js'
-import type { Job, SentJob } from '../../pool/job.js'
+import type { FlatJob, Job, JobPlace, SentJob } from '../../pool/job.js'
 import type { WorkerAccess, WorkerReader } from '../../stores/store.js'
 import type { FrameInput } from '../frame-input.js'
 import type { OpenFrame, RowOrder } from './append.js'
@@ -34,7 +33,8 @@ import { listLabels } from './label-listing.js'
 import { timeColumnName } from './run-writer.js'
 import { type MissingRoom, moveTable, Registration } from './registration.js'
 import { scanSets } from './scan.js'
-import type { ScanPosition, ScanResult } from './scan-input.js'
+import { receiveScan, type ScanParts } from './sent-scan.js'
+import { type ScanAnswer, type ScanPosition, shortAnswer } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import type { Selection } from './select.js'
 import { labelsOf, selectSets } from './select.js'
@@ -152,8 +152,13 @@ export interface ScanTerms {
   readonly shape: ReadShape
 }
 
-export interface ScanJob extends Job {
+export interface ScanJob extends FlatJob {
   readonly kind: 'tsdb.scan'
+  readonly parts: ScanParts
+}
+
+/** What a scan is told; see sendScan. */
+export interface ScanFields {
   /** ScanTerms as JSON: objects take three times as long to travel. */
   readonly terms: string
   /** Of the plan, beside its shape. */
@@ -167,7 +172,7 @@ export interface ScanJob extends Job {
   readonly storedByteLength: number
   readonly access: WorkerAccess
   readonly labels: LabelView
-  readonly sources: SentSources
+  readonly sources: readonly BlockSource[]
   readonly sets: Uint32Array
   readonly manySetsShare: number
   /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
@@ -412,7 +417,8 @@ const select: JobHandler<SelectJob, Selection> = (job, context) =>
 /** How the pages of a scan are kept: one over much data would push out all that others come back for. */
 function keptFormOf(
   { shape }: ScanTerms,
-  { sets, kept, keptRowCount, storedByteLength }: SentJob<ScanJob>,
+  { sets, keptRowCount, storedByteLength }: ScanFields,
+  { kept }: JobPlace,
   signatureAt: (set: number) => Signature,
 ): 'decoded' | 'stored' | 'none' {
   const first = sets[0]
@@ -424,30 +430,31 @@ function keptFormOf(
 
 const scanTerms = new ParseCache((text) => JSON.parse(text) as ScanTerms)
 
-const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
+const scan: JobHandler<ScanJob, ScanAnswer> = (job, context) => {
   const { kernels } = context
-  const terms = scanTerms.get(job.terms)
+  const told = receiveScan(job.parts)
+  const terms = scanTerms.get(told.terms)
   const { partition, tableName, newestWins, format, shape } = terms
-  const { labels, sets, manySetsShare, groupStarts, metricListOf, metricLists, rowCondition, rowLabels } = job
-  const { rowCountMax, position } = job
+  const { labels, sets, manySetsShare, groupStarts, metricListOf, metricLists, rowCondition, rowLabels } = told
+  const { rowCountMax, position } = told
   const signatureAt = signatureReader(context, labels)
   const metricSets = metricLists.map((list) => new Set(list))
   const kept = keptPagesOf(context, job)
-  const keptForm = keptFormOf(terms, job, signatureAt)
-  const parts = { store: storeReader(context, job.access), kept, keptForm } as const
+  const keptForm = keptFormOf(terms, told, job, signatureAt)
+  const parts = { store: storeReader(context, told.access), kept, keptForm } as const
   // Not spread: V8 would look up its fields anew each time.
-  return scanSets(kernels, new Scratch(job.scratch), parts, {
+  const result = scanSets(kernels, new Scratch(job.scratch), parts, {
     partition,
     tableName,
     newestWins,
-    plan: planOf(shape, job.startMs, job.endMs, job.stepMs),
+    plan: planOf(shape, told.startMs, told.endMs, told.stepMs),
     rowLabels,
     rowCountMax,
     format,
     groupStarts,
     rowCondition,
     position,
-    sources: receiveSources(job.sources),
+    sources: told.sources,
     sets,
     setCount: sets.length,
     manySetsShare,
@@ -458,6 +465,7 @@ const scan: JobHandler<ScanJob, ScanResult> = (job, context) => {
     metricsAt: (index) => (metricListOf === null ? null : metricSets[metricListOf[index]!]!),
     isCancelled: () => context.isCancelled(job),
   })
+  return shortAnswer(result)
 }
 
 const describe: JobHandler<DescribeJob, ColumnHead[]> = (job, context) => {

@@ -11,11 +11,12 @@ import type { BackendParts, ReadMessage } from '../backend.js'
 import type { RunOptions } from '../../pool/pool.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { extentOf } from './directory.js'
-import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
+import type { DescribeJob, LabelView, ScanTerms } from './jobs.js'
 import { manySetsByteLength, occupiedBuckets, scanScratchByteLength } from './many-sets.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { clampRange, lookbackMs, planOf, type ReadPlan, type ReadShape } from './plan.js'
-import { rowCountNone, type ScanPosition, type ScanResult } from './scan-input.js'
+import { rowCountNone, type ScanAnswer, type ScanPosition, scanResult } from './scan-input.js'
+import { type ScanStart, type SentFields, sendScan } from './sent-scan.js'
 import type { Selection } from './select.js'
 import type { OpenTable } from './tsdb.js'
 
@@ -113,7 +114,6 @@ export async function openSets(
       const setCounts = { setCount: sets.length, unitCount: end - start, tableSetCount: table.labels.setCount }
       const ofManySets = manySetsByteLength(plan, bucketCount, setCounts, parts.memory.arenas.slice.byteLength)
       return new ScanChain(parts, table, options, {
-        kind: 'tsdb.scan',
         terms,
         startMs: plan.startMs,
         endMs: plan.endMs,
@@ -410,7 +410,7 @@ class ScanChain {
     readonly parts: BackendParts,
     readonly table: OpenTable,
     readonly options: Pick<ReadOptions, 'format' | 'borrows' | 'signal'>,
-    readonly job: Omit<ScanJob, 'labels'>,
+    readonly job: SentFields & Omit<ScanStart, 'labels'>,
   ) {
     this.#rowCountLeft = job.rowCountMax
     this.#next = this.#start(job.position)
@@ -433,38 +433,13 @@ class ScanChain {
     const scratchByteLength = Math.ceil(scanScratchByteLength / (1 - this.job.manySetsShare))
     const runOptions: RunOptions = { scratchByteLength, signal: signal ?? undefined }
     const done = await withLabels(this.table, (labels) => {
-      return this.parts.pool.runToEnd<ScanResult>(this.#jobAt(position, labels), runOptions)
+      const job = sendScan(this.job, { labels, rowCountMax: this.#rowCountLeft, position })
+      return this.parts.pool.runToEnd<ScanAnswer>(job, runOptions)
     })
-    const { wire, frames, next } = done.result
+    const { wire, frames, next } = scanResult(done.result)
     const { outgoing } = this.parts
     const made = wire === null ? outgoing.takeColumns(done, frames) : outgoing.takeWire(done, wire, borrows)
     return new ScanStep(made, next)
-  }
-
-  /** Not by spreading; see planOf. */
-  #jobAt(position: ScanPosition | null, labels: LabelView): ScanJob {
-    const { job } = this
-    return {
-      kind: job.kind,
-      terms: job.terms,
-      startMs: job.startMs,
-      endMs: job.endMs,
-      stepMs: job.stepMs,
-      rowCountMax: this.#rowCountLeft,
-      keptRowCount: job.keptRowCount,
-      storedByteLength: job.storedByteLength,
-      access: job.access,
-      labels,
-      sources: job.sources,
-      sets: job.sets,
-      manySetsShare: job.manySetsShare,
-      groupStarts: job.groupStarts,
-      metricListOf: job.metricListOf,
-      metricLists: job.metricLists,
-      rowCondition: job.rowCondition,
-      rowLabels: job.rowLabels,
-      position,
-    }
   }
 
   /** The next result; null: there is none. */

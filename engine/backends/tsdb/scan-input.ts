@@ -84,3 +84,24 @@ export interface ScanResult {
   readonly frames: readonly ScanFrame[]
   readonly next: ScanPosition | null
 }
+
+/** A result of a few encoded messages that end the read travels as nothing but their places. */
+export type ScanAnswer = ScanResult | readonly number[]
+
+/** Numbers of an array are written one by one; more of them travel faster as they are. */
+const shortPlaceCountMax = 48
+
+export function shortAnswer(result: ScanResult): ScanAnswer {
+  const { wire, next } = result
+  return wire === null || next !== null || wire.length > shortPlaceCountMax ? result : Array.from(wire)
+}
+
+export function scanResult(
+  answer: ScanAnswer,
+): Pick<ScanResult, 'frames' | 'next'> & { wire: ArrayLike<number> | null } {
+  return isShort(answer) ? { wire: answer, frames: [], next: null } : answer
+}
+
+function isShort(answer: ScanAnswer): answer is readonly number[] {
+  return Array.isArray(answer)
+}
