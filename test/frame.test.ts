@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { sliceBitmap } from '../dist/engine/frame/bitmap.js'
 import {
+  columnOfCells,
   dateOfTime,
   labelBuilder,
   labelColumn,
@@ -17,6 +18,28 @@ import { messageOf, seededRandom } from './fuzz.js'
 
 const time = (timeNs: bigint) => ({ timeNs })
 const ints = (name: string, ...values: bigint[]) => sliceColumn(name, BigInt64Array.from(values))
+
+describe('cells laid out as they are', () => {
+  test('may be missing or unset, and keep all 64 bits', () => {
+    const column = columnOfCells('n', 'int64', [2n ** 63n - 1n, null, undefined, -(2n ** 63n)])
+    expect(column.values()).toEqual([2n ** 63n - 1n, null, 0n, -(2n ** 63n)])
+    expect(columnOfCells('s', 'string', []).length).toBe(0)
+  })
+
+  test.each<[string, unknown, string]>([
+    ['int64', [1n, 2], 'a cell of int64 is a bigint, not a number (column "n", row 1)'],
+    ['time', [{ timeNs: 1n }], 'a cell of time is a bigint, not a Object (column "n", row 0)'],
+    ['float64', [1n], 'a cell of float64 is a number, not a bigint (column "n", row 0)'],
+    ['string', [null, 5], 'a cell of string is a string, not a number (column "n", row 1)'],
+    ['bool', ['true'], 'a cell of bool is a boolean, not a string (column "n", row 0)'],
+    ['int64', [2n ** 63n], 'an integer of more than 64 bits (column "n", row 0)'],
+    ['int32', [1], 'unknown dtype - int32'],
+    ['null', [null], 'unknown dtype - null'],
+  ])('of %s are refused where they would become another value', (dtype, cells, message) => {
+    const making = () => columnOfCells('n', dtype as 'int64', cells as bigint[])
+    expect(making).toThrow(expect.objectContaining({ code: 'VALUE_TYPE', message }))
+  })
+})
 
 describe('a column', () => {
   const samples: readonly [DType, Column, unknown[], string[]][] = [

@@ -210,13 +210,21 @@ function unsupported(dtype: ValueDType, kind: string, value: unknown): FramesErr
 }
 
 /**
- * Lays cells out in buffers. Unset cells are 0, NaN, '' or false and present; null cells are missing, 0 below. Throws VALUE_TYPE for
- * a text with half a surrogate pair: UTF-8 has none, so that different texts would become one.
+ * Lays cells out in buffers. Unset cells are 0, NaN, '' or false and present; null cells are missing, 0 below.
+ *
+ * Throws VALUE_TYPE for a cell of another type than the column's, which is bigint for int64 and time, for an integer of more
+ * than 64 bits, and for a text with half a surrogate pair: UTF-8 has none, so that different texts would become one.
  */
 export function columnOfCells(name: string, dtype: ValueDType, cells: readonly (Cell | undefined)[]): Column {
+  if (!Object.hasOwn(cellTypes, dtype)) throw new FramesError('VALUE_TYPE', `unknown dtype - ${String(dtype)}`)
+  const type = cellTypes[dtype]
   let validity: Uint8Array | null = null
   cells.forEach((cell, row) => {
-    if (cell !== null) return
+    if (cell === undefined || typeof cell === type) return
+    if (cell !== null) {
+      const where = `column "${name}", row ${row}`
+      throw new FramesError('VALUE_TYPE', `a cell of ${dtype} is a ${type}, not a ${typeNameOf(cell)} (${where})`)
+    }
     validity ??= fullBitmap(cells.length)
     clearBit(validity, row)
   })
@@ -229,11 +237,20 @@ export function columnOfCells(name: string, dtype: ValueDType, cells: readonly (
   })
 }
 
+/** What a cell is in JavaScript. */
+const cellTypes: Readonly<Record<ValueDType, 'bigint' | 'number' | 'string' | 'boolean'>> = {
+  int64: 'bigint',
+  time: 'bigint',
+  float64: 'number',
+  string: 'string',
+  bool: 'boolean',
+}
+
 function layOut(name: string, dtype: ValueDType, cells: readonly (Cell | undefined)[]): ColumnBuffers {
   switch (dtype) {
     case 'int64':
     case 'time':
-      return { dtype, values: BigInt64Array.from(cells, (cell) => (typeof cell === 'bigint' ? cell : 0n)) }
+      return { dtype, values: layOutIntegers(name, cells) }
     case 'float64':
       return { dtype, values: Float64Array.from(cells, floatOfCell) }
     case 'bool': {
@@ -246,6 +263,17 @@ function layOut(name: string, dtype: ValueDType, cells: readonly (Cell | undefin
     case 'string':
       return layOutStrings(name, cells)
   }
+}
+
+function layOutIntegers(name: string, cells: readonly (Cell | undefined)[]): BigInt64Array {
+  const values = new BigInt64Array(cells.length)
+  cells.forEach((cell, row) => {
+    if (typeof cell !== 'bigint') return
+    values[row] = cell
+    if (values[row] === cell) return
+    throw new FramesError('VALUE_TYPE', `an integer of more than 64 bits (column "${name}", row ${row})`)
+  })
+  return values
 }
 
 function floatOfCell(cell: Cell | undefined): number {
