@@ -63,8 +63,10 @@ export async function openSets(
       const extent = extentOf(block)
       return extent === null || (extent.timeMinMs <= plan.endMs && extent.timeMaxMs >= readStartMs)
     })
-    if (blocks.length === 0) return null
+    // A label that a series lacks is an error of the question, whether or not a block happens to reach into the range.
+    if (blocks.length === 0 && plan.groupBy === null) return null
     const selection = await options.select()
+    if (blocks.length === 0) return null
     if (selection.sets.length === 0) return null
     const wanted = blocksOfSets(blocks, selection.sets)
     const sources = await table.blocks.sources(wanted)
