@@ -36,7 +36,6 @@ import {
 } from './client.js'
 import { FrameFeed } from './frame-feed.js'
 import { messagePrefixByteLength, writePrefix } from './message-reader.js'
-import { requestBytes } from './request-bytes.js'
 import { RequestMessages } from './requests.js'
 import { RpcCall } from './rpc-call.js'
 import { type Link, RpcConnection } from './rpc-connection.js'
@@ -104,8 +103,7 @@ class GrpcClient extends Client {
   }
 
   async executeWire(request: ExecuteRequest, options?: CallOptions): Promise<Uint8Array | null> {
-    const bytes = requestBytes(ExecRequestSchema, this.#messages.plainExecute(request))
-    const message = bytes ?? encode(ExecRequestSchema, this.#messages.execute(request))
+    const message = this.#messages.executeBytes(request) ?? encode(ExecRequestSchema, this.#messages.execute(request))
     const reply = await this.#unary('Exec', message, options)
     if (reply.byteLength === 0) return null
     const { frame } = fromBinary(ExecResponseSchema, reply)
@@ -120,8 +118,8 @@ class GrpcClient extends Client {
     if (request.followMs !== undefined) {
       throw new FramesError('INVALID_ARGUMENT', 'followMs works over HTTP, and in the engine itself')
     }
-    const bytes = requestBytes(ReadRequestSchema, this.#messages.withSession(request))
-    return this.#stream('Read', bytes ?? encode(ReadRequestSchema, this.#messages.read(request)), options)
+    const message = this.#messages.readBytes(request) ?? encode(ReadRequestSchema, this.#messages.read(request))
+    return this.#stream('Read', message, options)
   }
 
   historyWire(request: HistoryRequest, options?: CallOptions): AsyncIterable<Uint8Array> {
@@ -152,7 +150,7 @@ class GrpcClient extends Client {
     this.#connection.close()
   }
 
-  /** Not by #called: of a small call, functions that wait for each other take more than all that they do. */
+  /** Not by #called, nor #open, here and in #stream: of a small call, functions that wait for each other take more than all that they do. */
   async #unary(method: Method, request: Buffer, options?: CallOptions): Promise<Buffer> {
     const signal = signalOf(options)
     for (let resendCount = 0; ; resendCount++) {
@@ -186,7 +184,10 @@ class GrpcClient extends Client {
         for (;;) {
           try {
             if (open === null) {
-              open = await this.#open(method, options, signal)
+              signal?.throwIfAborted()
+              const link = this.#connection.link()
+              const ready = link instanceof Promise ? await unlessAborted(link, signal) : link
+              open = this.#openOn(ready, method, options, signal)
               open.call.request(request)
             }
             return await open.call.next()

@@ -19,7 +19,8 @@ export function writePrefix(target: Buffer, byteLength: number): void {
 export class MessageReader {
   readonly #byteLengthMax: number
   readonly #take: (message: Buffer) => void
-  readonly #prefix = Buffer.allocUnsafe(messagePrefixByteLength)
+  /** Of a prefix that comes in parts. */
+  #prefix: Buffer | null = null
   #prefixByteLength = 0
   #message: Buffer | null = null
   #filledByteLength = 0
@@ -93,10 +94,17 @@ export class MessageReader {
 
   #readPrefix(chunk: Buffer, start: number): number {
     const end = Math.min(chunk.byteLength, start + messagePrefixByteLength - this.#prefixByteLength)
-    for (let at = start; at < end; at++) this.#prefix[this.#prefixByteLength++] = chunk[at]
+    const isWhole = end - start === messagePrefixByteLength
+    if (isWhole) this.#prefixByteLength = messagePrefixByteLength
+    else {
+      this.#prefix ??= Buffer.allocUnsafe(messagePrefixByteLength)
+      for (let at = start; at < end; at++) this.#prefix[this.#prefixByteLength++] = chunk[at]
+    }
     if (this.#prefixByteLength < messagePrefixByteLength) return end
-    if (this.#prefix[0] !== 0) throw new RpcError(status.INTERNAL, 'the server sent a compressed message')
-    const byteLength = this.#prefix.readUInt32BE(1)
+    const prefix = isWhole ? chunk : this.#prefix!
+    const at = isWhole ? start : 0
+    if (prefix[at] !== 0) throw new RpcError(status.INTERNAL, 'the server sent a compressed message')
+    const byteLength = prefix.readUInt32BE(at + 1)
     if (byteLength > this.#byteLengthMax) {
       const sizes = `${byteLength} bytes is above the limit of ${this.#byteLengthMax}`
       throw new RpcError(status.RESOURCE_EXHAUSTED, `the server sent a message that is too large: ${sizes}`)

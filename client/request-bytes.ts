@@ -11,36 +11,47 @@ interface Field {
   readonly kind: Kind
   /** Number and wire type, one varint. */
   readonly tag: number
-  readonly fields: readonly Field[] | null
+  readonly inner: Fields | null
 }
 
-/** Plain values by the names that the library gives to fields; absent ones are undefined. */
-type PlainMessage = Readonly<Record<string, unknown>>
+interface Fields {
+  /** By their numbers. */
+  readonly all: readonly Field[]
+  readonly indexes: ReadonlyMap<string, number>
+}
+
+/** What is set of a message, in the order of its fields; of an inner message what is set of that. */
+interface Given {
+  readonly values: readonly unknown[]
+  readonly byteLength: number
+}
 
 const fixed64 = 1
 const lengthDelimited = 2
-const fieldsOf = new WeakMap<DescMessage, readonly Field[]>()
+const fieldsOf = new WeakMap<DescMessage, Fields>()
+/** Texts of ASCII up to this length are looked at and written faster than Node is called. */
+const asciiLengthMax = 64
 
 /**
- * A message with the prefix of gRPC, byte for byte as the library writes it. Null where that must write it: it has fields of
- * other kinds than texts, flags, int64, lists of those, messages of such fields, and maps of text to Value, or values of other
- * types than its fields.
+ * A message with the prefix of gRPC, byte for byte as the library writes it; `session` stands in the place of its own. Null where
+ * the library must write it: it has fields of other kinds than texts, flags, int64, lists of those, messages of such fields, and
+ * maps of text to Value, or values of other types than its fields.
  */
-export function requestBytes(schema: DescMessage, request: object): Buffer | null {
+export function requestBytes(schema: DescMessage, request: object, session: object): Buffer | null {
   const fields = knownFields(schema)
-  const message = request as PlainMessage
-  const byteLength = messageByteLength(fields, message)
-  if (byteLength === null) return null
-  const bytes = Buffer.allocUnsafe(messagePrefixByteLength + byteLength)
-  writePrefix(bytes, byteLength)
-  writeMessage(bytes, messagePrefixByteLength, fields, message)
+  const given = givenOf(fields, request, session)
+  if (given === null) return null
+  const bytes = Buffer.allocUnsafe(messagePrefixByteLength + given.byteLength)
+  writePrefix(bytes, given.byteLength)
+  writeMessage(bytes, messagePrefixByteLength, fields, given)
   return bytes
 }
 
-function knownFields(schema: DescMessage): readonly Field[] {
+function knownFields(schema: DescMessage): Fields {
   let fields = fieldsOf.get(schema)
   if (fields === undefined) {
-    fields = [...schema.fields].sort((a, b) => a.number - b.number).map(fieldOf)
+    const all = [...schema.fields].sort((a, b) => a.number - b.number).map(fieldOf)
+    fields = { all, indexes: new Map(all.map(({ name }, index) => [name, index])) }
     fieldsOf.set(schema, fields)
   }
   return fields
@@ -49,8 +60,8 @@ function knownFields(schema: DescMessage): readonly Field[] {
 function fieldOf(field: DescField): Field {
   const kind = kindOf(field)
   const wireType = kind === 'flag' || kind === 'int64' ? 0 : lengthDelimited
-  const fields = kind === 'message' && field.fieldKind === 'message' ? knownFields(field.message) : null
-  return { name: field.localName, kind, tag: (field.number << 3) | wireType, fields }
+  const inner = kind === 'message' && field.fieldKind === 'message' ? knownFields(field.message) : null
+  return { name: field.localName, kind, tag: (field.number << 3) | wireType, inner }
 }
 
 function kindOf(field: DescField): Kind {
@@ -71,52 +82,79 @@ function isPlain({ fields }: DescMessage): boolean {
   return fields.every(({ fieldKind, oneof }) => fieldKind === 'scalar' && oneof === undefined)
 }
 
-function messageByteLength(fields: readonly Field[], message: PlainMessage): number | null {
+/** Null where the library must write it. */
+function givenOf({ all, indexes }: Fields, message: object, session: object | null): Given | null {
+  const values = new Array<unknown>(all.length)
+  // Each name that there is, and not each that there may be: V8 takes long to find that an object has no such field.
+  for (const name in message) {
+    const index = indexes.get(name)
+    if (index !== undefined) values[index] = (message as Readonly<Record<string, unknown>>)[name]
+  }
+  const sessionIndex = session === null ? undefined : indexes.get('session')
+  if (sessionIndex !== undefined) values[sessionIndex] = session
   let byteLength = 0
-  for (const { name, kind, tag, fields: inner } of fields) {
-    const value = message[name]
+  for (let i = 0; i < all.length; i++) {
+    const value = values[i]
     if (value === undefined) continue
-    const tagByteLength = tag < 0x80 ? 1 : 2
-    if (kind === 'text') {
+    const field = all[i]
+    const own = field.inner === null ? value : innerOf(field.inner, value)
+    const valueByteLength = own === null ? null : fieldByteLength(field, own)
+    if (valueByteLength === null) return null
+    values[i] = own
+    byteLength += valueByteLength
+  }
+  return { values, byteLength }
+}
+
+function innerOf(fields: Fields, value: unknown): Given | null {
+  return typeof value === 'object' && value !== null ? givenOf(fields, value, null) : null
+}
+
+/** With its tags; null for a value that is none of the field's. */
+function fieldByteLength({ kind, tag }: Field, value: unknown): number | null {
+  const tagByteLength = tag < 0x80 ? 1 : 2
+  let byteLength = 0
+  switch (kind) {
+    case 'text':
       if (typeof value !== 'string') return null
-      if (value !== '') byteLength += tagByteLength + delimitedByteLength(Buffer.byteLength(value))
-    } else if (kind === 'flag') {
+      return value === '' ? 0 : tagByteLength + delimitedByteLength(textByteLength(value))
+    case 'flag':
       if (typeof value !== 'boolean') return null
-      if (value) byteLength += tagByteLength + 1
-    } else if (kind === 'int64') {
+      return value ? tagByteLength + 1 : 0
+    case 'int64':
       if (!isInt64(value)) return null
-      if (value !== 0n) byteLength += tagByteLength + varintByteLength(value)
-    } else if (kind === 'texts') {
+      return value === 0n ? 0 : tagByteLength + varintByteLength(value)
+    case 'texts':
       if (!Array.isArray(value)) return null
       for (const text of value as readonly unknown[]) {
         if (typeof text !== 'string') return null
-        byteLength += tagByteLength + delimitedByteLength(Buffer.byteLength(text))
+        byteLength += tagByteLength + delimitedByteLength(textByteLength(text))
       }
-    } else if (kind === 'int64s') {
+      return byteLength
+    case 'int64s':
       if (!Array.isArray(value) || !value.every(isInt64)) return null
-      if (value.length > 0) byteLength += tagByteLength + delimitedByteLength(packedByteLength(value))
-    } else if (kind === 'values') {
+      return value.length === 0 ? 0 : tagByteLength + delimitedByteLength(packedByteLength(value))
+    case 'values':
       if (typeof value !== 'object' || value === null) return null
       for (const [key, one] of Object.entries(value)) {
         const own = valueByteLength(one)
         if (own === null) return null
         byteLength += tagByteLength + delimitedByteLength(entryByteLength(key, own))
       }
-    } else {
-      if (inner === null || typeof value !== 'object' || value === null) return null
-      const own = messageByteLength(inner, value as PlainMessage)
-      if (own === null) return null
-      byteLength += tagByteLength + delimitedByteLength(own)
-    }
+      return byteLength
+    case 'message':
+      return tagByteLength + delimitedByteLength((value as Given).byteLength)
+    case 'other':
+      return null
   }
-  return byteLength
 }
 
-function writeMessage(target: Buffer, start: number, fields: readonly Field[], message: PlainMessage): number {
+function writeMessage(target: Buffer, start: number, { all }: Fields, { values }: Given): number {
   let at = start
-  for (const { name, kind, tag, fields: inner } of fields) {
-    const value = message[name]
+  for (let i = 0; i < all.length; i++) {
+    const value = values[i]
     if (value === undefined) continue
+    const { kind, tag, inner } = all[i]
     if (kind === 'text') {
       if (value !== '') at = writeText(target, writeVarint(target, at, tag), value as string)
     } else if (kind === 'flag') {
@@ -126,10 +164,10 @@ function writeMessage(target: Buffer, start: number, fields: readonly Field[], m
     } else if (kind === 'texts') {
       for (const text of value as readonly string[]) at = writeText(target, writeVarint(target, at, tag), text)
     } else if (kind === 'int64s') {
-      const values = value as readonly bigint[]
-      if (values.length === 0) continue
-      at = writeVarint(target, writeVarint(target, at, tag), packedByteLength(values))
-      for (const one of values) at = writeInt64(target, at, one)
+      const numbers = value as readonly bigint[]
+      if (numbers.length === 0) continue
+      at = writeVarint(target, writeVarint(target, at, tag), packedByteLength(numbers))
+      for (const one of numbers) at = writeInt64(target, at, one)
     } else if (kind === 'values') {
       for (const [key, one] of Object.entries(value as Readonly<Record<string, Value>>)) {
         const own = valueByteLength(one)!
@@ -139,8 +177,8 @@ function writeMessage(target: Buffer, start: number, fields: readonly Field[], m
         at = writeValue(target, at, one)
       }
     } else {
-      const own = value as PlainMessage
-      at = writeVarint(target, writeVarint(target, at, tag), messageByteLength(inner!, own)!)
+      const own = value as Given
+      at = writeVarint(target, writeVarint(target, at, tag), own.byteLength)
       at = writeMessage(target, at, inner!, own)
     }
   }
@@ -149,14 +187,14 @@ function writeMessage(target: Buffer, start: number, fields: readonly Field[], m
 
 /** Of an entry of a map: a key, and a Value of so many bytes. */
 function entryByteLength(key: string, valueByteLength: number): number {
-  return 1 + delimitedByteLength(Buffer.byteLength(key)) + 1 + delimitedByteLength(valueByteLength)
+  return 1 + delimitedByteLength(textByteLength(key)) + 1 + delimitedByteLength(valueByteLength)
 }
 
 /** Null for what is no Value. */
 function valueByteLength(value: unknown): number | null {
   switch (typeof value) {
     case 'string':
-      return 1 + delimitedByteLength(Buffer.byteLength(value))
+      return 1 + delimitedByteLength(textByteLength(value))
     case 'boolean':
       return 2
     case 'number':
@@ -209,9 +247,26 @@ function varintByteLength(value: bigint): number {
   return byteLength
 }
 
+/** In UTF-8. */
+function textByteLength(text: string): number {
+  return isShortAscii(text) ? text.length : Buffer.byteLength(text)
+}
+
+function isShortAscii(text: string): boolean {
+  if (text.length > asciiLengthMax) return false
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) >= 0x80) return false
+  return true
+}
+
 function writeText(target: Buffer, at: number, text: string): number {
-  const start = writeVarint(target, at, Buffer.byteLength(text))
-  return start + target.write(text, start)
+  if (!isShortAscii(text)) {
+    const start = writeVarint(target, at, Buffer.byteLength(text))
+    return start + target.write(text, start)
+  }
+  target[at] = text.length
+  const start = at + 1
+  for (let i = 0; i < text.length; i++) target[start + i] = text.charCodeAt(i)
+  return start + text.length
 }
 
 function writeVarint(target: Buffer, at: number, value: number): number {

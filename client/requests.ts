@@ -15,6 +15,7 @@ import type {
   WriteRequest,
 } from '../engine/requests.js'
 import { InitialWriteRequestSchema } from '../proto/gen/envelope_pb.js'
+import { requestBytes } from './request-bytes.js'
 import {
   CreateRequestSchema,
   DeleteRequestSchema,
@@ -80,11 +81,12 @@ export class RequestMessages {
     })
   }
 
-  /** As execute, for requestBytes. */
-  plainExecute(request: ExecuteRequest): object {
-    const { args, ...same } = shapedRequest(request)
-    const own = { ...same, session: this.#sessionOf(request) }
-    return args === undefined ? own : { ...own, args: singleValues(args) }
+  /** The request as requestBytes takes it; null where the library must write it. */
+  executeBytes(request: ExecuteRequest): Buffer | null {
+    const shaped = shapedRequest(request)
+    const { args } = shaped
+    const plain = args === undefined ? shaped : { ...shaped, args: singleValues(args) }
+    return requestBytes(ExecRequestSchema, plain, this.#sessionOf(request))
   }
 
   execute(request: ExecuteRequest): MessageShape<typeof ExecRequestSchema> {
@@ -96,11 +98,9 @@ export class RequestMessages {
     return create(HistoryRequestSchema, { ...shapedRequest(request), session: this.#sessionOf(request) })
   }
 
-  /** A request as it is, with its session. */
-  withSession<Request extends { readonly session?: Session }>(
-    request: Request,
-  ): Request & { readonly session: Session } {
-    return { ...shapedRequest(request), session: this.#sessionOf(request) }
+  /** As executeBytes. */
+  readBytes(request: ReadRequest): Buffer | null {
+    return requestBytes(ReadRequestSchema, shapedRequest(request), this.#sessionOf(request))
   }
 
   #sessionOf(request: { readonly session?: Session }): Session {

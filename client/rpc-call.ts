@@ -67,25 +67,31 @@ export class RpcCall implements StreamOwner {
   }
 
   /** The next message, in memory that nobody else writes; null: there is none. Throws RpcError. A slow reader slows the server. */
-  async next(): Promise<Buffer | null> {
-    for (;;) {
-      const message = this.take()
-      if (message !== null) return message
-      if (this.#failure !== null) throw this.#failure
-      if (this.#isOver) return null
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
+  next(): Promise<Buffer | null> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        const message = this.take()
+        if (message !== null) resolve(message)
+        else if (this.#failure !== null) reject(this.#failure)
+        else if (this.#isOver) resolve(null)
+        else this.#wake = look
+      }
+      look()
+    })
   }
 
   /** The next message, if it has come; null: it has not, or there is none. */
   take(): Buffer | null {
-    const message = this.#messages[this.#takenCount]
-    if (message === undefined) return null
-    // Moving up those behind it for each one costs the more the more of them wait.
-    if (++this.#takenCount === this.#messages.length || this.#takenCount === waitingCountMax) {
-      this.#messages.splice(0, this.#takenCount)
+    const messages = this.#messages
+    // Not by looking for it: an index that an array does not have is looked up as a name.
+    if (this.#takenCount === messages.length) return null
+    const message = messages[this.#takenCount++]
+    if (messages.length === 1) {
+      messages.pop()
+      this.#takenCount = 0
+    } else if (this.#takenCount === messages.length || this.#takenCount === waitingCountMax) {
+      // Moving up those behind it for each one costs the more the more of them wait.
+      messages.splice(0, this.#takenCount)
       this.#takenCount = 0
     }
     this.#waitingByteLength -= message.byteLength

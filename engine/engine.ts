@@ -51,7 +51,7 @@ import type { LmdbStore } from './stores/lmdb.js'
 import { openLmdbStore } from './stores/lmdb.js'
 import { openMemoryStore } from './stores/memory.js'
 import type { Store } from './stores/store.js'
-import { Steps } from './steps.js'
+import { sourceOf, Steps, type StepSource } from './steps.js'
 import { parseDurationMs } from './time.js'
 
 export interface BackendOptions {
@@ -344,30 +344,8 @@ export class Engine implements EngineApi {
     const request = shapedRequest(given, names)
     const record = this.#begin({ action: 'read', request }, options)
     record.count(0, 0)
-    let messages: AsyncGenerator<ReadMessage> | null = null
-    return new Steps<WireBatch>({
-      next: async () => {
-        try {
-          messages ??= this.#backend(request.backend).read(request, 'wire', options)
-          const batch = await nextBatch(messages, record)
-          if (batch === null) record.end()
-          // What may be borrowed mostly is.
-          else if (options.borrows !== true) for (const { byteLength } of batch.messages) this.#young.add(byteLength)
-          return batch
-        } catch (error) {
-          record.end(error)
-          throw error
-        }
-      },
-      close: async () => {
-        try {
-          await messages?.return(undefined)
-        } finally {
-          // The reader has stopped: by itself, or because its call was ended.
-          record.end(options.signal?.aborted === true ? options.signal.reason : undefined)
-        }
-      },
-    })
+    const open = () => sourceOf(this.#backend(request.backend).read(request, 'wire', options))
+    return new Steps(new WireBatches(open, record, options, this.#young))
   }
 
   async *#encoded(
@@ -543,17 +521,59 @@ function guarded(report: NonNullable<EngineOptions['report']>): NonNullable<Engi
   }
 }
 
-async function nextBatch(messages: AsyncGenerator<ReadMessage>, record: CallRecord): Promise<WireBatch | null> {
-  for (;;) {
-    const next = await messages.next()
-    if (next.done === true) return null
-    const { rowCount, bytes, batch, isLast = false } = next.value
-    const encoded = batch ?? (bytes === null ? [] : [bytes])
-    if (encoded.length === 0) continue
-    let byteLength = 0
-    for (const message of encoded) byteLength += message.byteLength
-    record.count(rowCount, byteLength)
-    return { messages: encoded, isLast }
+/** The messages of a read, with its entry in the history. */
+class WireBatches implements StepSource<WireBatch> {
+  readonly #open: () => StepSource<ReadMessage>
+  readonly #record: CallRecord
+  readonly #options: ReadEncodedOptions
+  readonly #young: YoungMemory
+  #messages: StepSource<ReadMessage> | null = null
+
+  /** open: called when the first are asked for. */
+  constructor(
+    open: () => StepSource<ReadMessage>,
+    record: CallRecord,
+    options: ReadEncodedOptions,
+    young: YoungMemory,
+  ) {
+    this.#open = open
+    this.#record = record
+    this.#options = options
+    this.#young = young
+  }
+
+  async next(): Promise<WireBatch | null> {
+    try {
+      this.#messages ??= this.#open()
+      for (;;) {
+        const message = await this.#messages.next()
+        if (message === null) break
+        const { rowCount, bytes, batch, isLast = false } = message
+        const messages = batch ?? (bytes === null ? [] : [bytes])
+        if (messages.length === 0) continue
+        let byteLength = 0
+        for (const encoded of messages) byteLength += encoded.byteLength
+        this.#record.count(rowCount, byteLength)
+        // What may be borrowed mostly is.
+        if (this.#options.borrows !== true) for (const encoded of messages) this.#young.add(encoded.byteLength)
+        return { messages, isLast }
+      }
+      this.#record.end()
+      return null
+    } catch (error) {
+      this.#record.end(error)
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    const { signal } = this.#options
+    try {
+      await this.#messages?.close()
+    } finally {
+      // The reader has stopped: by itself, or because its call was ended.
+      this.#record.end(signal?.aborted === true ? signal.reason : undefined)
+    }
   }
 }
 

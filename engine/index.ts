@@ -1,6 +1,14 @@
 // The public surface of the engine: `import { openEngine } from 'framesd'`.
 export { Cancellation, type CancelSignal } from './cancellation.js'
-export type { CallOptions, EngineApi, ReadFormat, WireBatch, WriteResult, WriteSession } from './engine-api.js'
+export type {
+  CallOptions,
+  EngineApi,
+  ReadEncodedOptions,
+  ReadFormat,
+  WireBatch,
+  WriteResult,
+  WriteSession,
+} from './engine-api.js'
 export { fromArrowTable, toArrowTable } from './codec/arrow.js'
 export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/message-stream.js'
 export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSession } from './engine.js'
@@ -45,5 +53,5 @@ export type {
   WriteCounts,
   WriteRequest,
 } from './requests.js'
-export { type StepSource, Steps } from './steps.js'
+export { sourceOf, type StepSource, Steps } from './steps.js'
 export { parseDurationMs } from './time.js'

@@ -11,22 +11,56 @@ export interface StepSource<T> {
   close(): Promise<void>
 }
 
+/**
+ * What an iterable takes its values from, for one who keeps the promises of a StepSource's taker: of Steps that nobody has asked
+ * yet it is their source itself. Between layers that do, the turns of an iterator would only take time.
+ */
+export function sourceOf<T>(values: AsyncIterable<T>): StepSource<T> {
+  return values instanceof Steps ? (values as Steps<T>).source : new IteratorSource(values[Symbol.asyncIterator]())
+}
+
+class IteratorSource<T> implements StepSource<T> {
+  readonly #values: AsyncIterator<T>
+  #isOver = false
+
+  constructor(values: AsyncIterator<T>) {
+    this.#values = values
+  }
+
+  async next(): Promise<T | null> {
+    try {
+      const { value, done } = await this.#values.next()
+      if (done !== true) return value
+    } catch (error) {
+      this.#isOver = true
+      throw error
+    }
+    this.#isOver = true
+    return null
+  }
+
+  async close(): Promise<void> {
+    // An iterator that has ended by itself has nothing left to close.
+    if (!this.#isOver) await this.#values.return?.()
+  }
+}
+
 const done: IteratorReturnResult<void> = { value: undefined, done: true }
 
 export class Steps<T> implements AsyncGenerator<T, void, undefined> {
-  readonly #source: StepSource<T>
+  readonly source: StepSource<T>
   #isOver = false
   /** Something is asked of the source now, or waits for its turn. */
   #askedCount = 0
   #last: Promise<unknown> = Promise.resolve()
 
   constructor(source: StepSource<T>) {
-    this.#source = source
+    this.source = source
   }
 
   next(): Promise<IteratorResult<T, void>> {
     if (this.#askedCount === 0 && !this.#isOver) {
-      const value = this.#source.ready?.() ?? null
+      const value = this.source.ready?.() ?? null
       if (value !== null) return Promise.resolve({ value, done: false })
     }
     return this.#inTurn(() => this.#next())
@@ -53,7 +87,7 @@ export class Steps<T> implements AsyncGenerator<T, void, undefined> {
   async #next(): Promise<IteratorResult<T, void>> {
     let value: T | null = null
     try {
-      if (!this.#isOver) value = await this.#source.next()
+      if (!this.#isOver) value = await this.source.next()
       if (value === null) await this.#end()
     } catch (error) {
       await this.#end()
@@ -76,7 +110,7 @@ export class Steps<T> implements AsyncGenerator<T, void, undefined> {
   async #end(): Promise<void> {
     if (this.#isOver) return
     this.#isOver = true
-    await this.#source.close()
+    await this.source.close()
   }
 
   [Symbol.asyncIterator](): this {

@@ -20,7 +20,8 @@ const int64Max = 2n ** 63n - 1n
  */
 export function parseTimeMs(text: string, nowMs: number): number {
   if (text.startsWith('now')) return parseRelativeTimeMs(text, nowMs)
-  const integer = parseInt64(text)
+  // A date has a dash there, which no number has.
+  const integer = text[4] === '-' ? 'not an integer' : parseInt64(text)
   if (typeof integer === 'bigint') {
     if (integer > BigInt(Number.MAX_SAFE_INTEGER)) return Number.MAX_SAFE_INTEGER
     if (integer < BigInt(Number.MIN_SAFE_INTEGER)) return Number.MIN_SAFE_INTEGER
@@ -143,8 +144,15 @@ function parseDateTime(text: string): { epochSeconds: number; fractionNs: number
   if (zoneHour > 23 || zoneMinute > 59) return 'time zone offset out of range'
   const zoneSeconds = (match?.[2] === '-' ? -1 : 1) * (zoneHour * 3600 + zoneMinute * 60)
   const epochSeconds = dayNumber(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - zoneSeconds
-  const fractionText = match === null ? text.slice(20, -1) : (match[1] ?? '').slice(0, 9)
-  return { epochSeconds, fractionNs: fractionText === '' ? 0 : Number(fractionText.padEnd(9, '0')) }
+  const fractionEnd = match === null ? text.length - 1 : 20 + (match[1] ?? '').length
+  return { epochSeconds, fractionNs: nanosecondsAt(text, 20, fractionEnd) }
+}
+
+/** What some digits behind a decimal point say of a second; those behind the ninth are dropped. */
+function nanosecondsAt(text: string, start: number, end: number): number {
+  let number = 0
+  for (let i = start; i < start + 9; i++) number = 10 * number + (i < end ? text.charCodeAt(i) - 48 : 0)
+  return number
 }
 
 function dayCountOfMonth(year: number, month: number): number {

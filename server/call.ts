@@ -13,14 +13,15 @@ import { publicError } from './wire/errors.js'
 export type Verb = 'read' | 'write' | 'create' | 'delete' | 'execute' | 'history' | 'version' | 'query' | 'search'
 
 /** What the log says about a call beyond its number, verb and time. Never a secret. */
-export interface CallFacts {
-  backend?: string
-  table?: string
-  container?: string
-  user?: string
-  rowCount?: number
-  frameCount: number
-  byteLength: number
+export class CallFacts {
+  // All of them from the beginning: what V8 adds one by one it looks up each time.
+  backend: string | undefined = undefined
+  table: string | undefined = undefined
+  container: string | undefined = undefined
+  user: string | undefined = undefined
+  rowCount: number | undefined = undefined
+  frameCount = 0
+  byteLength = 0
 }
 
 /** Where a call comes from. */
@@ -37,10 +38,17 @@ export interface RefusedCall {
   readonly durationMs: number
 }
 
+/** Whom a call tells how it goes. */
+export interface CallOwner {
+  onEnd(call: Call): void
+  /** A call of a verb that the history records has failed before the engine had it. */
+  onRefused(refused: RefusedCall): void
+}
+
 export class Call {
   readonly number: number
   readonly verb: Verb
-  readonly facts: CallFacts = { frameCount: 0, byteLength: 0 }
+  readonly facts = new CallFacts()
   /** HTTP's Authorization header; null over gRPC, which has none. */
   readonly authorization: string | null
   readonly log: Log
@@ -50,14 +58,13 @@ export class Call {
   asked: RecordedRequest | null = null
   /** The engine has it: from here on the engine records how it ends. */
   isHandedOn = false
-  readonly #onRefused: (refused: RefusedCall) => void
+  readonly #owner: CallOwner
   #abortReason: FramesError | null = null
   /** Made when first asked for. */
   #signal: Cancellation | null = null
-  /** Told when the call is aborted. */
-  #waiting: Set<(reason: unknown) => void> | null = null
+  /** Told when the call is aborted: who waits for the one thing that it waits for now. */
+  #waiting: ((reason: unknown) => void) | null = null
   readonly #startMs = performance.now()
-  readonly #onEnd: () => void
   #hasEnded = false
 
   constructor(options: {
@@ -66,17 +73,16 @@ export class Call {
     readonly authorization: string | null
     readonly log: Log
     readonly origin: Origin
-    readonly onEnd: () => void
-    /** A call of a verb that the history records has failed before the engine had it. */
-    readonly onRefused: (refused: RefusedCall) => void
+    readonly owner: CallOwner
   }) {
     this.number = options.number
     this.verb = options.verb
     this.authorization = options.authorization
     this.log = options.log
-    this.caller = { ...options.origin, requestId: String(options.number), secrets: [] }
-    this.#onRefused = options.onRefused
-    this.#onEnd = options.onEnd
+    const { protocol, address } = options.origin
+    // Not by spreading, here and in the log line: V8 looks up each field of what that makes.
+    this.caller = { protocol, address, requestId: String(options.number), secrets: [] }
+    this.#owner = options.owner
   }
 
   get signal(): CancelSignal {
@@ -104,12 +110,11 @@ export class Call {
     if (this.#hasEnded || this.#abortReason !== null) return
     this.#abortReason = error
     this.#signal?.abort(error)
-    const waiting = this.#waiting ?? []
+    this.#waiting?.(error)
     this.#waiting = null
-    for (const reject of waiting) reject(error)
   }
 
-  /** Rejects as soon as the call is aborted, whatever becomes of the promise. */
+  /** Rejects as soon as the call is aborted, whatever becomes of the promise. To be waited for before the next one. */
   unlessAborted<T>(promise: Promise<T>): Promise<T> {
     // Not by the signal: its listeners take longer than the rest of this.
     return new Promise((resolve, reject) => {
@@ -119,15 +124,15 @@ export class Call {
         promise.catch(() => {})
         return
       }
-      this.#waiting ??= new Set()
-      this.#waiting.add(reject)
+      if (this.#waiting !== null) throw new Error('a call waits for one thing at a time')
+      this.#waiting = reject
       promise.then(
         (value) => {
-          this.#waiting?.delete(reject)
+          this.#waiting = null
           resolve(value)
         },
         (error: unknown) => {
-          this.#waiting?.delete(reject)
+          this.#waiting = null
           reject(error)
         },
       )
@@ -169,7 +174,12 @@ export class Call {
     const shown = this.explain(error)
     const recorded = this.asked ?? (isRecorded(this.verb) ? emptyRequest(this.verb) : null)
     if (!this.#hasEnded && !this.isHandedOn && recorded !== null) {
-      this.#onRefused({ recorded, caller: this.caller, error: shown, durationMs: performance.now() - this.#startMs })
+      this.#owner.onRefused({
+        recorded,
+        caller: this.caller,
+        error: shown,
+        durationMs: performance.now() - this.#startMs,
+      })
     }
     const isOurs = shown.kind === 'internal' || shown.kind === 'data-loss'
     this.#finish(shown.code, isOurs ? 'error' : 'info', shown.message)
@@ -185,9 +195,23 @@ export class Call {
   }
 
   #log(durationMs: number, outcome: string, level: 'info' | 'error', error: string | undefined): void {
-    const facts = { id: this.number, verb: this.verb, ...this.facts, durationMs, outcome, error }
+    const { frameCount, byteLength, rowCount, backend, table, container, user } = this.facts
+    const facts = {
+      id: this.number,
+      verb: this.verb,
+      frameCount,
+      byteLength,
+      rowCount,
+      backend,
+      table,
+      container,
+      user,
+      durationMs,
+      outcome,
+      error,
+    }
     this.log[level](withoutSecrets(facts, this.caller.secrets), 'call')
-    this.#onEnd()
+    this.#owner.onEnd(this)
   }
 }
 

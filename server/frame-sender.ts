@@ -22,7 +22,10 @@ export class FrameSender {
   #byteLength = 0
   /** Of a bundle that left unasked and met no room. */
   #room: Promise<void> | null = null
+  /** The bundle leaves when this turn of the event loop is over. */
+  #isLeaving = false
   readonly #onTurn = (): void => {
+    this.#isLeaving = false
     const room = this.flush()
     if (room === null) return
     this.#room = room.then(() => {
@@ -36,21 +39,34 @@ export class FrameSender {
     this.#buffers = buffers
   }
 
-  /** Takes messages, which may change afterwards. Returns null where there is room for more, else a promise of it. */
-  sendAll(messages: readonly Uint8Array[]): Promise<void> | null {
+  /**
+   * Takes messages, which may change afterwards. Returns null where there is room for more, else a promise of it. isEnd: `flush`
+   * follows.
+   */
+  sendAll(messages: readonly Uint8Array[], isEnd = false): Promise<void> | null {
     if (this.#room !== null) return this.#sendRest(messages, 0, this.#room)
     for (let i = 0; i < messages.length; i++) {
       const room = this.#take(messages[i])
       if (room !== null) return this.#sendRest(messages, i + 1, room)
     }
+    if (!isEnd) this.#leaveSoon()
     return null
   }
 
+  /** What is ready now is taken before; nobody waits for a bundle to be full. */
+  #leaveSoon(): void {
+    if (this.#bundle === null || this.#isLeaving) return
+    this.#isLeaving = true
+    setImmediate(this.#onTurn)
+  }
+
   async #sendRest(messages: readonly Uint8Array[], start: number, room: Promise<void>): Promise<void> {
-    await room
-    for (let i = start; i < messages.length; i++) {
-      const full = this.#take(messages[i])
+    let full: Promise<void> | null = room
+    for (let i = start; ; i++) {
+      this.#leaveSoon()
       if (full !== null) await full
+      if (i >= messages.length) return
+      full = this.#take(messages[i])
     }
   }
 
@@ -63,11 +79,7 @@ export class FrameSender {
       return this.#target.send(output, () => this.#buffers.takeBack(output))
     }
     const room = this.#byteLength + byteLength > bundleByteLengthMax ? this.flush() : null
-    if (this.#bundle === null) {
-      this.#bundle = freeBuffers.pop() ?? Buffer.allocUnsafeSlow(bundleByteLengthMax)
-      // What is ready now is taken before this is called; nobody waits for a bundle to be full.
-      setImmediate(this.#onTurn)
-    }
+    this.#bundle ??= freeBuffers.pop() ?? Buffer.allocUnsafeSlow(bundleByteLengthMax)
     put(message, this.#bundle, this.#byteLength)
     this.#byteLength += byteLength
     return room

@@ -3,7 +3,7 @@
 import { createServer } from 'node:net'
 import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
 import { status } from '@grpc/grpc-js'
-import { FramesError, type WireBatch } from '../engine/index.js'
+import { FramesError, sourceOf, type StepSource, type WireBatch } from '../engine/index.js'
 import { ExecResponseSchema } from '../proto/gen/envelope_pb.js'
 import {
   CreateResponseSchema,
@@ -123,7 +123,7 @@ function framesMethods(verbs: Verbs, bounds: RequestBounds): ReadonlyMap<string,
       verbs.readBatches(request, call),
     ),
     History: serverStream(verbs, 'history', { ...bounds, buffers }, historyForm, (request, call) =>
-      one(verbs.history(request, call)),
+      sourceOf(one(verbs.history(request, call))),
     ),
     Write: (rpc) => {
       void serveWrite(verbs, rpc, new RequestMessages(rpc, bounds, buffers), buffers)
@@ -176,7 +176,7 @@ function serverStream<Request>(
   verb: Verb,
   bounds: RequestBounds & { readonly buffers: MessageBuffers },
   form: RequestForm<Request>,
-  answer: (request: Request, call: Call) => AsyncIterable<WireBatch>,
+  answer: (request: Request, call: Call) => StepSource<WireBatch>,
 ): Method {
   const { messageByteLengthMax } = bounds.limits
   const serve = async (bytes: Buffer | FramesError, rpc: RpcStream): Promise<void> => {
@@ -184,24 +184,27 @@ function serverStream<Request>(
     const sender = new FrameSender(rpc, bounds.buffers)
     try {
       if (bytes instanceof FramesError) throw bytes
-      const end = (): void => {
+      const batches = answer(form.fromBytes(bytes), call)
+      try {
+        for (let isEnd = false; !isEnd; ) {
+          const batch = await batches.next()
+          if (batch === null) break
+          isEnd = batch.isLast
+          for (const message of batch.messages) refuseTooLarge(message, messageByteLengthMax)
+          const room = sender.sendAll(batch.messages, isEnd)
+          if (room !== null) await room
+          call.throwIfAborted()
+        }
         sender.flush()
         call.end()
         rpc.finish()
-      }
-      for await (const { messages, isLast } of answer(form.fromBytes(bytes), call)) {
-        for (const message of messages) refuseTooLarge(message, messageByteLengthMax)
-        const room = sender.sendAll(messages)
-        if (room !== null) await room
-        call.throwIfAborted()
-        if (!isLast) continue
-        end()
-        // All layers below are asked once more, when the answer has left.
+        // All layers below are closed when the answer has left.
         await new Promise<void>((resolve) => {
           process.nextTick(resolve)
         })
+      } finally {
+        await batches.close()
       }
-      if (!call.hasEnded) end()
     } catch (error) {
       // What came before an error is sent before it.
       sender.flush()

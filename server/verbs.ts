@@ -9,11 +9,13 @@ import {
   type ExecuteRequest,
   FramesError,
   type HistoryRequest,
+  type ReadEncodedOptions,
   type ReadFormat,
   type ReadRequest,
   type RecordedRequest,
   type Session,
   type StepSource,
+  sourceOf,
   Steps,
   type TableRequest,
   type WireBatch,
@@ -22,7 +24,7 @@ import {
   type WriteSession,
 } from '../engine/index.js'
 import { AuthorizationIgnored, completeSession, readAuthorization, withoutSecrets } from './auth.js'
-import { Call, type Origin, type Verb } from './call.js'
+import { Call, type CallOwner, type Origin, type Verb } from './call.js'
 import type { Config } from './config.js'
 import type { Log } from './log.js'
 import type { WriteHead } from './wire/requests.js'
@@ -45,6 +47,14 @@ export class Verbs {
   #lastSession: AdmittedSession | null = null
   #onIdle: (() => void) | null = null
 
+  readonly #callOwner: CallOwner = {
+    onRefused: ({ recorded, ...told }) => this.#engine.recordRefused(recorded, told),
+    onEnd: (call) => {
+      this.#calls.delete(call)
+      if (this.#calls.size === 0) this.#onIdle?.()
+    },
+  }
+
   constructor(engine: EngineApi, config: Config, log: Log) {
     this.config = config
     this.#engine = engine
@@ -54,18 +64,8 @@ export class Verbs {
 
   /** Starts a call. Whoever starts it ends it, with `end` or `fail`. */
   begin(verb: Verb, origin: Origin, authorization: string | null = null): Call {
-    const call = new Call({
-      number: ++this.#callNumber,
-      verb,
-      authorization,
-      log: this.#log,
-      origin,
-      onRefused: ({ recorded, ...told }) => this.#engine.recordRefused(recorded, told),
-      onEnd: () => {
-        this.#calls.delete(call)
-        if (this.#calls.size === 0) this.#onIdle?.()
-      },
-    })
+    const number = ++this.#callNumber
+    const call = new Call({ number, verb, authorization, log: this.#log, origin, owner: this.#callOwner })
     this.#calls.add(call)
     return call
   }
@@ -144,15 +144,15 @@ export class Verbs {
   }
 
   /** As read, in the format of the wire: all messages together that are ready together. */
-  readBatches(request: ReadRequest, call: Call): AsyncIterable<WireBatch> {
+  readBatches(request: ReadRequest, call: Call): StepSource<WireBatch> {
     const admit = () => {
       const admitted = this.#admitRead(request, call)
-      return () => this.#engine.readBatches(admitted, { ...handedOn(call), borrows: true })
+      return () => this.#engine.readBatches(admitted, borrowing(call))
     }
     const count = ({ messages }: WireBatch): void => {
       for (const message of messages) call.count(message)
     }
-    return new Steps(new Relayed(admit, count, call, readPrefixes))
+    return new Relayed(admit, count, call, readPrefixes)
   }
 
   #admitRead(request: ReadRequest, call: Call): ReadRequest {
@@ -351,6 +351,11 @@ function handedOn(call: Call): CallOptions {
   return { signal: call.signal, caller: call.caller }
 }
 
+function borrowing(call: Call): ReadEncodedOptions {
+  call.isHandedOn = true
+  return { signal: call.signal, caller: call.caller, borrows: true }
+}
+
 /** As handedOn, for commands, of which few look at the signal: it is made when one does. Not to be spread. */
 class CommandOptions implements CallOptions {
   readonly #call: Call
@@ -402,8 +407,9 @@ class Relayed<T> implements StepSource<T> {
   readonly #count: (message: T) => void
   readonly #call: Call
   readonly #prefixes: { readonly setUp?: string; readonly iteration?: string }
-  #source: AsyncIterator<T> | null = null
-  #isOver = false
+  #source: StepSource<T> | null = null
+  /** What the source was asked for last: a call that is aborted does not wait for it. */
+  #asked: Promise<T | null> | null = null
   #hasMessages = false
 
   /** admit: what is wrong with the request itself is thrown as it is, before the source is opened. */
@@ -423,16 +429,14 @@ class Relayed<T> implements StepSource<T> {
     const known = this.#source
     const open = known === null ? this.#admit() : null
     try {
-      const source = known ?? open!()[Symbol.asyncIterator]()
+      const source = known ?? sourceOf(open!())
       this.#source = source
-      const next = await this.#call.unlessAborted(source.next())
-      if (next.done === true) {
-        this.#isOver = true
-        return null
-      }
+      this.#asked = source.next()
+      const message = await this.#call.unlessAborted(this.#asked)
+      if (message === null) return null
       this.#hasMessages = true
-      this.#count(next.value)
-      return next.value
+      this.#count(message)
+      return message
     } catch (error) {
       throw this.#call.explain(error, this.#prefixOf(error))
     }
@@ -448,8 +452,18 @@ class Relayed<T> implements StepSource<T> {
 
   /** Tells the source that no more is wanted. One that still makes a message answers later: nobody waits for that. */
   async close(): Promise<void> {
-    if (this.#isOver || this.#source?.return === undefined) return
-    const released = this.#source.return().catch((error: unknown) => this.#call.released(error))
+    if (this.#source === null) return
+    const released = this.#release(this.#source)
     if (!this.#call.isAborted) await released
+  }
+
+  async #release(source: StepSource<T>): Promise<void> {
+    try {
+      // What it was asked for has failed, and was told; or nobody waits for it any more.
+      if (this.#call.isAborted) await this.#asked?.catch(() => undefined)
+      await source.close()
+    } catch (error) {
+      this.#call.released(error)
+    }
   }
 }

@@ -17,7 +17,7 @@ function wanted(request: ReadRequest): Buffer {
 }
 
 function written(request: ReadRequest): Buffer | null {
-  return requestBytes(ReadRequestSchema, messages.withSession(request))
+  return messages.readBytes(request)
 }
 
 const texts = [
@@ -77,14 +77,14 @@ test('any execute request has the bytes of the library', () => {
         : {}),
     }
     const bytes = toBinary(ExecRequestSchema, messages.execute(request))
-    const own = requestBytes(ExecRequestSchema, messages.plainExecute(request))
+    const own = messages.executeBytes(request)
     expect(own?.subarray(5).equals(bytes), JSON.stringify(Object.keys(request.args ?? {}))).toBe(true)
   }
 })
 
 test('fields of other kinds and values of other types are left to the library', () => {
-  const request = { session: {}, backend: 'tsdb', table: 'cpu' }
-  const bytesOf = (fields: object) => requestBytes(ReadRequestSchema, { ...request, ...fields })
+  const request = { backend: 'tsdb', table: 'cpu' }
+  const bytesOf = (fields: object) => requestBytes(ReadRequestSchema, { ...request, ...fields }, {})
   expect(bytesOf({ schema: { type: 'a' } })).toBeNull()
   for (const wrong of [
     { limit: 5 },
@@ -95,6 +95,6 @@ test('fields of other kinds and values of other types are left to the library', 
     { query: null },
   ])
     expect(bytesOf(wrong), JSON.stringify(Object.keys(wrong))).toBeNull()
-  expect(requestBytes(ExecRequestSchema, { ...request, command: 'c', args: { a: null } })).toBeNull()
-  expect(requestBytes(CreateRequestSchema, create(CreateRequestSchema, { ifExists: 1 }))).toBeNull()
+  expect(requestBytes(ExecRequestSchema, { ...request, command: 'c', args: { a: null } }, {})).toBeNull()
+  expect(requestBytes(CreateRequestSchema, create(CreateRequestSchema, { ifExists: 1 }), {})).toBeNull()
 })

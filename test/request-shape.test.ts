@@ -66,7 +66,7 @@ describe('a request of wrong types', () => {
     expect(await textOf(() => rowsOf(request))).toBe(`INVALID_ARGUMENT: ${what}`)
     const messages = new RequestMessages({})
     expect(await textOf(async () => messages.read(untyped(request)))).toBe(`INVALID_ARGUMENT: ${what}`)
-    expect(await textOf(async () => messages.withSession(untyped(request)))).toBe(`INVALID_ARGUMENT: ${what}`)
+    expect(await textOf(async () => messages.readBytes(untyped(request)))).toBe(`INVALID_ARGUMENT: ${what}`)
   })
 
   test('of the other verbs is refused, too', async () => {

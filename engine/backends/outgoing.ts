@@ -74,7 +74,8 @@ export class OutgoingMessages {
     for (let i = 0; i < wire.length; i += 3) {
       rowCount += wire[i]!
       const from = wire[i + 1]! - start
-      batch.push(bytes.subarray(from, from + wire[i + 2]!))
+      const isAll = wire[i + 2]! === byteLength
+      batch.push(isAll ? bytes : bytes.subarray(from, from + wire[i + 2]!))
     }
     if (!isBorrowed) {
       job.release()
@@ -94,10 +95,7 @@ export class OutgoingMessages {
    * over the arenas, would leave no piece between them that is long enough.
    */
   #hasRoomFor(byteLength: number): boolean {
-    const room = this.#arenas.tryAllocate(byteLength, { urgent: true })
-    if (room === null) return false
-    this.#arenas.free(room)
-    return true
+    return this.#arenas.hasRoom(byteLength)
   }
 
   /**

@@ -12,8 +12,16 @@ interface RestrictedField<Request> {
   readonly takenBy: readonly BackendType[]
 }
 
+/** Fields that each backend refuses: a small read need not go through those that it may have. */
+type Refused<Request> = Readonly<Record<BackendType, readonly RestrictedField<Request>[]>>
+
+function restricted<Request>(fields: readonly RestrictedField<Request>[]): Refused<Request> {
+  const refusedBy = (type: BackendType) => fields.filter(({ takenBy }) => !takenBy.includes(type))
+  return { tsdb: refusedBy('tsdb'), kv: refusedBy('kv'), stream: refusedBy('stream'), csv: refusedBy('csv') }
+}
+
 // In declaration order: the first offending field is the one that is named.
-const readFields: readonly RestrictedField<ReadRequest>[] = [
+const readFields = restricted<ReadRequest>([
   { field: 'multiIndex', takenBy: ['tsdb'] },
   { field: 'query', takenBy: ['tsdb'] },
   { field: 'groupBy', takenBy: ['tsdb'] },
@@ -31,21 +39,21 @@ const readFields: readonly RestrictedField<ReadRequest>[] = [
   { field: 'sequence', takenBy: ['stream'] },
   { field: 'aggregationWindow', takenBy: ['tsdb'] },
   { field: 'followMs', name: 'Follow', takenBy: ['stream'] },
-]
+])
 
-const writeFields: readonly RestrictedField<WriteRequest>[] = [
+const writeFields = restricted<WriteRequest>([
   { field: 'expression', takenBy: ['kv', 'csv'] },
   { field: 'condition', takenBy: ['kv', 'csv'] },
   { field: 'partitionKeys', takenBy: ['kv', 'csv'] },
   { field: 'saveMode', takenBy: ['kv', 'csv'] },
   { field: 'more', name: 'HaveMore', takenBy: ['stream', 'csv'] },
-]
+])
 
-const deleteFields: readonly RestrictedField<DeleteRequest>[] = [
+const deleteFields = restricted<DeleteRequest>([
   { field: 'start', takenBy: ['tsdb'] },
   { field: 'end', takenBy: ['tsdb'] },
   { field: 'metrics', takenBy: ['tsdb'] },
-]
+])
 
 /** Throws REFUSED_PARAMETER for the first field that is set and that the backend does not take. */
 export function refuseReadParameters(request: ReadRequest, backend: BackendType): void {
@@ -62,12 +70,13 @@ export function refuseDeleteParameters(request: DeleteRequest, backend: BackendT
 
 function refuse<Request extends ReadRequest | WriteRequest | DeleteRequest>(
   request: Request,
-  restrictedFields: readonly RestrictedField<Request>[],
+  refused: Refused<Request>,
   type: string,
   backend: BackendType,
 ): void {
-  for (const { field, name, takenBy } of restrictedFields) {
-    if (takenBy.includes(backend) || isDefault(field, request[field])) continue
+  for (const { field, name } of refused[backend]) {
+    const value = request[field]
+    if (value === undefined || isDefault(field, value)) continue
     throw new FramesError(
       'REFUSED_PARAMETER',
       `${name ?? pascalCase(String(field))} cannot be used as an argument to a ${type} to ${backend} backend`,

@@ -9,8 +9,8 @@ import type { VerifyJob } from './verify.js'
 
 const verifyScratchByteLength = 4 * MiB
 
-/** What jobs need to find blocks. Values of a store that workers cannot read are fetched here. */
-export async function sourcesOf(context: TableContext, blocks: readonly LiveBlock[]): Promise<BlockSource[]> {
+/** What jobs need to find blocks: at once, but where values of a store that workers cannot read are fetched here. */
+export function sourcesOf(context: TableContext, blocks: readonly LiveBlock[]): BlockSource[] | Promise<BlockSource[]> {
   const { store, partition } = context
   if (store.workerAccess !== null) return blocks.map((block) => toSource(block, null))
   return Promise.all(

@@ -307,7 +307,7 @@ export class BlockTable {
   }
 
   /** What jobs need to find blocks. Values of a store that workers cannot read are fetched here. */
-  sources(blocks: readonly LiveBlock[]): Promise<BlockSource[]> {
+  sources(blocks: readonly LiveBlock[]): BlockSource[] | Promise<BlockSource[]> {
     return sourcesOf(this.#context, blocks)
   }
 

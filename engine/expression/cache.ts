@@ -23,8 +23,8 @@ export class ParseCache<Tree> {
   get(text: string): Tree {
     const known = this.#trees.get(text)
     if (known !== undefined) {
-      // Not each time: V8 makes the table of a map anew for every few entries that come and go.
-      if (text !== this.#newest) {
+      // Not each time, nor while there is much room: V8 makes the table of a map anew for every few entries that come and go.
+      if (text !== this.#newest && this.#trees.size > entryCountMax / 2) {
         this.#trees.delete(text)
         this.#trees.set(text, known)
         this.#newest = text

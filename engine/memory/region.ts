@@ -102,6 +102,15 @@ export class Region {
     return fromEnd ? this.#takeLast(byteLength, end) : this.#take(byteLength, end)
   }
 
+  /** Whether an urgent request for so many bytes would be granted now. */
+  hasRoom(byteLength: number): boolean {
+    if (byteLength === 0) return true
+    if (this.#urgentWaiters.length > 0) return false
+    const wanted = wholeRuns(byteLength)
+    const index = this.#firstFit(wanted)
+    return index < this.#free.length && this.#free[index]!.byteOffset + wanted <= this.#end
+  }
+
   /**
    * As tryAllocate, but waits in line while the region is full.
    *
@@ -134,7 +143,7 @@ export class Region {
 
   /** Gives the end of a slice back: what is left of it has the first byteLength bytes, in whole runs, and is the one to free. */
   shrink(slice: Slice, byteLength: number): Slice {
-    const kept = Math.ceil(byteLength / runByteLength) * runByteLength
+    const kept = wholeRuns(byteLength)
     assert(kept <= slice.byteLength, 'a slice does not grow')
     if (kept === slice.byteLength) return slice
     if (kept === 0) {
@@ -166,11 +175,11 @@ export class Region {
 
   /** A slice that ends at `end` or before. */
   #take(byteLengthAsked: number, end: number): Slice | null {
-    const byteLength = Math.ceil(byteLengthAsked / runByteLength) * runByteLength
-    // First fit from the lowest offset: pages once touched are never given back to the system, so few are touched.
-    const index = this.#free.findIndex((range) => range.byteLength >= byteLength)
-    const range = this.#free[index]
-    if (range === undefined || range.byteOffset + byteLength > end) return null
+    const byteLength = wholeRuns(byteLengthAsked)
+    const index = this.#firstFit(byteLength)
+    if (index === this.#free.length) return null
+    const range = this.#free[index]!
+    if (range.byteOffset + byteLength > end) return null
     const slice: Slice = { byteOffset: range.byteOffset, byteLength }
     range.byteOffset += byteLength
     range.byteLength -= byteLength
@@ -178,9 +187,17 @@ export class Region {
     return this.#hold(slice)
   }
 
+  /** From the lowest offset: pages once touched are never given back to the system, so few are touched. */
+  #firstFit(byteLength: number): number {
+    const free = this.#free
+    let index = 0
+    while (index < free.length && free[index]!.byteLength < byteLength) index++
+    return index
+  }
+
   /** The last slice that ends at `end` or before. */
   #takeLast(byteLengthAsked: number, end: number): Slice | null {
-    const byteLength = Math.ceil(byteLengthAsked / runByteLength) * runByteLength
+    const byteLength = wholeRuns(byteLengthAsked)
     const endOf = (range: FreeRange) => Math.min(end, range.byteOffset + range.byteLength)
     const range = this.#free.findLast((free) => endOf(free) - free.byteOffset >= byteLength)
     if (range === undefined) return null
@@ -211,8 +228,9 @@ export class Region {
       if (free[middle]!.byteOffset < byteOffset) low = middle + 1
       else high = middle
     }
-    const before = free[low - 1]
-    const after = free[low]
+    // An index that an array does not have is looked up as a name.
+    const before = low > 0 ? free[low - 1] : undefined
+    const after = low < free.length ? free[low] : undefined
     const touchesBefore = before !== undefined && before.byteOffset + before.byteLength === byteOffset
     const touchesAfter = after !== undefined && byteOffset + byteLength === after.byteOffset
     if (touchesBefore && touchesAfter) {
@@ -276,6 +294,10 @@ export class Region {
     this.#failureCount++
     return new FramesError('MEMORY_BUDGET', what)
   }
+}
+
+function wholeRuns(byteLength: number): number {
+  return Math.ceil(byteLength / runByteLength) * runByteLength
 }
 
 function abortError(signal: CancelSignal): FramesError {

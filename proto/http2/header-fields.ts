@@ -63,7 +63,8 @@ export function blockProblem({ problem, pseudoHeaders, headers }: HeaderBlock, k
   if (kind === 'trailers') return pseudoHeaders === 0 ? null : 'trailers with pseudo-headers'
   if (kind === 'response') {
     if (pseudoHeaders !== responseNeeds) return 'a response whose pseudo-headers are not :status alone'
-    return /^\d{3}$/.test(headers[':status']) ? null : 'a response whose :status is none'
+    const text = headers[':status']
+    return text === '200' || /^\d{3}$/.test(text) ? null : 'a response whose :status is none'
   }
   if ((pseudoHeaders & ~requestMayHave) !== 0) return 'a request with pseudo-headers that are not of requests'
   if ((pseudoHeaders & requestNeeds) !== requestNeeds) return 'a request without :method, :scheme or :path'

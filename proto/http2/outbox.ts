@@ -193,7 +193,8 @@ export class Outbox {
       this.#socket.write(pieces[last], this.#onWritten)
       this.#socket.uncork()
     }
-    pieces.length = 0
+    // A list made shorter by its length, or by splice, is a call into V8.
+    while (pieces.length > 0) pieces.pop()
   }
 
   #takeOff(): void {
@@ -214,8 +215,13 @@ export class Outbox {
     const lefts = this.#isFlying ? this.#flyingLefts : this.#lefts
     this.#isFlying = false
     this.#flyingByteLength = 0
-    for (const block of this.#flyingBlocks) if (freeBlocks.length < freeBlockCountMax) freeBlocks.push(block)
-    this.#flyingBlocks.length = 0
+    const blocks = this.#flyingBlocks
+    for (let block = blocks.pop(); block !== undefined; block = blocks.pop())
+      if (freeBlocks.length < freeBlockCountMax) freeBlocks.push(block)
+    if (lefts.length === 0) return
+    // They may ask for more: those that are told then stand in the other list.
+    if (lefts === this.#flyingLefts) this.#flyingLefts = []
+    else this.#lefts = []
     callAll(lefts)
   }
 
@@ -242,13 +248,11 @@ export class Outbox {
 }
 
 /** They may ask for more: none of that is called here. Each is called, also when one before it throws; then throws what the first threw. */
-function callAll(lefts: (() => void)[]): void {
-  if (lefts.length === 0) return
-  const all = lefts.splice(0)
+function callAll(lefts: readonly (() => void)[]): void {
   let failure: { readonly error: unknown } | null = null
-  for (let i = 0; i < all.length; i++) {
+  for (let i = 0; i < lefts.length; i++) {
     try {
-      all[i]()
+      lefts[i]()
     } catch (error) {
       failure ??= { error }
     }

@@ -22,6 +22,8 @@ export interface StreamsOwner {
   resumed(stream: Http2Stream): void
 }
 
+const noLefts: readonly (() => void)[] = []
+
 export class Streams implements StreamHost {
   readonly sender: Sender
   readonly #options: ConnectionOptions
@@ -220,9 +222,10 @@ export class Streams implements StreamHost {
     stream.isClosed = true
     stream.headers = null
     stream.trailers = null
-    stream.chunks.length = 0
     stream.unsentByteLength = 0
-    const lefts = stream.lefts.splice(0)
+    // Of nearly all streams everything has been handed on; a list made shorter by its length, or by splice, is a call into V8.
+    if (stream.chunks.length > 0) stream.chunks.length = 0
+    const lefts = stream.lefts.length > 0 ? stream.lefts.splice(0) : noLefts
     for (let i = 0; i < lefts.length; i++) {
       // A part of the first one may be under way.
       if (i === 0 && stream.sentOfFirst > 0) this.#outbox.whenLeft(lefts[i])

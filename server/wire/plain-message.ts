@@ -6,6 +6,8 @@ import type { Value } from '../../engine/index.js'
 type Kind = 'text' | 'flag' | 'int64' | 'texts' | 'message' | 'values'
 
 interface Field {
+  /** Of its own among those of its message. */
+  readonly bit: number
   readonly name: string
   readonly kind: Kind
   readonly fields: PlainFields | null
@@ -23,15 +25,18 @@ const delimited = 2
 const asciiByteLengthMax = 256
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
+/** Fields of a message are told apart by the bits of a number. */
+const fieldCountMax = 31
+
 /** Those of texts, flags, int64, lists of texts, messages of such fields, and maps of text to Value. */
 export function plainFields({ fields }: DescMessage): PlainFields {
   return new Map(
-    fields.flatMap((field): [number, Field][] => {
+    fields.flatMap((field, i): [number, Field][] => {
       const kind = kindOf(field)
-      if (kind === null) return []
+      if (kind === null || i >= fieldCountMax) return []
       const wireType = kind === 'flag' || kind === 'int64' ? varint : delimited
       const inner = kind === 'message' && field.fieldKind === 'message' ? plainFields(field.message) : null
-      return [[(field.number << 3) | wireType, { name: field.localName, kind, fields: inner }]]
+      return [[(field.number << 3) | wireType, { bit: 1 << i, name: field.localName, kind, fields: inner }]]
     }),
   )
 }
@@ -121,19 +126,19 @@ class Reader {
 
 function readMessage(reader: Reader, end: number, fields: PlainFields): PlainMessage | null {
   const message: PlainMessage = {}
-  let seen: string[] | null = null
+  let seenBits = 0
   while (reader.at < end) {
     const field = fields.get(reader.small(end))
     if (field === undefined) return null
-    const { name, kind } = field
+    const { bit, name, kind } = field
     if (kind === 'texts' || kind === 'values') {
       if (!readInto(reader, end, field, message)) return null
       continue
     }
     const value = readOne(reader, end, field)
-    if (value === null || name in message || seen?.includes(name) === true) return null
-    if (value === '' || value === 0n || value === false) (seen ??= []).push(name)
-    else message[name] = value
+    if (value === null || (seenBits & bit) !== 0) return null
+    seenBits |= bit
+    if (value !== '' && value !== 0n && value !== false) message[name] = value
   }
   return message
 }

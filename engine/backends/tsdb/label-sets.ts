@@ -28,6 +28,14 @@ interface Held {
   holderCount: number
 }
 
+/** What was acquired of the sets in memory; the same for all who acquire it until something changes. */
+interface HeldView {
+  readonly view: LabelView
+  readonly table: Held
+  readonly signatures: Held
+  readonly signatureCount: number
+}
+
 /** What a job may look at; release it when the job has ended. */
 export interface LabelHandle {
   readonly view: LabelView
@@ -70,6 +78,7 @@ class SetsInMemory {
   readonly id = `${++copyCounter}`
   #table: Held
   #signaturesText: Held
+  #lastView: HeldView | null = null
   readonly signatures = new Signatures()
   /** Of all signatures. */
   readonly #metrics = new Set<string>()
@@ -112,12 +121,20 @@ class SetsInMemory {
     return sets
   }
 
-  acquire(): Pick<LabelHandle, 'view' | 'release'> {
+  acquire(): HeldView {
     const table = this.#table
     const signatures = this.#signaturesText
     table.holderCount++
     signatures.holderCount++
-    return {
+    const last = this.#lastView
+    const isSame =
+      last !== null &&
+      last.table === table &&
+      last.signatures === signatures &&
+      last.view.setCount === this.setCount &&
+      last.signatureCount === this.signatures.list.length
+    if (isSame) return last
+    this.#lastView = {
       view: {
         id: this.id,
         tablePtr: table.slice.byteOffset,
@@ -125,11 +142,16 @@ class SetsInMemory {
         signaturesId: `${this.id}:${this.signatures.list.length}`,
         signatures: signatures.slice,
       },
-      release: () => {
-        this.#letGo(table)
-        this.#letGo(signatures)
-      },
+      table,
+      signatures,
+      signatureCount: this.signatures.list.length,
     }
+    return this.#lastView
+  }
+
+  release({ table, signatures }: HeldView): void {
+    this.#letGo(table)
+    this.#letGo(signatures)
   }
 
   /**
@@ -394,7 +416,12 @@ export class LabelSets {
   acquire(): LabelHandle {
     this.#assertOpen()
     const sets = this.#sets
-    return { ...sets.acquire(), register: (registered) => this.#register(sets, registered) }
+    const held = sets.acquire()
+    return {
+      view: held.view,
+      register: (registered) => this.#register(sets, registered),
+      release: () => sets.release(held),
+    }
   }
 
   #register(sets: SetsInMemory, registered: Registered): boolean {

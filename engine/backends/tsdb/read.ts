@@ -14,7 +14,7 @@ import { extentOf } from './directory.js'
 import type { DescribeJob, LabelView, ScanJob, ScanTerms } from './jobs.js'
 import { manySetsByteLength, occupiedBuckets, scanScratchByteLength } from './many-sets.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
-import { lookbackMs, planOf, type ReadPlan, type ReadShape } from './plan.js'
+import { clampRange, lookbackMs, planOf, type ReadPlan, type ReadShape } from './plan.js'
 import { rowCountNone, type ScanPosition, type ScanResult } from './scan-input.js'
 import type { Selection } from './select.js'
 import type { OpenTable } from './tsdb.js'
@@ -26,9 +26,8 @@ export interface ReadOptions {
   readonly marker: string
   /** What must be the same for a marker to fit. */
   readonly markerOf: () => string
-  readonly select: () => Promise<Selection>
-  /** The plan with its bounds moved to the partitions of these blocks; null: there are none. */
-  readonly clamp: (blocks: readonly LiveBlock[]) => ReadPlan | null
+  /** At once where it is known. */
+  readonly select: () => Selection | Promise<Selection>
   readonly format: 'wire' | 'columns'
   /** Whether the first message tells the columns of all others. */
   readonly describe: boolean
@@ -55,7 +54,7 @@ export async function openSets(
     const marker = options.marker === '' ? null : parseMarker(options.marker, options.markerOf())
     if (marker !== null && options.plan.order !== null)
       throw new FramesError('INVALID_ARGUMENT', 'a read with ORDER BY time is whole and cannot go on from a marker')
-    const clamped = options.clamp(snapshot.blocks)
+    const clamped = clampRange(options.plan, table.schema.partitionIntervalMs, snapshot.blocks.map(extentOf))
     if (clamped === null) return null
     const plan = marker === null ? clamped : planOf(clamped.shape, marker.startMs, marker.endMs, marker.stepMs)
     const readStartMs = plan.startMs - lookbackMs(plan)
@@ -65,11 +64,13 @@ export async function openSets(
     })
     // A label that a series lacks is an error of the question, whether or not a block happens to reach into the range.
     if (blocks.length === 0 && plan.groupBy === null) return null
-    const selection = await options.select()
+    const selected = options.select()
+    const selection = selected instanceof Promise ? await selected : selected
     if (blocks.length === 0) return null
     if (selection.sets.length === 0) return null
     const wanted = blocksOfSets(blocks, selection.sets)
-    const sources = await table.blocks.sources(wanted)
+    const found = table.blocks.sources(wanted)
+    const sources = found instanceof Promise ? await found : found
     let rowCount = 0
     for (const block of wanted) rowCount += block.rowCount
     const limit = options.limit > 0n ? Number(options.limit) : rowCountNone
@@ -108,7 +109,9 @@ export async function openSets(
       // A group is read by one job.
       const firstSet = groupStarts === null ? start : groupStarts[start]!
       const endSet = groupStarts === null ? end : groupStarts[end]!
-      const sets = selection.sets.slice(firstSet, endSet)
+      // A view of some of them would send all.
+      const isWhole = firstSet === 0 && endSet === selection.sets.length
+      const sets = isWhole ? selection.sets : selection.sets.slice(firstSet, endSet)
       const setCounts = { setCount: sets.length, unitCount: end - start, tableSetCount: table.labels.setCount }
       const ofManySets = manySetsByteLength(plan, bucketCount, setCounts, parts.memory.arenas.slice.byteLength)
       return new ScanChain(parts, table, options, {
@@ -276,7 +279,7 @@ class OrderedMessages implements StepSource<ReadMessage> {
   readonly #release: () => void
   readonly #chains: ScanChain[] = []
   /** What leaves now, and the messages of it. */
-  #step: TakenStep | null = null
+  #step: ScanStep | null = null
   #messages: readonly ReadMessage[]
   #index = 0
 
@@ -316,11 +319,12 @@ class OrderedMessages implements StepSource<ReadMessage> {
       this.#fill(isTaken)
       const chain = this.#chains[0]
       if (chain === undefined) return null
-      const step = await chain.next(this.#ranges)
+      const step = await chain.step
       if (step === null) {
         this.#chains.shift()
         continue
       }
+      chain.take(step, this.#ranges)
       this.#step = step
       if (chain.isDone) this.#chains.shift()
       this.#fill(isTaken)
@@ -333,13 +337,13 @@ class OrderedMessages implements StepSource<ReadMessage> {
     const step = this.#step
     this.#step = null
     this.#messages = []
-    step?.release()
+    step?.made.release()
   }
 
   async close(): Promise<void> {
     this.#leave()
     try {
-      await Promise.all(this.#chains.map((chain) => chain.close()))
+      if (this.#chains.length > 0) await Promise.all(this.#chains.map((chain) => chain.close()))
     } finally {
       this.#release()
     }
@@ -348,10 +352,11 @@ class OrderedMessages implements StepSource<ReadMessage> {
 
 /** The messages of a step; the last one says where a limited read goes on. isEnd: no step follows. */
 function marked(
-  { messages, batch, rowCount, isLast, next }: TakenStep,
+  { made, isLast, next }: ScanStep,
   markerOf: (next: ScanPosition) => string,
   isEnd: boolean,
 ): readonly ReadMessage[] {
+  const { messages, batch, rowCount } = made
   const marker = isLast && next !== null ? markerOf(next) : null
   if (batch !== null) {
     if (batch.length === 0) return []
@@ -386,14 +391,15 @@ function markerAt(
   }
 }
 
-/** What a job has made. */
-interface ScanStep extends OutgoingStep {
-  readonly next: ScanPosition | null
-}
+/** What a job has made, and where it stopped. */
+class ScanStep {
+  /** The row limit ends the read here: known when it is taken. */
+  isLast = false
 
-interface TakenStep extends ScanStep {
-  /** The row limit ends the read here. */
-  readonly isLast: boolean
+  constructor(
+    readonly made: OutgoingStep,
+    readonly next: ScanPosition | null,
+  ) {}
 }
 
 /** One job after another over a range of units; the next one runs while the messages of the last leave. */
@@ -433,8 +439,8 @@ class ScanChain {
     })
     const { wire, frames, next } = done.result
     const { outgoing } = this.parts
-    const step = wire === null ? outgoing.takeColumns(done, frames) : outgoing.takeWire(done, wire, borrows)
-    return { ...step, next }
+    const made = wire === null ? outgoing.takeColumns(done, frames) : outgoing.takeWire(done, wire, borrows)
+    return new ScanStep(made, next)
   }
 
   /** Not by spreading; see planOf. */
@@ -463,21 +469,23 @@ class ScanChain {
     }
   }
 
-  /** The next result, to be released by the caller. */
-  async next(ranges: Ranges): Promise<TakenStep | null> {
-    if (this.#next === null) return null
-    const step = await this.#next
-    const { next } = step
-    if (this.#rowCountLeft !== rowCountNone) this.#rowCountLeft -= step.rowCount
-    const isLast = this.#rowCountLeft <= 0
-    this.#next = next === null || isLast ? null : this.#start(next)
+  /** The next result; null: there is none. */
+  get step(): Promise<ScanStep> | null {
+    return this.#next
+  }
+
+  /** The result is the caller's now, to be released by it; the job behind it begins. */
+  take(step: ScanStep, ranges: Ranges): void {
+    const { made, next } = step
+    if (this.#rowCountLeft !== rowCountNone) this.#rowCountLeft -= made.rowCount
+    step.isLast = this.#rowCountLeft <= 0
+    this.#next = next === null || step.isLast ? null : this.#start(next)
     if (this.#isFirst) {
       this.#isFirst = false
       const { groupStarts, sets } = this.job
       const unitCount = next?.index ?? (groupStarts === null ? sets.length : groupStarts.length - 1)
-      ranges.learn(Math.max(1, unitCount), step.byteLength)
+      ranges.learn(Math.max(1, unitCount), made.byteLength)
     }
-    return { ...step, isLast }
   }
 
   /** Gives back what was started and not taken. */
@@ -485,6 +493,6 @@ class ScanChain {
     const pending = this.#next
     this.#next = null
     const step = await pending?.catch(() => null)
-    step?.release()
+    step?.made.release()
   }
 }

@@ -29,7 +29,7 @@ import { extentOf } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
 import type { MergePosition } from './merge.js'
-import { clampRange, planRead, type ReadPlan, type ReadShape, type ReadSource, readSource } from './plan.js'
+import { planRead, type ReadPlan, type ReadShape, type ReadSource, readSource } from './plan.js'
 import { openSets } from './read.js'
 import { expiryMs, isDue } from './retention.js'
 import type { TsdbSchema } from './schema.js'
@@ -71,6 +71,7 @@ const selectScratchByteLength = 256 * 1024
 export class Tsdb implements Backend {
   readonly #parts: BackendParts
   readonly #open = new Map<string, Promise<OpenTable>>()
+  #lastTaken: { readonly key: string; readonly opening: Promise<OpenTable>; readonly table: OpenTable } | null = null
   /** Tables that are being closed: a partition is opened again only when nobody works on it any more. */
   readonly #closing = new Map<string, Promise<void>>()
   /** Tables that were opened because they had just been made; nobody has used them yet. */
@@ -139,21 +140,19 @@ export class Tsdb implements Backend {
   read(request: ReadRequest, format: 'wire' | 'columns', options: ReadOptions): AsyncGenerator<ReadMessage> {
     let table: OpenTable | null = null
     let messages: StepSource<ReadMessage> | null = null
-    const open = async (): Promise<void> => {
-      refuseReadParameters(request, 'tsdb')
-      const source = readSource(request)
-      const plan = planRead(request, this.#parts.nowMs())
-      table = await this.#take(nameOf({ ...request, table: source.table })).catch(asAdapter)
-      if (source.limit !== 0n) messages = await this.#openSets(table, { request, source, plan, format, options })
-    }
     let isOpen = false
     return new Steps<ReadMessage>({
       next: async () => {
         if (!isOpen) {
           isOpen = true
-          await open()
+          refuseReadParameters(request, 'tsdb')
+          const source = readSource(request)
+          const plan = planRead(request, this.#parts.nowMs())
+          const name = nameOf({ table: source.table, session: request.session })
+          table = this.#takeLast(name) ?? (await this.#take(name).catch(asAdapter))
+          if (source.limit !== 0n) messages = await this.#openSets(table, { request, source, plan, format, options })
         }
-        return messages === null ? null : messages.next()
+        return messages === null ? null : await messages.next()
       },
       close: async () => {
         try {
@@ -198,7 +197,6 @@ export class Tsdb implements Backend {
           plan.interpolation,
         ]),
       select: () => this.#select(table, source, plan, options.signal),
-      clamp: (blocks) => clampRange(plan, table.schema.partitionIntervalMs, blocks.map(extentOf)),
       format,
       describe: options.describe ?? false,
       borrows: options.borrows ?? false,
@@ -333,11 +331,22 @@ export class Tsdb implements Backend {
       if (this.#open.get(key) !== opening) continue
       table.userCount++
       // Least recently used first, as Map order.
-      this.#open.delete(key)
-      this.#open.set(key, opening)
+      if (key !== this.#lastTaken?.key) {
+        this.#open.delete(key)
+        this.#open.set(key, opening)
+      }
+      this.#lastTaken = { key, opening, table }
       this.#closeIdle()
       return table
     }
+  }
+
+  /** As #take, of the table that was taken last; null: it is another one, or not open any more. */
+  #takeLast(name: TableName): OpenTable | null {
+    const last = this.#lastTaken
+    if (last === null || last.key !== keyOf(name) || this.#open.get(last.key) !== last.opening) return null
+    last.table.userCount++
+    return last.table
   }
 
   #giveBack(table: OpenTable): void {
@@ -410,30 +419,40 @@ export class Tsdb implements Backend {
     }
   }
 
-  async #select(
+  /** The label sets of a read; at once where they are known. */
+  #select(
     table: OpenTable,
     { query, filter, filterText }: Pick<ReadSource, 'query' | 'filter' | 'filterText'>,
     { groupBy, items }: Pick<ReadPlan, 'groupBy' | 'items'>,
     signal: CancelSignal | undefined,
-  ): Promise<Selection> {
+  ): Selection | Promise<Selection> {
     const { labels, selections } = table
     if (table.selectionsVersion !== labels.version) {
       selections.clear()
       table.selectionsVersion = labels.version
     }
-    // Which label sets must have the labels of a group depends on the metrics; others are selected whatever is read.
-    const metrics =
-      groupBy === null || items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
     const filtersRows = query !== null
+    const { metrics, text: groupsText } = groupBy === null ? noGroups : groupsOf(groupBy, items)
     // Lists, and behind their end the filter: no two selections have one text.
-    const text = `${groupBy === null ? '' : JSON.stringify([groupBy, metrics])}${filtersRows ? '?' : ':'}${filterText}`
+    const text = `${groupsText}${filtersRows ? '?' : ':'}${filterText}`
     const known = selections.get(text)
     if (known !== undefined) return known
+    const asked = { filter, groupBy, metrics, filtersRows }
+    return this.#selectNow(table, text, asked, signal)
+  }
+
+  async #selectNow(
+    table: OpenTable,
+    text: string,
+    asked: Pick<SelectJob, 'filter' | 'groupBy' | 'metrics' | 'filtersRows'>,
+    signal: CancelSignal | undefined,
+  ): Promise<Selection> {
+    const { labels, selections } = table
     for (let tries = 0; ; tries++) {
       const { version } = labels
       const handle = labels.acquire()
       try {
-        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, filter, groupBy, metrics, filtersRows }
+        const job: SelectJob = { kind: 'tsdb.select', labels: handle.view, ...asked }
         const done = await this.#parts.pool.runToEnd<Selection>(job, {
           scratchByteLength: selectScratchByteLength + 24 * handle.view.setCount,
           ...(signal === undefined ? {} : { signal }),
@@ -454,6 +473,28 @@ export class Tsdb implements Backend {
   }
 }
 
+/** What of the groups of a read decides which label sets it selects. */
+interface Groups {
+  readonly metrics: readonly string[] | null
+  /** Two with one text are the same. */
+  readonly text: string
+}
+
+const noGroups: Groups = { metrics: null, text: '' }
+/** Of shapes that are read again and again; by their labels, which are a shape's own. */
+const knownGroups = new WeakMap<readonly string[], Groups>()
+
+/** Which label sets must have the labels of a group depends on the metrics; others are selected whatever is read. */
+function groupsOf(groupBy: readonly string[], items: ReadPlan['items']): Groups {
+  let groups = knownGroups.get(groupBy)
+  if (groups === undefined) {
+    const metrics = items.some(({ metric }) => metric === null) ? null : items.map(({ metric }) => metric!)
+    groups = { metrics, text: JSON.stringify([groupBy, metrics]) }
+    knownGroups.set(groupBy, groups)
+  }
+  return groups
+}
+
 /** Reads and writes of a missing table carry upstream's prefix. */
 function asAdapter(error: unknown): never {
   throw error instanceof FramesError ? error.prefixed('failed to create adapter') : error
@@ -464,7 +505,7 @@ async function closeTable(table: OpenTable): Promise<void> {
   table.labels.close()
 }
 
-function nameOf(request: { readonly table: string; readonly session?: Session }): TableName {
+function nameOf(request: { readonly table: string; readonly session?: Session | undefined }): TableName {
   return { container: request.session?.container ?? '', backend: backendName, path: tablePath(request.table) }
 }
 
