@@ -138,7 +138,10 @@ export interface DeleteRequest extends TableRequest {
 export interface ExecuteRequest extends TableRequest {
   /** A wrong one is answered with the list of those that the backend has. */
   readonly command: string
-  /** Lists only in a program that embeds the engine: the wire has single values, and takes JSON text for a list. */
+  /**
+   * Lists only in a program that embeds the engine: the wire has single values, and takes JSON text for a list.
+   * tsdb: `series`, `labels` and `label_values` take `filter`, `limit` and `offset` (of rows), `label_values` needs `label`; the others take none.
+   */
   readonly args?: Readonly<Record<string, Value | readonly Value[]>>
   readonly expression?: string
 }

@@ -88,6 +88,16 @@ describe('items', () => {
       'multiple interpolation for the same metric are not supported, got prev_val and linear',
     ],
     [
+      'linear(cpu) as a, prev_val(cpu) as b',
+      'multiple interpolation for the same metric are not supported, got linear and prev_val',
+    ],
+    [
+      'linear(cpu), prev_val(cpu)',
+      'multiple interpolation for the same metric are not supported, got linear and prev_val',
+    ],
+    ["linear(cpu, '1m'), linear(cpu, '2m') as b", 'different interpolation tolerances for the same metric'],
+    ['linear(cpu) as a, linear(cpu) as b', "metric 'cpu' was requested multiple time"],
+    [
       "max(prev_val(cpu, '1m')), min(prev_val(cpu, '1h'))",
       'different interpolation tolerances for the same metric are not supported, got 60000 and 3600000',
     ],

@@ -52,6 +52,20 @@ test('series are filtered by labels and by metric, and read in pages', async () 
   expect(await ask('series', { filter: "host == 'nosuch'" })).toEqual({ _name: [] })
 })
 
+test('an argument that a command has not is refused by name', async () => {
+  await expect(ask('series', { limt: 2n })).rejects.toThrow(
+    "'series' has no argument 'limt'; it has filter, limit, offset",
+  )
+  await expect(ask('labels', { label: 'host' })).rejects.toThrow("'labels' has no argument 'label'")
+  await expect(ask('label_values', { label: 'host', marker: 'x' })).rejects.toThrow(
+    "'label_values' has no argument 'marker'",
+  )
+  for (const command of ['compact', 'flush', 'stats'])
+    await expect(ask(command, { filter: "host == 'a'" })).rejects.toThrow(
+      `'${command}' has no argument 'filter'; it has none`,
+    )
+})
+
 test('the filter may also be the expression of the request', async () => {
   const frame = await engine.execute({ ...table, command: 'series', expression: "host == 'b'" })
   expect([...frame!.column('host').values()]).toEqual(['b'])

@@ -230,6 +230,13 @@ describe('group_by', () => {
     await expect(read({ ...request, groupBy: 'os', columns: ['disk'] })).rejects.toThrow(text)
     expect(await read({ ...request, groupBy: 'os', filter: "os == 'linux'" })).toHaveLength(1)
     expect(await read({ ...request, groupBy: 'host', columns: ['disk'] })).toHaveLength(1)
+    // Also where nothing is in range, whatever blocks there are; only a range without any partition has no series at all.
+    const between = range(T + 1000, T + 2000)
+    await expect(read({ ...request, ...between, groupBy: 'os' })).rejects.toThrow(text)
+    await put(table, 'cpu', { os: 'linux' }, [[T + 3000, 1]])
+    await engine.execute({ ...table, command: 'compact' })
+    await expect(read({ ...request, ...between, groupBy: 'os' })).rejects.toThrow(text)
+    expect(await read({ ...request, ...range(0, 1), groupBy: 'os' })).toEqual([])
   })
 
   test('time groups by bucket alone: all series are one frame without labels, unless they have a label of that name', async () => {

@@ -316,12 +316,6 @@ function checkItems(items: readonly SqlItem[], positions: readonly number[]): vo
     const shownMetric = metric ?? '*'
     const shownFunction = aggregate === null ? '' : `function '${aggregate}${acrossSeries ? '_all' : ''}' for `
     const requested = `${shownFunction}metric '${shownMetric}'`
-    const twice: string[] = []
-    if (names.has(shownName)) twice.push(`column name '${shortened(shownName)}' appears more than once in select query`)
-    if (functions.has(requested)) twice.push(`${shortened(requested)} was requested multiple time`)
-    if (twice.length > 0) throw invalid(twice.join(': '), position)
-    names.add(shownName)
-    functions.add(requested)
     const otherInterpolator = interpolators.get(shownMetric) ?? interpolator
     if (interpolator !== null && otherInterpolator !== interpolator) {
       throw invalid(
@@ -339,6 +333,13 @@ function checkItems(items: readonly SqlItem[], positions: readonly number[]): vo
       )
     }
     if (toleranceMs !== null) tolerances.set(shownMetric, toleranceMs)
+    // After the interpolations: two columns of one metric that differ in them were not asked for twice.
+    const twice: string[] = []
+    if (names.has(shownName)) twice.push(`column name '${shortened(shownName)}' appears more than once in select query`)
+    if (functions.has(requested)) twice.push(`${shortened(requested)} was requested multiple time`)
+    if (twice.length > 0) throw invalid(twice.join(': '), position)
+    names.add(shownName)
+    functions.add(requested)
   })
 }
 

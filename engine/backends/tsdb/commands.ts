@@ -22,14 +22,29 @@ import type { OpenTable } from './tsdb.js'
 export const commands = ['compact', 'flush', 'labels', 'label_values', 'series', 'stats'] as const
 export type Command = (typeof commands)[number]
 
-/** Throws INVALID_ARGUMENT for another command. */
-export function parseCommand(name: string): Command {
+const argumentsOf: Readonly<Record<Command, readonly string[]>> = {
+  compact: [],
+  flush: [],
+  labels: ['filter', 'limit', 'offset'],
+  label_values: ['label', 'filter', 'limit', 'offset'],
+  series: ['filter', 'limit', 'offset'],
+  stats: [],
+}
+
+/** Throws INVALID_ARGUMENT for another command, and for an argument that the command has not: a misspelt one would do nothing. */
+export function parseCommand({ command: name, args }: Pick<ExecuteRequest, 'command' | 'args'>): Command {
   const command = commands.find((known) => known === name)
-  if (command !== undefined) return command
-  throw new FramesError(
-    'INVALID_ARGUMENT',
-    `TSDB backend doesn't support the 'execute' command '${shortened(name)}'; it has ${commands.join(', ')}`,
-  )
+  if (command === undefined) {
+    throw new FramesError(
+      'INVALID_ARGUMENT',
+      `TSDB backend doesn't support the 'execute' command '${shortened(name)}'; it has ${commands.join(', ')}`,
+    )
+  }
+  const names = argumentsOf[command]
+  const unknown = Object.keys(args ?? {}).find((argument) => !names.includes(argument))
+  if (unknown === undefined) return command
+  const has = names.length === 0 ? 'none' : names.join(', ')
+  throw new FramesError('INVALID_ARGUMENT', `'${command}' has no argument '${shortened(unknown)}'; it has ${has}`)
 }
 
 /** Throws INVALID_ARGUMENT, CANCELLED, and what reading throws. */

@@ -63,9 +63,11 @@ export async function openSets(
       const extent = extentOf(block)
       return extent === null || (extent.timeMinMs <= plan.endMs && extent.timeMaxMs >= readStartMs)
     })
-    if (blocks.length === 0) return null
+    // A label that a series lacks is an error of the question, whether or not a block happens to reach into the range.
+    if (blocks.length === 0 && plan.groupBy === null) return null
     const selected = options.select()
     const selection = selected instanceof Promise ? await selected : selected
+    if (blocks.length === 0) return null
     if (selection.sets.length === 0) return null
     const wanted = blocksOfSets(blocks, selection.sets)
     const found = table.blocks.sources(wanted)

@@ -268,7 +268,7 @@ export class Tsdb implements Backend {
   }
 
   async execute(request: ExecuteRequest, options: CallOptions): Promise<PlainFrame | null> {
-    const command = parseCommand(request.command)
+    const command = parseCommand(request)
     const table = await this.#take(nameOf(request))
     try {
       return await executeCommand(this.#parts, table, command, request, options)
