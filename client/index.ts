@@ -8,6 +8,8 @@ export { FrameCodec } from './frame-codec.js'
 export { frameMessage, splitMessages } from '../engine/codec/message-stream.js'
 export type { WriteResult } from '../engine/engine-api.js'
 import { FramesError } from '../engine/errors.js'
+import { checkOptions, type OptionTypes } from '../engine/options.js'
+import type { Session } from '../engine/requests.js'
 
 export { type ErrorCode, type ErrorKind, FramesError } from '../engine/errors.js'
 export {
@@ -28,11 +30,25 @@ export type { FrameParts, Row } from '../engine/frame/frame.js'
 export { rowsOf } from '../engine/frame/rows.js'
 export type * from '../engine/requests.js'
 
+const optionTypes: OptionTypes<ClientOptions> = { session: 'object', messageByteLengthMax: 'number' }
+const sessionTypes: OptionTypes<Session> = {
+  url: 'string',
+  container: 'string',
+  path: 'string',
+  user: 'string',
+  password: 'string',
+  token: 'string',
+  id: 'string',
+}
+
 /**
  * A client for the server at an address: `grpc://host:port` or `host:port` for gRPC, `http://host:port` or `https://...`
- * for HTTP. Connects on the first call. Throws INVALID_ARGUMENT for an address that is none of these.
+ * for HTTP. Connects on the first call. Throws INVALID_ARGUMENT for an address that is none of these, and for
+ * options of other names or types.
  */
 export function connect(address: string, options: ClientOptions = {}): Client {
+  checkOptions('a client', options, optionTypes)
+  if (options.session) checkOptions('the session of a client', options.session, sessionTypes)
   if (/^https?:\/\//.test(address)) {
     if (!URL.canParse(address)) throw new FramesError('INVALID_ARGUMENT', `address ${address} is no URL`)
     return connectHttp(new URL(address), options)

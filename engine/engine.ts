@@ -29,6 +29,7 @@ import { eachFrame, Frame } from './frame/frame.js'
 import type { PlainColumn, PlainFrame } from './frame/plain.js'
 import { CallRecord, History, type HistoryOptions } from './history/history.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
+import { checkOptions, type OptionTypes } from './options.js'
 import { workerCountMax } from './limits.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'
@@ -91,26 +92,25 @@ export interface EngineStatistics {
   readonly pool: PoolStatistics
 }
 
-type OptionType = 'string' | 'number' | 'function' | 'list' | 'history'
-
-const optionTypes: Readonly<Record<keyof EngineOptions, OptionType>> = {
+const optionTypes: OptionTypes<EngineOptions> = {
   dataDir: 'string',
   backends: 'list',
   memoryByteLength: 'number',
   workerCount: 'number',
-  history: 'history',
+  // Or false: none is kept.
+  history: 'object or false',
   report: 'function',
   container: 'string',
   nowMs: 'function',
 }
-const backendOptionTypes: Readonly<Record<keyof BackendOptions, OptionType>> = {
+const backendOptionTypes: OptionTypes<BackendOptions> = {
   name: 'string',
   type: 'string',
   rootDir: 'string',
   ttl: 'string',
   inferItemCount: 'number',
 }
-const historyOptionTypes: Readonly<Record<keyof HistoryOptions, OptionType>> = {
+const historyOptionTypes: OptionTypes<HistoryOptions> = {
   retentionMs: 'number',
   retentionByteLength: 'number',
 }
@@ -146,6 +146,7 @@ export class Engine implements EngineApi {
   /** Throws INVALID_ARGUMENT for an option of another name or type: data meant for a folder would be kept in memory only. */
   static async open(options: EngineOptions = {}): Promise<Engine> {
     checkOptions('an engine', options, optionTypes)
+    if (options.history) checkOptions('the history', options.history, historyOptionTypes)
     const report = guarded(options.report ?? warn)
     const wanted = options.backends ?? backendTypes.map((type): BackendOptions => ({ type }))
     for (const backend of wanted) checkOptions('a backend', backend, backendOptionTypes)
@@ -471,25 +472,6 @@ export class Engine implements EngineApi {
     } finally {
       await this.#pool.close()
       await this.#store.close()
-    }
-  }
-}
-
-/** Throws INVALID_ARGUMENT for options that a program in plain JavaScript has named or typed wrongly. */
-function checkOptions(of: string, options: object, types: Readonly<Record<string, OptionType>>): void {
-  if (typeof options !== 'object' || options === null)
-    throw new FramesError('INVALID_ARGUMENT', `the options of ${of} are no object`)
-  for (const [name, value] of Object.entries(options) as [string, unknown][]) {
-    const type = Object.hasOwn(types, name) ? types[name] : undefined
-    if (type === undefined) {
-      const known = Object.keys(types).join(', ')
-      throw new FramesError('INVALID_ARGUMENT', `${of} has no option '${name}'; it has ${known}`)
-    }
-    if (value === undefined || value === null) continue
-    if (type === 'history') {
-      if (value !== false) checkOptions('the history', value, historyOptionTypes)
-    } else if (type === 'list' ? !Array.isArray(value) : typeof value !== type || Number.isNaN(value)) {
-      throw new FramesError('INVALID_ARGUMENT', `the option '${name}' of ${of} must be a ${type}`)
     }
   }
 }

@@ -37,7 +37,8 @@ describe('cells laid out as they are', () => {
     ['null', [null], 'unknown dtype - null'],
   ])('of %s are refused where they would become another value', (dtype, cells, message) => {
     const making = () => columnOfCells('n', dtype as 'int64', cells as bigint[])
-    expect(making).toThrow(expect.objectContaining({ code: 'VALUE_TYPE', message }))
+    const failure = { code: 'VALUE_TYPE', message: expect.stringContaining(message) as string }
+    expect(making).toThrow(expect.objectContaining(failure))
   })
 })
 

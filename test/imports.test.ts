@@ -11,6 +11,7 @@ const leaves = [
   'engine/cancellation.ts',
   'engine/errors.ts',
   'engine/limits.ts',
+  'engine/options.ts',
   'engine/steps.ts',
   'engine/time.ts',
 ]
@@ -22,6 +23,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
   ['engine/cancellation.ts', [], []],
   ['engine/errors.ts', leaves, []],
   ['engine/limits.ts', leaves, []],
+  ['engine/options.ts', leaves, []],
   ['engine/steps.ts', [], []],
   ['engine/time.ts', leaves, []],
   ['engine/memory/', [...leaves], []],

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { connect } from '../dist/client/index.js'
 import {
   type CallOptions,
   type Engine,
@@ -114,6 +115,19 @@ test.each<[string, unknown, unknown, string]>([
   ['an index that no row has', [{ time: 1 }], ['Time'], 'COLUMN_NOT_FOUND'],
 ])('a frame is not made of %s', (_, rows, indexNames, code) => {
   expect(() => frameFromRows(rows as [], indexNames as [])).toThrow(expect.objectContaining({ code }))
+})
+
+test.each<[unknown, string]>([
+  [{ container: 'users' }, "a client has no option 'container'; it has session, messageByteLengthMax"],
+  [{ session: { contaner: 'users' } }, "the session of a client has no option 'contaner'; it has url, container"],
+  [{ session: { container: 5 } }, "the option 'container' of the session of a client must be a string"],
+  [{ session: 'users' }, "the option 'session' of a client must be an object"],
+  [{ messageByteLengthMax: '1' }, "the option 'messageByteLengthMax' of a client must be a number"],
+  [null, 'the options of a client are no object'],
+])('a client is not made with options %j', (options, message) => {
+  const failure = { code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) as string }
+  for (const address of ['127.0.0.1:1', 'http://127.0.0.1:1'])
+    expect(() => connect(address, options as object)).toThrow(expect.objectContaining(failure))
 })
 
 describe('a text with half a surrogate pair, which UTF-8 does not have', () => {
