@@ -1,4 +1,5 @@
 // Messages of gRPC out of the chunks of an HTTP/2 stream. Each byte is copied once, into the message it belongs to.
+import { YoungMemory } from '../engine/memory/young-memory.js'
 import { RpcError, status } from './rpc-status.js'
 
 /** One byte of flags, four of length, big endian. */
@@ -7,6 +8,8 @@ export const messagePrefixByteLength = 5
 const firstByteLengthMax = 8 * 1024 * 1024
 
 const sharedByteLengthMax = 2048
+/** Of all clients of the process; made with the first message that has memory of its own. */
+let young: YoungMemory | null = null
 /** Small messages that have come together are copied together, so much at most: who keeps one of them keeps all. */
 const pieceByteLengthMax = 32 * 1024
 
@@ -132,6 +135,10 @@ export class MessageReader {
     const message = this.#message!
     this.#message = null
     this.#prefixByteLength = 0
+    if (this.#byteLength > sharedByteLengthMax) {
+      young ??= new YoungMemory()
+      young.add(message.byteLength)
+    }
     this.#take(message)
   }
 }
