@@ -30,6 +30,7 @@ import { takeFrame } from '../dist/engine/codec/columns.js'
 import { FramesError } from '../dist/engine/errors.js'
 import { Frame, sliceColumn } from '../dist/engine/index.js'
 import { type Kernels, loadKernels } from '../dist/engine/kernels/kernels.js'
+import { GoneBlocksReader } from '../dist/engine/memory/gone-blocks.js'
 import { createSharedMemory, type SharedMemory } from '../dist/engine/memory/shared-memory.js'
 import { openPool } from '../dist/engine/pool/pool.js'
 import { openLmdbStore } from '../dist/engine/stores/lmdb.js'
@@ -104,6 +105,20 @@ class Bench {
   get tableParts() {
     const { store, memory, pool, report } = this.#parts
     return { store, memory, pool, report, bytes: this.kernels.u8 }
+  }
+
+  /** What workers are told since the last call. */
+  goneBlocks(): () => bigint[] {
+    const { memory, goneBlocks } = this.#memory
+    const reader = new GoneBlocksReader(memory, goneBlocks.slice)
+    return () => {
+      const ids: bigint[] = []
+      reader.take(
+        (id) => ids.push(id),
+        () => expect.unreachable('they are few'),
+      )
+      return ids
+    }
   }
 
   async openTable(settle?: SettleRule): Promise<void> {
@@ -565,6 +580,26 @@ test('blocks that a crash left half written, or dead, are erased when the table 
     expect(await bench.now()).toEqual(new Map([['a/0', 1]]))
     await bench.close()
   }
+})
+
+test('workers are told of blocks that merges and deletes have made superfluous, when nobody reads them any more', async () => {
+  const bench = await Bench.open('memory')
+  const gone = bench.goneBlocks()
+  for (let i = 0; i < 3; i++) await bench.write([frameOf({ host: 'a', firstSecond: i, values: Float64Array.of(i) })])
+  expect(gone()).toEqual([])
+  const snapshot = bench.table.blocks.acquire()
+  const ids = snapshot.blocks.map(({ id }) => id)
+  expect(ids).toHaveLength(3)
+  await bench.table.blocks.compact()
+  expect(gone()).toEqual([])
+  snapshot.release()
+  expect(gone().sort()).toEqual(ids.sort())
+  const merged = bench.table.blocks.acquire()
+  const mergedIds = merged.blocks.map(({ id }) => id)
+  merged.release()
+  await bench.table.blocks.drop()
+  expect(gone()).toEqual(mergedIds)
+  await bench.close()
 })
 
 test('a table that is dropped waits for its readers, refuses writers, and gives its memory back', async () => {

@@ -52,6 +52,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
       'engine/backends/csv/jobs.ts',
       'engine/backends/tsdb/jobs.ts',
       'engine/backends/stream/jobs.ts',
+      'engine/blocks/reader.ts',
       'engine/blocks/verify.ts',
       'engine/codec/jobs.ts',
       'engine/history/jobs.ts',
