@@ -34,7 +34,7 @@ import { workerCountMax } from './limits.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'
 import type { SharedMemoryStatistics } from './memory/shared-memory.js'
-import { YoungMemory } from './memory/young-memory.js'
+import { exposedCollector, YoungMemory } from './memory/young-memory.js'
 import type { Pool, PoolStatistics } from './pool/pool.js'
 import { openPool } from './pool/pool.js'
 import type {
@@ -52,6 +52,7 @@ import type { LmdbStore } from './stores/lmdb.js'
 import { openLmdbStore } from './stores/lmdb.js'
 import { openMemoryStore } from './stores/memory.js'
 import type { Store } from './stores/store.js'
+import { DroppedReaders } from './dropped-readers.js'
 import { sourceOf, Steps, type StepSource } from './steps.js'
 import { parseDurationMs } from './time.js'
 
@@ -133,6 +134,7 @@ export class Engine implements EngineApi {
   readonly #backends: ReadonlyMap<string, Backend>
   readonly #history: History | null
   readonly #young = new YoungMemory()
+  readonly #readers: DroppedReaders
   #closed: Promise<void> | null = null
 
   private constructor(parts: BackendParts, backends: ReadonlyMap<string, Backend>, history: History | null) {
@@ -141,6 +143,12 @@ export class Engine implements EngineApi {
     this.#pool = parts.pool
     this.#backends = backends
     this.#history = history
+    const { memory, outgoing, report } = parts
+    this.#readers = new DroppedReaders({
+      isWaitedFor: () => outgoing.isWaitedFor || memory.arenas.statistics().waiterCount > 0,
+      collect: exposedCollector(),
+      report,
+    })
   }
 
   /** Throws INVALID_ARGUMENT for an option of another name or type: data meant for a folder would be kept in memory only. */
@@ -321,7 +329,9 @@ export class Engine implements EngineApi {
    */
   read(given: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame> {
     const request = shapedRequest(given, names)
-    return this.#recordedRead(request, options, (record) => this.#frames(request, options, record))
+    return this.#readers.steps(
+      sourceOf(this.#recordedRead(request, options, (record) => this.#frames(request, options, record))),
+    )
   }
 
   async *#frames(request: ReadRequest, options: CallOptions, record: CallRecord): AsyncGenerator<Frame> {
@@ -338,7 +348,10 @@ export class Engine implements EngineApi {
   readEncoded(given: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array> {
     if (format === 'wire') return new EachOf(this.readBatches(given, options))
     const request = shapedRequest(given, names)
-    return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
+    return this.#steps(
+      sourceOf(this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))),
+      options,
+    )
   }
 
   readBatches(given: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<WireBatch> {
@@ -346,7 +359,12 @@ export class Engine implements EngineApi {
     const record = this.#begin({ action: 'read', request }, options)
     record.count(0, 0)
     const open = () => sourceOf(this.#backend(request.backend).read(request, 'wire', options))
-    return new Steps(new WireBatches(open, record, options, this.#young))
+    return this.#steps(new WireBatches(open, record, options, this.#young), options)
+  }
+
+  /** Who borrows memory gives it back, and so ends what it reads. */
+  #steps<T>(source: StepSource<T>, { borrows }: ReadEncodedOptions): Steps<T> {
+    return borrows === true ? new Steps(source) : this.#readers.steps(source)
   }
 
   async *#encoded(

@@ -44,6 +44,11 @@ export class OutgoingMessages {
     this.#heldByteLengthMax = arenas.slice.byteLength * heldShareMax
   }
 
+  /** Whether somebody waits for others to take their columns. */
+  get isWaitedFor(): boolean {
+    return this.#waiting.size > 0
+  }
+
   /** Bytes of the arenas that wait to be sent now. */
   get heldByteLength(): number {
     return this.#heldByteLength
