@@ -211,8 +211,7 @@ export class DigestedUnits {
     const { groupStarts, sets } = this.input
     if (groupStarts === null && sets instanceof Uint32Array) return sets.subarray(start, end)
     const found = new Uint32Array(end - start)
-    for (let i = 0; i < found.length; i++)
-      found[i] = sets[groupStarts === null ? start + i : groupStarts[start + i]!]!
+    for (let i = 0; i < found.length; i++) found[i] = sets[groupStarts === null ? start + i : groupStarts[start + i]!]!
     return found
   }
 
