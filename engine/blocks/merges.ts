@@ -14,7 +14,7 @@ import { goneMark, liveKeysOf } from './entries.js'
 import type { LiveBlock } from './live-block.js'
 import type { LiveSet } from './live-set.js'
 import type { MergeRule, RuleJob } from './merge-rule.js'
-import { MergeWork, type RewriteChoice } from './merge-work.js'
+import { MergeWork, newMergeState, type MergeState, type RewriteChoice } from './merge-work.js'
 import type { BlockSource } from './reader.js'
 import { verifyBlock } from './sources.js'
 import type { Staging } from './staging.js'
@@ -42,16 +42,34 @@ const concurrentMergeCountMax = 2
 /** Where a load waits for merges it needs no worker: the merge beside takes up to this many rows then, which is a second or two. */
 const waitedForRowCountMax = 1024 * 1024
 
+/** A merge that stood still for a delete goes on for as long as that took, this at most, before it stands still for the next. */
+const mergeShareMsMax = 500
+
 /** As a reserved commit: none is. The first one is 1. */
 const noCommit = 0
+
+/**
+ * What work of a table needs of merges that are under way when it begins:
+ * ended      that they have ended
+ * abandoned  the same, and soon: those of the background are given up, since the work does what they do
+ * paused     that each stands still between two steps, or has ended
+ */
+type Manner = 'ended' | 'abandoned' | 'paused'
 
 interface UnderWay {
   /** Of the blocks that it reads; Infinity where that is not known. */
   readonly rowCount: number
   /** Runs that hold this commit or one before it are not merged meanwhile. */
   readonly reservedCommit: number
-  /** Resolves when it has ended, well or not. */
-  readonly ended: Promise<void>
+  /** Whether it is a merge that nobody waits for. */
+  readonly isBackground: boolean
+  /** Whether it is a rewrite: what is paused stays so until it has ended. */
+  readonly isRewrite: boolean
+  /** Its merge, while that stands still for other work. */
+  paused: { readonly state: MergeState; readonly sinceMs: number } | null
+  /** It is not paused again before this moment (performance.now()). */
+  pausedNotBeforeMs: number
+  isAbandoned: boolean
 }
 
 export class Merges {
@@ -62,8 +80,12 @@ export class Merges {
   readonly #underWay = new Set<UnderWay>()
   /** Works that are, or want to be, without a merge beside them: none begins meanwhile. */
   #exclusiveCount = 0
+  /** Of those that wait until all merges stand still. */
+  #pauseWantedCount = 0
+  /** Called when something under way has ended or stands still. */
+  #waiting: (() => void)[] = []
   /** Set while no merge begins because one has failed; `end` ends that. */
-  #mergeRetry: { readonly timer: NodeJS.Timeout; readonly ended: Promise<void>; readonly end: () => void } | null = null
+  #mergeRetry: { readonly timer: NodeJS.Timeout; readonly end: () => void } | null = null
   #failureCount = 0
   /** Set while a merge waits for idle workers. */
   #mergeLater: NodeJS.Timeout | null = null
@@ -108,7 +130,7 @@ export class Merges {
   async close(): Promise<void> {
     this.#mergeRetry?.end()
     this.#work.giveUpTurns()
-    while (this.#underWay.size > 0) await this.#someEnded()
+    while (this.#underWay.size > 0) await this.#change()
   }
 
   /**
@@ -116,15 +138,17 @@ export class Merges {
    * throws DATA_DAMAGED in the end when there are any.
    */
   async compact(): Promise<void> {
-    await this.#reservingCommits(async () => {
+    await this.#exclusively('abandoned', true, async (own) => {
       const { version } = this.#live.snapshot
-      let from = 0
+      /** What holds no later commit is done. */
+      let doneCommit = noCommit
       for (;;) {
         // Later commits are left to others, or a steady writer would keep this going for ever.
-        const runs = runsOf(this.#live.snapshot.blocks).filter(
-          (run) => this.#live.snapshot.blocks[run.start]!.lastCommit <= version,
+        const { blocks } = this.#live.snapshot
+        const runs = runsOf(blocks).filter(
+          ({ start }) => blocks[start]!.lastCommit <= version && blocks[start]!.lastCommit > doneCommit,
         )
-        let start = from
+        let start = 0
         let end = start
         for (; start < runs.length; start = Math.max(end, start + 1)) {
           let rowCount = 0
@@ -137,9 +161,9 @@ export class Merges {
           if (end - start > 1 || (end > start && runs[start]!.deadRowCount > 0)) break
         }
         if (start >= runs.length) break
-        const isMerged = await this.#merge(runs[start]!.start, runs[end - 1]!.end)
-        // One run stands now where `start` was; a failed merge has found barriers among its runs.
-        if (isMerged) from = start + 1
+        const { lastCommit } = blocks[runs[end - 1]!.start]!
+        // A failed merge has found barriers among its runs: what is left of them is tried again.
+        if (await this.#merge(runs[start]!.start, runs[end - 1]!.end, own)) doneCommit = lastCommit
       }
       const damages = this.#live.snapshot.blocks.flatMap((block) => this.#unreadable.get(block.id) ?? [])
       if (damages.length > 0) throw new FramesError('DATA_DAMAGED', damages.join('; '))
@@ -148,12 +172,12 @@ export class Merges {
 
   /** Turns the packed commits at the end of the list into one run. Throws DATA_DAMAGED. */
   async flush(): Promise<void> {
-    await this.exclusively(async () => {
+    await this.#exclusively('ended', false, async (own) => {
       for (;;) {
         const { blocks } = this.#live.snapshot
         let start = blocks.length
         while (start > 0 && blocks[start - 1]!.isPacked && !this.#unreadable.has(blocks[start - 1]!.id)) start--
-        if (blocks.length - start < 2 || (await this.#merge(start, blocks.length))) return
+        if (blocks.length - start < 2 || (await this.#merge(start, blocks.length, own))) return
       }
     })
   }
@@ -163,45 +187,95 @@ export class Merges {
     choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
     step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
   ): Promise<void> {
-    await this.#reservingCommits(() => this.#work.rewrite(choose, step))
+    await this.#exclusively('paused', true, async () => {
+      const paused = [...this.#underWay].flatMap((work) => work.paused?.state ?? [])
+      const before = paused.flatMap(({ inputs }) => inputs)
+      await this.#work.rewrite(choose, step, paused)
+      for (const { id } of before) this.#merged.delete(id)
+      for (const { inputs } of paused) for (const { id } of inputs) this.#merged.add(id)
+    })
   }
 
   /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
   exclusively(work: () => Promise<void>): Promise<void> {
-    return this.#exclusively(work, () => Infinity)
+    return this.#exclusively('ended', false, work)
   }
 
   /**
-   * As exclusively, for work of many seconds that changes no run of later commits: those are merged meanwhile, since writers
+   * Runs `work` when merges are as it needs them, and keeps others from starting meanwhile.
+   *
+   * keepsLaterCommits: it takes many seconds and changes no run of later commits: those are merged meanwhile, since writers
    * would wait for all of it otherwise.
    */
-  #reservingCommits(work: () => Promise<void>): Promise<void> {
-    return this.#exclusively(work, () => this.#live.snapshot.version)
-  }
-
-  /** reservedCommit: called when the work begins; see UnderWay. */
-  async #exclusively(work: () => Promise<void>, reservedCommit: () => number): Promise<void> {
+  async #exclusively(
+    manner: Manner,
+    keepsLaterCommits: boolean,
+    work: (own: UnderWay) => Promise<void>,
+  ): Promise<void> {
     this.#exclusiveCount++
-    let isStarted = false
-    const run = async (): Promise<void> => {
-      isStarted = true
-      try {
-        await work()
-      } finally {
-        this.#exclusiveCount--
-      }
-    }
+    if (manner === 'paused') this.#pauseWantedCount++
+    let working: Promise<void>
     try {
       // Looked at again by each who waits, in the same breath as it begins: only one of them may.
-      while (this.#underWay.size > 0) await this.#someEnded()
+      while (!this.#isReadyFor(manner)) {
+        if (manner === 'abandoned') this.#abandonMerges()
+        await this.#change()
+      }
       this.#live.assertUsable()
-      const reserved = reservedCommit()
-      const working = run()
-      this.#startWork(working, Infinity, reserved)
-      await working
+      const own = this.#newWork({
+        rowCount: Infinity,
+        reservedCommit: keepsLaterCommits ? this.#live.snapshot.version : Infinity,
+        isRewrite: manner === 'paused',
+      })
+      working = this.#startWork(own, () => work(own).finally(() => this.#exclusiveCount--))
+    } catch (error) {
+      this.#exclusiveCount--
+      throw error
     } finally {
-      if (!isStarted) this.#exclusiveCount--
+      if (manner === 'paused') this.#pauseWantedCount--
+      this.#resumePaused()
     }
+    await working
+  }
+
+  #isReadyFor(manner: Manner): boolean {
+    if (manner !== 'paused') return this.#underWay.size === 0
+    for (const { paused } of this.#underWay) if (paused === null) return false
+    return true
+  }
+
+  /** Gives up the merges of the background, each at its next step: what they have written is thrown away. */
+  #abandonMerges(): void {
+    for (const work of this.#underWay) if (work.isBackground) work.isAbandoned = true
+  }
+
+  /** Between two steps of a merge: it stands still here while a rewrite is at work or waits for that. */
+  async #between(work: UnderWay, state: MergeState): Promise<void> {
+    if (this.#pauseWantedCount > 0 && !this.#isRewriting && performance.now() >= work.pausedNotBeforeMs) {
+      work.paused = { state, sinceMs: performance.now() }
+      this.#changed()
+      while (work.paused !== null) await this.#change()
+    }
+    if (work.isAbandoned) throw new FramesError('CANCELLED', `a merge of table '${this.#context.name}' was given up`)
+    // Of a table that was dropped nothing is wanted any more.
+    if (this.#live.isDropped) this.#live.assertUsable()
+  }
+
+  get #isRewriting(): boolean {
+    for (const { isRewrite } of this.#underWay) if (isRewrite) return true
+    return false
+  }
+
+  /** Lets paused merges go on, unless a rewrite is at work. */
+  #resumePaused(): void {
+    if (this.#isRewriting) return
+    const nowMs = performance.now()
+    for (const work of this.#underWay) {
+      if (work.paused === null) continue
+      work.pausedNotBeforeMs = nowMs + Math.min(mergeShareMsMax, nowMs - work.paused.sinceMs)
+      work.paused = null
+    }
+    this.#changed()
   }
 
   /**
@@ -211,7 +285,7 @@ export class Merges {
   async waitForRuns(rowCount: number): Promise<void> {
     const countMax = rowCount > smallCommitRowCountMax ? loadRunCountMax : runCountMax
     const failureCount = this.#failureCount
-    while (this.#isBeyond(countMax) && this.#failureCount === failureCount) await this.#someEnded()
+    while (this.#isBeyond(countMax) && this.#failureCount === failureCount) await this.#change()
   }
 
   get isBehind(): boolean {
@@ -222,21 +296,27 @@ export class Merges {
     return (this.#underWay.size > 0 || this.#mergeRetry !== null) && this.#mergeableRunCount() > runCount
   }
 
-  #someEnded(): Promise<void> {
-    const ends = [...this.#underWay].map(({ ended }) => ended)
-    if (this.#mergeRetry !== null) {
-      // A program that waits for nothing else is not to end meanwhile.
-      this.#mergeRetry.timer.ref()
-      ends.push(this.#mergeRetry.ended)
-    }
-    return Promise.race(ends)
+  /** Resolves when something under way has ended or stands still, or merges are tried again after a failure. */
+  #change(): Promise<void> {
+    // A program that waits for nothing else is not to end meanwhile.
+    this.#mergeRetry?.timer.ref()
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve)
+    })
+  }
+
+  #changed(): void {
+    for (const wake of this.#waiting.splice(0)) wake()
   }
 
   /** Begins a merge if one is due. */
   schedule(): void {
     if (this.#live.isEnding || this.#work.rule === null || this.#mergeRetry !== null) return
-    const { size } = this.#underWay
+    let size = 0
+    for (const { paused } of this.#underWay) if (paused === null) size++
     if (size >= concurrentMergeCountMax || (size === 0 && this.#exclusiveCount > 0)) return
+    // What waits until merges stand still begins soon; another one would have to stand still, too.
+    if (this.#pauseWantedCount > 0 && !this.#isRewriting) return
     const isWaitedFor = this.#isBeyond(loadRunCountMax)
     const isPatient = size > 0 && !isWaitedFor
     if (isPatient && this.#mergeableRunCount((run) => !this.#isReserved(run)) < patientRunCountMax) return
@@ -247,9 +327,9 @@ export class Merges {
     const { blocks } = this.#live.snapshot
     const outlived =
       size > 0 ? [] : blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
-    let work: () => Promise<unknown>
+    let run: (own: UnderWay) => Promise<unknown>
     let mergedRowCount = 0
-    if (outlived.length > 0) work = () => this.#dropBlocks(outlived)
+    if (outlived.length > 0) run = () => this.#dropBlocks(outlived)
     else {
       const choice =
         this.#chooseMerge(rowCountMax) ??
@@ -257,18 +337,17 @@ export class Merges {
       if (choice === null) return
       const inputs = blocks.slice(choice.start, choice.end)
       if (this.#isPostponed(inputs)) return
-      work = () => this.#merge(choice.start, choice.end)
+      run = (own) => this.#merge(choice.start, choice.end, own)
       mergedRowCount = rowCountOf(inputs)
     }
-    this.#startWork(
-      work().catch((error: unknown) => {
+    const own = this.#newWork({ rowCount: mergedRowCount, reservedCommit: noCommit, isBackground: true })
+    void this.#startWork(own, () =>
+      run(own).catch((error: unknown) => {
         // Rows died while they were merged: it is begun again.
         const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
-        if (!this.#live.isEnding && !isOutdated)
+        if (!this.#live.isEnding && !isOutdated && !own.isAbandoned)
           this.#context.report(`merging runs of table '${this.#context.name}' failed`, error)
       }),
-      mergedRowCount,
-      noCommit,
     )
   }
 
@@ -312,13 +391,20 @@ export class Merges {
     return true
   }
 
-  #startWork(work: Promise<unknown>, rowCount: number, reservedCommit: number): void {
-    const end = (): void => {
-      this.#underWay.delete(underWay)
+  #newWork(
+    known: Pick<UnderWay, 'rowCount' | 'reservedCommit'> & Partial<Pick<UnderWay, 'isBackground' | 'isRewrite'>>,
+  ): UnderWay {
+    return { isBackground: false, isRewrite: false, ...known, paused: null, pausedNotBeforeMs: 0, isAbandoned: false }
+  }
+
+  /** Begins work that is under way until it has ended, well or not. */
+  #startWork<T>(own: UnderWay, run: () => Promise<T>): Promise<T> {
+    this.#underWay.add(own)
+    return run().finally(() => {
+      this.#underWay.delete(own)
+      this.#resumePaused()
       this.schedule()
-    }
-    const underWay: UnderWay = { rowCount, reservedCommit, ended: work.then(end, end) }
-    this.#underWay.add(underWay)
+    })
   }
 
   /** Whether a run may not be merged in the background: it is reserved, or a barrier for all merges. */
@@ -359,25 +445,25 @@ export class Merges {
   }
 
   /**
-   * Merges the blocks [start, end) of the current snapshot into one run. False when one of them is damaged: it is
+   * Merges the blocks [start, end) of the current snapshot into one run, as a part of `own`. False when one of them is damaged: it is
    * reported and a barrier from then on.
    */
-  async #merge(start: number, end: number): Promise<boolean> {
+  async #merge(start: number, end: number, own: UnderWay): Promise<boolean> {
     const snapshot = this.#live.snapshot.acquire()
-    const inputs = snapshot.blocks.slice(start, end)
-    for (const { id } of inputs) this.#merged.add(id)
+    const state = newMergeState(snapshot.blocks.slice(start, end))
+    for (const { id } of state.inputs) this.#merged.add(id)
     try {
-      await this.#work.merge(inputs)
+      await this.#work.merge(state, () => this.#between(own, state))
       return true
     } catch (error) {
       if (error instanceof FramesError && error.code === 'DATA_DAMAGED') {
-        await this.#findDamage(inputs, error.what)
+        await this.#findDamage(state.inputs, error.what)
         return false
       }
-      this.#backOff()
+      if (!own.isAbandoned) this.#backOff()
       throw error
     } finally {
-      for (const { id } of inputs) this.#merged.delete(id)
+      for (const { id } of state.inputs) this.#merged.delete(id)
       snapshot.release()
     }
   }
@@ -401,20 +487,16 @@ export class Merges {
     this.#failureCount++
     if (this.#live.isEnding) return
     this.#mergeRetry?.end()
-    let resolveEnded = (): void => undefined
-    const ended = new Promise<void>((resolve) => {
-      resolveEnded = resolve
-    })
     const end = (): void => {
       clearTimeout(timer)
       this.#mergeRetry = null
-      resolveEnded()
+      this.#changed()
     }
     const timer = setTimeout(() => {
       end()
       this.schedule()
     }, mergeRetryMs).unref()
-    this.#mergeRetry = { timer, ended, end }
+    this.#mergeRetry = { timer, end }
   }
 }
 
