@@ -11,6 +11,7 @@ import {
   smallestRowCount,
 } from './compaction.js'
 import { goneMark, liveKeysOf } from './entries.js'
+import { blockRowCountMax } from '../limits.js'
 import type { LiveBlock } from './live-block.js'
 import type { LiveSet } from './live-set.js'
 import type { MergeRule, RuleJob } from './merge-rule.js'
@@ -29,6 +30,8 @@ const largeMergeRowCount = 64 * 1024
 const runCountMax = 256
 /** Writers of many rows wait earlier: a load leaves room for small writes, whose runs are merged beside any merge. */
 const loadRunCountMax = 192
+/** And with more than this they go on in the measure in which merges do, so that they need not stand still at the bound. */
+const pacedRunCount = 128
 /** Commits of more rows are such: eight of them are more than a merge beside another takes while no writer waits. */
 const smallCommitRowCountMax = largeMergeRowCount / runsPerMerge
 /** After a failed merge (disk full, worker lost) the next one waits this long. */
@@ -39,9 +42,13 @@ const mergeRetryMs = 1000
  * from a load both workers.
  */
 const concurrentMergeCountMax = 2
-/** Where a load waits for merges it needs no worker: the merge beside takes up to this many rows then, which is a second or two. */
+/**
+ * Where a load is held up by merges it needs less of the workers: the merge beside takes up to so many rows then, a second or two,
+ * and more only where no fewer would do. Beside that one, a third merges the runs of small writes.
+ */
 const waitedForRowCountMax = 1024 * 1024
-
+const waitedForRowCountLimit = 8 * 1024 * 1024
+const waitedForMergeCountMax = 3
 /** A merge that stood still for a delete goes on for as long as that took, this at most, before it stands still for the next. */
 const mergeShareMsMax = 500
 
@@ -65,8 +72,13 @@ interface UnderWay {
   readonly isBackground: boolean
   /** Whether it is a rewrite: what is paused stays so until it has ended. */
   readonly isRewrite: boolean
-  /** Its merge, while that stands still for other work. */
-  paused: { readonly state: MergeState; readonly sinceMs: number } | null
+  readonly isCompaction: boolean
+  /** Its merge; null: it has none now. */
+  merge: MergeState | null
+  /** Since when its merge stands still for other work (performance.now()); null: it does not. */
+  pausedSinceMs: number | null
+  /** Steps of its merge for which writers that have come so far wait. */
+  promisedStepCount: number
   /** It is not paused again before this moment (performance.now()). */
   pausedNotBeforeMs: number
   isAbandoned: boolean
@@ -188,7 +200,7 @@ export class Merges {
     step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
   ): Promise<void> {
     await this.#exclusively('paused', true, async () => {
-      const paused = [...this.#underWay].flatMap((work) => work.paused?.state ?? [])
+      const paused = [...this.#underWay].flatMap(({ pausedSinceMs, merge }) => (pausedSinceMs === null ? [] : merge!))
       const before = paused.flatMap(({ inputs }) => inputs)
       await this.#work.rewrite(choose, step, paused)
       for (const { id } of before) this.#merged.delete(id)
@@ -226,6 +238,7 @@ export class Merges {
         rowCount: Infinity,
         reservedCommit: keepsLaterCommits ? this.#live.snapshot.version : Infinity,
         isRewrite: manner === 'paused',
+        isCompaction: manner === 'abandoned',
       })
       working = this.#startWork(own, () => work(own).finally(() => this.#exclusiveCount--))
     } catch (error) {
@@ -240,7 +253,7 @@ export class Merges {
 
   #isReadyFor(manner: Manner): boolean {
     if (manner !== 'paused') return this.#underWay.size === 0
-    for (const { paused } of this.#underWay) if (paused === null) return false
+    for (const { pausedSinceMs } of this.#underWay) if (pausedSinceMs === null) return false
     return true
   }
 
@@ -250,12 +263,11 @@ export class Merges {
   }
 
   /** Between two steps of a merge: it stands still here while a rewrite is at work or waits for that. */
-  async #between(work: UnderWay, state: MergeState): Promise<void> {
-    if (this.#pauseWantedCount > 0 && !this.#isRewriting && performance.now() >= work.pausedNotBeforeMs) {
-      work.paused = { state, sinceMs: performance.now() }
-      this.#changed()
-      while (work.paused !== null) await this.#change()
-    }
+  async #between(work: UnderWay): Promise<void> {
+    if (this.#pauseWantedCount > 0 && !this.#isRewriting && performance.now() >= work.pausedNotBeforeMs)
+      work.pausedSinceMs = performance.now()
+    this.#changed()
+    while (work.pausedSinceMs !== null) await this.#change()
     if (work.isAbandoned) throw new FramesError('CANCELLED', `a merge of table '${this.#context.name}' was given up`)
     // Of a table that was dropped nothing is wanted any more.
     if (this.#live.isDropped) this.#live.assertUsable()
@@ -271,9 +283,9 @@ export class Merges {
     if (this.#isRewriting) return
     const nowMs = performance.now()
     for (const work of this.#underWay) {
-      if (work.paused === null) continue
-      work.pausedNotBeforeMs = nowMs + Math.min(mergeShareMsMax, nowMs - work.paused.sinceMs)
-      work.paused = null
+      if (work.pausedSinceMs === null) continue
+      work.pausedNotBeforeMs = nowMs + Math.min(mergeShareMsMax, nowMs - work.pausedSinceMs)
+      work.pausedSinceMs = null
     }
     this.#changed()
   }
@@ -283,9 +295,39 @@ export class Merges {
    * fail, each waits for the next try, so that neither the runs grow without bound nor a writer waits for ever.
    */
   async waitForRuns(rowCount: number): Promise<void> {
-    const countMax = rowCount > smallCommitRowCountMax ? loadRunCountMax : runCountMax
+    const isLoad = rowCount > smallCommitRowCountMax
+    const countMax = isLoad ? loadRunCountMax : runCountMax
     const failureCount = this.#failureCount
+    if (isLoad) await this.#waitForSteps()
     while (this.#isBeyond(countMax) && this.#failureCount === failureCount) await this.#change()
+  }
+
+  /**
+   * Of a load, each commit waits for so many steps of merges that its runs do not come to the bound before the last merge under way
+   * has ended: those that there is room for are spread over its steps, and what other merges make room for over theirs.
+   * (All of them are taken to be as fast, since jobs wait in one line.)
+   */
+  async #waitForSteps(): Promise<void> {
+    if (!this.#isBeyond(pacedRunCount)) return
+    const room = loadRunCountMax - this.#freshRunCount()
+    let last: UnderWay | null = null
+    let lastStepCount = 0
+    let runsPerStep = 0
+    for (const work of this.#underWay) {
+      if (work.merge === null || work.pausedSinceMs !== null) continue
+      const stepCount = stepsLeft(work.merge)
+      runsPerStep += (runsOf(work.merge.inputs).length - 1) / stepCount
+      if (stepCount > lastStepCount) {
+        last = work
+        lastStepCount = stepCount
+      }
+    }
+    if (last === null || room <= 0) return
+    const { merge } = last
+    runsPerStep += room / lastStepCount
+    last.promisedStepCount = Math.max(last.promisedStepCount, merge!.stepCount) + 1 / runsPerStep
+    const stepCount = Math.floor(last.promisedStepCount)
+    while (last.merge === merge && last.pausedSinceMs === null && merge!.stepCount < stepCount) await this.#change()
   }
 
   get isBehind(): boolean {
@@ -293,7 +335,15 @@ export class Merges {
   }
 
   #isBeyond(runCount: number): boolean {
-    return (this.#underWay.size > 0 || this.#mergeRetry !== null) && this.#mergeableRunCount() > runCount
+    return (this.#underWay.size > 0 || this.#mergeRetry !== null) && this.#freshRunCount() > runCount
+  }
+
+  /** Those of a compaction under way are not counted: they do not become more, and one run will stand for all of them. */
+  #freshRunCount(): number {
+    let compacted = noCommit
+    for (const { isCompaction, reservedCommit } of this.#underWay) if (isCompaction) compacted = reservedCommit
+    const { blocks } = this.#live.snapshot
+    return this.#mergeableRunCount(({ start }) => blocks[start]!.firstCommit > compacted)
   }
 
   /** Resolves when something under way has ended or stands still, or merges are tried again after a failure. */
@@ -313,15 +363,19 @@ export class Merges {
   schedule(): void {
     if (this.#live.isEnding || this.#work.rule === null || this.#mergeRetry !== null) return
     let size = 0
-    for (const { paused } of this.#underWay) if (paused === null) size++
-    if (size >= concurrentMergeCountMax || (size === 0 && this.#exclusiveCount > 0)) return
+    for (const { pausedSinceMs } of this.#underWay) if (pausedSinceMs === null) size++
+    const isWaitedFor = this.#isBeyond(pacedRunCount)
+    if (
+      size >= (isWaitedFor ? waitedForMergeCountMax : concurrentMergeCountMax) ||
+      (size === 0 && this.#exclusiveCount > 0)
+    )
+      return
     // What waits until merges stand still begins soon; another one would have to stand still, too.
     if (this.#pauseWantedCount > 0 && !this.#isRewriting) return
-    const isWaitedFor = this.#isBeyond(loadRunCountMax)
     const isPatient = size > 0 && !isWaitedFor
     if (isPatient && this.#mergeableRunCount((run) => !this.#isReserved(run)) < patientRunCountMax) return
     const eighths = [...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge))
-    const besideRowCountMax = isWaitedFor ? waitedForRowCountMax : largeMergeRowCount
+    const besideRowCountMax = isWaitedFor && size === 1 ? waitedForRowCountMax : largeMergeRowCount
     const rowCountMax = size === 0 ? Infinity : Math.min(besideRowCountMax, ...eighths)
     if (rowCountMax < smallestRowCount) return
     const { blocks } = this.#live.snapshot
@@ -333,6 +387,7 @@ export class Merges {
     else {
       const choice =
         this.#chooseMerge(rowCountMax) ??
+        (isWaitedFor && size === 1 ? this.#chooseMerge(Math.min(waitedForRowCountLimit, ...eighths)) : null) ??
         (size > 0 ? null : chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id)))
       if (choice === null) return
       const inputs = blocks.slice(choice.start, choice.end)
@@ -392,9 +447,20 @@ export class Merges {
   }
 
   #newWork(
-    known: Pick<UnderWay, 'rowCount' | 'reservedCommit'> & Partial<Pick<UnderWay, 'isBackground' | 'isRewrite'>>,
+    known: Pick<UnderWay, 'rowCount' | 'reservedCommit'> &
+      Partial<Pick<UnderWay, 'isBackground' | 'isRewrite' | 'isCompaction'>>,
   ): UnderWay {
-    return { isBackground: false, isRewrite: false, ...known, paused: null, pausedNotBeforeMs: 0, isAbandoned: false }
+    return {
+      isBackground: false,
+      isRewrite: false,
+      isCompaction: false,
+      ...known,
+      merge: null,
+      pausedSinceMs: null,
+      promisedStepCount: 0,
+      pausedNotBeforeMs: 0,
+      isAbandoned: false,
+    }
   }
 
   /** Begins work that is under way until it has ended, well or not. */
@@ -452,8 +518,10 @@ export class Merges {
     const snapshot = this.#live.snapshot.acquire()
     const state = newMergeState(snapshot.blocks.slice(start, end))
     for (const { id } of state.inputs) this.#merged.add(id)
+    own.merge = state
+    own.promisedStepCount = 0
     try {
-      await this.#work.merge(state, () => this.#between(own, state))
+      await this.#work.merge(state, () => this.#between(own))
       return true
     } catch (error) {
       if (error instanceof FramesError && error.code === 'DATA_DAMAGED') {
@@ -463,6 +531,7 @@ export class Merges {
       if (!own.isAbandoned) this.#backOff()
       throw error
     } finally {
+      own.merge = null
       for (const { id } of state.inputs) this.#merged.delete(id)
       snapshot.release()
     }
@@ -498,6 +567,12 @@ export class Merges {
     }, mergeRetryMs).unref()
     this.#mergeRetry = { timer, end }
   }
+}
+
+/** Of a merge, by what its steps have written so far; where rows are merged into fewer it seems to have more. */
+function stepsLeft({ inputs, stepCount, writtenRowCount }: MergeState): number {
+  const rowsPerStep = stepCount === 0 ? blockRowCountMax : Math.max(1, writtenRowCount / stepCount)
+  return Math.max(1, Math.ceil((rowCountOf(inputs) - writtenRowCount) / rowsPerStep))
 }
 
 function rowCountOf(blocks: readonly LiveBlock[]): number {
