@@ -9,6 +9,7 @@ import {
   runsOf,
   runsPerMerge,
   smallestRowCount,
+  stepsPerCommit,
 } from './compaction.js'
 import { goneMark, liveKeysOf } from './entries.js'
 import { blockRowCountMax } from '../limits.js'
@@ -77,8 +78,6 @@ interface UnderWay {
   merge: MergeState | null
   /** Since when its merge stands still for other work (performance.now()); null: it does not. */
   pausedSinceMs: number | null
-  /** Steps of its merge for which writers that have come so far wait. */
-  promisedStepCount: number
   /** It is not paused again before this moment (performance.now()). */
   pausedNotBeforeMs: number
   isAbandoned: boolean
@@ -94,6 +93,12 @@ export class Merges {
   #exclusiveCount = 0
   /** Of those that wait until all merges stand still. */
   #pauseWantedCount = 0
+  /** Steps that merges have done, those of merges side by side counted as one. */
+  #stepCount = 0
+  /** Of these, those for which commits of loads have waited. */
+  #pacedStepCount = 0
+  /** The last commit of a load that waits for steps. */
+  #lastPaced: Promise<void> = Promise.resolve()
   /** Called when something under way has ended or stands still. */
   #waiting: (() => void)[] = []
   /** Set while no merge begins because one has failed; `end` ends that. */
@@ -266,6 +271,7 @@ export class Merges {
   async #between(work: UnderWay): Promise<void> {
     if (this.#pauseWantedCount > 0 && !this.#isRewriting && performance.now() >= work.pausedNotBeforeMs)
       work.pausedSinceMs = performance.now()
+    this.#stepCount += 1 / Math.max(1, this.#activeMergeCount())
     this.#changed()
     while (work.pausedSinceMs !== null) await this.#change()
     if (work.isAbandoned) throw new FramesError('CANCELLED', `a merge of table '${this.#context.name}' was given up`)
@@ -273,16 +279,21 @@ export class Merges {
     if (this.#live.isDropped) this.#live.assertUsable()
   }
 
+  #activeMergeCount(): number {
+    let count = 0
+    for (const { merge, pausedSinceMs } of this.#underWay) if (merge !== null && pausedSinceMs === null) count++
+    return count
+  }
+
   get #isRewriting(): boolean {
     for (const { isRewrite } of this.#underWay) if (isRewrite) return true
     return false
   }
 
-  /** Lets paused merges go on, unless a rewrite is at work. */
+  /** Something has ended: lets paused merges go on, unless a rewrite is at work, and looks again for all who wait. */
   #resumePaused(): void {
-    if (this.#isRewriting) return
     const nowMs = performance.now()
-    for (const work of this.#underWay) {
+    for (const work of this.#isRewriting ? [] : this.#underWay) {
       if (work.pausedSinceMs === null) continue
       work.pausedNotBeforeMs = nowMs + Math.min(mergeShareMsMax, nowMs - work.pausedSinceMs)
       work.pausedSinceMs = null
@@ -303,31 +314,31 @@ export class Merges {
   }
 
   /**
-   * Of a load, each commit waits for so many steps of merges that its runs do not come to the bound before the last merge under way
-   * has ended: those that there is room for are spread over its steps, and what other merges make room for over theirs.
-   * (All of them are taken to be as fast, since jobs wait in one line.)
+   * Commits of a load go on one by one, each after its part of the steps of merges under way, so that they do not come to the bound
+   * before these have ended, where they would stand still.
    */
-  async #waitForSteps(): Promise<void> {
-    if (!this.#isBeyond(pacedRunCount)) return
-    const room = loadRunCountMax - this.#freshRunCount()
-    let last: UnderWay | null = null
-    let lastStepCount = 0
-    let runsPerStep = 0
-    for (const work of this.#underWay) {
-      if (work.merge === null || work.pausedSinceMs !== null) continue
-      const stepCount = stepsLeft(work.merge)
-      runsPerStep += (runsOf(work.merge.inputs).length - 1) / stepCount
-      if (stepCount > lastStepCount) {
-        last = work
-        lastStepCount = stepCount
+  #waitForSteps(): Promise<void> {
+    this.#lastPaced = this.#lastPaced.then(async () => {
+      let stepCount = this.#stepsPerCommit()
+      while (this.#stepCount - this.#pacedStepCount < stepCount) {
+        await this.#change()
+        stepCount = this.#stepsPerCommit()
       }
-    }
-    if (last === null || room <= 0) return
-    const { merge } = last
-    runsPerStep += room / lastStepCount
-    last.promisedStepCount = Math.max(last.promisedStepCount, merge!.stepCount) + 1 / runsPerStep
-    const stepCount = Math.floor(last.promisedStepCount)
-    while (last.merge === merge && last.pausedSinceMs === null && merge!.stepCount < stepCount) await this.#change()
+      // Steps for which nobody has waited are not saved up, but for one that let several commits go.
+      this.#pacedStepCount = Math.max(this.#pacedStepCount + stepCount, this.#stepCount - 1)
+    })
+    return this.#lastPaced
+  }
+
+  #stepsPerCommit(): number {
+    if (!this.#isBeyond(pacedRunCount)) return 0
+    const active = [...this.#underWay].flatMap(({ merge, pausedSinceMs }) =>
+      merge === null || pausedSinceMs !== null
+        ? []
+        : { runCount: runsOf(merge.inputs).length, stepsLeft: stepsLeft(merge) },
+    )
+    if (active.length === 0) return 0
+    return stepsPerCommit(Math.max(1, loadRunCountMax - this.#freshRunCount()), active)
   }
 
   get isBehind(): boolean {
@@ -457,7 +468,6 @@ export class Merges {
       ...known,
       merge: null,
       pausedSinceMs: null,
-      promisedStepCount: 0,
       pausedNotBeforeMs: 0,
       isAbandoned: false,
     }
@@ -519,7 +529,6 @@ export class Merges {
     const state = newMergeState(snapshot.blocks.slice(start, end))
     for (const { id } of state.inputs) this.#merged.add(id)
     own.merge = state
-    own.promisedStepCount = 0
     try {
       await this.#work.merge(state, () => this.#between(own))
       return true
@@ -531,6 +540,7 @@ export class Merges {
       if (!own.isAbandoned) this.#backOff()
       throw error
     } finally {
+      this.#stepCount += 1 / Math.max(1, this.#activeMergeCount())
       own.merge = null
       for (const { id } of state.inputs) this.#merged.delete(id)
       snapshot.release()
