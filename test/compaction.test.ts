@@ -74,8 +74,8 @@ test('a load that waits for steps of merges goes on evenly until the last has en
         paced = Math.max(paced + stepCount, step - 1)
         room--
       }
-      // One or two too many are stopped by the bound itself.
-      expect(room, `round ${round}, step ${step}`).toBeGreaterThanOrEqual(-2)
+      // Steps are whole here: the few that are too many are stopped by the bound itself.
+      expect(room, `round ${round}, step ${step}`).toBeGreaterThanOrEqual(-8)
       for (const { runCount, steps } of merges) if (steps === step + 1) room += runCount - 1
     }
   }
