@@ -147,7 +147,7 @@ interface Cursor extends ReadBlock {
   page: number
   /** The loaded piece: rows [from, to) of page `piece`, or piece < 0. */
   piece: number
-  /** Its times have not been looked at: it is a whole page, to be passed on as such. */
+  /** It was found by what is known of the page, whose times have not been decoded: rows of it are passed on without. */
   isUndecoded: boolean
   from: number
   to: number
@@ -499,8 +499,9 @@ export class SeriesReader implements SampleReader {
     for (const cursor of this.#open) {
       if (cursor.piece < 0 || cursor.firstNs > horizonNs) continue
       const { from, to, piece: page } = cursor
-      const timesPtr = this.#timesOf(cursor, to)
-      const end = cursor.lastNs <= horizonNs ? to : call.lowerBoundInt64(timesPtr, from, to, horizonNs + 1n)
+      const isAll = cursor.lastNs <= horizonNs
+      const timesPtr = isAll ? 0 : this.#timesOf(cursor, to)
+      const end = isAll ? to : call.lowerBoundInt64(timesPtr, from, to, horizonNs + 1n)
       if (end === from) continue
       parts.push({ cursor, page, from, rowCount: end - from })
       rowCount += end - from
@@ -639,9 +640,9 @@ export class SeriesReader implements SampleReader {
     }
   }
 
-  /** Whether a piece that is a whole page can be passed on without its times: no other block has rows between. */
+  /** Whether a piece that is a whole page can be passed on without its times. */
   #passesUndecoded({ plain, reader, timeColumn, piece }: Cursor): boolean {
-    if (plain === null || this.#open.length > 1 || !reader.isWhole(timeColumn, piece)) return false
+    if (plain === null || !reader.isWhole(timeColumn, piece)) return false
     return plain.every((entry) => reader.isWhole(entry, piece))
   }
 
