@@ -21,7 +21,8 @@ const roundedByteLengthMax = 4 * MiB
  * next one begins; older entries may be replaced.
  */
 export class PageCache {
-  readonly #entries = new Map<number, Entry>()
+  /** null: nothing was put in yet. */
+  #entries: Map<number, Entry> | null = null
   /** The keys of each size class, the least recently used first: what makes room is found without a search. */
   readonly #keysByClass: Set<number>[] = []
   #epoch = 0
@@ -50,7 +51,7 @@ export class PageCache {
 
   /** The pointer kept under a key, or 0. */
   find(key: number): number {
-    const entry = this.#entries.get(key)
+    const entry = this.#entries?.get(key)
     if (entry === undefined) return 0
     if (entry.epoch !== this.#epoch) {
       // A Set iterates in order of insertion, so putting a key back at its end keeps the oldest first.
@@ -69,6 +70,7 @@ export class PageCache {
     const entry = this.scratch.byteLengthFree < place ? this.#replace(sizeClass, place) : null
     const ptr = entry?.ptr ?? this.scratch.allocate(place)
     const ownClass = entry?.sizeClass ?? sizeClass
+    this.#entries ??= new Map()
     this.#entries.set(key, { ptr, sizeClass: ownClass, byteLength: entry?.byteLength ?? place, epoch: this.#epoch })
     while (this.#keysByClass.length <= ownClass) this.#keysByClass.push(new Set())
     this.#keysByClass[ownClass]!.add(key)
@@ -81,10 +83,10 @@ export class PageCache {
       const keys = this.#keysByClass[larger]!
       const [key] = keys
       if (key === undefined) continue
-      const entry = this.#entries.get(key)!
+      const entry = this.#entries!.get(key)!
       if (entry.epoch === this.#epoch || entry.byteLength < byteLength) continue
       keys.delete(key)
-      this.#entries.delete(key)
+      this.#entries!.delete(key)
       return entry
     }
     return null

@@ -68,6 +68,9 @@ interface ParsedBlock {
   /** Attachments whose checksums were found right. */
   readonly checked: Set<number>
   byteLength: number
+  /** Where its cache keys begin, of the job of this number. */
+  firstKey: number
+  keysOfIo: number
 }
 
 /** Parsed headers and page tables of one worker, by what they take of its heap of 512 MiB. */
@@ -78,9 +81,11 @@ const headerOverheadByteLength = 4096
 const tableOverheadByteLength = 1700
 const parsedBlocks = new Map<bigint, ParsedBlock>()
 let parsedByteLength = 0
+let newestId: bigint | null = null
 
 function keep(id: bigint, parsed: ParsedBlock): void {
   parsedBlocks.set(id, parsed)
+  newestId = id
   parsedByteLength += parsed.byteLength
   makeRoom(id)
 }
@@ -112,18 +117,19 @@ export function isBlockKnown(id: bigint): boolean {
   return parsedBlocks.has(id)
 }
 
+/** So many jobs have read blocks. */
+let ioCount = 0
+
 /** What all readers of one job share. */
 export class BlockIo {
   readonly cache: PageCache
   readonly densePtr: number
   /** Where pages of 64-bit cells are decoded to be made compact; 0 where none is kept. */
   readonly wholePtr: number
-  /** Decoded pages by cache key, so that a hit costs one look-up. */
-  readonly decoded = new Map<number, DecodedPage | null>()
-  /** Attachments, by cache key, whose checksums this job has found right. */
-  readonly checked = new Set<number>()
-  /** Where the cache keys of each block begin, and how many there are of all blocks. */
-  readonly #firstKeys = new Map<bigint, number>()
+  #decoded: Map<number, DecodedPage | null> | null = null
+  #checked: Set<number> | null = null
+  readonly #number = ++ioCount
+  /** How many cache keys there are of all blocks. */
   #keyCount = 0
   #headerCount = 0
 
@@ -149,15 +155,26 @@ export class BlockIo {
         : scratch.allocate(8 * (pageRowCountMax + 1) + pageRowCountMax / 8 + 16)
   }
 
-  /** The first of `count` cache keys that belong to a block. */
-  keysOf(id: bigint, count: number): number {
-    let first = this.#firstKeys.get(id)
-    if (first === undefined) {
-      first = this.#keyCount
-      this.#keyCount += count
-      this.#firstKeys.set(id, first)
+  /** Decoded pages by cache key, so that a hit costs one look-up. Made for the first: many a job finds all of its pages kept. */
+  get decoded(): Map<number, DecodedPage | null> {
+    return (this.#decoded ??= new Map())
+  }
+
+  /** Attachments, by cache key, whose checksums this job has found right. */
+  get checked(): Set<number> {
+    return (this.#checked ??= new Set())
+  }
+
+  /** The first of the cache keys that belong to a block. Noted with the block, and not in a map that each job would make. */
+  keysOf(parsed: ParsedBlock): number {
+    if (parsed.keysOfIo !== this.#number) {
+      const { columns, pageCount, attachments, segmentByteLengths } = parsed.layout
+      const ofAttachments = (1 + derivedPartCountMax) * attachments.length
+      parsed.keysOfIo = this.#number
+      parsed.firstKey = this.#keyCount
+      this.#keyCount += columns.length * pageCount + ofAttachments + segmentByteLengths.length + 1
     }
-    return first
+    return parsed.firstKey
   }
 
   /** The cache key of a header: how many keys its block takes is not known yet. */
@@ -210,18 +227,19 @@ export class BlockReader {
         notes: undefined,
         checked: new Set(),
         byteLength: source.headerByteLength + headerOverheadByteLength,
+        firstKey: 0,
+        keysOfIo: 0,
       }
       keep(source.id, parsed)
-    } else {
-      // Least recently used first, as Map order.
+    } else if (source.id !== newestId && parsedByteLength > parsedByteLengthMax / 2) {
+      // Least recently used first, as Map order. Not while there is much room: V8 makes the table of a map anew for every few
+      // entries that come and go.
       parsedBlocks.delete(source.id)
       parsedBlocks.set(source.id, parsed)
+      newestId = source.id
     }
     this.#parsed = parsed
-    const { columns, pageCount, attachments, segmentByteLengths } = parsed.layout
-    const ofAttachments = (1 + derivedPartCountMax) * attachments.length
-    const keyCount = columns.length * pageCount + ofAttachments + segmentByteLengths.length + 1
-    this.#firstKey = io.keysOf(source.id, keyCount)
+    this.#firstKey = io.keysOf(parsed)
   }
 
   #pageKey({ index }: ColumnEntry, page: number): number {
@@ -439,11 +457,11 @@ export class BlockReader {
    * are of other hours and sets, too. Throws DATA_DAMAGED.
    */
   page(column: ColumnEntry, page: number, rowEnd = Infinity): DecodedPage | null {
-    const { cache, decoded, kept } = this.io
+    const { cache, kept } = this.io
     const key = this.#pageKey(column, page)
     const foundPtr = cache.find(key)
     if (foundPtr !== 0) {
-      const found = decoded.get(key)!
+      const found = this.io.decoded.get(key)!
       const { decodedRowCount } = found
       return rowEnd <= decodedRowCount || decodedRowCount === this.#rowCountOf(page)
         ? found
@@ -465,7 +483,7 @@ export class BlockReader {
     }
     try {
       const result = this.#decode(column, table, page, Infinity, stored, place)
-      if (ptr === 0) decoded.set(key, result)
+      if (ptr === 0) this.io.decoded.set(key, result)
       return result
     } catch (error) {
       if (ptr !== 0) kept.discard(own, keptIndex)

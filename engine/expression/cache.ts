@@ -12,8 +12,8 @@ const textLengthMax = 4096
 /** What a text says, for the texts that came lately: the least recently used goes first. What `parse` throws is not kept. */
 export class ParseCache<Tree> {
   readonly #trees = new Map<string, Tree>()
-  /** The text that was asked for last. */
-  #newest: string | null = null
+  /** What was asked for last, most often again: the text comes anew with each message, and would be hashed each time. */
+  #newest: { readonly text: string; readonly tree: Tree } | null = null
   readonly #parse: (text: string) => Tree
 
   constructor(parse: (text: string) => Tree) {
@@ -21,20 +21,22 @@ export class ParseCache<Tree> {
   }
 
   get(text: string): Tree {
+    const newest = this.#newest
+    if (newest !== null && newest.text === text) return newest.tree
     const known = this.#trees.get(text)
     if (known !== undefined) {
-      // Not each time, nor while there is much room: V8 makes the table of a map anew for every few entries that come and go.
-      if (text !== this.#newest && this.#trees.size > entryCountMax / 2) {
+      // Not while there is much room: V8 makes the table of a map anew for every few entries that come and go.
+      if (this.#trees.size > entryCountMax / 2) {
         this.#trees.delete(text)
         this.#trees.set(text, known)
-        this.#newest = text
       }
+      this.#newest = { text, tree: known }
       return known
     }
     const tree = this.#parse(text)
     if (text.length > textLengthMax) return tree
     this.#trees.set(text, tree)
-    this.#newest = text
+    this.#newest = { text, tree }
     if (this.#trees.size > entryCountMax) {
       const [oldest] = this.#trees.keys()
       if (oldest !== undefined) this.#trees.delete(oldest)

@@ -512,6 +512,7 @@ export class Aggregation {
       return { valuesPtr: targetPtr, validityPtr: 0, bytesPtr: 0 }
     })
     const batch: Batch = { rowCount, timesPtr: this.#timesPtr, columns, digests: null }
+    if (this.#isWhole && sink.sendWhole?.(batch) === true) return null
     const rest = sink.push(batch)
     if (this.#hasRate) {
       const sentRows = rest === null ? rowCount : Number((rest.fromNs - chunkNs) / this.#stepNs)

@@ -209,8 +209,10 @@ export class DigestedUnits {
   /** The sets whose labels units [start, end) have. */
   #firstSets(start: number, end: number): Uint32Array {
     const { groupStarts, sets } = this.input
-    if (groupStarts === null) return sets.subarray(start, end)
-    return groupStarts.subarray(start, end).map((place) => sets[place]!)
+    if (groupStarts === null && sets instanceof Uint32Array) return sets.subarray(start, end)
+    const found = new Uint32Array(end - start)
+    for (let i = 0; i < found.length; i++) found[i] = sets[groupStarts === null ? start + i : groupStarts[start + i]!]!
+    return found
   }
 
   #firstOf(index: number): ScanSet {

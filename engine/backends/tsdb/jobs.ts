@@ -34,7 +34,7 @@ import { timeColumnName } from './run-writer.js'
 import { type MissingRoom, moveTable, Registration } from './registration.js'
 import { scanSets } from './scan.js'
 import { receiveScan, type ScanParts } from './sent-scan.js'
-import { type ScanAnswer, type ScanPosition, shortAnswer } from './scan-input.js'
+import { type NumberList, type ScanAnswer, type ScanPosition, shortAnswer } from './scan-input.js'
 import { SeriesReader } from './series-reader.js'
 import type { Selection } from './select.js'
 import { labelsOf, selectSets } from './select.js'
@@ -173,10 +173,10 @@ export interface ScanFields {
   readonly access: WorkerAccess
   readonly labels: LabelView
   readonly sources: readonly BlockSource[]
-  readonly sets: Uint32Array
+  readonly sets: NumberList
   readonly manySetsShare: number
   /** Group i is sets[starts[i]] to before sets[starts[i + 1]]; null: each set is by itself. */
-  readonly groupStarts: Uint32Array | null
+  readonly groupStarts: NumberList | null
   readonly metricListOf: Uint32Array | null
   readonly metricLists: readonly (readonly string[])[]
   readonly rowCondition: Expression | null
@@ -233,9 +233,17 @@ export interface EraseJob extends Omit<MergeJob, 'kind'> {
 const signatureLists = new Map<string, Signatures>()
 const signatureListCountMax = 64
 
+/** What was asked for last: the texts come anew with each message, and comparing two takes less than hashing one. */
+let newestList: { readonly id: string; readonly signatures: Signatures } | null = null
+
 function signaturesOf(context: WorkerContext, view: LabelView): Signatures {
-  const known = signatureLists.get(view.signaturesId)
-  if (known !== undefined) return known
+  if (newestList !== null && newestList.id === view.signaturesId) return newestList.signatures
+  const signatures = signatureLists.get(view.signaturesId) ?? readSignatures(context, view)
+  newestList = { id: view.signaturesId, signatures }
+  return signatures
+}
+
+function readSignatures(context: WorkerContext, view: LabelView): Signatures {
   const { byteOffset, byteLength } = view.signatures
   // JSON text is decoded from a copy: TextDecoder does not take shared memory.
   const text = new TextDecoder().decode(context.kernels.u8.slice(byteOffset, byteOffset + byteLength))

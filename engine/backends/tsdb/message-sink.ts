@@ -12,7 +12,7 @@ import { labelTail, labelTails, shownLabelColumns } from './label-tail.js'
 import { aliasesOf, checkAliases } from './plan.js'
 import type { WantedColumns } from './pools.js'
 import { type CollectedPage, RowCollector } from './row-collector.js'
-import type { ScanFrame, ScanInput, ScanPosition, ScanResult, ScanSet } from './scan-input.js'
+import type { NumberList, ScanFrame, ScanInput, ScanPosition, ScanResult, ScanSet } from './scan-input.js'
 import { rowCountNone } from './scan-input.js'
 import type { Batch, BatchColumn, PageRows } from './series-reader.js'
 import { bitmapByteLength, cellsOfPage } from './series-reader.js'
@@ -24,12 +24,28 @@ const messageRowCountMax = 65_536
 const pageEntryByteLength = 24
 const badChecksum = 1
 const noRoom = 3
+const noLabels: FrameSlice['labels'] = []
 /** An entry of a null map, without its name. */
 const nullEntryByteLength = 8
 
-/** A column without missing cells whose values are put where they belong when the message is written. */
-function plainColumn(name: string, dtype: MetricType, rowCount: number): ColumnSlice {
-  return { name, dtype, kind: 'slice', rowCount, valuesPtr: 0, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+/** A column of numbers without missing cells. */
+function sliceOf(name: string, dtype: MetricType | 'time', rowCount: number, valuesPtr: number): ColumnSlice {
+  return { name, dtype, kind: 'slice', rowCount, valuesPtr, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+}
+
+function typesOf({ columns }: WantedColumns): string {
+  return columns.map(({ type }) => type).join()
+}
+
+/** Rows of a message with these columns. */
+function capacityOf({ columns }: WantedColumns, messageLimit: number): number {
+  let rowByteLength = 9
+  for (let i = 0; i < columns.length; i++) {
+    const { type } = columns[i]!
+    rowByteLength += type === 'bool' ? 1 : type === 'string' ? 16 : 8
+  }
+  const limit = messageLimit > 0 ? messageLimit : messageRowCountMax
+  return Math.max(1, Math.min(limit, messageRowCountMax, Math.floor(readMessageByteLength / rowByteLength)))
 }
 
 /** A batch without its first rows. */
@@ -70,35 +86,46 @@ interface Pattern {
   readonly valuePtrs: readonly number[]
 }
 
+/** Messages up to so many are told in a plain list: a typed array has memory of its own, on both sides of a message. */
+const listedPlaceCountMax = 16
+
 /** Where finished messages stand: rows, byte offset and byte length of each. */
 class MessagePlaces {
-  #words = new Uint32Array(3 * 64)
+  /** The first ones; then all are in #words. */
+  #list: number[] = []
+  #words: Uint32Array | null = null
   #count = 0
 
   /** Room for so many more words. */
-  #reserve(wordCount: number): void {
+  #reserve(wordCount: number): Uint32Array {
     const needed = this.#count + wordCount
-    if (needed <= this.#words.length) return
-    const words = new Uint32Array(Math.max(needed, 2 * this.#words.length))
-    words.set(this.#words.subarray(0, this.#count))
+    const old = this.#words
+    if (old !== null && needed <= old.length) return old
+    const words = new Uint32Array(Math.max(needed, 2 * this.#count, 3 * 64))
+    words.set(old === null ? this.#list : old.subarray(0, this.#count))
     this.#words = words
+    return words
   }
 
   add(rowCount: number, byteOffset: number, byteLength: number): void {
-    this.#reserve(3)
-    this.#words[this.#count++] = rowCount
-    this.#words[this.#count++] = byteOffset
-    this.#words[this.#count++] = byteLength
+    if (this.#words === null && this.#count < 3 * listedPlaceCountMax) {
+      this.#list.push(rowCount, byteOffset, byteLength)
+      this.#count += 3
+      return
+    }
+    const words = this.#reserve(3)
+    words[this.#count++] = rowCount
+    words[this.#count++] = byteOffset
+    words[this.#count++] = byteLength
   }
 
-  addAll(words: Uint32Array): void {
-    this.#reserve(words.length)
-    this.#words.set(words, this.#count)
-    this.#count += words.length
+  addAll(added: Uint32Array): void {
+    this.#reserve(added.length).set(added, this.#count)
+    this.#count += added.length
   }
 
-  toArray(): Uint32Array {
-    return this.#words.slice(0, this.#count)
+  get all(): NumberList {
+    return this.#words === null ? this.#list : this.#words.slice(0, this.#count)
   }
 }
 
@@ -111,6 +138,18 @@ export interface AlikeUnits {
   readonly valuesPtr: number
   readonly columnStride: number
   readonly unitStride: number
+}
+
+/** What tails of labels are kept by, for the labels of groups: those of one shape of reads are one list. */
+const tailNames = new WeakMap<readonly string[], { readonly labelsId: string; readonly name: string }>()
+
+function tailNameOf(labelsId: string, groupBy: readonly string[]): string {
+  let known = tailNames.get(groupBy)
+  if (known?.labelsId !== labelsId) {
+    known = { labelsId, name: `${labelsId}:${groupBy.join()}` }
+    tailNames.set(groupBy, known)
+  }
+  return known.name
 }
 
 /** Collects rows of one label set after another and closes messages when they are large enough. */
@@ -128,9 +167,9 @@ export class MessageSink {
   #index = 0
   #set: ScanSet | null = null
   #wanted: WantedColumns | null = null
-  #columnNumbers: number[] = []
-  /** Where column i of a batch goes. */
-  #batchNumbers: readonly number[] = []
+  #columnNumbers: readonly number[] = []
+  /** Where column i of a batch goes; null: not worked out yet. */
+  #batchNumbers: readonly number[] | null = null
   readonly #mark: number
   readonly #aliases: ReadonlySet<string>
   /** What tells tails of labels apart, beside the set. */
@@ -153,7 +192,7 @@ export class MessageSink {
     this.#aliases = aliasesOf(input.plan)
     const { groupBy } = input.plan
     this.#takesPatterns = input.format === 'wire' && input.rowCountMax === rowCountNone
-    this.#tailOf = groupBy === null ? input.labelsId : `${input.labelsId}:${groupBy.join()}`
+    this.#tailOf = groupBy === null ? input.labelsId : tailNameOf(input.labelsId, groupBy)
   }
 
   /** Enough for one job. */
@@ -162,7 +201,11 @@ export class MessageSink {
   }
 
   get isAtRowLimit(): boolean {
-    return this.#sentRowCount + (this.#collector?.rowCount ?? 0) >= this.input.rowCountMax
+    return this.#sentRowCount + this.#collectedRowCount >= this.input.rowCountMax
+  }
+
+  get #collectedRowCount(): number {
+    return this.#collector === null ? 0 : this.#collector.rowCount
   }
 
   begin(index: number, set: ScanSet, wanted: WantedColumns): void {
@@ -179,29 +222,38 @@ export class MessageSink {
         this.input.labelsOf(set.set).map(([label]) => label),
       )
     if (isAsBefore) {
-      this.#collector!.clear()
+      this.#collector?.clear()
       return
     }
-    const types = wanted.columns.map(({ type }) => type).join()
-    if (this.#collector === null || types !== this.#types) {
+    if (this.#collector !== null && typesOf(wanted) === this.#types) this.#collector.clear()
+    else {
+      this.#collector = null
       this.collected.release(this.#mark)
-      const rowByteLength = wanted.columns.reduce(
-        (sum, { type }) => sum + (type === 'bool' ? 1 : type === 'string' ? 16 : 8),
-        9,
-      )
-      const limit = plan.messageLimit > 0 ? plan.messageLimit : messageRowCountMax
-      this.#capacity = Math.max(
-        1,
-        Math.min(limit, messageRowCountMax, Math.floor(readMessageByteLength / rowByteLength)),
-      )
-      this.#collector = new RowCollector(this.kernels, this.collected, this.#capacity)
-      this.#columnNumbers = wanted.columns.map(({ type }) => this.#collector!.addColumn(type))
-      this.#types = types
+      this.#capacity = capacityOf(wanted, plan.messageLimit)
     }
-    // Raw batches have a column a metric; the frame also has those that the set lacks.
-    this.#batchNumbers =
-      plan.mode === 'raw' ? this.#columnNumbers.filter((_, i) => wanted.columns[i]!.metric >= 0) : this.#columnNumbers
-    this.#collector.clear()
+    this.#batchNumbers = null
+  }
+
+  /** What collects the rows of the message under way; made for the first rows that must be collected. */
+  #collecting(): RowCollector {
+    if (this.#collector !== null) return this.#collector
+    const wanted = this.#wanted!
+    const collector = new RowCollector(this.kernels, this.collected, this.#capacity)
+    this.#columnNumbers = wanted.columns.map(({ type }) => collector.addColumn(type))
+    this.#types = typesOf(wanted)
+    collector.clear()
+    this.#collector = collector
+    return collector
+  }
+
+  /** Raw batches have a column a metric; the frame also has those that the set lacks. */
+  #numbersOfBatch(): readonly number[] {
+    if (this.#batchNumbers !== null) return this.#batchNumbers
+    const { columns } = this.#wanted!
+    const all = this.#columnNumbers
+    const numbers = this.input.plan.mode === 'raw' ? all.filter((_, i) => columns[i]!.metric >= 0) : all
+    this.#batchNumbers = numbers
+    return numbers
   }
 
   /**
@@ -211,9 +263,9 @@ export class MessageSink {
   push(batch: Batch, keepsWhole = false): ScanPosition | null {
     const { plan, rowCountMax } = this.input
     const wanted = this.#wanted!
-    const collector = this.#collector!
+    const collector = this.#collecting()
     const isRaw = plan.mode === 'raw'
-    const numbers = this.#batchNumbers
+    const numbers = this.#numbersOfBatch()
     if (batch.page !== undefined) {
       const isWhole = numbers.length === wanted.columns.length
       if (isWhole && collector.takesPages) return this.#pushPage(batch, batch.page)
@@ -251,7 +303,7 @@ export class MessageSink {
   }
 
   reserve(rowCount: number, firstBucket: number): readonly number[] | null {
-    if (!this.#takesPatterns || this.#collector!.rowCount > 0 || rowCount > this.#capacity) return null
+    if (!this.#takesPatterns || this.#collectedRowCount > 0 || rowCount > this.#capacity) return null
     const pattern = this.#pattern
     if (
       pattern === null ||
@@ -276,13 +328,26 @@ export class MessageSink {
     return pattern.valuePtrs.map((ptr) => ptr + distance)
   }
 
+  sendWhole({ rowCount, timesPtr, columns: cells }: Batch): boolean {
+    if (this.#collectedRowCount > 0 || rowCount > this.#capacity) return false
+    if (rowCount > this.input.rowCountMax - this.#sentRowCount) return false
+    const columns: ColumnSlice[] = []
+    const wanted = this.#wanted!.columns
+    for (let i = 0; i < wanted.length; i++)
+      columns.push(sliceOf(wanted[i]!.name, 'float64', rowCount, cells[i]!.valuesPtr))
+    const time = sliceOf('time', 'time', rowCount, timesPtr)
+    this.#write({ rowCount, columns, indices: [time], labels: noLabels }, this.#set!.set, null)
+    this.#sentRowCount += rowCount
+    return true
+  }
+
   /**
    * Takes the first of some units that have the columns of the last message, and rows of the same buckets. Returns how many it
    * took; 0: there is no such message, and the next one is to come by itself.
    */
   repeat({ sets, rowCount, firstBucket, valuesPtr, columnStride, unitStride }: AlikeUnits): number {
     const pattern = this.#pattern
-    if (pattern === null || pattern.wanted !== this.#wanted || this.#collector!.rowCount > 0) return 0
+    if (pattern === null || pattern.wanted !== this.#wanted || this.#collectedRowCount > 0) return 0
     if (pattern.rowCount !== rowCount || pattern.firstBucket !== firstBucket) return 0
     const { kernels, output, collected, input } = this
     const { call, u8, u32 } = kernels
@@ -330,13 +395,13 @@ export class MessageSink {
 
   /** What has been made of a read. */
   result(next: ScanPosition | null): ScanResult {
-    const wire = this.input.format === 'wire' ? this.#places.toArray() : null
+    const wire = this.input.format === 'wire' ? this.#places.all : null
     return { wire, frames: this.frames, next }
   }
 
   /** As push, for rows that have all their cells. */
   #pushPage({ rowCount, timesPtr }: Batch, page: PageRows): ScanPosition | null {
-    const collector = this.#collector!
+    const collector = this.#collecting()
     for (let row = 0; ; ) {
       const limited = this.input.rowCountMax - this.#sentRowCount - collector.rowCount
       const taken = Math.min(rowCount - row, this.#capacity - collector.rowCount, limited)
@@ -354,13 +419,13 @@ export class MessageSink {
 
   /** Whether the first row of a batch would be a row of a message: it has a cell. */
   takesFirst(batch: Batch): boolean {
-    return this.input.plan.mode !== 'raw' || this.#collector!.hasCells({ ...batch, rowCount: 1 })
+    return this.input.plan.mode !== 'raw' || this.#collecting().hasCells({ ...batch, rowCount: 1 })
   }
 
   /** Forgets the rows of the message under way. */
   discard(): void {
     this.#extraByteLength = 0
-    this.#collector!.clear()
+    this.#collector?.clear()
   }
 
   /** What rows [0, rowCount) of a batch take beyond their cells of fixed size: text, and names in null maps. */
@@ -400,33 +465,25 @@ export class MessageSink {
 
   /** Ends the message under way, its last row first; of more rows than the limit allows the last ones are taken. */
   endReversed(): void {
-    const { rowCount } = this.#collector!
+    const rowCount = this.#collectedRowCount
     this.#close(Math.min(rowCount, this.input.rowCountMax - this.#sentRowCount))
   }
 
   /** `reversedCount`: so many of the last rows, the last one first; null: all as they are. */
   #close(reversedCount: number | null = null): void {
-    const collector = this.#collector!
-    const rowCount = reversedCount ?? collector.rowCount
-    if (rowCount === 0) return
+    const collector = this.#collector
+    const rowCount = reversedCount ?? this.#collectedRowCount
+    if (rowCount === 0 || collector === null) return
     const set = this.#set!
     const mark = this.collected.mark()
     const { pages } = collector
     let columns: ColumnSlice[] = this.#wanted!.columns.map(({ name, type }, i) => {
-      if (pages.length > 0) return plainColumn(name, type, rowCount)
+      // The values are put where they belong when the message is written.
+      if (pages.length > 0) return sliceOf(name, type, rowCount, 0)
       const { valuesPtr, validityPtr, bytesPtr, byteLength } = collector.column(this.#columnNumbers[i]!)
       return { name, dtype: type, kind: 'slice', rowCount, valuesPtr, validityPtr, bytesPtr, byteLength }
     })
-    let time: ColumnSlice = {
-      name: 'time',
-      dtype: 'time',
-      kind: 'slice',
-      rowCount,
-      valuesPtr: collector.timesPtr,
-      validityPtr: 0,
-      bytesPtr: 0,
-      byteLength: 0,
-    }
+    let time = sliceOf('time', 'time', rowCount, collector.timesPtr)
     if (reversedCount !== null) {
       const indexesPtr = this.collected.allocate(4 * rowCount)
       for (let i = 0; i < rowCount; i++) this.kernels.u32[(indexesPtr >> 2) + i] = collector.rowCount - 1 - i
@@ -434,7 +491,7 @@ export class MessageSink {
       time = gatheredColumn(this.kernels, this.collected, time, indexesPtr)
     }
     const put = pages.length > 0 ? this.#pageWriter(pages) : null
-    this.#write({ rowCount, columns, indices: [time], labels: [] }, set.set, put)
+    this.#write({ rowCount, columns, indices: [time], labels: noLabels }, set.set, put)
     this.collected.release(mark)
     this.#sentRowCount += rowCount
     this.#extraByteLength = 0
@@ -488,8 +545,16 @@ export class MessageSink {
     const valuePtrs: number[] = []
     const headByteLength = encodeFrame(kernels, frame, byteOffset, bound, valuePtrs, put)
     const buckets = this.#patternBuckets
-    if (put === null && buckets?.rowCount === rowCount && frame.columns.every(isPlain))
-      this.#pattern = { ...buckets, wanted: this.#wanted!, ptr: byteOffset, byteLength: headByteLength, valuePtrs }
+    if (put === null && buckets !== null && buckets.rowCount === rowCount && frame.columns.every(isPlain))
+      // Not spread: V8 makes the shape of such an object anew each time, which takes as long as the encoding.
+      this.#pattern = {
+        wanted: this.#wanted!,
+        rowCount,
+        firstBucket: buckets.firstBucket,
+        ptr: byteOffset,
+        byteLength: headByteLength,
+        valuePtrs,
+      }
     kernels.u8.set(tail, byteOffset + headByteLength)
     const byteLength = headByteLength + tail.length
     output.release(prefixOffset)

@@ -88,13 +88,21 @@ export interface Pool {
   readonly memberAt: (index: number) => Member | null
 }
 
+/** What pools of several sets share: columns by the numbers of their signatures. */
+interface SharedColumns {
+  readonly wantedByKey: Map<
+    string,
+    { readonly wanted: WantedColumns | null; readonly read: Map<Signature, Omit<Member, keyof ScanSet>> }
+  >
+  readonly signatureNumbers: Map<Signature, number>
+}
+
 /** Pools of label sets. Most have the same metrics: what follows from those is worked out once. */
 export class Pools {
-  readonly #wanted = new Map<
-    string,
-    { wanted: WantedColumns | null; read: Map<Signature, Omit<Member, keyof ScanSet>> }
-  >()
-  readonly #signatureNumbers = new Map<Signature, number>()
+  /** Of pools of several sets; null: there was none yet. */
+  #shared: SharedColumns | null = null
+  /** Metrics that are let through → signature → what is left of it. */
+  #narrowings: Map<ReadonlySet<string>, Map<Signature, Signature>> | null = null
 
   constructor(
     readonly plan: ReadPlan,
@@ -106,17 +114,18 @@ export class Pools {
     if (end - start === 1) return this.#single(this.#setAt(start))
     const signatures = new Set<Signature>()
     for (let index = start; index < end; index++) signatures.add(this.#setAt(index).signature)
+    const { wantedByKey, signatureNumbers } = (this.#shared ??= { wantedByKey: new Map(), signatureNumbers: new Map() })
     const key = [...signatures]
-      .map((signature) => this.#numberOf(signature))
+      .map((signature) => numberOf(signatureNumbers, signature))
       .sort((a, b) => a - b)
       .join()
-    let known = this.#wanted.get(key)
+    let known = wantedByKey.get(key)
     if (known === undefined) {
       const union = new Map<string, number>()
       for (const signature of signatures)
         for (const [name, bits] of signature) union.set(name, (union.get(name) ?? 0) | bits)
       known = { wanted: wantedMetrics(this.plan, union, null), read: new Map() }
-      this.#wanted.set(key, known)
+      wantedByKey.set(key, known)
     }
     const { wanted, read } = known
     if (wanted === null) return null
@@ -146,12 +155,10 @@ export class Pools {
     return allowed === null ? entry : { set: entry.set, signature: this.#narrowed(entry.signature, allowed) }
   }
 
-  /** Metrics that are let through → signature → what is left of it. */
-  readonly #narrowings = new Map<ReadonlySet<string>, Map<Signature, Signature>>()
-
   #narrowed(signature: Signature, allowed: ReadonlySet<string>): Signature {
-    let known = this.#narrowings.get(allowed)
-    if (known === undefined) this.#narrowings.set(allowed, (known = new Map()))
+    const narrowings = (this.#narrowings ??= new Map())
+    let known = narrowings.get(allowed)
+    if (known === undefined) narrowings.set(allowed, (known = new Map()))
     let narrowed = known.get(signature)
     if (narrowed === undefined) {
       narrowed = new Map([...signature].filter(([name]) => allowed.has(name)))
@@ -159,12 +166,12 @@ export class Pools {
     }
     return narrowed
   }
+}
 
-  #numberOf(signature: Signature): number {
-    let number = this.#signatureNumbers.get(signature)
-    if (number === undefined) this.#signatureNumbers.set(signature, (number = this.#signatureNumbers.size))
-    return number
-  }
+function numberOf(numbers: Map<Signature, number>, signature: Signature): number {
+  let number = numbers.get(signature)
+  if (number === undefined) numbers.set(signature, (number = numbers.size))
+  return number
 }
 
 /** Not by spreading, which makes an object of a shape of its own. Null: it has none of the metrics. */

@@ -6,6 +6,9 @@ import type { Labels } from './label-tail.js'
 import type { ReadPlan } from './plan.js'
 import type { Signature } from './signature.js'
 
+/** Few numbers come in a plain list: a typed array has memory of its own, which takes longer to make than a list. */
+export type NumberList = Uint32Array | readonly number[]
+
 /** A row limit that is none, in each job of a read. */
 export const rowCountNone = 2 ** 52
 
@@ -46,14 +49,14 @@ export interface ScanInput {
   readonly newestWins: boolean
   readonly plan: ReadPlan
   /** The label sets to read, in the order of their messages. */
-  readonly sets: Uint32Array
+  readonly sets: NumberList
   readonly setCount: number
   /** Of the job's scratch, for answering many sets together; 0: none of its own. */
   readonly manySetsShare: number
   readonly setAt: (index: number) => ScanSet
   readonly signatureOf: (set: number) => Signature
   /** Group i is sets starts[i] to before starts[i + 1]; null: each set is by itself. */
-  readonly groupStarts: Uint32Array | null
+  readonly groupStarts: NumberList | null
   /** Names the table's label sets; see labelTail. */
   readonly labelsId: string
   readonly labelsOf: (set: number) => Labels
@@ -81,9 +84,9 @@ export interface ScanFrame {
 export interface ScanResult {
   /**
    * Rows, byte offset and byte length of each encoded message, which has its prefix in front of it (frame/wire-messages.ts), in the
-   * order of their places; null: columns are wanted.
+   * order of their places: a list of few, or an array of many. null: columns are wanted.
    */
-  readonly wire: Uint32Array | null
+  readonly wire: NumberList | null
   readonly frames: readonly ScanFrame[]
   readonly next: ScanPosition | null
 }
@@ -91,12 +94,13 @@ export interface ScanResult {
 /** A result of a few encoded messages that end the read travels as nothing but their places. */
 export type ScanAnswer = ScanResult | readonly number[]
 
-/** Numbers of an array are written one by one; more of them travel faster as they are. */
-const shortPlaceCountMax = 48
-
 export function shortAnswer(result: ScanResult): ScanAnswer {
   const { wire, next } = result
-  return wire === null || next !== null || wire.length > shortPlaceCountMax ? result : Array.from(wire)
+  return wire === null || next !== null || !isList(wire) ? result : wire
+}
+
+function isList(numbers: NumberList): numbers is readonly number[] {
+  return Array.isArray(numbers)
 }
 
 export function scanResult(

@@ -4,7 +4,7 @@ import type { BlockSource } from '../../blocks/reader.js'
 import { receiveSources, type SentSources } from '../../blocks/sent-sources.js'
 import type { WorkerAccess } from '../../stores/store.js'
 import type { LabelView, ScanFields, ScanJob } from './jobs.js'
-import type { ScanPosition } from './scan-input.js'
+import type { NumberList, ScanPosition } from './scan-input.js'
 
 /** What most scans have none of. */
 interface ScanRest
@@ -32,8 +32,8 @@ export type ScanParts = readonly [
   signaturesByteLength: number,
   sourceIds: SentSources['ids'],
   sourceNumbers: SentSources['numbers'],
-  sets: Uint32Array | readonly number[],
-  groupStarts: Uint32Array | readonly number[] | null,
+  sets: NumberList,
+  groupStarts: NumberList | null,
   /** null: it says nothing. */
   rest: ScanRest | null,
 ]
@@ -81,15 +81,11 @@ export function sendScan(fields: SentFields, { labels, rowCountMax, position }: 
   return { kind: 'tsdb.scan', parts }
 }
 
-function listed(numbers: Uint32Array): Uint32Array | readonly number[] {
+function listed(numbers: NumberList): NumberList {
   if (numbers.length > listedCountMax) return numbers
   const list: number[] = []
   for (let i = 0; i < numbers.length; i++) list.push(numbers[i]!)
   return list
-}
-
-function unlisted(numbers: Uint32Array | readonly number[]): Uint32Array {
-  return numbers instanceof Uint32Array ? numbers : new Uint32Array(numbers)
 }
 
 function restOf(fields: SentFields, position: ScanPosition | null): ScanRest | null {
@@ -110,7 +106,6 @@ const none: readonly [] = []
 
 export function receiveScan(parts: ScanParts): ScanFields {
   const driver = parts[1]
-  const groupStarts = parts[19]
   const rest = parts[20]
   return {
     terms: parts[0],
@@ -130,8 +125,8 @@ export function receiveScan(parts: ScanParts): ScanFields {
       signatures: { byteOffset: parts[14], byteLength: parts[15] },
     },
     sources: receiveSources({ ids: parts[16], numbers: parts[17], others: rest === null ? none : rest.otherSources }),
-    sets: unlisted(parts[18]),
-    groupStarts: groupStarts === null ? null : unlisted(groupStarts),
+    sets: parts[18],
+    groupStarts: parts[19],
     metricListOf: rest === null ? null : rest.metricListOf,
     metricLists: rest === null ? none : rest.metricLists,
     rowCondition: rest === null ? null : rest.rowCondition,

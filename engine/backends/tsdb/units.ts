@@ -17,6 +17,11 @@ export interface RowSink {
    * rowCount × f64, not aligned; null: they must be pushed, as where there is no such thing.
    */
   reserve?(rowCount: number, firstBucket: number): readonly number[] | null
+  /**
+   * Takes all rows of a unit at once, whose columns are float64 without missing cells, and which need not be collected with others.
+   * False: they must be pushed, as where there is no such thing.
+   */
+  sendWhole?(batch: Batch): boolean
 }
 
 /** Rows to send: [fromNs, toNs); of buckets those that have a part in it. */
