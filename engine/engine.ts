@@ -27,6 +27,7 @@ import type { Column } from './frame/column.js'
 import type { ColumnHead } from './frame/column-head.js'
 import { eachFrame, Frame } from './frame/frame.js'
 import type { PlainColumn, PlainFrame } from './frame/plain.js'
+import { ListedMessages, type WireMessages } from './frame/wire-messages.js'
 import { CallRecord, History, type HistoryOptions } from './history/history.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
 import { checkOptions, type OptionTypes } from './options.js'
@@ -549,13 +550,12 @@ class WireBatches implements StepSource<WireBatch> {
         const message = await this.#messages.next()
         if (message === null) break
         const { rowCount, bytes, batch, isLast = false } = message
-        const messages = batch ?? (bytes === null ? [] : [bytes])
-        if (messages.length === 0) continue
-        let byteLength = 0
-        for (const encoded of messages) byteLength += encoded.byteLength
+        if (batch === undefined && bytes === null) continue
+        const messages = batch ?? new ListedMessages([bytes!])
+        const { byteLength } = messages
         this.#record.count(rowCount, byteLength)
         // What may be borrowed mostly is.
-        if (this.#options.borrows !== true) for (const encoded of messages) this.#young.add(encoded.byteLength)
+        if (this.#options.borrows !== true) this.#young.add(byteLength)
         return { messages, isLast }
       }
       this.#record.end()
@@ -577,10 +577,12 @@ class WireBatches implements StepSource<WireBatch> {
   }
 }
 
+const noMessages = new ListedMessages([])
+
 /** The messages of batches one by one, as a generator would give them; that takes longer for one than it took to make it. */
 class EachOf implements AsyncGenerator<Uint8Array> {
   readonly #batches: AsyncGenerator<WireBatch>
-  #batch: readonly Uint8Array[] = []
+  #batch: WireMessages = noMessages
   #index = 0
   /** What is asked before the one before is answered waits for it. */
   #last: Promise<unknown> | null = null
@@ -590,24 +592,24 @@ class EachOf implements AsyncGenerator<Uint8Array> {
   }
 
   next(): Promise<IteratorResult<Uint8Array>> {
-    if (this.#last === null && this.#index < this.#batch.length)
-      return Promise.resolve({ value: this.#batch[this.#index++]!, done: false })
+    if (this.#last === null && this.#index < this.#batch.count)
+      return Promise.resolve({ value: this.#batch.at(this.#index++), done: false })
     return this.#inTurn(() => this.#next())
   }
 
   async #next(): Promise<IteratorResult<Uint8Array>> {
-    while (this.#index >= this.#batch.length) {
+    while (this.#index >= this.#batch.count) {
       const { value, done } = await this.#batches.next()
       if (done === true) return { value: undefined, done: true }
       this.#batch = value.messages
       this.#index = 0
     }
-    return { value: this.#batch[this.#index++]!, done: false }
+    return { value: this.#batch.at(this.#index++), done: false }
   }
 
   return(): Promise<IteratorResult<Uint8Array>> {
     return this.#inTurn(async () => {
-      this.#batch = []
+      this.#batch = noMessages
       await this.#batches.return(undefined)
       return { value: undefined, done: true }
     })
@@ -615,7 +617,7 @@ class EachOf implements AsyncGenerator<Uint8Array> {
 
   throw(error: unknown): Promise<IteratorResult<Uint8Array>> {
     return this.#inTurn(async () => {
-      this.#batch = []
+      this.#batch = noMessages
       await this.#batches.throw(error)
       return { value: undefined, done: true }
     })

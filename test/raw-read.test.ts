@@ -7,6 +7,7 @@ import { Tsdb } from '../dist/engine/backends/tsdb/tsdb.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
 import { takeFrame } from '../dist/engine/codec/columns.js'
 import { FramesError } from '../dist/engine/errors.js'
+import { type WireMessages, wirePrefixByteLength } from '../dist/engine/frame/wire-messages.js'
 import { type Column, Frame, nullColumn, type ReadRequest, sliceColumn } from '../dist/engine/index.js'
 import { kernelHeapBase, loadKernels } from '../dist/engine/kernels/kernels.js'
 import { createSharedMemory } from '../dist/engine/memory/shared-memory.js'
@@ -146,7 +147,7 @@ function rowsOf(labels: string, columns: readonly { name: string; cells: readonl
 /** The rows of what comes together; a limited read has a marker, too. */
 function rowsOfMessage({ bytes, frame, batch }: ReadMessage): { rows: Rows; marker: string } {
   if (batch !== undefined) {
-    const each = batch.map((message) => rowsOfMessage({ rowCount: 0, bytes: message, frame: null }))
+    const each = listOf(batch).map((message) => rowsOfMessage({ rowCount: 0, bytes: message, frame: null }))
     return { rows: each.flatMap(({ rows }) => rows), marker: each[each.length - 1]!.marker }
   }
   if (frame !== null) {
@@ -182,12 +183,16 @@ async function readRows(
   return { rows, marker }
 }
 
+function listOf(messages: WireMessages): Uint8Array[] {
+  return Array.from({ length: messages.count }, (_, i) => messages.at(i))
+}
+
 /** The host of each message, and where a read was ended. */
 async function hostsOf(messages: AsyncIterable<ReadMessage>): Promise<{ hosts: string[]; error: unknown }> {
   const hosts: string[] = []
   try {
     for await (const { batch } of messages) {
-      for (const bytes of batch!) {
+      for (const bytes of listOf(batch!)) {
         const { labels } = readGenerated(Buffer.from(bytes))
         hosts.push(String(labels.find(({ name }) => name === 'host')!.value))
       }
@@ -453,7 +458,7 @@ test('what waits to be sent never stands in the way of the next job', () => {
       },
       release: () => arenas.free(kept),
     }
-    return outgoing.takeWire(job, Uint32Array.of(1, scratch.byteOffset, MiB), true)
+    return outgoing.takeWire(job, Uint32Array.of(1, scratch.byteOffset + wirePrefixByteLength, MiB), true)
   })
   expect(outgoing.heldByteLength).toBeGreaterThan(8 * MiB)
   for (const step of steps) step.release()
@@ -462,7 +467,7 @@ test('what waits to be sent never stands in the way of the next job', () => {
 
 test('bytes that are not borrowed stay as they are', async () => {
   const kept: Uint8Array[] = []
-  for await (const { batch } of tsdb.read(largeRead, 'wire', {})) kept.push(...batch!)
+  for await (const { batch } of tsdb.read(largeRead, 'wire', {})) kept.push(...listOf(batch!))
   const others = await readRows(largeRead)
   expect(kept.flatMap((bytes) => rowsOfMessage({ rowCount: 0, bytes, frame: null }).rows)).toEqual(others.rows)
 })

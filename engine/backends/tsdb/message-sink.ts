@@ -4,6 +4,7 @@ import { encodedFrameBound, encodeFrame, type PutValues } from '../../codec/wire
 import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
 import type { DType } from '../../frame/dtype.js'
 import type { ColumnEntry } from '../../blocks/block.js'
+import { wirePrefixByteLength } from '../../frame/wire-messages.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { readJobByteLength, readMessageByteLength } from '../../limits.js'
 import { copyBytes } from '../../memory/copy.js'
@@ -344,7 +345,8 @@ export class MessageSink {
     const { output, kernels } = this
     const tail = this.#tail(this.#set!.set, rowCount)
     const byteLength = pattern.byteLength + tail.length
-    const byteOffset = output.allocate(byteLength)
+    const byteOffset = output.allocate(wirePrefixByteLength + byteLength) + wirePrefixByteLength
+    putPrefix(kernels.u8, byteOffset, byteLength)
     kernels.call.copyBytes(pattern.ptr, pattern.byteLength, byteOffset)
     kernels.u8.set(tail, byteOffset + pattern.byteLength)
     this.#places.add(rowCount, byteOffset, byteLength)
@@ -393,7 +395,7 @@ export class MessageSink {
     u32.set(tails.offsets, offsetsPtr >> 2)
     const tailsPtr = collected.allocate(tails.bytes.length)
     copyBytes(tails.bytes, u8, tailsPtr)
-    const byteLength = count * pattern.byteLength + tails.bytes.length
+    const byteLength = count * (wirePrefixByteLength + pattern.byteLength) + tails.bytes.length
     const targetPtr = output.allocate(byteLength)
     const written = call.repeatMessage(
       pattern.ptr,
@@ -626,7 +628,8 @@ export class MessageSink {
     }
     const tail = this.#tail(set, rowCount)
     const bound = encodedFrameBound(frame)
-    const byteOffset = output.allocate(bound + tail.length)
+    const prefixOffset = output.allocate(wirePrefixByteLength + bound + tail.length)
+    const byteOffset = prefixOffset + wirePrefixByteLength
     const valuePtrs: number[] = []
     const headByteLength = encodeFrame(kernels, frame, byteOffset, bound, valuePtrs, put)
     const buckets = this.#patternBuckets
@@ -647,8 +650,9 @@ export class MessageSink {
       }
     kernels.u8.set(tail, byteOffset + headByteLength)
     const byteLength = headByteLength + tail.length
-    output.release(byteOffset)
-    output.allocate(byteLength)
+    output.release(prefixOffset)
+    output.allocate(wirePrefixByteLength + byteLength)
+    putPrefix(kernels.u8, byteOffset, byteLength)
     this.#byteLength += byteLength
     this.#places.add(rowCount, byteOffset, byteLength)
   }
@@ -663,6 +667,16 @@ export class MessageSink {
     const { kernels, collected, input } = this
     return labelTail(kernels, collected, this.#tailOf, set, () => this.#labelsOf(set), rowCount, input.plan.multiIndex)
   }
+}
+
+/** In front of the message at `byteOffset`. */
+function putPrefix(u8: Uint8Array, byteOffset: number, byteLength: number): void {
+  const at = byteOffset - wirePrefixByteLength
+  u8[at] = 0
+  u8[at + 1] = byteLength >>> 24
+  u8[at + 2] = byteLength >>> 16
+  u8[at + 3] = byteLength >>> 8
+  u8[at + 4] = byteLength
 }
 
 /** Whether only the values of a column differ from message to message. */
