@@ -13,6 +13,8 @@ export interface CancelSignal {
 export class Cancellation implements CancelSignal {
   #isAborted = false
   #reason: unknown = undefined
+  /** The first that came, as long as it is the only one; then all. */
+  #listener: (() => void) | null = null
   #listeners: Set<() => void> | null = null
 
   get aborted(): boolean {
@@ -28,19 +30,30 @@ export class Cancellation implements CancelSignal {
     if (this.#isAborted) return
     this.#isAborted = true
     this.#reason = reason
+    const listener = this.#listener
     const listeners = this.#listeners ?? []
+    this.#listener = null
     this.#listeners = null
-    for (const listener of listeners) listener()
+    listener?.()
+    for (const each of listeners) each()
   }
 
   addEventListener(_type: 'abort', listener: () => void): void {
     // As with an AbortSignal: who comes too late is told nothing.
     if (this.#isAborted) return
-    this.#listeners ??= new Set()
+    if (this.#listeners === null) {
+      if (this.#listener === null || this.#listener === listener) {
+        this.#listener = listener
+        return
+      }
+      this.#listeners = new Set([this.#listener])
+      this.#listener = null
+    }
     this.#listeners.add(listener)
   }
 
   removeEventListener(_type: 'abort', listener: () => void): void {
-    this.#listeners?.delete(listener)
+    if (this.#listener === listener) this.#listener = null
+    else this.#listeners?.delete(listener)
   }
 }

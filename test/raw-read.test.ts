@@ -340,7 +340,7 @@ test(`label sets that report together have the times that were written, and so h
     const found = written.map((): bigint[] => [])
     const request = { ...table, start: String(startMs), end: String(endMs), columns: names }
     for await (const { batch } of tsdb.read(request, 'wire', {})) {
-      for (const bytes of batch!) {
+      for (const bytes of listOf(batch!)) {
         const { labels, indices } = readGenerated(Buffer.from(bytes))
         const set = Number(labels.find(({ name }) => name === 'set')!.value)
         for (const ns of indices[0]!.cells) found[set]!.push(ns as bigint)

@@ -12,11 +12,19 @@ interface RestrictedField<Request> {
   readonly takenBy: readonly BackendType[]
 }
 
+interface RefusedFields<Request> {
+  readonly fields: readonly RestrictedField<Request>[]
+  readonly names: ReadonlySet<string>
+}
+
 /** Fields that each backend refuses: a small read need not go through those that it may have. */
-type Refused<Request> = Readonly<Record<BackendType, readonly RestrictedField<Request>[]>>
+type Refused<Request> = Readonly<Record<BackendType, RefusedFields<Request>>>
 
 function restricted<Request>(fields: readonly RestrictedField<Request>[]): Refused<Request> {
-  const refusedBy = (type: BackendType) => fields.filter(({ takenBy }) => !takenBy.includes(type))
+  const refusedBy = (type: BackendType): RefusedFields<Request> => {
+    const refused = fields.filter(({ takenBy }) => !takenBy.includes(type))
+    return { fields: refused, names: new Set(refused.map(({ field }) => String(field))) }
+  }
   return { tsdb: refusedBy('tsdb'), kv: refusedBy('kv'), stream: refusedBy('stream'), csv: refusedBy('csv') }
 }
 
@@ -74,7 +82,12 @@ function refuse<Request extends ReadRequest | WriteRequest | DeleteRequest>(
   type: string,
   backend: BackendType,
 ): void {
-  for (const { field, name } of refused[backend]) {
+  const { fields, names } = refused[backend]
+  // A request has few fields, and mostly none of these: one that an object does not have takes long to look for.
+  let hasAny = false
+  for (const name in request) if (names.has(name)) hasAny = true
+  if (!hasAny) return
+  for (const { field, name } of fields) {
     const value = request[field]
     if (value === undefined || isDefault(field, value)) continue
     throw new FramesError(

@@ -7,7 +7,7 @@
 //           removed    not waited  scratch freed when the worker has finished
 //
 // The queue is ours and not Piscina's: a job waits for memory too, and Piscina's abort signal kills the worker.
-import type { CancelSignal } from '../cancellation.js'
+import { Cancellation, type CancelSignal } from '../cancellation.js'
 import { availableParallelism } from 'node:os'
 import { assert } from '../assert.js'
 import { FramesError, fromErrorMessage } from '../errors.js'
@@ -242,9 +242,13 @@ class WorkerPool implements Pool {
       return
     }
     const timer = waitMs === Infinity ? null : setTimeout(() => this.#abandon(request, expiry()), clampMs(waitMs))
-    const ofSignal = signal === undefined ? null : this.#requestsOf(signal)
+    // One of our own is cheap to listen to.
+    const own = signal instanceof Cancellation ? signal : null
+    const ofSignal = signal === undefined || own !== null ? null : this.#requestsOf(signal)
+    const onAbort = () => this.#abandon(request, cancellation(own!))
     const leave = () => {
       request.isWanted = false
+      own?.removeEventListener('abort', onAbort)
       ofSignal?.delete(request)
       if (timer !== null) clearTimeout(timer)
     }
@@ -269,6 +273,7 @@ class WorkerPool implements Pool {
         reject(error)
       },
     }
+    own?.addEventListener('abort', onAbort)
     ofSignal?.add(request)
     this.#queue.push(request)
     this.#dispatch()

@@ -36,6 +36,10 @@ interface OwnThread extends WorkerThread {
   isEnding: boolean
   /** The task at work. */
   answer: TaskAnswer | null
+  /** Whether its port keeps the program going: while a task is at work, and a little longer. */
+  isHeld: boolean
+  /** It was given a task since the last look. */
+  wasUsed: boolean
 }
 
 /** Told how a task ended; error: there is no outcome. */
@@ -48,6 +52,8 @@ interface TaskTarget {
 
 const startRetryMsMin = 50
 const startPollMs = 5
+/** A program with nothing else to do goes on so long, or twice that, behind its last task. To say so of each task is a call into Node. */
+const holdMs = 20
 /** What threads get to start and to close their readers in, when they are to end. */
 const closeWaitMsMax = 5_000
 
@@ -63,6 +69,7 @@ export class WorkerThreads {
   #startFailureCountInRow = 0
   #startFailureReason = 'unknown'
   #startRetry: NodeJS.Timeout | null = null
+  #holdTimer: NodeJS.Timeout | null = null
 
   constructor(options: WorkerThreadsOptions) {
     this.#options = options
@@ -124,8 +131,34 @@ export class WorkerThreads {
       return
     }
     own.answer = answer
-    // While a task is at work, the program goes on.
+    own.wasUsed = true
+    if (!own.isHeld) this.#hold(own)
+  }
+
+  /** While a task is at work, the program goes on. */
+  #hold(own: OwnThread): void {
+    own.isHeld = true
     own.port.ref()
+    this.#holdTimer ??= setInterval(() => this.#letGo(), holdMs).unref()
+  }
+
+  /** Of threads that have had no task since the last look. */
+  #letGo(): void {
+    let isAnyHeld = false
+    for (const thread of this.#threads) {
+      if (thread.isHeld && thread.answer === null && !thread.wasUsed) {
+        thread.isHeld = false
+        thread.port.unref()
+      }
+      thread.wasUsed = false
+      isAnyHeld ||= thread.isHeld
+    }
+    if (!isAnyHeld) this.#stopLooking()
+  }
+
+  #stopLooking(): void {
+    if (this.#holdTimer !== null) clearInterval(this.#holdTimer)
+    this.#holdTimer = null
   }
 
   /** Sends a task to the export `name` of worker.ts by way of Piscina. */
@@ -155,6 +188,7 @@ export class WorkerThreads {
     const waited = new AbortController()
     await Promise.race([readersClosed, delay(closeWaitMsMax, null, { signal: waited.signal }).catch(() => {})])
     waited.abort()
+    this.#stopLooking()
     for (const thread of this.#threads) thread.isEnding = true
     const exits = [...this.#threads].map((thread) => thread.exited)
     await this.#piscina.destroy()
@@ -198,11 +232,10 @@ export class WorkerThreads {
         resolve()
       })
     })
-    const thread: OwnThread = { id, worker, port, isEnding: false, exited, answer: null }
+    const thread: OwnThread = { id, worker, port, isEnding: false, exited, answer: null, isHeld: false, wasUsed: false }
     port.on('message', (outcome: JobOutcome) => {
       const { answer } = thread
       thread.answer = null
-      port.unref()
       answer?.(outcome, null)
     })
     port.unref()

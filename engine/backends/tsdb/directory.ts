@@ -168,6 +168,13 @@ export function decodeExtent(extent: Extent): TsdbExtent {
   return { setMin: extent[0]!, setMax: extent[1]!, timeMinMs: extent[2]!, timeMaxMs: extent[3]!, partitions }
 }
 
+/** Times of an extent, both inclusive; of one that is not known all there are. */
+export function timesOfExtent(extent: Extent | null): { readonly timeMinMs: number; readonly timeMaxMs: number } {
+  return extent === null
+    ? { timeMinMs: -Infinity, timeMaxMs: Infinity }
+    : { timeMinMs: extent[2]!, timeMaxMs: extent[3]! }
+}
+
 const knownExtents = new WeakMap<Extent, TsdbExtent>()
 
 /** The decoded extent of a live block, which each read asks for; null: nobody knows what it holds. */

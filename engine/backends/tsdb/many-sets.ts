@@ -1,7 +1,7 @@
 // How much is asked for at once where many label sets are answered together: what both halves of a read know of it.
 import { MiB } from '../../limits.js'
 import type { Extent } from '../../blocks/live-block.js'
-import { decodeExtent } from './directory.js'
+import { timesOfExtent } from './directory.js'
 import type { ReadPlan } from './plan.js'
 
 /** Of a job that reads samples. */
@@ -35,7 +35,7 @@ export function occupiedBuckets(
   let minMs = Infinity
   let maxMs = -Infinity
   for (const { extent } of blocks) {
-    const { timeMinMs, timeMaxMs } = extent === null ? { timeMinMs: startMs, timeMaxMs: endMs } : decodeExtent(extent)
+    const { timeMinMs, timeMaxMs } = timesOfExtent(extent)
     if (timeMinMs > endMs || timeMaxMs < startMs) continue
     minMs = Math.min(minMs, timeMinMs)
     maxMs = Math.max(maxMs, timeMaxMs)

@@ -113,6 +113,7 @@ export async function openSets(
       const endSet = groupStarts === null ? end : groupStarts[end]!
       // A view of some of them would send all.
       const isWhole = firstSet === 0 && endSet === selection.sets.length
+      const isAll = isWhole && start === 0 && end === unitCount
       const sets = isWhole ? selection.sets : selection.sets.slice(firstSet, endSet)
       const setCounts = { setCount: sets.length, unitCount: end - start, tableSetCount: table.labels.setCount }
       const ofManySets = manySetsByteLength(plan, bucketCount, setCounts, parts.memory.arenas.slice.byteLength)
@@ -128,7 +129,7 @@ export async function openSets(
         sources: sendSources(blocksOfSets(sources, sets)),
         sets,
         manySetsShare: ofManySets / (ofManySets + scanScratchByteLength),
-        groupStarts: groupStarts === null ? null : groupStarts.slice(start, end + 1).map((place) => place - firstSet),
+        groupStarts: groupStarts === null || isAll ? groupStarts : partOf(groupStarts, start, end, firstSet),
         metricListOf: selection.metricListOf === null ? null : selection.metricListOf.slice(firstSet, endSet),
         metricLists: selection.metricLists,
         rowCondition: selection.rowCondition,
@@ -145,6 +146,11 @@ export async function openSets(
   } finally {
     if (messages === null) snapshot.release()
   }
+}
+
+/** Where the groups [start, end) begin among their own sets. */
+function partOf(groupStarts: Uint32Array, start: number, end: number, firstSet: number): Uint32Array {
+  return groupStarts.slice(start, end + 1).map((place) => place - firstSet)
 }
 
 function scanTermsOf({ blocks, schema, scanTerms }: OpenTable, shape: ReadShape, format: 'wire' | 'columns'): string {

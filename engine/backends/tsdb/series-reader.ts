@@ -10,7 +10,7 @@ import type { Scratch } from '../../memory/scratch.js'
 import { FramesError } from '../../errors.js'
 import { nsPerMs, toInt64, toNs } from './bounds.js'
 import type { Directory, TsdbExtent } from './directory.js'
-import { decodeExtent, directoryOf, findSet, mergeSets } from './directory.js'
+import { decodeExtent, directoryOf, findSet, mergeSets, timesOfExtent } from './directory.js'
 import type { DigestColumn, StoredGrain } from './digests.js'
 import { digestColumn, digestFields, digestPlaces, grainsOf } from './digests.js'
 import { timeColumnName } from './run-writer.js'
@@ -230,7 +230,7 @@ export class SeriesReader implements SampleReader {
     const timeColumn = reader.column(timeColumnName, 'time')
     if (timeColumn === undefined) throw io.damaged(source.id, 'it has no times')
     const directory = directoryOf(reader)
-    const extent = source.extent === null ? null : decodeExtent(source.extent)
+    const { timeMinMs, timeMaxMs } = timesOfExtent(source.extent)
     return {
       reader,
       directory,
@@ -238,8 +238,8 @@ export class SeriesReader implements SampleReader {
       setMin: directory.sets[0] ?? 0,
       setMax: directory.sets[directory.sets.length - 1] ?? -1,
       place: 0,
-      timeMinMs: extent?.timeMinMs ?? -Infinity,
-      timeMaxMs: extent?.timeMaxMs ?? Infinity,
+      timeMinMs,
+      timeMaxMs,
       serving: null,
       stored: noColumns,
       plain: null,

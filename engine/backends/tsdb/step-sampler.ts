@@ -23,14 +23,16 @@ const unknownTime = -(2n ** 63n)
 
 /** Which of the metrics need values at step points: indexes into `wanted.metrics`. Text has none. */
 export function sampledMetrics({ mode }: ReadPlan, { metrics, columns }: WantedColumns): number[] {
-  return metrics.flatMap(({ type }, index) => {
-    if (type === 'string') return []
+  const sampled: number[] = []
+  for (let index = 0; index < metrics.length; index++) {
+    if (metrics[index]!.type === 'string') continue
     const isSampled =
       mode === 'downsample' ||
       mode === 'across' ||
       (mode === 'over-time' && columns.some(({ metric, fn }) => metric === index && fn === null))
-    return isSampled ? [index] : []
-  })
+    if (isSampled) sampled.push(index)
+  }
+  return sampled
 }
 
 /**
