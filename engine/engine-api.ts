@@ -1,6 +1,7 @@
 // What the engine offers to whoever serves it: the server, and a program that embeds it. Frames are wire bytes here, so
 // that the main thread never decodes a column.
 import type { CancelSignal } from './cancellation.js'
+import type { WireMessages } from './frame/wire-messages.js'
 import type {
   Caller,
   CreateRequest,
@@ -33,7 +34,7 @@ export interface ReadEncodedOptions extends CallOptions {
 
 /** Messages of a read that are ready together. */
 export interface WireBatch {
-  readonly messages: readonly Uint8Array[]
+  readonly messages: WireMessages
   /** Nothing comes behind them: who passes them on may end its answer before it asks for the end. */
   readonly isLast: boolean
 }

@@ -27,6 +27,7 @@ import type { Column } from './frame/column.js'
 import type { ColumnHead } from './frame/column-head.js'
 import { eachFrame, Frame } from './frame/frame.js'
 import type { PlainColumn, PlainFrame } from './frame/plain.js'
+import { ListedMessages, type WireMessages } from './frame/wire-messages.js'
 import { CallRecord, History, type HistoryOptions } from './history/history.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
 import { checkOptions, type OptionTypes } from './options.js'
@@ -34,7 +35,7 @@ import { workerCountMax } from './limits.js'
 import type { Slice } from './memory/slice.js'
 import { createSharedMemory } from './memory/shared-memory.js'
 import type { SharedMemoryStatistics } from './memory/shared-memory.js'
-import { YoungMemory } from './memory/young-memory.js'
+import { exposedCollector, YoungMemory } from './memory/young-memory.js'
 import type { Pool, PoolStatistics } from './pool/pool.js'
 import { openPool } from './pool/pool.js'
 import type {
@@ -52,6 +53,7 @@ import type { LmdbStore } from './stores/lmdb.js'
 import { openLmdbStore } from './stores/lmdb.js'
 import { openMemoryStore } from './stores/memory.js'
 import type { Store } from './stores/store.js'
+import { DroppedReaders } from './dropped-readers.js'
 import { sourceOf, Steps, type StepSource } from './steps.js'
 import { parseDurationMs } from './time.js'
 
@@ -133,6 +135,7 @@ export class Engine implements EngineApi {
   readonly #backends: ReadonlyMap<string, Backend>
   readonly #history: History | null
   readonly #young = new YoungMemory()
+  readonly #readers: DroppedReaders
   #closed: Promise<void> | null = null
 
   private constructor(parts: BackendParts, backends: ReadonlyMap<string, Backend>, history: History | null) {
@@ -141,6 +144,12 @@ export class Engine implements EngineApi {
     this.#pool = parts.pool
     this.#backends = backends
     this.#history = history
+    const { memory, outgoing, report } = parts
+    this.#readers = new DroppedReaders({
+      isWaitedFor: () => outgoing.isWaitedFor || memory.arenas.statistics().waiterCount > 0,
+      collect: exposedCollector(),
+      report,
+    })
   }
 
   /** Throws INVALID_ARGUMENT for an option of another name or type: data meant for a folder would be kept in memory only. */
@@ -321,7 +330,9 @@ export class Engine implements EngineApi {
    */
   read(given: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame> {
     const request = shapedRequest(given, names)
-    return this.#recordedRead(request, options, (record) => this.#frames(request, options, record))
+    return this.#readers.steps(
+      sourceOf(this.#recordedRead(request, options, (record) => this.#frames(request, options, record))),
+    )
   }
 
   async *#frames(request: ReadRequest, options: CallOptions, record: CallRecord): AsyncGenerator<Frame> {
@@ -338,7 +349,10 @@ export class Engine implements EngineApi {
   readEncoded(given: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array> {
     if (format === 'wire') return new EachOf(this.readBatches(given, options))
     const request = shapedRequest(given, names)
-    return this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))
+    return this.#steps(
+      sourceOf(this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))),
+      options,
+    )
   }
 
   readBatches(given: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<WireBatch> {
@@ -346,7 +360,12 @@ export class Engine implements EngineApi {
     const record = this.#begin({ action: 'read', request }, options)
     record.count(0, 0)
     const open = () => sourceOf(this.#backend(request.backend).read(request, 'wire', options))
-    return new Steps(new WireBatches(open, record, options, this.#young))
+    return this.#steps(new WireBatches(open, record, options, this.#young), options)
+  }
+
+  /** Who borrows memory gives it back, and so ends what it reads. */
+  #steps<T>(source: StepSource<T>, { borrows }: ReadEncodedOptions): Steps<T> {
+    return borrows === true ? new Steps(source) : this.#readers.steps(source)
   }
 
   async *#encoded(
@@ -531,13 +550,12 @@ class WireBatches implements StepSource<WireBatch> {
         const message = await this.#messages.next()
         if (message === null) break
         const { rowCount, bytes, batch, isLast = false } = message
-        const messages = batch ?? (bytes === null ? [] : [bytes])
-        if (messages.length === 0) continue
-        let byteLength = 0
-        for (const encoded of messages) byteLength += encoded.byteLength
+        if (batch === undefined && bytes === null) continue
+        const messages = batch ?? new ListedMessages([bytes!])
+        const { byteLength } = messages
         this.#record.count(rowCount, byteLength)
         // What may be borrowed mostly is.
-        if (this.#options.borrows !== true) for (const encoded of messages) this.#young.add(encoded.byteLength)
+        if (this.#options.borrows !== true) this.#young.add(byteLength)
         return { messages, isLast }
       }
       this.#record.end()
@@ -559,10 +577,12 @@ class WireBatches implements StepSource<WireBatch> {
   }
 }
 
+const noMessages = new ListedMessages([])
+
 /** The messages of batches one by one, as a generator would give them; that takes longer for one than it took to make it. */
 class EachOf implements AsyncGenerator<Uint8Array> {
   readonly #batches: AsyncGenerator<WireBatch>
-  #batch: readonly Uint8Array[] = []
+  #batch: WireMessages = noMessages
   #index = 0
   /** What is asked before the one before is answered waits for it. */
   #last: Promise<unknown> | null = null
@@ -572,24 +592,24 @@ class EachOf implements AsyncGenerator<Uint8Array> {
   }
 
   next(): Promise<IteratorResult<Uint8Array>> {
-    if (this.#last === null && this.#index < this.#batch.length)
-      return Promise.resolve({ value: this.#batch[this.#index++]!, done: false })
+    if (this.#last === null && this.#index < this.#batch.count)
+      return Promise.resolve({ value: this.#batch.at(this.#index++), done: false })
     return this.#inTurn(() => this.#next())
   }
 
   async #next(): Promise<IteratorResult<Uint8Array>> {
-    while (this.#index >= this.#batch.length) {
+    while (this.#index >= this.#batch.count) {
       const { value, done } = await this.#batches.next()
       if (done === true) return { value: undefined, done: true }
       this.#batch = value.messages
       this.#index = 0
     }
-    return { value: this.#batch[this.#index++]!, done: false }
+    return { value: this.#batch.at(this.#index++), done: false }
   }
 
   return(): Promise<IteratorResult<Uint8Array>> {
     return this.#inTurn(async () => {
-      this.#batch = []
+      this.#batch = noMessages
       await this.#batches.return(undefined)
       return { value: undefined, done: true }
     })
@@ -597,7 +617,7 @@ class EachOf implements AsyncGenerator<Uint8Array> {
 
   throw(error: unknown): Promise<IteratorResult<Uint8Array>> {
     return this.#inTurn(async () => {
-      this.#batch = []
+      this.#batch = noMessages
       await this.#batches.throw(error)
       return { value: undefined, done: true }
     })

@@ -10,6 +10,7 @@ export type {
   WriteSession,
 } from './engine-api.js'
 export { fromArrowTable, toArrowTable } from './codec/arrow.js'
+export { ListedMessages, type WireMessages } from './frame/wire-messages.js'
 export { frameMessage, messagePrefixByteLength, splitMessages } from './codec/message-stream.js'
 export type { BackendOptions, EngineOptions, EngineStatistics, EngineWriteSession } from './engine.js'
 export { Engine, openEngine } from './engine.js'

@@ -89,6 +89,11 @@ export const workerCountMax = 256
  * of MiB): what grows with the data never stands in a JavaScript array or map of a worker, but in its scratch.
  */
 export const workerHeapByteLengthMax = 512 * MiB
+/**
+ * Of it, what was made lately: three halves of the young generation, as V8 counts. Unset, each worker's grows to twice as much,
+ * and collections of it are no cheaper.
+ */
+export const workerYoungByteLengthMax = 24 * MiB
 /** Jobs that wait for a worker. They hold no memory of the arenas, only their message. */
 export const jobQueueCountMax = 4096
 /** Times that a job is sent again because its scratch was too small; each time it gets at least twice as much. */

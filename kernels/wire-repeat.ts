@@ -2,16 +2,18 @@
 
 /** Bytes of what is told of a message: u32 rows, u32 where it begins, u32 how long it is. */
 const PLACE_BYTES: usize = 12
+/** In front of each message: a 0 and its length, u32 big-endian; see engine/frame/wire-messages.ts. */
+const PREFIX_BYTES: u32 = 5
 
 /**
- * Writes messages one behind the other: each is the pattern with values of its own, and then a tail of its own.
+ * Writes messages one behind the other, each behind its prefix: the pattern with values of its own, and then a tail of its own.
  *
  * pattern      patternByteLength bytes
  * valuePlaces  u32 a column: where its values stand in the pattern, not aligned
  * values       f64: rowCount of them for each column and message, those of column c of message m begin at
  *              c × columnStride + m × messageStride bytes
  * tails        (messageCount + 1) × u32 offsets, and bytes
- * places       PLACE_BYTES a message, overwritten: as above, the beginning as a pointer
+ * places       PLACE_BYTES a message, overwritten: as above, without the prefix, the beginning as a pointer
  *
  * Returns the bytes written at target, or -1 when targetByteLength are too few.
  */
@@ -37,7 +39,10 @@ export function repeatMessage(
     const tailStart = load<u32>(tailOffsetsPtr + ((<usize>message) << 2))
     const tailByteLength = load<u32>(tailOffsetsPtr + ((<usize>message) << 2), 4) - tailStart
     const byteLength = patternByteLength + tailByteLength
-    if (<u64>(target - targetPtr) + byteLength > targetByteLength) return -1
+    if (<u64>(target - targetPtr) + PREFIX_BYTES + byteLength > targetByteLength) return -1
+    store<u8>(target, 0)
+    store<u32>(target, bswap<u32>(byteLength), 1)
+    target += PREFIX_BYTES
     memory.copy(target, patternPtr, patternByteLength)
     const ofMessagePtr = valuesPtr + <usize>message * messageStride
     for (let column = 0; column < columnCount; column++) {

@@ -6,6 +6,7 @@ import {
   type CancelSignal,
   Mask,
   type RecordedRequest,
+  type WireMessages,
 } from '../engine/index.js'
 import type { Log } from './log.js'
 import { publicError } from './wire/errors.js'
@@ -143,6 +144,12 @@ export class Call {
   count(frame: Uint8Array): void {
     this.facts.frameCount++
     this.facts.byteLength += frame.byteLength
+  }
+
+  /** As count, of many. */
+  countAll({ count, byteLength }: WireMessages): void {
+    this.facts.frameCount += count
+    this.facts.byteLength += byteLength
   }
 
   /**

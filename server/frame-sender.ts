@@ -1,5 +1,6 @@
 // Sends the messages of one answer. Small ones that are ready together leave together: written one by one, each costs a
 // turn of the event loop and a call of the system, and an answer of a hundred label sets is a hundred messages.
+import type { WireMessages } from '../engine/index.js'
 import { type MessageBuffers, messagePrefixByteLength, writePrefix } from './grpc-messages.js'
 
 /** What leaves in one write at most; larger messages leave alone. */
@@ -20,6 +21,8 @@ export class FrameSender {
   readonly #buffers: MessageBuffers
   #bundle: Buffer | null = null
   #byteLength = 0
+  /** The next of the messages at work. */
+  #next = 0
   /** Of a bundle that left unasked and met no room. */
   #room: Promise<void> | null = null
   /** The bundle leaves when this turn of the event loop is over. */
@@ -43,11 +46,12 @@ export class FrameSender {
    * Takes messages, which may change afterwards. Returns null where there is room for more, else a promise of it. isEnd: `flush`
    * follows.
    */
-  sendAll(messages: readonly Uint8Array[], isEnd = false): Promise<void> | null {
-    if (this.#room !== null) return this.#sendRest(messages, 0, this.#room)
-    for (let i = 0; i < messages.length; i++) {
-      const room = this.#take(messages[i])
-      if (room !== null) return this.#sendRest(messages, i + 1, room)
+  sendAll(messages: WireMessages, isEnd = false): Promise<void> | null {
+    this.#next = 0
+    if (this.#room !== null) return this.#sendRest(messages, this.#room)
+    while (this.#next < messages.count) {
+      const room = this.#takeSome(messages)
+      if (room !== null) return this.#sendRest(messages, room)
     }
     if (!isEnd) this.#leaveSoon()
     return null
@@ -60,14 +64,30 @@ export class FrameSender {
     setImmediate(this.#onTurn)
   }
 
-  async #sendRest(messages: readonly Uint8Array[], start: number, room: Promise<void>): Promise<void> {
+  async #sendRest(messages: WireMessages, room: Promise<void>): Promise<void> {
     let full: Promise<void> | null = room
-    for (let i = start; ; i++) {
+    for (;;) {
       this.#leaveSoon()
       if (full !== null) await full
-      if (i >= messages.length) return
-      full = this.#take(messages[i])
+      if (this.#next >= messages.count) return
+      full = this.#takeSome(messages)
     }
+  }
+
+  /** Those from `#next` on that stand together with their prefixes, as many as the bundle holds; else one. */
+  #takeSome(messages: WireMessages): Promise<void> | null {
+    const index = this.#next
+    const end = messages.runEnd(index, bundleByteLengthMax - this.#byteLength)
+    if (end <= index + 1) {
+      this.#next = index + 1
+      return this.#take(messages.at(index))
+    }
+    this.#next = end
+    const run = messages.run(index, end)
+    this.#bundle ??= freeBuffers.pop() ?? Buffer.allocUnsafeSlow(bundleByteLengthMax)
+    copy(run, this.#bundle, this.#byteLength)
+    this.#byteLength += run.byteLength
+    return null
   }
 
   #take(message: Uint8Array): Promise<void> | null {
@@ -100,7 +120,10 @@ export class FrameSender {
 
 function put(message: Uint8Array, target: Buffer, at: number): void {
   writePrefix(target, at, message.byteLength)
-  const start = at + messagePrefixByteLength
-  // Of shared memory this is one memcpy; `set` would copy word by word. It refuses to repeat nothing.
-  if (message.byteLength > 0) target.fill(message, start, start + message.byteLength)
+  copy(message, target, at + messagePrefixByteLength)
+}
+
+/** Of shared memory this is one memcpy; `set` would copy word by word. It refuses to repeat nothing. */
+function copy(bytes: Uint8Array, target: Buffer, at: number): void {
+  if (bytes.byteLength > 0) target.fill(bytes, at, at + bytes.byteLength)
 }

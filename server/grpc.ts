@@ -3,7 +3,7 @@
 import { createServer } from 'node:net'
 import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
 import { status } from '@grpc/grpc-js'
-import { FramesError, sourceOf, type StepSource, type WireBatch } from '../engine/index.js'
+import { FramesError, ListedMessages, sourceOf, type StepSource, type WireBatch } from '../engine/index.js'
 import { ExecResponseSchema } from '../proto/gen/envelope_pb.js'
 import {
   CreateResponseSchema,
@@ -161,7 +161,7 @@ function unary<Request>(
     try {
       if (bytes instanceof FramesError) throw bytes
       const reply = await answer(form.fromBytes(bytes), call)
-      refuseTooLarge(reply, messageByteLengthMax)
+      refuseTooLarge(reply.byteLength, messageByteLengthMax)
       call.end()
       rpc.answer(reply)
     } catch (error) {
@@ -190,7 +190,7 @@ function serverStream<Request>(
           const batch = await batches.next()
           if (batch === null) break
           isEnd = batch.isLast
-          for (const message of batch.messages) refuseTooLarge(message, messageByteLengthMax)
+          refuseTooLarge(batch.messages.byteLengthMax, messageByteLengthMax)
           const room = sender.sendAll(batch.messages, isEnd)
           if (room !== null) await room
           call.throwIfAborted()
@@ -215,10 +215,10 @@ function serverStream<Request>(
 }
 
 async function* one(messages: AsyncIterable<Uint8Array>): AsyncGenerator<WireBatch, void, undefined> {
-  for await (const message of messages) yield { messages: [message], isLast: false }
+  for await (const message of messages) yield { messages: new ListedMessages([message]), isLast: false }
 }
 
-function refuseTooLarge({ byteLength }: Uint8Array, byteLengthMax: number): void {
+function refuseTooLarge(byteLength: number, byteLengthMax: number): void {
   if (byteLength <= byteLengthMax) return
   throw new FramesError('FRAME_TOO_LARGE', `an answer of ${byteLength} bytes is above the limit of ${byteLengthMax}`)
 }

@@ -29,9 +29,6 @@ async function main(args: readonly string[]): Promise<void> {
   // V8 throws the code of functions away that were not called between some of its collections, and compiles them again:
   // with bursts of messages, the collections come several times a second.
   setFlagsFromString('--no-flush-bytecode')
-  // V8 marks its whole heap when what it knows outside of it has grown by some 9 MiB, which bursts of messages do several
-  // times a second: a third of a large read. Its heap is 20 MiB; five times that costs the machine nothing.
-  setFlagsFromString('--heap-growing-percent=400')
   const config = readConfigFile(flags)
   const log = openLog(flags.logLevel ?? config.log.level)
   const httpAddress = parseListenAddress('HTTP', flags.httpAddr ?? defaultHttpAddress)

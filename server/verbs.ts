@@ -149,9 +149,7 @@ export class Verbs {
       const admitted = this.#admitRead(request, call)
       return () => this.#engine.readBatches(admitted, borrowing(call))
     }
-    const count = ({ messages }: WireBatch): void => {
-      for (const message of messages) call.count(message)
-    }
+    const count = ({ messages }: WireBatch): void => call.countAll(messages)
     return new Relayed(admit, count, call, readPrefixes)
   }
 

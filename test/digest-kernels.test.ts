@@ -216,7 +216,8 @@ test('a message is repeated with values and tails of its own, and not past its t
     const tails = random.list(messageCount, () => bytesOf(random.integer(0, 20)))
     const offsets = [0]
     for (const tail of tails) offsets.push(offsets[offsets.length - 1]! + tail.length)
-    const byteLength = messageCount * patternByteLength + offsets[messageCount]!
+    const prefixByteLength = 5
+    const byteLength = messageCount * (prefixByteLength + patternByteLength) + offsets[messageCount]!
     const wanted: number[] = []
     for (let message = 0; message < messageCount; message++) {
       const bytes = pattern.slice()
@@ -224,7 +225,8 @@ test('a message is repeated with values and tails of its own, and not past its t
         const at = 8 * rowCount * (column * messageCount + message)
         bytes.set(values.subarray(at, at + 8 * rowCount), place)
       })
-      wanted.push(...bytes, ...tails[message]!)
+      // Messages are shorter than 256 bytes here.
+      wanted.push(0, 0, 0, 0, bytes.length + tails[message]!.length, ...bytes, ...tails[message]!)
     }
     const repeat = (targetPtr: number, room: number, placesPtr: number): number =>
       call.repeatMessage(
@@ -250,11 +252,11 @@ test('a message is repeated with values and tails of its own, and not past its t
     for (let message = 0; message < messageCount; message++)
       expect([...u32.subarray(placesPtr / 4 + 3 * message, placesPtr / 4 + 3 * message + 3)]).toEqual([
         rowCount,
-        targetPtr + message * patternByteLength + offsets[message]!,
+        targetPtr + (message + 1) * prefixByteLength + message * patternByteLength + offsets[message]!,
         patternByteLength + tails[message]!.length,
       ])
     const short = byteLength - 1
-    if (byteLength > 0) expect(repeat(memory.allocate(short), short, placesPtr)).toBe(-1)
+    expect(repeat(memory.allocate(short), short, placesPtr)).toBe(-1)
     memory.reset()
   }
 })

@@ -1,6 +1,7 @@
 // An engine that stores nothing: it records what it is asked, and answers as the test tells it to.
 import type { EngineApi, ReadFormat, WriteResult, WriteSession } from '../dist/engine/engine-api.js'
 import { FramesError } from '../dist/engine/errors.js'
+import { ListedMessages } from '../dist/engine/frame/wire-messages.js'
 import type {
   CreateRequest,
   DeleteRequest,
@@ -89,7 +90,8 @@ export class FakeEngine implements EngineApi {
   }
 
   async *readBatches(request: ReadRequest, options?: { signal?: AbortSignal }) {
-    for await (const message of this.readEncoded(request, 'wire', options)) yield { messages: [message], isLast: false }
+    for await (const message of this.readEncoded(request, 'wire', options))
+      yield { messages: new ListedMessages([message]), isLast: false }
   }
 
   async *historyEncoded(request: HistoryRequest, options?: { signal?: AbortSignal }) {

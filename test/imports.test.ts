@@ -31,7 +31,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
   ['engine/frame/', [...leaves, 'engine/memory/'], []],
   ['engine/requests.ts', [...leaves, 'engine/frame/'], []],
   ['engine/request-shape.ts', [...leaves, 'engine/requests.ts', 'engine/frame/'], []],
-  ['engine/engine-api.ts', ['engine/cancellation.ts', 'engine/requests.ts'], []],
+  ['engine/engine-api.ts', ['engine/cancellation.ts', 'engine/requests.ts', 'engine/frame/wire-messages.ts'], []],
   ['engine/stores/lmdb-file.ts', [...leaves, 'engine/stores/'], ['lmdb']],
   ['engine/stores/', [...leaves], []],
   // Handlers of jobs are named in codec and in the backends' worker halves; they see the pool's message types only.
@@ -52,6 +52,7 @@ const rules: readonly (readonly [from: string, allowed: readonly string[], packa
       'engine/backends/csv/jobs.ts',
       'engine/backends/tsdb/jobs.ts',
       'engine/backends/stream/jobs.ts',
+      'engine/blocks/reader.ts',
       'engine/blocks/verify.ts',
       'engine/codec/jobs.ts',
       'engine/history/jobs.ts',

@@ -9,6 +9,7 @@ import { readPages } from '../dist/engine/blocks/page-run.js'
 import {
   BlockIo,
   BlockReader,
+  forgetAllBlocks,
   forgetBlock,
   isBlockKnown,
   keptParsedByteLength,
@@ -342,5 +343,9 @@ test('headers and page tables of many small blocks never take more than their bo
   expect(highest).toBeLessThanOrEqual(parsedByteLengthMax)
   expect(isBlockKnown(hotId)).toBe(true)
   expect(isBlockKnown(ids[1]!)).toBe(false)
-  for (const id of ids) forgetBlock(id)
+  for (const id of ids.slice(0, -1)) forgetBlock(id)
+  expect(isBlockKnown(hotId)).toBe(false)
+  expect(isBlockKnown(ids[ids.length - 1]!)).toBe(true)
+  forgetAllBlocks()
+  expect(keptParsedByteLength()).toBe(0)
 })

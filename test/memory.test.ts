@@ -3,6 +3,7 @@ import { AssertionFailed } from '../dist/engine/assert.js'
 import { FramesError } from '../dist/engine/errors.js'
 import { kernelHeapBase } from '../dist/engine/kernels/kernels.js'
 import { copyBytes } from '../dist/engine/memory/copy.js'
+import { GoneBlocks, GoneBlocksReader } from '../dist/engine/memory/gone-blocks.js'
 import { Region, type RegionOptions, runByteLength } from '../dist/engine/memory/region.js'
 import { createSharedMemory, defaultMemoryByteLength } from '../dist/engine/memory/shared-memory.js'
 import type { Slice } from '../dist/engine/memory/slice.js'
@@ -272,8 +273,8 @@ describe('the shared memory', () => {
   test('begins above the static data of the kernels and is divided without gap or overlap', () => {
     const heapBase = kernelHeapBase()
     const memory = createSharedMemory({ byteLength: 64 * 1024 * 1024, heapBase })
-    const { control, arenas, heads, labelTables, decodedPages } = memory
-    const slices = [control, arenas.slice, heads.slice, labelTables.slice, decodedPages.slice]
+    const { control, goneBlocks, arenas, heads, labelTables, decodedPages } = memory
+    const slices = [control, goneBlocks.slice, arenas.slice, heads.slice, labelTables.slice, decodedPages.slice]
     expect(control.byteOffset).toBeGreaterThanOrEqual(heapBase)
     expect(control.byteOffset - heapBase).toBeLessThan(run)
     let end = control.byteOffset
@@ -283,7 +284,7 @@ describe('the shared memory', () => {
     }
     expect(end).toBe(memory.byteLength)
     expect(memory.memory.buffer.byteLength).toBe(memory.byteLength)
-    const shares = slices.slice(1).map((slice) => slice.byteLength / memory.byteLength)
+    const shares = slices.slice(2).map((slice) => slice.byteLength / memory.byteLength)
     for (const [index, share] of [0.5, 0.2, 0.15, 0.15].entries()) expect(shares[index]).toBeCloseTo(share, 1)
   })
 
@@ -320,5 +321,63 @@ describe('the shared memory', () => {
       arenas: { byteLengthUsed: 0 },
       heads: { byteLengthUsed: run, allocationCount: 1 },
     })
+  })
+})
+
+describe('blocks that have gone', () => {
+  const memory = () => new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true })
+  // Room for 8 ids and not for 16.
+  const slice: Slice = { byteOffset: 64, byteLength: 8 * 12 }
+
+  /** What a worker is told since the last time, or 'all'. */
+  function taken(reader: GoneBlocksReader): bigint[] | 'all' {
+    const ids: bigint[] = []
+    let isAll = false
+    reader.take(
+      (id) => ids.push(id),
+      () => {
+        isAll = true
+      },
+    )
+    return isAll ? 'all' : ids
+  }
+
+  test('are told to each worker once, in order; of those before its start it hears nothing', () => {
+    const shared = memory()
+    const gone = new GoneBlocks(shared, slice)
+    gone.add(1n)
+    const first = new GoneBlocksReader(shared, slice)
+    gone.add(2n ** 63n + 5n)
+    gone.add(3n)
+    const second = new GoneBlocksReader(shared, slice)
+    gone.add(4n)
+    expect(taken(first)).toEqual([2n ** 63n + 5n, 3n, 4n])
+    expect(taken(first)).toEqual([])
+    expect(taken(second)).toEqual([4n])
+  })
+
+  test('are none too few when many come and go, also where the count starts again at 0', () => {
+    const random = new SeededRandom(seed)
+    const shared = memory()
+    new Uint32Array(shared.buffer)[slice.byteOffset / 4] = 2 ** 32 - 100
+    const gone = new GoneBlocks(shared, slice)
+    const reader = new GoneBlocksReader(shared, slice)
+    let id = 0n
+    for (let round = 0; round < 200; round++) {
+      const count = random.integer(0, 11)
+      const ids = Array.from({ length: count }, () => ++id)
+      for (const one of ids) gone.add(one)
+      expect(taken(reader)).toEqual(count < 8 ? ids : 'all')
+    }
+    expect(id).toBeGreaterThan(200n)
+  })
+
+  test('touch no other memory', () => {
+    const shared = memory()
+    const gone = new GoneBlocks(shared, slice)
+    for (let id = 1n; id < 100n; id++) gone.add(id)
+    const bytes = new Uint8Array(shared.buffer)
+    const isInside = (at: number) => at >= slice.byteOffset && at < slice.byteOffset + slice.byteLength
+    expect(bytes.filter((byte, at) => byte !== 0 && !isInside(at)).length).toBe(0)
   })
 })

@@ -7,6 +7,7 @@ import { Tsdb } from '../dist/engine/backends/tsdb/tsdb.js'
 import { Catalog } from '../dist/engine/blocks/catalog.js'
 import { takeFrame } from '../dist/engine/codec/columns.js'
 import { FramesError } from '../dist/engine/errors.js'
+import { type WireMessages, wirePrefixByteLength } from '../dist/engine/frame/wire-messages.js'
 import { type Column, Frame, nullColumn, type ReadRequest, sliceColumn } from '../dist/engine/index.js'
 import { kernelHeapBase, loadKernels } from '../dist/engine/kernels/kernels.js'
 import { createSharedMemory } from '../dist/engine/memory/shared-memory.js'
@@ -146,7 +147,7 @@ function rowsOf(labels: string, columns: readonly { name: string; cells: readonl
 /** The rows of what comes together; a limited read has a marker, too. */
 function rowsOfMessage({ bytes, frame, batch }: ReadMessage): { rows: Rows; marker: string } {
   if (batch !== undefined) {
-    const each = batch.map((message) => rowsOfMessage({ rowCount: 0, bytes: message, frame: null }))
+    const each = listOf(batch).map((message) => rowsOfMessage({ rowCount: 0, bytes: message, frame: null }))
     return { rows: each.flatMap(({ rows }) => rows), marker: each[each.length - 1]!.marker }
   }
   if (frame !== null) {
@@ -182,12 +183,16 @@ async function readRows(
   return { rows, marker }
 }
 
+function listOf(messages: WireMessages): Uint8Array[] {
+  return Array.from({ length: messages.count }, (_, i) => messages.at(i))
+}
+
 /** The host of each message, and where a read was ended. */
 async function hostsOf(messages: AsyncIterable<ReadMessage>): Promise<{ hosts: string[]; error: unknown }> {
   const hosts: string[] = []
   try {
     for await (const { batch } of messages) {
-      for (const bytes of batch!) {
+      for (const bytes of listOf(batch!)) {
         const { labels } = readGenerated(Buffer.from(bytes))
         hosts.push(String(labels.find(({ name }) => name === 'host')!.value))
       }
@@ -295,6 +300,78 @@ test('whatever is stored and how it is read, the rows are the same and in one or
   expectNothingHeld()
 }, 120_000)
 
+test(`label sets that report together have the times that were written, and so have those that differ (seed ${seed})`, async () => {
+  const random = new SeededRandom(seed)
+  const table = { backend: 'tsdb', table: 'together' }
+  await tsdb.create({ ...table, rate: '1/s' })
+  // More cells than a worker keeps decoded. Several pages a set, and several messages of some; times that are not regular make long
+  // pages.
+  const names = Array.from({ length: 12 }, (_, i) => `value_${i}`)
+  const rowCounts = [3000, 14_000, 30_000]
+  const timesOf = (rowCount: number, isRegular: boolean): BigInt64Array => {
+    let ms = 1_000_000n
+    return BigInt64Array.from({ length: rowCount }, () => {
+      ms += isRegular ? 1000n : BigInt(random.integer(1, 30_000))
+      return ms * 1_000_000n
+    })
+  }
+  const shared = rowCounts.flatMap((rowCount) => [timesOf(rowCount, true), timesOf(rowCount, false)])
+  const frameOf = (set: number, times: BigInt64Array): Frame => {
+    const values = BigInt64Array.from(times, (_time, i) => BigInt((set + i) % 100))
+    return new Frame({
+      columns: names.map((name) => sliceColumn(name, values)),
+      indices: [sliceColumn('time', times, 'time')],
+      labels: { set: String(set).padStart(2, '0') },
+    })
+  }
+  const written = Array.from({ length: 40 }, () => {
+    const times = random.pick(shared).slice()
+    const change = random.integer(0, 8)
+    const row = random.integer(0, times.length)
+    if (change === 0) times[row] += 1n
+    return change === 1 ? times.filter((_time, i) => i !== row) : change === 2 ? times.slice(row) : times
+  })
+  await write(
+    table,
+    written.map((times, set) => frameOf(set, times)),
+  )
+  await tsdb.execute({ ...table, command: 'compact' }, {})
+  const expectTimes = async (startMs: number, endMs: number): Promise<void> => {
+    const found = written.map((): bigint[] => [])
+    const request = { ...table, start: String(startMs), end: String(endMs), columns: names }
+    for await (const { batch } of tsdb.read(request, 'wire', {})) {
+      for (const bytes of batch!) {
+        const { labels, indices } = readGenerated(Buffer.from(bytes))
+        const set = Number(labels.find(({ name }) => name === 'set')!.value)
+        for (const ns of indices[0]!.cells) found[set]!.push(ns as bigint)
+      }
+    }
+    const [startNs, endNs] = [BigInt(startMs) * 1_000_000n, BigInt(endMs + 1) * 1_000_000n]
+    for (const [set, times] of found.entries()) {
+      const wanted = [...written[set]!].filter((ns) => ns >= startNs && ns < endNs)
+      expect(times, `set ${set}`).toEqual(wanted)
+    }
+  }
+  await expectTimes(0, 4_000_000_000)
+  const middleMs = random.integer(1_000_000, 20_000_000)
+  if (random.chance(0.5)) await expectTimes(middleMs, 4_000_000_000)
+  else await expectTimes(0, middleMs)
+  // Other blocks of the same sets: some rows are written again, and some follow.
+  const others = written.map((times, set) => {
+    const from = random.integer(0, times.length)
+    const again = times.slice(from, from + random.integer(0, 5000))
+    const next = random.chance(0.5) ? [] : [times[times.length - 1]! + 7n]
+    written[set] = BigInt64Array.from([...times, ...next])
+    return frameOf(set, BigInt64Array.from([...again, ...next]))
+  })
+  await write(
+    table,
+    others.filter(({ length }) => length > 0),
+  )
+  await expectTimes(0, 4_000_000_000)
+  expectNothingHeld()
+}, 120_000)
+
 test('ranges that are ready before the first one wait for it', async () => {
   let isFirstReady = (): void => undefined
   const first = new Promise<void>((resolve) => {
@@ -381,7 +458,7 @@ test('what waits to be sent never stands in the way of the next job', () => {
       },
       release: () => arenas.free(kept),
     }
-    return outgoing.takeWire(job, Uint32Array.of(1, scratch.byteOffset, MiB), true)
+    return outgoing.takeWire(job, Uint32Array.of(1, scratch.byteOffset + wirePrefixByteLength, MiB), true)
   })
   expect(outgoing.heldByteLength).toBeGreaterThan(8 * MiB)
   for (const step of steps) step.release()
@@ -390,7 +467,7 @@ test('what waits to be sent never stands in the way of the next job', () => {
 
 test('bytes that are not borrowed stay as they are', async () => {
   const kept: Uint8Array[] = []
-  for await (const { batch } of tsdb.read(largeRead, 'wire', {})) kept.push(...batch!)
+  for await (const { batch } of tsdb.read(largeRead, 'wire', {})) kept.push(...listOf(batch!))
   const others = await readRows(largeRead)
   expect(kept.flatMap((bytes) => rowsOfMessage({ rowCount: 0, bytes, frame: null }).rows)).toEqual(others.rows)
 })

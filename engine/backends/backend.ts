@@ -5,6 +5,7 @@ import type { ColumnHead } from '../frame/column-head.js'
 import type { FrameSlice } from '../frame/column-slice.js'
 import type { Frame } from '../frame/frame.js'
 import type { PlainFrame } from '../frame/plain.js'
+import type { WireMessages } from '../frame/wire-messages.js'
 import type { Kernels } from '../kernels/kernels.js'
 import type { SharedMemory } from '../memory/shared-memory.js'
 import type { Pool } from '../pool/pool.js'
@@ -49,7 +50,7 @@ export interface ReadMessage {
   readonly bytes: Uint8Array | null
   readonly frame: FrameSlice | null
   /** Encoded messages that are ready together, in place of `bytes`: passed on one by one, each costs more than it took to make. */
-  readonly batch?: readonly Uint8Array[]
+  readonly batch?: WireMessages
   /** Nothing comes behind it; absent: that is not known. */
   readonly isLast?: boolean
   /** The columns that the frames to come have, some of them each; alone in a message, the first. See ReadOptions. */

@@ -3,6 +3,7 @@
 import type { CancelSignal } from '../cancellation.js'
 import { frameEnd, moveFrame } from '../codec/columns.js'
 import type { FrameSlice } from '../frame/column-slice.js'
+import { ListedMessages, PlacedMessages, type WireMessages, wirePrefixByteLength } from '../frame/wire-messages.js'
 import { FramesError } from '../errors.js'
 import { arenaWaitMsMax, MiB } from '../limits.js'
 import { takeBytes } from '../memory/copy.js'
@@ -15,7 +16,7 @@ export interface OutgoingStep {
   /** Columns. */
   readonly messages: readonly ReadMessage[]
   /** Encoded messages; null where columns are wanted. */
-  readonly batch: readonly Uint8Array[] | null
+  readonly batch: WireMessages | null
   readonly rowCount: number
   /** What all of it takes, about. */
   readonly byteLength: number
@@ -28,6 +29,8 @@ const heldShareMax = 1 / 8
 const stepByteLengthMax = 4 * MiB
 /** Columns that wait outside of the arenas: beyond this, reads of columns wait for one another, and nobody else for them. */
 const movedByteLengthMax = 128 * MiB
+
+const noMessages = new ListedMessages([])
 
 /** Takes over the scratch of jobs: all of it is given back at once, but for what their messages stand in. */
 export class OutgoingMessages {
@@ -44,22 +47,27 @@ export class OutgoingMessages {
     this.#heldByteLengthMax = arenas.slice.byteLength * heldShareMax
   }
 
+  /** Whether somebody waits for others to take their columns. */
+  get isWaitedFor(): boolean {
+    return this.#waiting.size > 0
+  }
+
   /** Bytes of the arenas that wait to be sent now. */
   get heldByteLength(): number {
     return this.#heldByteLength
   }
 
   /**
-   * wire     rows, byte offset and byte length of each message, in the order of their places
+   * wire     rows, byte offset and byte length of each message, in the order of their places, each behind its prefix
    * borrows  whether the bytes may stay in the shared memory, if there is room; otherwise they are in memory of their own
    */
   takeWire(job: JobResult<unknown>, wire: ArrayLike<number>, borrows: boolean): OutgoingStep {
     if (wire.length === 0) {
       job.release()
-      return { messages: [], batch: [], rowCount: 0, byteLength: 0, release: () => undefined }
+      return { messages: [], batch: noMessages, rowCount: 0, byteLength: 0, release: () => undefined }
     }
     // They stand one behind the other: one piece of memory for all, and one copy.
-    const start = wire[1]!
+    const start = wire[1]! - wirePrefixByteLength
     const end = wire[wire.length - 2]! + wire[wire.length - 1]!
     const usedByteLength = end - job.scratch.byteOffset
     const isBorrowed =
@@ -69,14 +77,8 @@ export class OutgoingMessages {
       this.#hasRoomFor(job.scratch.byteLength)
     const byteLength = end - start
     const bytes = isBorrowed ? this.#u8.subarray(start, end) : takeBytes(this.#u8, { byteOffset: start, byteLength })
-    const batch: Uint8Array[] = []
-    let rowCount = 0
-    for (let i = 0; i < wire.length; i += 3) {
-      rowCount += wire[i]!
-      const from = wire[i + 1]! - start
-      const isAll = wire[i + 2]! === byteLength
-      batch.push(isAll ? bytes : bytes.subarray(from, from + wire[i + 2]!))
-    }
+    const batch = new PlacedMessages(bytes, wire, start)
+    const { rowCount } = batch
     if (!isBorrowed) {
       job.release()
       return { messages: [], batch, rowCount, byteLength, release: () => undefined }

@@ -224,7 +224,9 @@ export class LiveSet {
     this.assertUsable()
   }
 
+  /** Nobody reads it any more. */
   #free(block: LiveBlock): void {
+    this.#context.memory.goneBlocks.add(block.id)
     if (block.memory !== null) this.#context.memory.heads.free(block.memory)
     freeDead(this.#context.memory.heads, block.dead)
   }

@@ -107,6 +107,12 @@ export function forgetBlock(id: bigint): void {
   parsedByteLength -= parsed.byteLength
 }
 
+/** Drops what this worker has parsed of all blocks. */
+export function forgetAllBlocks(): void {
+  parsedBlocks.clear()
+  parsedByteLength = 0
+}
+
 /** What this worker keeps of parsed blocks, in bytes: at most parsedByteLengthMax, or one block. */
 export function keptParsedByteLength(): number {
   return parsedByteLength

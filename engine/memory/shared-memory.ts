@@ -8,6 +8,7 @@ import { totalmem } from 'node:os'
 import { assert } from '../assert.js'
 import { FramesError } from '../errors.js'
 import { arenaShareOfJobs, memoryByteLengthDefaultMax, memoryByteLengthMax, memoryShareOfMachine } from '../limits.js'
+import { GoneBlocks } from './gone-blocks.js'
 import { Region, type RegionStatistics, runByteLength } from './region.js'
 import type { Slice } from './slice.js'
 
@@ -22,8 +23,10 @@ declare global {
 export interface SharedMemory {
   readonly memory: WebAssembly.Memory
   readonly byteLength: number
-  /** One run of 64 KiB for the words that threads exchange, all 0 at start; the worker pool owns it. */
+  /** Half a run of 64 KiB for the words that threads exchange, all 0 at start; the worker pool owns it. */
   readonly control: Slice
+  /** The other half: which blocks workers may forget. */
+  readonly goneBlocks: GoneBlocks
   /** Frames that arrive; scratch and results of jobs (urgent: a quarter is theirs alone). */
   readonly arenas: Region
   /** Decoded rows of the logs. */
@@ -95,10 +98,12 @@ export function createSharedMemory({
   const decodedPages = region('decoded pages', decodedPageRunCount)
   assert(nextRun === runCount, 'the regions fill the memory')
 
+  const control = { byteOffset: controlRun * runByteLength, byteLength: runByteLength / 2 }
   return {
     memory,
     byteLength: runCount * runByteLength,
-    control: { byteOffset: controlRun * runByteLength, byteLength: runByteLength },
+    control,
+    goneBlocks: new GoneBlocks(memory, { ...control, byteOffset: control.byteOffset + control.byteLength }),
     arenas,
     heads,
     labelTables,

@@ -8,10 +8,11 @@ import { runInNewContext } from 'node:vm'
 /** Bytes between two collections: at 8 MiB some of them outlived two and were left to the marking of the whole heap. */
 const byteLengthMax = 4 * 1024 * 1024
 
-type Collect = (options: { type: 'minor' }) => void
+/** Collects what was made lately, or all. */
+export type Collect = (options?: { type: 'minor' }) => void
 
 /** V8's collector, which JavaScript is only given with a flag. */
-function exposedCollector(): Collect | null {
+export function exposedCollector(): Collect | null {
   setFlagsFromString('--expose-gc')
   const found: unknown = runInNewContext('globalThis.gc')
   setFlagsFromString('--no-expose-gc')

@@ -31,6 +31,8 @@ export interface ReaderModule {
 export interface WorkerStart {
   readonly memory: WebAssembly.Memory
   readonly kernels: WebAssembly.Module
+  /** Of the memory: which blocks may be forgotten. */
+  readonly goneBlocks: Slice
   /** URL of a ReaderModule, null when no store can be read by workers. */
   readonly readerModule: string | null
   /** Whether jobs that test the pool itself (they kill and hang workers) are allowed. */

@@ -11,6 +11,8 @@ import { historyHandlers } from '../history/jobs.js'
 import type { JobHandler } from './context.js'
 import { diagnosticHandlers } from './diagnostics.js'
 
+export { forgetAllBlocks, forgetBlock } from '../blocks/reader.js'
+
 // A handler takes the jobs of its own kind only, and the kind is what finds it: `never` says that to the compiler.
 type HandlerTable = Readonly<Record<string, JobHandler<never>>>
 

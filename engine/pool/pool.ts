@@ -200,6 +200,7 @@ class WorkerPool implements Pool {
       start: {
         memory: memory.memory,
         kernels: compileKernels(),
+        goneBlocks: memory.goneBlocks.slice,
         readerModule: options.readerModule?.href ?? null,
         diagnostics: options.diagnostics ?? false,
       },

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads'
 import { Piscina, queueOptionsSymbol } from 'piscina'
 import { assert } from '../assert.js'
-import { MiB, workerStartRetryMsMax } from '../limits.js'
+import { MiB, workerStartRetryMsMax, workerYoungByteLengthMax } from '../limits.js'
 import type { WorkerStart } from './context.js'
 import type { JobOutcome } from './job.js'
 
@@ -81,7 +81,10 @@ export class WorkerThreads {
       atomics: 'disabled',
       recordTiming: false,
       workerData: options.start,
-      resourceLimits: { maxOldGenerationSizeMb: options.heapByteLengthMax / MiB },
+      resourceLimits: {
+        maxOldGenerationSizeMb: options.heapByteLengthMax / MiB,
+        maxYoungGenerationSizeMb: workerYoungByteLengthMax / MiB,
+      },
       loadBalancer: (task, workers) => {
         const target = task[queueOptionsSymbol] as TaskTarget
         if (target.threadId === null) return null

@@ -4,17 +4,19 @@ import { type MessagePort, workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
 import { loadKernels } from '../kernels/kernels.js'
+import { GoneBlocksReader } from '../memory/gone-blocks.js'
 import { ScratchFull } from '../memory/scratch.js'
 import type { Slice } from '../memory/slice.js'
 import type { WorkerReader } from '../stores/store.js'
 import type { ReaderModule, WorkerContext, WorkerStart } from './context.js'
-import { handlerTable } from './handlers.js'
+import { forgetAllBlocks, forgetBlock, handlerTable } from './handlers.js'
 import { type JobMessage, type JobOutcome, type JobPlace, receiveJob, type SentJob } from './job.js'
 
 const start = workerData as WorkerStart
 const kernels = loadKernels(start.memory, start.kernels)
 const handlers = handlerTable(start.diagnostics)
 const readerModule: ReaderModule | null = start.readerModule === null ? null : await import(start.readerModule)
+const goneBlocks = new GoneBlocksReader(start.memory, start.goneBlocks)
 /** By driver, opened when first asked for, and again when the store has moved to another file. */
 const readers = new Map<string, WorkerReader>()
 
@@ -49,6 +51,7 @@ const context: WorkerContext = {
 /** Carries out one job. Never throws: what goes wrong is the outcome. */
 function runJob(job: SentJob): JobOutcome | Promise<JobOutcome> {
   try {
+    goneBlocks.take(forgetBlock, forgetAllBlocks)
     for (const reader of readers.values()) reader.beginJob()
     const handler = handlers.get(job.kind)
     assert(handler !== undefined, `there is a handler for jobs of kind '${job.kind}'`)

@@ -5,6 +5,7 @@ import { sendSources } from '../../blocks/sent-sources.js'
 import { appendMarker } from '../../codec/labels.js'
 import { FramesError } from '../../errors.js'
 import type { ColumnHead } from '../../frame/column-head.js'
+import { ListedMessages, type WireMessages } from '../../frame/wire-messages.js'
 import { readJobByteLength } from '../../limits.js'
 import type { StepSource } from '../../steps.js'
 import type { BackendParts, ReadMessage } from '../backend.js'
@@ -359,9 +360,8 @@ function marked(
   const { messages, batch, rowCount } = made
   const marker = isLast && next !== null ? markerOf(next) : null
   if (batch !== null) {
-    if (batch.length === 0) return []
-    const last = batch[batch.length - 1]!
-    const all = marker === null ? batch : [...batch.slice(0, -1), appendMarker(last, marker)]
+    if (batch.count === 0) return []
+    const all = marker === null ? batch : withMarker(batch, marker)
     return [{ rowCount, bytes: null, frame: null, batch: all, isLast: isEnd }]
   }
   if (marker === null) return messages
@@ -370,6 +370,13 @@ function marked(
     if (i < messages.length - 1 || frame === null) return message
     return { ...message, frame: { ...frame, labels: [...frame.labels, { name: 'next_marker', value: marker }] } }
   })
+}
+
+function withMarker(batch: WireMessages, marker: string): WireMessages {
+  const last = batch.count - 1
+  const list = Array.from({ length: batch.count }, (_, i) => batch.at(i))
+  list[last] = appendMarker(list[last]!, marker)
+  return new ListedMessages(list)
 }
 
 function markerAt(

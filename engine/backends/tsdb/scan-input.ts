@@ -83,8 +83,8 @@ export interface ScanFrame {
 /** What a scan has made. Encoded messages are told by numbers: as objects they take longer to travel than to make. */
 export interface ScanResult {
   /**
-   * Rows, byte offset and byte length of each encoded message, in the order of their places: a list of few, or an array of many.
-   * null: columns are wanted.
+   * Rows, byte offset and byte length of each encoded message, which has its prefix in front of it (frame/wire-messages.ts), in the
+   * order of their places: a list of few, or an array of many. null: columns are wanted.
    */
   readonly wire: NumberList | null
   readonly frames: readonly ScanFrame[]
