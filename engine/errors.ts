@@ -107,7 +107,7 @@ export class FramesError extends Error {
   readonly what: string
 
   constructor(code: ErrorCode, what: string, options?: { cause?: unknown }) {
-    super(`${what}${what.endsWith('.') ? '' : '.'} ${errorCodes[code].fix}.`, options)
+    super(`${what}${/[.?!]$/.test(what) ? '' : '.'} ${errorCodes[code].fix}.`, options)
     this.code = code
     this.what = what
   }

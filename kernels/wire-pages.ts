@@ -4,7 +4,12 @@ import { decodeFloat64Page } from './floats'
 import { decodeInt64Page } from './ints'
 import { PAGE_COUNT_MAX } from './page-codecs'
 import { SMALL_SCRATCH, smallIntegers } from './small-ints'
-import { wireEncodeVarints } from './wire'
+import { decodeTimePage } from './times'
+import { sameBytes, wireEncodeVarints } from './wire'
+
+/** What pages hold. */
+const FLOATS: i32 = 1
+const TIMES: i32 = 2
 
 /** The bytes of a page do not fit its checksum. */
 const BAD_CHECKSUM: i32 = 1
@@ -17,7 +22,7 @@ const NO_ROOM: i32 = 3
  *
  * entries  entryCount × 6 × u32: where a page stands; its bytes; their CRC-32C; its values, at most 4096; which of them are
  *          written: [from, to)
- * isFloat  1: pages of float64, 0: of int64
+ * kind     0: pages of int64, 1: of float64, 2: of times
  * scratch  8 bytes for each of 4096 values, 16-byte aligned, overwritten
  * target   any alignment; up to 16 bytes behind what is written are overwritten, but nothing at or after targetEnd
  *
@@ -26,7 +31,7 @@ const NO_ROOM: i32 = 3
 export function wirePages(
   entriesPtr: usize,
   entryCount: i32,
-  isFloat: i32,
+  kind: i32,
   scratchPtr: usize,
   targetPtr: usize,
   targetEnd: usize,
@@ -41,7 +46,7 @@ export function wirePages(
     const to = load<i32>(entry, 20)
     if (count < 1 || count > PAGE_COUNT_MAX) return -((i << 2) + UNDECODABLE)
     if (crc32cFolded(pagePtr, byteLength, 0, scratchPtr) !== load<u32>(entry, 8)) return -((i << 2) + BAD_CHECKSUM)
-    if (isFloat !== 0) {
+    if (kind === FLOATS) {
       const written = (<usize>(to - from)) << 3
       if (targetEnd - pos < written) return -((i << 2) + NO_ROOM)
       const isWhole = from === 0 && to === count
@@ -53,7 +58,11 @@ export function wirePages(
       // Most whole numbers are small: varints of one byte, which need no pass through 64 bits.
       const isDirect = from === 0 && to === count && targetEnd - pos >= <usize>count + 16
       const bytesPtr = isDirect ? pos : scratchPtr + SMALL_SCRATCH
-      if (byteLength < count && smallIntegers(pagePtr, byteLength, count, count, bytesPtr, scratchPtr)) {
+      if (
+        kind !== TIMES &&
+        byteLength < count &&
+        smallIntegers(pagePtr, byteLength, count, count, bytesPtr, scratchPtr)
+      ) {
         const rowCount = <usize>(to - from)
         if (!isDirect) {
           if (targetEnd - pos < rowCount) return -((i << 2) + NO_ROOM)
@@ -62,11 +71,36 @@ export function wirePages(
         pos += rowCount
         continue
       }
-      if (decodeInt64Page(pagePtr, byteLength, count, scratchPtr) < 0) return -((i << 2) + UNDECODABLE)
+      const status =
+        kind === TIMES
+          ? decodeTimePage(pagePtr, byteLength, count, scratchPtr)
+          : decodeInt64Page(pagePtr, byteLength, count, scratchPtr)
+      if (status < 0) return -((i << 2) + UNDECODABLE)
       const written = wireEncodeVarints(scratchPtr + ((<usize>from) << 3), <u32>(to - from), pos, targetEnd)
       if (written < 0) return -((i << 2) + NO_ROOM)
       pos += <usize>written
     }
   }
   return <i32>(pos - targetPtr)
+}
+
+/** Whether the entries of two lists, as wirePages takes them, name the same rows of pages of the same bytes: 1, else 0. */
+export function arePagesAlike(entriesPtr: usize, otherEntriesPtr: usize, entryCount: i32): i32 {
+  // Numbers first: they tell most others apart.
+  for (let i = 0; i < entryCount; i++) {
+    const entry = entriesPtr + <usize>(i * 24)
+    const other = otherEntriesPtr + <usize>(i * 24)
+    const isAlike =
+      load<u32>(entry, 4) === load<u32>(other, 4) &&
+      load<u64>(entry, 8) === load<u64>(other, 8) &&
+      load<u64>(entry, 16) === load<u64>(other, 16)
+    if (!isAlike) return 0
+  }
+  for (let i = 0; i < entryCount; i++) {
+    const entry = entriesPtr + <usize>(i * 24)
+    const pagePtr = <usize>load<u32>(entry)
+    const otherPtr = <usize>load<u32>(otherEntriesPtr + <usize>(i * 24))
+    if (!sameBytes(pagePtr, otherPtr, <usize>load<u32>(entry, 4))) return 0
+  }
+  return 1
 }

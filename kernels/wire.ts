@@ -803,7 +803,8 @@ function hashName(namePtr: usize, byteLength: usize, namesPtr: usize): usize {
   return <usize>((hash * load<u64>(namesPtr, 16)) >> (64 - <u64>load<u32>(namesPtr)))
 }
 
-function sameBytes(a: usize, b: usize, byteLength: usize): bool {
+/** Whether two stretches of memory hold the same bytes. */
+export function sameBytes(a: usize, b: usize, byteLength: usize): bool {
   let i: usize = 0
   for (; byteLength - i >= 8; i += 8) if (load<u64>(a + i) !== load<u64>(b + i)) return false
   for (; i < byteLength; i++) if (load<u8>(a + i) !== load<u8>(b + i)) return false

@@ -35,13 +35,18 @@ export class BodyReceipt {
 
 const refusalMs = 1000
 
-/** A whole body. Throws REQUEST_TOO_LARGE above `byteLengthMax`; a body that takes too long loses its connection. */
+/**
+ * A whole body. Throws REQUEST_TOO_LARGE above `byteLengthMax`, at once where the request announces as much; a body that takes
+ * too long loses its connection.
+ */
 export async function readBody(
   request: IncomingMessage,
   receipt: BodyReceipt,
   byteLengthMax: number,
   withinMs: number,
 ): Promise<Buffer> {
+  const tooLarge = () => new FramesError('REQUEST_TOO_LARGE', `a request of more than ${byteLengthMax} bytes`)
+  if (Number(request.headers['content-length'] ?? 0) > byteLengthMax) throw tooLarge()
   const timer = setTimeout(() => request.destroy(), withinMs)
   const chunks: Buffer[] = []
   let byteLength = 0
@@ -49,9 +54,7 @@ export async function readBody(
     for await (const chunk of chunksOf(request)) {
       receipt.add(chunk.byteLength)
       byteLength += chunk.byteLength
-      if (byteLength > byteLengthMax) {
-        throw new FramesError('REQUEST_TOO_LARGE', `a request of more than ${byteLengthMax} bytes`)
-      }
+      if (byteLength > byteLengthMax) throw tooLarge()
       chunks.push(chunk)
     }
   } finally {

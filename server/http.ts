@@ -417,7 +417,10 @@ class Routes {
     await this.#reply(request, response, status, text)
   }
 
-  /** Answers once the whole body has come: a client that is still sending would miss the answer otherwise. */
+  /**
+   * Answers once the whole body has come: a client that is still sending would miss the answer otherwise. A body that is too
+   * large need not come at all: its answer goes out at once, and the connection ends when the client has stopped sending.
+   */
   async #reply(
     request: IncomingMessage,
     response: ServerResponse,
@@ -425,10 +428,18 @@ class Routes {
     text: string,
     contentType = plainText,
   ): Promise<void> {
+    const body = Buffer.from(text, 'utf8')
+    const headers = { 'Content-Type': contentType, 'Content-Length': body.byteLength }
+    if (status === 413) {
+      response.writeHead(status, { ...headers, Connection: 'close' })
+      response.write(body)
+      await discardBody(request, this.#limits.bodyIdleMs)
+      response.end()
+      return
+    }
     await discardBody(request, this.#limits.bodyIdleMs)
     if (response.destroyed) return
-    const body = Buffer.from(text, 'utf8')
-    response.writeHead(status, { 'Content-Type': contentType, 'Content-Length': body.byteLength })
+    response.writeHead(status, headers)
     response.end(body)
   }
 }

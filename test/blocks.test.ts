@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
+import { deleteSamples } from '../dist/engine/backends/tsdb/delete.js'
 import type { ScanTerms } from '../dist/engine/backends/tsdb/jobs.js'
 import { type SentFields, sendScan } from '../dist/engine/backends/tsdb/sent-scan.js'
 import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
@@ -121,12 +122,14 @@ class Bench {
     }
   }
 
-  async openTable(settle?: SettleRule): Promise<void> {
+  /** onStep: called before each step of a merge. */
+  async openTable(settle?: SettleRule, onStep: (isFirst: boolean) => void = () => undefined): Promise<void> {
     const { pool, kernels, memory } = this.#parts
     const blocks = await BlockTable.open(this.tableParts, partition, 'x/table')
     const labels = await LabelSets.load({ pool, kernels, region: memory.labelTables }, blocks)
     const schema = createSchema({ backend: 'tsdb', table: 'table', rate: '1/s' })
     const step = (sources: readonly BlockSource[], position: unknown): RuleJob => {
+      onStep(position === null)
       const { view, release } = labels.acquire()
       const job = {
         kind: 'tsdb.merge',
@@ -156,6 +159,24 @@ class Bench {
       scanTerms: { wire: new WeakMap(), columns: new WeakMap() },
       userCount: 0,
     }
+  }
+
+  /** Deletes the rows of some label sets, by number (null: of all), with times of these seconds, both inclusive. */
+  async delete(sets: readonly number[] | null, firstSecond: number, lastSecond: number): Promise<void> {
+    const plan = { startMs: firstSecond * 1000, endMs: lastSecond * 1000, filter: null, filterText: '', metrics: null }
+    const selection = {
+      groupStarts: null,
+      rowCondition: null,
+      rowLabels: [],
+      metricListOf: null,
+      metricLists: [],
+    }
+    await deleteSamples(
+      this.#parts,
+      this.table,
+      plan,
+      sets === null ? null : { ...selection, sets: Uint32Array.from(sets) },
+    )
   }
 
   async closeTable(): Promise<void> {
@@ -724,21 +745,26 @@ test('while a table is compacted, small runs that come are merged among themselv
     },
     job: () => expect.fail('no row dies here'),
   })
-  const before = bench.table.blocks.blocks.map(({ id }) => id)
-  expect(before.length).toBe(4)
-  const { version } = bench.table.blocks
+  // As many as there may be: what is compacted does not count against what comes meanwhile.
+  const written = bench.table.blocks.exclusively(async () => {
+    for (let i = 0; i < 246; i++) await write(i % 20, 1)
+  })
   const compacted = bench.table.blocks.compact()
+  await written
+  const { version } = bench.table.blocks
   await vi.waitFor(() => expect(endCount).toBe(1))
+  const before = bench.table.blocks.blocks.map(({ id }) => id)
+  expect(before.length).toBe(250)
   // As writers do that wait for merges first: of the runs without a merge meanwhile there would be more than they may leave.
   for (let i = 0; i < 600; i++) {
     await bench.table.blocks.waitForMerges()
     await write(i % 20, 1)
   }
   const meanwhile = bench.table.blocks.blocks
-  expect(meanwhile.length).toBeLessThan(256)
-  expect(meanwhile.slice(0, 4).map(({ id }) => id)).toEqual(before)
+  expect(meanwhile.length).toBeLessThan(250 + 256)
+  expect(meanwhile.slice(0, 250).map(({ id }) => id)).toEqual(before)
   // None of what came later has become a part of what is compacted.
-  expect(meanwhile.slice(4).every(({ firstCommit }) => firstCommit > version)).toBe(true)
+  expect(meanwhile.slice(250).every(({ firstCommit }) => firstCommit > version)).toBe(true)
   expectSame(await bench.now(), model, 'while the table is compacted')
   endCompaction()
   await compacted
@@ -748,6 +774,128 @@ test('while a table is compacted, small runs that come are merged among themselv
   await bench.openTable()
   expectSame(await bench.now(), model, 'opened again')
   await bench.close()
+})
+
+for (const driver of ['memory', 'lmdb'] as const) {
+  test(`${driver}: deletes take effect between the steps of a merge, which goes on with what is left`, {
+    timeout: 600_000,
+  }, async () => {
+    const random = new SeededRandom(seed + 1)
+    const bench = await Bench.open(driver)
+    let early = 0
+    for (let round = 0; round < 4 * roundCount; round++) {
+      const where = `round ${round}`
+      const model: Model = new Map()
+      await bench.delete(null, 0, 10 ** 7)
+      // The number of a label set is its host's place in the list.
+      for (const host of hosts) {
+        const rows = randomRows(random, host, 1)
+        await bench.write([frameOf(rows)])
+        apply(model, rows)
+      }
+      await bench.closeTable()
+      const isBackground = round % 2 === 1
+      let stepCount = 0
+      let isEnded = false
+      const deletes: Promise<void>[] = []
+      let endFirst = (): void => undefined
+      const isBegun = new Promise<void>((resolve) => {
+        endFirst = resolve
+      })
+      await bench.openTable(undefined, (isFirst) => {
+        stepCount = isFirst ? 1 : stepCount + 1
+        endFirst()
+        if (deletes.length >= 3 || random.next() < 0.3) return
+        const sets = random.next() < 0.3 ? null : [random.integer(0, 2), random.integer(3, 5)]
+        const first = random.integer(0, 90_000)
+        const last = first + random.integer(0, random.pick([10, 100_000]))
+        for (const [set, host] of hosts.entries()) {
+          if (sets !== null && !sets.includes(set)) continue
+          for (let second = first; second <= last; second++) model.delete(`${host}/${BigInt(second) * 1_000_000_000n}`)
+        }
+        const deleted = bench.delete(sets, first, last).then(() => {
+          if (!isEnded) early++
+        })
+        deletes.push(deleted)
+      })
+      // Written before a merge may begin, so that the order of writes and deletes is known.
+      const rows = Array.from({ length: 9 }, (_, i) => ({
+        ...randomRows(random, hosts[i % hosts.length]!, 70_000),
+        firstSecond: random.integer(0, 30_000),
+      }))
+      const { blocks } = bench.table
+      await blocks.exclusively(async () => {
+        for (const one of rows) {
+          await bench.write([frameOf(one)])
+          apply(model, one)
+        }
+      })
+      if (isBackground) {
+        await isBegun
+        // What has merged the large frames has ended when nothing of it waits any more.
+        await vi.waitFor(() => expect(blocks.blocks.length).toBeLessThan(9), { timeout: 60_000 })
+        isEnded = true
+      } else {
+        await blocks.compact()
+        isEnded = true
+        expect(blocks.blocks.every((block) => block.lastCommit === blocks.blocks[0]!.lastCommit)).toBe(true)
+      }
+      await Promise.all(deletes)
+      expectSame(await bench.now(), model, where)
+      await bench.closeTable()
+      await bench.openTable()
+      expectSame(await bench.now(), model, `${where}, opened again`)
+      await bench.table.blocks.compact()
+      await bench.table.blocks.erased()
+      expectSame(await bench.now(), model, `${where}, compacted`)
+      const keys = await bench.keys()
+      expect([keys.get(keyKinds.gone) ?? 0, keys.get(keyKinds.stage) ?? 0], where).toEqual([0, 0])
+      expect((keys.get(keyKinds.head) ?? 0) + (keys.get(keyKinds.packed) ?? 0)).toBe(keys.get(keyKinds.live) ?? 0)
+    }
+    expect(early, 'some were done before the merge beside them had ended').toBeGreaterThan(0)
+    expect(bench.reports).toEqual([])
+    await bench.close()
+  })
+}
+
+test('a compaction and the end of a table wait for a step of a merge under way, not for its end', async () => {
+  for (const isDropped of [false, true]) {
+    const bench = await Bench.open('memory')
+    await bench.closeTable()
+    const model: Model = new Map()
+    let stepCount = 0
+    let firstStepCount = 0
+    let ended: Promise<void> | null = null
+    await bench.openTable(undefined, (isFirst) => {
+      if (isFirst) stepCount = 0
+      stepCount++
+      if (ended === null) ended = isDropped ? bench.table.blocks.drop() : bench.table.blocks.compact()
+      else if (isFirst) firstStepCount++
+    })
+    for (let i = 0; i < 9; i++) {
+      const rows = {
+        host: hosts[i % 3]!,
+        firstSecond: i * 70_000,
+        values: Float64Array.from({ length: 70_000 }, (_, k) => i + k),
+      }
+      // The ninth may be refused: the table is gone by then.
+      const written = bench.write([frameOf(rows)])
+      if (isDropped && i === 8) await written.catch(() => undefined)
+      else await written
+      apply(model, rows)
+    }
+    await vi.waitFor(() => expect(ended).not.toBe(null), { timeout: 10_000 })
+    await ended
+    if (isDropped) expect([stepCount, firstStepCount]).toEqual([1, 0])
+    else {
+      // Of nine runs one: the first merge would have made two.
+      expect(firstStepCount).toBe(1)
+      expectSame(await bench.now(), model, 'compacted')
+    }
+    expect(bench.reports).toEqual([])
+    if (isDropped) await bench.abandon()
+    else await bench.close()
+  }
 })
 
 test('while merges fail, a writer of a table with many runs waits for the next try, and for no more', async () => {

@@ -1,6 +1,7 @@
 // Which neighbouring runs are merged next.
 import { expect, test } from 'vitest'
-import { chooseMerge, type Run } from '../dist/engine/blocks/compaction.js'
+import { chooseMerge, type Run, stepsPerCommit } from '../dist/engine/blocks/compaction.js'
+import { SeededRandom, seed } from './seeded-random.js'
 
 /** Runs of these many rows, one block each. */
 function runsOfRows(rowCounts: readonly number[]): Run[] {
@@ -45,4 +46,37 @@ test('no run is made that is larger than the bounds say', () => {
   const bounds = { rowCountMax: 10_000, byteLengthMax: Number.POSITIVE_INFINITY }
   expect(chooseMerge(runsOfRows(repeated(4000, 8)), bounds)).toBe(null)
   expect(chooseMerge(runsOfRows([20_000, ...repeated(1000, 8)]), bounds)).toEqual({ start: 1, end: 9 })
+})
+
+test('a load that waits for steps of merges goes on evenly until the last has ended', () => {
+  const random = new SeededRandom(seed)
+  for (let round = 0; round < 300; round++) {
+    const merges = random.list(random.integer(1, 3), () => ({
+      runCount: random.integer(1, 64),
+      steps: random.integer(1, 600),
+    }))
+    const roomAtFirst = random.integer(8, 64)
+    const last = Math.max(...merges.map(({ steps }) => steps))
+    const stepsMax = stepsPerCommit(
+      roomAtFirst,
+      merges.map(({ runCount, steps }) => ({ runCount, stepsLeft: steps })),
+    )
+    let room = roomAtFirst
+    let paced = 0
+    for (let step = 0; step < last; step++) {
+      for (;;) {
+        const active = merges.flatMap(({ runCount, steps }) =>
+          steps > step ? [{ runCount, stepsLeft: steps - step }] : [],
+        )
+        const stepCount = stepsPerCommit(Math.max(1, room), active)
+        expect(stepCount, `round ${round}, step ${step}`).toBeLessThanOrEqual(2 * stepsMax + 2)
+        if (step - paced < stepCount) break
+        paced = Math.max(paced + stepCount, step - 1)
+        room--
+      }
+      // Steps are whole here: the few that are too many are stopped by the bound itself.
+      expect(room, `round ${round}, step ${step}`).toBeGreaterThanOrEqual(-8)
+      for (const { runCount, steps } of merges) if (steps === step + 1) room += runCount - 1
+    }
+  }
 })

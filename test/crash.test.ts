@@ -148,18 +148,32 @@ test('kills while tables are made and deleted leave each of them whole or away, 
   console.log(`${n} rounds of tables`)
 })
 
-test('kills while samples are deleted: a delete has happened or not, whole, and nothing else is gone', {
-  timeout: 600_000,
-}, async () => {
+test(
+  'kills while samples are deleted: a delete has happened or not, whole, and nothing else is gone',
+  {
+    timeout: 600_000,
+  },
+  () => killWhileDeleting('deletes', Math.ceil(killCount / 3)),
+)
+
+test(
+  'kills while samples are deleted between the steps of a large merge: the same holds',
+  {
+    timeout: 600_000,
+  },
+  () => killWhileDeleting('ballast-deletes', Math.ceil(killCount / 5)),
+)
+
+async function killWhileDeleting(mode: 'deletes' | 'ballast-deletes', killCount: number): Promise<void> {
   const random = new SeededRandom(seed + 2)
-  const dataDir = join(root, 'deletes')
+  const dataDir = join(root, mode)
   let written = 0
   let deleted = 0
-  for (let kill = 0; kill < Math.ceil(killCount / 3); kill++) {
+  for (let kill = 0; kill < killCount; kill++) {
     const lines = await killWriter(
       'writer.mjs',
-      [dataDir, 'deletes', String(written), String(deleted)],
-      random.integer(0, random.pick([30, 200, 800])),
+      [dataDir, mode, String(written), String(deleted)],
+      random.integer(0, random.pick(mode === 'deletes' ? [30, 200, 800] : [800, 3000])),
       random.pick([/^open$/m, /^deleting /m, /^deleted /m]),
     )
     /** The number behind the last one that was said to be so. */
@@ -175,6 +189,8 @@ test('kills while samples are deleted: a delete has happened or not, whole, and 
       const found = await wholeFrames(engine, 'deletes', 0, 0)
       for (let n = 0; n < gone; n++) expect(found.has(n), `frame ${n}, which was deleted`).toBe(false)
       for (let n = begun; n < acked; n++) expect(found.has(n), `frame ${n}, which was acknowledged`).toBe(true)
+      // All of it was acknowledged before the first process said that it was open.
+      if (mode === 'ballast-deletes') expect(await ballastRowCount(engine)).toBe(1_600_000)
       deleted = begun > gone && !found.has(gone) ? begun : gone
       written = Math.max(acked, ...[...found].map((n) => n + 1))
     })
@@ -182,7 +198,14 @@ test('kills while samples are deleted: a delete has happened or not, whole, and 
   expect(await strayKeys(dataDir)).toEqual([])
   expect(deleted, 'there were deletes to end').toBeGreaterThan(0)
   console.log(`${deleted} frames deleted of ${written}`)
-})
+}
+
+async function ballastRowCount(engine: Engine): Promise<number> {
+  const request = { backend, table: 'deletes', start: '0', end: '13000000000000', filter: "stream == 'ballast'" }
+  let rowCount = 0
+  for await (const frame of engine.read(request)) rowCount += frame.length
+  return rowCount
+}
 
 /** Keys of blocks that are not live, after a clean stop. */
 async function strayKeys(dataDir: string): Promise<string[]> {

@@ -295,6 +295,78 @@ test('whatever is stored and how it is read, the rows are the same and in one or
   expectNothingHeld()
 }, 120_000)
 
+test(`label sets that report together have the times that were written, and so have those that differ (seed ${seed})`, async () => {
+  const random = new SeededRandom(seed)
+  const table = { backend: 'tsdb', table: 'together' }
+  await tsdb.create({ ...table, rate: '1/s' })
+  // More cells than a worker keeps decoded. Several pages a set, and several messages of some; times that are not regular make long
+  // pages.
+  const names = Array.from({ length: 12 }, (_, i) => `value_${i}`)
+  const rowCounts = [3000, 14_000, 30_000]
+  const timesOf = (rowCount: number, isRegular: boolean): BigInt64Array => {
+    let ms = 1_000_000n
+    return BigInt64Array.from({ length: rowCount }, () => {
+      ms += isRegular ? 1000n : BigInt(random.integer(1, 30_000))
+      return ms * 1_000_000n
+    })
+  }
+  const shared = rowCounts.flatMap((rowCount) => [timesOf(rowCount, true), timesOf(rowCount, false)])
+  const frameOf = (set: number, times: BigInt64Array): Frame => {
+    const values = BigInt64Array.from(times, (_time, i) => BigInt((set + i) % 100))
+    return new Frame({
+      columns: names.map((name) => sliceColumn(name, values)),
+      indices: [sliceColumn('time', times, 'time')],
+      labels: { set: String(set).padStart(2, '0') },
+    })
+  }
+  const written = Array.from({ length: 40 }, () => {
+    const times = random.pick(shared).slice()
+    const change = random.integer(0, 8)
+    const row = random.integer(0, times.length)
+    if (change === 0) times[row] += 1n
+    return change === 1 ? times.filter((_time, i) => i !== row) : change === 2 ? times.slice(row) : times
+  })
+  await write(
+    table,
+    written.map((times, set) => frameOf(set, times)),
+  )
+  await tsdb.execute({ ...table, command: 'compact' }, {})
+  const expectTimes = async (startMs: number, endMs: number): Promise<void> => {
+    const found = written.map((): bigint[] => [])
+    const request = { ...table, start: String(startMs), end: String(endMs), columns: names }
+    for await (const { batch } of tsdb.read(request, 'wire', {})) {
+      for (const bytes of batch!) {
+        const { labels, indices } = readGenerated(Buffer.from(bytes))
+        const set = Number(labels.find(({ name }) => name === 'set')!.value)
+        for (const ns of indices[0]!.cells) found[set]!.push(ns as bigint)
+      }
+    }
+    const [startNs, endNs] = [BigInt(startMs) * 1_000_000n, BigInt(endMs + 1) * 1_000_000n]
+    for (const [set, times] of found.entries()) {
+      const wanted = [...written[set]!].filter((ns) => ns >= startNs && ns < endNs)
+      expect(times, `set ${set}`).toEqual(wanted)
+    }
+  }
+  await expectTimes(0, 4_000_000_000)
+  const middleMs = random.integer(1_000_000, 20_000_000)
+  if (random.chance(0.5)) await expectTimes(middleMs, 4_000_000_000)
+  else await expectTimes(0, middleMs)
+  // Other blocks of the same sets: some rows are written again, and some follow.
+  const others = written.map((times, set) => {
+    const from = random.integer(0, times.length)
+    const again = times.slice(from, from + random.integer(0, 5000))
+    const next = random.chance(0.5) ? [] : [times[times.length - 1]! + 7n]
+    written[set] = BigInt64Array.from([...times, ...next])
+    return frameOf(set, BigInt64Array.from([...again, ...next]))
+  })
+  await write(
+    table,
+    others.filter(({ length }) => length > 0),
+  )
+  await expectTimes(0, 4_000_000_000)
+  expectNothingHeld()
+}, 120_000)
+
 test('ranges that are ready before the first one wait for it', async () => {
   let isFirstReady = (): void => undefined
   const first = new Promise<void>((resolve) => {

@@ -160,6 +160,8 @@ test('a field whose name is nearly that of a request is refused, with the name t
       `a request has no field '${name}'; did you mean ${known}?`,
     )
   }
+  // A sentence that ends with a question mark gets no full stop.
+  expect(() => shapedRequest({ backend: 'kv', colums: 'x' })).toThrow(/did you mean columns\? [A-Z]/)
   for (const name of ['en', 'rates2', 'note', 'labels', 'x']) {
     expect(shapedRequest({ backend: 'kv', [name]: 'x' })).toEqual({ backend: 'kv', [name]: 'x' })
   }

@@ -383,6 +383,20 @@ describe('JSON bodies', () => {
     expect(reply.status).toBe(413)
   })
 
+  test('a body that is announced to be above its limit is refused before it comes', async () => {
+    await restart({ limits: { bodyIdleMs: 600_000, controlBodyMs: 600_000 } })
+    const socket = connect({ port: server.httpPort, host: '127.0.0.1' })
+    let reply = ''
+    socket.on('data', (chunk) => {
+      reply += chunk.toString()
+    })
+    socket.write(`POST /create HTTP/1.1\r\nHost: x\r\nContent-Length: ${20 * MiB}\r\n\r\n{`)
+    await eventually('it is answered', () => reply.includes('a request of more than'))
+    expect(reply).toMatch(/^HTTP\/1\.1 413 /)
+    expect(reply).toMatch(/\r\nConnection: close\r\n/)
+    socket.destroy()
+  })
+
   test('a megabyte of JSON is parsed in linear time', async () => {
     const bodies = [`{"table":"${'\\"'.repeat(500_000)}"}`, `[${'1,'.repeat(500_000)}1]`, ' '.repeat(1_000_000)]
     const startMs = Date.now()

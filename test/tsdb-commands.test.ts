@@ -1,6 +1,7 @@
 // The commands of the tsdb backend: what a table has, as frames.
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Engine, type ExecuteRequest, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+import { FrameCodec } from '../dist/client/index.js'
 
 let engine: Engine
 const table = { backend: 'tsdb', table: 'commands' }
@@ -39,8 +40,38 @@ test('series are a metric and a value for every label, in the order of their wri
   expect(await ask('series')).toEqual({
     _name: ['cpu', 'disk', 'cpu', 'cpu'],
     host: ['a', 'a', 'b', 'c'],
-    os: ['linux', 'linux', 'linux', ''],
+    os: ['linux', 'linux', 'linux', null],
   })
+})
+
+test('a label that a set lacks is missing; one whose value is empty is not', async () => {
+  const named = { ...table, table: 'empty-labels' }
+  await engine.create({ ...named, rate: '1/s' })
+  for (const labels of [{ os: '' }, { host: 'a' }] as Record<string, string>[]) {
+    const columns = [sliceColumn('cpu', [1], 'float64')]
+    await engine.write(named, new Frame({ columns, indices: [sliceColumn('time', [1n], 'time')], labels }))
+  }
+  const frame = (await engine.execute({ ...named, command: 'series' }))!
+  expect([...frame.column('os').values()]).toEqual(['', null])
+  const bytes = (await engine.executeEncoded({ ...named, command: 'series' }))!
+  const codec = new FrameCodec()
+  expect([...codec.decode(bytes).column('os').values()]).toEqual(['', null])
+})
+
+test('a table without samples has no first and no last time', async () => {
+  const named = { ...table, table: 'no-samples' }
+  await engine.create({ ...named, rate: '1/s' })
+  const frame = (await engine.execute({ ...named, command: 'stats' }))!
+  expect(frame.column('first_time').isNull(0)).toBe(true)
+  expect(frame.column('last_time').isNull(0)).toBe(true)
+  expect([...frame.column('samples').values()]).toEqual([0n])
+})
+
+test('counts of rows below 0 are refused', async () => {
+  const read = (counts: { limit?: bigint; messageLimit?: bigint }) =>
+    engine.read({ ...table, start: '0', ...counts }).next()
+  await expect(read({ limit: -1n })).rejects.toThrow('limit is -1, below 0')
+  await expect(read({ messageLimit: -1n })).rejects.toThrow('message_limit is -1, below 0')
 })
 
 test('series are filtered by labels and by metric, and read in pages', async () => {

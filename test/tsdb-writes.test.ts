@@ -1,6 +1,7 @@
 // Writes of many frames: those that wait go into one job, and nobody can tell but by the speed.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Engine, FramesError, Frame, openEngine, sliceColumn } from '../dist/engine/index.js'
+import { SeededRandom } from './seeded-random.js'
 import { baseNs, floats, frameBytes, ints, labelColumn, seconds, strings } from './hostile/frames.js'
 
 type Request = { backend: string; table: string }
@@ -236,6 +237,49 @@ describe('a bad frame among good ones', () => {
     const { error, rowCount } = await writeWire(request, frames)
     expect(error?.code).toBe('DUPLICATE_SAMPLE')
     expect(rowCount).toBe(60)
+  })
+
+  test('a table that refuses duplicates finds them wherever they stand, and nothing else', async () => {
+    const random = new SeededRandom(87)
+    const request = await newTable('error')
+    const stored = new Set<string>()
+    let refusedCount = 0
+    for (let round = 0; round < 120; round++) {
+      // Few neighbouring times and hosts: blocks reach over each other in either.
+      const base = random.integer(0, 40)
+      const rows = Array.from({ length: 1 + random.integer(0, 4) }, () => ({
+        host: `h${random.integer(0, 6)}`,
+        ms: BigInt(1000 * (base + random.integer(0, 6))),
+        ns: BigInt(random.integer(0, 2)),
+      }))
+      const keys = rows.map(({ host, ms, ns }) => `${host} ${ms} ${ns}`)
+      const isDuplicate = new Set(keys).size < keys.length || keys.some((key) => stored.has(key))
+      const frame = new Frame({
+        columns: [sliceColumn('cpu', new Float64Array(rows.length))],
+        indices: [
+          sliceColumn(
+            'time',
+            rows.map(({ ms, ns }) => ms * 1_000_000n + ns),
+            'time',
+          ),
+          sliceColumn(
+            'host',
+            rows.map(({ host }) => host),
+          ),
+        ],
+      })
+      const outcome = engine.write(request, frame).then(
+        () => 'stored',
+        (error: unknown) => (error instanceof FramesError ? error.code : String(error)),
+      )
+      expect(await outcome).toBe(isDuplicate ? 'DUPLICATE_SAMPLE' : 'stored')
+      if (isDuplicate) refusedCount++
+      else for (const key of keys) stored.add(key)
+      if (round % 40 === 39) await engine.execute({ ...request, command: 'compact' })
+    }
+    expect(refusedCount).toBeGreaterThan(20)
+    expect(refusedCount).toBeLessThan(100)
+    expect(await rowCountOf(request)).toBe(stored.size)
   })
 })
 

@@ -134,3 +134,26 @@ export function chooseRewrite(
     end++
   return { start, end }
 }
+
+/** A merge under way: the runs that it makes one of, and the steps that are left of it (at least 1). */
+export interface MergeProgress {
+  readonly runCount: number
+  readonly stepsLeft: number
+}
+
+/**
+ * For how many steps of merges each commit of a load waits, so that its runs are spread evenly until the last merge under way has
+ * ended, and find room all the time: what there is, and what the merges that end sooner have made by then. Merges are taken to go on
+ * alike, since their jobs wait in one line with those of the load.
+ *
+ * room: at least 1. merges: at least one.
+ */
+export function stepsPerCommit(room: number, merges: readonly MergeProgress[]): number {
+  let stepCount = 0
+  let roomByThen = room
+  for (const { runCount, stepsLeft } of [...merges].sort((a, b) => a.stepsLeft - b.stepsLeft)) {
+    stepCount = Math.max(stepCount, stepsLeft / roomByThen)
+    roomByThen += runCount - 1
+  }
+  return stepCount
+}

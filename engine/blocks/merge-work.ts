@@ -38,6 +38,27 @@ export interface RewriteChoice {
   readonly rewritten: readonly LiveBlock[]
 }
 
+/** A block that is written and not live yet: under its mark, until the commit of its merge. */
+interface StagedBlock {
+  readonly block: PreparedBlock
+  readonly live: LiveBlock
+}
+
+/** A merge under way, as others see it between its steps. A rewrite changes what it reads and what it has written. */
+export interface MergeState {
+  inputs: readonly LiveBlock[]
+  /** Null: to be made anew from the inputs. */
+  sources: readonly BlockSource[] | null
+  /** What it has written so far and was sent ahead, in key order. */
+  staged: readonly StagedBlock[]
+  stepCount: number
+  writtenRowCount: number
+}
+
+export function newMergeState(inputs: readonly LiveBlock[]): MergeState {
+  return { inputs, sources: null, staged: [], stepCount: 0, writtenRowCount: 0 }
+}
+
 export class MergeWork {
   /** Null until the backend has said how its runs are merged. */
   rule: MergeRule | null = null
@@ -60,23 +81,37 @@ export class MergeWork {
     for (const giveUp of this.#turnsAwaited) giveUp()
   }
 
-  /** Merges neighbouring runs of a snapshot that the caller holds. Throws DATA_DAMAGED, VIEW_OUTDATED. */
-  async merge(inputs: readonly LiveBlock[]): Promise<void> {
+  /**
+   * Merges neighbouring runs of a snapshot that the caller holds.
+   *
+   * between: called between steps; nothing of the merge is at work until it resolves, and the state may change meanwhile.
+   *
+   * Throws DATA_DAMAGED, VIEW_OUTDATED, and what `between` throws.
+   */
+  async merge(state: MergeState, between: () => Promise<void> | void): Promise<void> {
     const { bytes } = this.#context
-    const sources = await sourcesOf(this.#context, inputs)
-    const firstCommit = inputs[0]!.firstCommit
-    const lastCommit = inputs[inputs.length - 1]!.lastCommit
-    const added: LiveBlock[] = []
+    const firstCommit = state.inputs[0]!.firstCommit
+    const lastCommit = state.inputs[state.inputs.length - 1]!.lastCommit
+    /** The only block of a merge of one step, where it need not be sent ahead. */
+    let alone: LiveBlock | null = null
     const waitsForTurn = this.rule?.settle !== undefined
     const contents: Uint8Array[] = []
-    const staged: { readonly block: PreparedBlock; readonly id: bigint }[] = []
     const puts: Entry[] = []
     let held: JobResult<MergeStep> | null = null
     let position: unknown = null
     try {
       do {
-        const done: JobResult<MergeStep> = await this.#mergeStep(sources, position)
-        const isFirst = added.length === 0
+        if (state.stepCount > 0) {
+          await between()
+          if (state.inputs.length === 0) {
+            // All of it was deleted meanwhile, and what was written of it.
+            this.#discard(state.staged)
+            return
+          }
+        }
+        state.sources ??= await sourcesOf(this.#context, state.inputs)
+        const done: JobResult<MergeStep> = await this.#mergeStep(state.sources, position)
+        const isFirst = state.staged.length === 0
         position = done.result.next
         try {
           for (const block of done.result.blocks) {
@@ -87,25 +122,31 @@ export class MergeWork {
               done.result.blocks.length === 1 &&
               block.packed.byteLength <= commitByteLengthMax
             const isPacked = isAlone && fitsOneValue(block)
+            const live = liveOf(block, id, firstCommit, lastCommit, isPacked)
             if (isPacked && waitsForTurn) {
               // Whoever has the turn may need the memory that this merge would hold.
               contents.push(contentOf(bytes, block).slice())
               puts.push({ key: packedKey(id), value: contents[0]! })
+              alone = live
             } else if (isAlone && !waitsForTurn) {
               if (isPacked) contents.push(contentOf(bytes, block))
               puts.push(...blockEntries(bytes, block, id, isPacked))
               held = done
+              alone = live
             } else {
-              staged.push({ block, id })
+              state.staged = [...state.staged, { block, live }]
               await this.#staging.stageBlock(block, id)
             }
-            added.push(liveOf(block, id, firstCommit, lastCommit, isPacked))
+            state.writtenRowCount += block.rowCount
             this.writtenByteLength += block.packed.byteLength
           }
         } finally {
           if (held !== done) done.release()
         }
+        state.stepCount++
       } while (position !== null)
+      const { inputs, staged } = state
+      const added = alone === null ? staged.map(({ live }) => live) : [alone]
       await this.#inTurn(() =>
         this.#live.alone(async () => {
           const kills = await this.#settle(inputs, added, contents)
@@ -119,7 +160,7 @@ export class MergeWork {
             const gone = this.#live.snapshot.blocks.filter(({ id }) => removed.has(id))
             return {
               puts: [...puts, ...added.map(encodeLive), ...gone.map(goneMark), ...dead],
-              deletes: [...staged.map(({ id }) => stageKey(id)), ...gone.flatMap(liveKeysOf)],
+              deletes: [...staged.map(({ live }) => stageKey(live.id)), ...gone.flatMap(liveKeysOf)],
               makesRoom: true,
               added,
               removed,
@@ -130,71 +171,100 @@ export class MergeWork {
         }),
       )
     } catch (error) {
-      if (error instanceof FramesError)
-        this.#staging.discard(
-          staged.map(({ block }) => block),
-          staged.map(({ id }) => id),
-        )
+      if (error instanceof FramesError) this.#discard(state.staged)
       throw error
     } finally {
       held?.release()
     }
   }
 
-  /** Writes blocks anew, each for itself; see BlockTable.rewrite. No merge may be under way. */
+  /**
+   * Writes blocks anew, each for itself; see BlockTable.rewrite. Other merges may be under way only where they stand between
+   * two steps: `paused`. What goes of their inputs goes of what they have written, too, so that they can go on.
+   */
   async rewrite(
     choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
     step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
+    paused: readonly MergeState[],
   ): Promise<void> {
     const snapshot = this.#live.snapshot.acquire()
-    const staged: { readonly block: PreparedBlock; readonly id: bigint }[] = []
-    const added: LiveBlock[] = []
-    try {
-      const { dropped, rewritten } = choose(snapshot.blocks)
-      const gone = [...dropped]
+    const staged: StagedBlock[] = []
+    /** Blocks that leave the table or a merge, and what takes the place of each. */
+    const successors = new Map<bigint, readonly StagedBlock[]>()
+    const rewrite = async (blocks: readonly LiveBlock[]): Promise<void> => {
+      const { dropped, rewritten } = choose(blocks)
+      for (const { id } of dropped) successors.set(id, [])
       for (const block of rewritten) {
-        const sources = await sourcesOf(this.#context, [block])
-        let isUnchanged = false
-        let position: unknown = null
-        do {
-          const done = await this.#runRule<RewriteStep>(() => step(sources, position), mergeScratchByteLength)
-          try {
-            position = done.result.next
-            isUnchanged = done.result.isUnchanged
-            for (const part of done.result.blocks) {
-              const id = newBlockId()
-              staged.push({ block: part, id })
-              await this.#staging.stageBlock(part, id)
-              added.push(liveOf(part, id, block.firstCommit, block.lastCommit, false))
-              this.writtenByteLength += part.packed.byteLength
-            }
-          } finally {
-            done.release()
-          }
-        } while (position !== null)
-        if (!isUnchanged) gone.push(block)
+        const first = staged.length
+        if (await this.#rewriteBlock(block, step, staged)) successors.set(block.id, staged.slice(first))
       }
+    }
+    const successorsOf = <T extends { readonly live: LiveBlock }>(old: T): readonly (T | StagedBlock)[] =>
+      successors.get(old.live.id) ?? [old]
+    try {
+      await rewrite(snapshot.blocks)
+      const gone = snapshot.blocks.filter(({ id }) => successors.has(id))
       if (gone.length === 0) return
+      const added = staged.slice()
+      for (const { staged: written } of paused) await rewrite(written.map(({ live }) => live))
       await this.#live.commit(
         () => ({
-          puts: [...added.map(encodeLive), ...gone.map(goneMark)],
-          deletes: [...staged.map(({ id }) => stageKey(id)), ...gone.flatMap(liveKeysOf)],
+          puts: [...added.map(({ live }) => encodeLive(live)), ...gone.map(goneMark)],
+          deletes: [...added.map(({ live }) => stageKey(live.id)), ...gone.flatMap(liveKeysOf)],
           makesRoom: true,
-          added,
+          added: added.map(({ live }) => live),
           removed: new Set(gone.map(({ id }) => id)),
           isRewrite: true,
         }),
         [],
       )
     } catch (error) {
-      this.#staging.discard(
-        staged.map(({ block }) => block),
-        staged.map(({ id }) => id),
-      )
+      this.#discard(staged)
       throw error
     } finally {
       snapshot.release()
     }
+    for (const state of paused) {
+      this.#discard(state.staged.filter(({ live }) => successors.has(live.id)))
+      state.inputs = state.inputs.flatMap((live) => successorsOf({ live }).map((block) => block.live))
+      state.sources = null
+      state.staged = state.staged.flatMap((block) => successorsOf(block))
+    }
+  }
+
+  /** Writes what stays of a block, sent ahead, to the end of `staged`. False: all of it stays. */
+  async #rewriteBlock(
+    block: LiveBlock,
+    step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
+    staged: StagedBlock[],
+  ): Promise<boolean> {
+    const sources = await sourcesOf(this.#context, [block])
+    let isUnchanged = false
+    let position: unknown = null
+    do {
+      const done = await this.#runRule<RewriteStep>(() => step(sources, position), mergeScratchByteLength)
+      try {
+        position = done.result.next
+        isUnchanged = done.result.isUnchanged
+        for (const part of done.result.blocks) {
+          const live = liveOf(part, newBlockId(), block.firstCommit, block.lastCommit, false)
+          staged.push({ block: part, live })
+          await this.#staging.stageBlock(part, live.id)
+          this.writtenByteLength += part.packed.byteLength
+        }
+      } finally {
+        done.release()
+      }
+    } while (position !== null)
+    return !isUnchanged
+  }
+
+  /** Erases blocks that were sent ahead and will not be live. */
+  #discard(staged: readonly StagedBlock[]): void {
+    this.#staging.discard(
+      staged.map(({ block }) => block),
+      staged.map(({ live }) => live.id),
+    )
   }
 
   /**

@@ -9,12 +9,14 @@ import {
   runsOf,
   runsPerMerge,
   smallestRowCount,
+  stepsPerCommit,
 } from './compaction.js'
 import { goneMark, liveKeysOf } from './entries.js'
+import { blockRowCountMax } from '../limits.js'
 import type { LiveBlock } from './live-block.js'
 import type { LiveSet } from './live-set.js'
 import type { MergeRule, RuleJob } from './merge-rule.js'
-import { MergeWork, type RewriteChoice } from './merge-work.js'
+import { MergeWork, newMergeState, type MergeState, type RewriteChoice } from './merge-work.js'
 import type { BlockSource } from './reader.js'
 import { verifyBlock } from './sources.js'
 import type { Staging } from './staging.js'
@@ -29,6 +31,8 @@ const largeMergeRowCount = 64 * 1024
 const runCountMax = 256
 /** Writers of many rows wait earlier: a load leaves room for small writes, whose runs are merged beside any merge. */
 const loadRunCountMax = 192
+/** And with more than this they go on in the measure in which merges do, so that they need not stand still at the bound. */
+const pacedRunCount = 128
 /** Commits of more rows are such: eight of them are more than a merge beside another takes while no writer waits. */
 const smallCommitRowCountMax = largeMergeRowCount / runsPerMerge
 /** After a failed merge (disk full, worker lost) the next one waits this long. */
@@ -39,19 +43,44 @@ const mergeRetryMs = 1000
  * from a load both workers.
  */
 const concurrentMergeCountMax = 2
-/** Where a load waits for merges it needs no worker: the merge beside takes up to this many rows then, which is a second or two. */
+/**
+ * Where a load is held up by merges it needs less of the workers: the merge beside takes up to so many rows then, a second or two,
+ * and more only where no fewer would do. Beside that one, a third merges the runs of small writes.
+ */
 const waitedForRowCountMax = 1024 * 1024
+const waitedForRowCountLimit = 8 * 1024 * 1024
+const waitedForMergeCountMax = 3
+/** A merge that stood still for a delete goes on for as long as that took, this at most, before it stands still for the next. */
+const mergeShareMsMax = 500
 
 /** As a reserved commit: none is. The first one is 1. */
 const noCommit = 0
+
+/**
+ * What work of a table needs of merges that are under way when it begins:
+ * ended      that they have ended
+ * abandoned  the same, and soon: those of the background are given up, since the work does what they do
+ * paused     that each stands still between two steps, or has ended
+ */
+type Manner = 'ended' | 'abandoned' | 'paused'
 
 interface UnderWay {
   /** Of the blocks that it reads; Infinity where that is not known. */
   readonly rowCount: number
   /** Runs that hold this commit or one before it are not merged meanwhile. */
   readonly reservedCommit: number
-  /** Resolves when it has ended, well or not. */
-  readonly ended: Promise<void>
+  /** Whether it is a merge that nobody waits for. */
+  readonly isBackground: boolean
+  /** Whether it is a rewrite: what is paused stays so until it has ended. */
+  readonly isRewrite: boolean
+  readonly isCompaction: boolean
+  /** Its merge; null: it has none now. */
+  merge: MergeState | null
+  /** Since when its merge stands still for other work (performance.now()); null: it does not. */
+  pausedSinceMs: number | null
+  /** It is not paused again before this moment (performance.now()). */
+  pausedNotBeforeMs: number
+  isAbandoned: boolean
 }
 
 export class Merges {
@@ -62,8 +91,18 @@ export class Merges {
   readonly #underWay = new Set<UnderWay>()
   /** Works that are, or want to be, without a merge beside them: none begins meanwhile. */
   #exclusiveCount = 0
+  /** Of those that wait until all merges stand still. */
+  #pauseWantedCount = 0
+  /** Steps that merges have done, those of merges side by side counted as one. */
+  #stepCount = 0
+  /** Of these, those for which commits of loads have waited. */
+  #pacedStepCount = 0
+  /** The last commit of a load that waits for steps. */
+  #lastPaced: Promise<void> = Promise.resolve()
+  /** Called when something under way has ended or stands still. */
+  #waiting: (() => void)[] = []
   /** Set while no merge begins because one has failed; `end` ends that. */
-  #mergeRetry: { readonly timer: NodeJS.Timeout; readonly ended: Promise<void>; readonly end: () => void } | null = null
+  #mergeRetry: { readonly timer: NodeJS.Timeout; readonly end: () => void } | null = null
   #failureCount = 0
   /** Set while a merge waits for idle workers. */
   #mergeLater: NodeJS.Timeout | null = null
@@ -108,7 +147,7 @@ export class Merges {
   async close(): Promise<void> {
     this.#mergeRetry?.end()
     this.#work.giveUpTurns()
-    while (this.#underWay.size > 0) await this.#someEnded()
+    while (this.#underWay.size > 0) await this.#change()
   }
 
   /**
@@ -116,15 +155,17 @@ export class Merges {
    * throws DATA_DAMAGED in the end when there are any.
    */
   async compact(): Promise<void> {
-    await this.#reservingCommits(async () => {
+    await this.#exclusively('abandoned', true, async (own) => {
       const { version } = this.#live.snapshot
-      let from = 0
+      /** What holds no later commit is done. */
+      let doneCommit = noCommit
       for (;;) {
         // Later commits are left to others, or a steady writer would keep this going for ever.
-        const runs = runsOf(this.#live.snapshot.blocks).filter(
-          (run) => this.#live.snapshot.blocks[run.start]!.lastCommit <= version,
+        const { blocks } = this.#live.snapshot
+        const runs = runsOf(blocks).filter(
+          ({ start }) => blocks[start]!.lastCommit <= version && blocks[start]!.lastCommit > doneCommit,
         )
-        let start = from
+        let start = 0
         let end = start
         for (; start < runs.length; start = Math.max(end, start + 1)) {
           let rowCount = 0
@@ -137,9 +178,9 @@ export class Merges {
           if (end - start > 1 || (end > start && runs[start]!.deadRowCount > 0)) break
         }
         if (start >= runs.length) break
-        const isMerged = await this.#merge(runs[start]!.start, runs[end - 1]!.end)
-        // One run stands now where `start` was; a failed merge has found barriers among its runs.
-        if (isMerged) from = start + 1
+        const { lastCommit } = blocks[runs[end - 1]!.start]!
+        // A failed merge has found barriers among its runs: what is left of them is tried again.
+        if (await this.#merge(runs[start]!.start, runs[end - 1]!.end, own)) doneCommit = lastCommit
       }
       const damages = this.#live.snapshot.blocks.flatMap((block) => this.#unreadable.get(block.id) ?? [])
       if (damages.length > 0) throw new FramesError('DATA_DAMAGED', damages.join('; '))
@@ -148,12 +189,12 @@ export class Merges {
 
   /** Turns the packed commits at the end of the list into one run. Throws DATA_DAMAGED. */
   async flush(): Promise<void> {
-    await this.exclusively(async () => {
+    await this.#exclusively('ended', false, async (own) => {
       for (;;) {
         const { blocks } = this.#live.snapshot
         let start = blocks.length
         while (start > 0 && blocks[start - 1]!.isPacked && !this.#unreadable.has(blocks[start - 1]!.id)) start--
-        if (blocks.length - start < 2 || (await this.#merge(start, blocks.length))) return
+        if (blocks.length - start < 2 || (await this.#merge(start, blocks.length, own))) return
       }
     })
   }
@@ -163,45 +204,101 @@ export class Merges {
     choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
     step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
   ): Promise<void> {
-    await this.#reservingCommits(() => this.#work.rewrite(choose, step))
+    await this.#exclusively('paused', true, async () => {
+      const paused = [...this.#underWay].flatMap(({ pausedSinceMs, merge }) => (pausedSinceMs === null ? [] : merge!))
+      const before = paused.flatMap(({ inputs }) => inputs)
+      await this.#work.rewrite(choose, step, paused)
+      for (const { id } of before) this.#merged.delete(id)
+      for (const { inputs } of paused) for (const { id } of inputs) this.#merged.add(id)
+    })
   }
 
   /** Runs `work` when no merge is under way, and keeps merges from starting meanwhile. */
   exclusively(work: () => Promise<void>): Promise<void> {
-    return this.#exclusively(work, () => Infinity)
+    return this.#exclusively('ended', false, work)
   }
 
   /**
-   * As exclusively, for work of many seconds that changes no run of later commits: those are merged meanwhile, since writers
+   * Runs `work` when merges are as it needs them, and keeps others from starting meanwhile.
+   *
+   * keepsLaterCommits: it takes many seconds and changes no run of later commits: those are merged meanwhile, since writers
    * would wait for all of it otherwise.
    */
-  #reservingCommits(work: () => Promise<void>): Promise<void> {
-    return this.#exclusively(work, () => this.#live.snapshot.version)
-  }
-
-  /** reservedCommit: called when the work begins; see UnderWay. */
-  async #exclusively(work: () => Promise<void>, reservedCommit: () => number): Promise<void> {
+  async #exclusively(
+    manner: Manner,
+    keepsLaterCommits: boolean,
+    work: (own: UnderWay) => Promise<void>,
+  ): Promise<void> {
     this.#exclusiveCount++
-    let isStarted = false
-    const run = async (): Promise<void> => {
-      isStarted = true
-      try {
-        await work()
-      } finally {
-        this.#exclusiveCount--
-      }
-    }
+    if (manner === 'paused') this.#pauseWantedCount++
+    let working: Promise<void>
     try {
       // Looked at again by each who waits, in the same breath as it begins: only one of them may.
-      while (this.#underWay.size > 0) await this.#someEnded()
+      while (!this.#isReadyFor(manner)) {
+        if (manner === 'abandoned') this.#abandonMerges()
+        await this.#change()
+      }
       this.#live.assertUsable()
-      const reserved = reservedCommit()
-      const working = run()
-      this.#startWork(working, Infinity, reserved)
-      await working
+      const own = this.#newWork({
+        rowCount: Infinity,
+        reservedCommit: keepsLaterCommits ? this.#live.snapshot.version : Infinity,
+        isRewrite: manner === 'paused',
+        isCompaction: manner === 'abandoned',
+      })
+      working = this.#startWork(own, () => work(own).finally(() => this.#exclusiveCount--))
+    } catch (error) {
+      this.#exclusiveCount--
+      throw error
     } finally {
-      if (!isStarted) this.#exclusiveCount--
+      if (manner === 'paused') this.#pauseWantedCount--
+      this.#resumePaused()
     }
+    await working
+  }
+
+  #isReadyFor(manner: Manner): boolean {
+    if (manner !== 'paused') return this.#underWay.size === 0
+    for (const { pausedSinceMs } of this.#underWay) if (pausedSinceMs === null) return false
+    return true
+  }
+
+  /** Gives up the merges of the background, each at its next step: what they have written is thrown away. */
+  #abandonMerges(): void {
+    for (const work of this.#underWay) if (work.isBackground) work.isAbandoned = true
+  }
+
+  /** Between two steps of a merge: it stands still here while a rewrite is at work or waits for that. */
+  async #between(work: UnderWay): Promise<void> {
+    if (this.#pauseWantedCount > 0 && !this.#isRewriting && performance.now() >= work.pausedNotBeforeMs)
+      work.pausedSinceMs = performance.now()
+    this.#stepCount += 1 / Math.max(1, this.#activeMergeCount())
+    this.#changed()
+    while (work.pausedSinceMs !== null) await this.#change()
+    if (work.isAbandoned) throw new FramesError('CANCELLED', `a merge of table '${this.#context.name}' was given up`)
+    // Of a table that was dropped nothing is wanted any more.
+    if (this.#live.isDropped) this.#live.assertUsable()
+  }
+
+  #activeMergeCount(): number {
+    let count = 0
+    for (const { merge, pausedSinceMs } of this.#underWay) if (merge !== null && pausedSinceMs === null) count++
+    return count
+  }
+
+  get #isRewriting(): boolean {
+    for (const { isRewrite } of this.#underWay) if (isRewrite) return true
+    return false
+  }
+
+  /** Something has ended: lets paused merges go on, unless a rewrite is at work, and looks again for all who wait. */
+  #resumePaused(): void {
+    const nowMs = performance.now()
+    for (const work of this.#isRewriting ? [] : this.#underWay) {
+      if (work.pausedSinceMs === null) continue
+      work.pausedNotBeforeMs = nowMs + Math.min(mergeShareMsMax, nowMs - work.pausedSinceMs)
+      work.pausedSinceMs = null
+    }
+    this.#changed()
   }
 
   /**
@@ -209,9 +306,39 @@ export class Merges {
    * fail, each waits for the next try, so that neither the runs grow without bound nor a writer waits for ever.
    */
   async waitForRuns(rowCount: number): Promise<void> {
-    const countMax = rowCount > smallCommitRowCountMax ? loadRunCountMax : runCountMax
+    const isLoad = rowCount > smallCommitRowCountMax
+    const countMax = isLoad ? loadRunCountMax : runCountMax
     const failureCount = this.#failureCount
-    while (this.#isBeyond(countMax) && this.#failureCount === failureCount) await this.#someEnded()
+    if (isLoad) await this.#waitForSteps()
+    while (this.#isBeyond(countMax) && this.#failureCount === failureCount) await this.#change()
+  }
+
+  /**
+   * Commits of a load go on one by one, each after its part of the steps of merges under way, so that they do not come to the bound
+   * before these have ended, where they would stand still.
+   */
+  #waitForSteps(): Promise<void> {
+    this.#lastPaced = this.#lastPaced.then(async () => {
+      let stepCount = this.#stepsPerCommit()
+      while (this.#stepCount - this.#pacedStepCount < stepCount) {
+        await this.#change()
+        stepCount = this.#stepsPerCommit()
+      }
+      // Steps for which nobody has waited are not saved up, but for one that let several commits go.
+      this.#pacedStepCount = Math.max(this.#pacedStepCount + stepCount, this.#stepCount - 1)
+    })
+    return this.#lastPaced
+  }
+
+  #stepsPerCommit(): number {
+    if (!this.#isBeyond(pacedRunCount)) return 0
+    const active = [...this.#underWay].flatMap(({ merge, pausedSinceMs }) =>
+      merge === null || pausedSinceMs !== null
+        ? []
+        : { runCount: runsOf(merge.inputs).length, stepsLeft: stepsLeft(merge) },
+    )
+    if (active.length === 0) return 0
+    return stepsPerCommit(Math.max(1, loadRunCountMax - this.#freshRunCount()), active)
   }
 
   get isBehind(): boolean {
@@ -219,56 +346,74 @@ export class Merges {
   }
 
   #isBeyond(runCount: number): boolean {
-    return (this.#underWay.size > 0 || this.#mergeRetry !== null) && this.#mergeableRunCount() > runCount
+    return (this.#underWay.size > 0 || this.#mergeRetry !== null) && this.#freshRunCount() > runCount
   }
 
-  #someEnded(): Promise<void> {
-    const ends = [...this.#underWay].map(({ ended }) => ended)
-    if (this.#mergeRetry !== null) {
-      // A program that waits for nothing else is not to end meanwhile.
-      this.#mergeRetry.timer.ref()
-      ends.push(this.#mergeRetry.ended)
-    }
-    return Promise.race(ends)
+  /** Those of a compaction under way are not counted: they do not become more, and one run will stand for all of them. */
+  #freshRunCount(): number {
+    let compacted = noCommit
+    for (const { isCompaction, reservedCommit } of this.#underWay) if (isCompaction) compacted = reservedCommit
+    const { blocks } = this.#live.snapshot
+    return this.#mergeableRunCount(({ start }) => blocks[start]!.firstCommit > compacted)
+  }
+
+  /** Resolves when something under way has ended or stands still, or merges are tried again after a failure. */
+  #change(): Promise<void> {
+    // A program that waits for nothing else is not to end meanwhile.
+    this.#mergeRetry?.timer.ref()
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve)
+    })
+  }
+
+  #changed(): void {
+    for (const wake of this.#waiting.splice(0)) wake()
   }
 
   /** Begins a merge if one is due. */
   schedule(): void {
     if (this.#live.isEnding || this.#work.rule === null || this.#mergeRetry !== null) return
-    const { size } = this.#underWay
-    if (size >= concurrentMergeCountMax || (size === 0 && this.#exclusiveCount > 0)) return
-    const isWaitedFor = this.#isBeyond(loadRunCountMax)
+    let size = 0
+    for (const { pausedSinceMs } of this.#underWay) if (pausedSinceMs === null) size++
+    const isWaitedFor = this.#isBeyond(pacedRunCount)
+    if (
+      size >= (isWaitedFor ? waitedForMergeCountMax : concurrentMergeCountMax) ||
+      (size === 0 && this.#exclusiveCount > 0)
+    )
+      return
+    // What waits until merges stand still begins soon; another one would have to stand still, too.
+    if (this.#pauseWantedCount > 0 && !this.#isRewriting) return
     const isPatient = size > 0 && !isWaitedFor
     if (isPatient && this.#mergeableRunCount((run) => !this.#isReserved(run)) < patientRunCountMax) return
     const eighths = [...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge))
-    const besideRowCountMax = isWaitedFor ? waitedForRowCountMax : largeMergeRowCount
+    const besideRowCountMax = isWaitedFor && size === 1 ? waitedForRowCountMax : largeMergeRowCount
     const rowCountMax = size === 0 ? Infinity : Math.min(besideRowCountMax, ...eighths)
     if (rowCountMax < smallestRowCount) return
     const { blocks } = this.#live.snapshot
     const outlived =
       size > 0 ? [] : blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
-    let work: () => Promise<unknown>
+    let run: (own: UnderWay) => Promise<unknown>
     let mergedRowCount = 0
-    if (outlived.length > 0) work = () => this.#dropBlocks(outlived)
+    if (outlived.length > 0) run = () => this.#dropBlocks(outlived)
     else {
       const choice =
         this.#chooseMerge(rowCountMax) ??
+        (isWaitedFor && size === 1 ? this.#chooseMerge(Math.min(waitedForRowCountLimit, ...eighths)) : null) ??
         (size > 0 ? null : chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id)))
       if (choice === null) return
       const inputs = blocks.slice(choice.start, choice.end)
       if (this.#isPostponed(inputs)) return
-      work = () => this.#merge(choice.start, choice.end)
+      run = (own) => this.#merge(choice.start, choice.end, own)
       mergedRowCount = rowCountOf(inputs)
     }
-    this.#startWork(
-      work().catch((error: unknown) => {
+    const own = this.#newWork({ rowCount: mergedRowCount, reservedCommit: noCommit, isBackground: true })
+    void this.#startWork(own, () =>
+      run(own).catch((error: unknown) => {
         // Rows died while they were merged: it is begun again.
         const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
-        if (!this.#live.isEnding && !isOutdated)
+        if (!this.#live.isEnding && !isOutdated && !own.isAbandoned)
           this.#context.report(`merging runs of table '${this.#context.name}' failed`, error)
       }),
-      mergedRowCount,
-      noCommit,
     )
   }
 
@@ -312,13 +457,30 @@ export class Merges {
     return true
   }
 
-  #startWork(work: Promise<unknown>, rowCount: number, reservedCommit: number): void {
-    const end = (): void => {
-      this.#underWay.delete(underWay)
-      this.schedule()
+  #newWork(
+    known: Pick<UnderWay, 'rowCount' | 'reservedCommit'> &
+      Partial<Pick<UnderWay, 'isBackground' | 'isRewrite' | 'isCompaction'>>,
+  ): UnderWay {
+    return {
+      isBackground: false,
+      isRewrite: false,
+      isCompaction: false,
+      ...known,
+      merge: null,
+      pausedSinceMs: null,
+      pausedNotBeforeMs: 0,
+      isAbandoned: false,
     }
-    const underWay: UnderWay = { rowCount, reservedCommit, ended: work.then(end, end) }
-    this.#underWay.add(underWay)
+  }
+
+  /** Begins work that is under way until it has ended, well or not. */
+  #startWork<T>(own: UnderWay, run: () => Promise<T>): Promise<T> {
+    this.#underWay.add(own)
+    return run().finally(() => {
+      this.#underWay.delete(own)
+      this.#resumePaused()
+      this.schedule()
+    })
   }
 
   /** Whether a run may not be merged in the background: it is reserved, or a barrier for all merges. */
@@ -359,25 +521,28 @@ export class Merges {
   }
 
   /**
-   * Merges the blocks [start, end) of the current snapshot into one run. False when one of them is damaged: it is
+   * Merges the blocks [start, end) of the current snapshot into one run, as a part of `own`. False when one of them is damaged: it is
    * reported and a barrier from then on.
    */
-  async #merge(start: number, end: number): Promise<boolean> {
+  async #merge(start: number, end: number, own: UnderWay): Promise<boolean> {
     const snapshot = this.#live.snapshot.acquire()
-    const inputs = snapshot.blocks.slice(start, end)
-    for (const { id } of inputs) this.#merged.add(id)
+    const state = newMergeState(snapshot.blocks.slice(start, end))
+    for (const { id } of state.inputs) this.#merged.add(id)
+    own.merge = state
     try {
-      await this.#work.merge(inputs)
+      await this.#work.merge(state, () => this.#between(own))
       return true
     } catch (error) {
       if (error instanceof FramesError && error.code === 'DATA_DAMAGED') {
-        await this.#findDamage(inputs, error.what)
+        await this.#findDamage(state.inputs, error.what)
         return false
       }
-      this.#backOff()
+      if (!own.isAbandoned) this.#backOff()
       throw error
     } finally {
-      for (const { id } of inputs) this.#merged.delete(id)
+      this.#stepCount += 1 / Math.max(1, this.#activeMergeCount())
+      own.merge = null
+      for (const { id } of state.inputs) this.#merged.delete(id)
       snapshot.release()
     }
   }
@@ -401,21 +566,23 @@ export class Merges {
     this.#failureCount++
     if (this.#live.isEnding) return
     this.#mergeRetry?.end()
-    let resolveEnded = (): void => undefined
-    const ended = new Promise<void>((resolve) => {
-      resolveEnded = resolve
-    })
     const end = (): void => {
       clearTimeout(timer)
       this.#mergeRetry = null
-      resolveEnded()
+      this.#changed()
     }
     const timer = setTimeout(() => {
       end()
       this.schedule()
     }, mergeRetryMs).unref()
-    this.#mergeRetry = { timer, ended, end }
+    this.#mergeRetry = { timer, end }
   }
+}
+
+/** Of a merge, by what its steps have written so far; where rows are merged into fewer it seems to have more. */
+function stepsLeft({ inputs, stepCount, writtenRowCount }: MergeState): number {
+  const rowsPerStep = stepCount === 0 ? blockRowCountMax : Math.max(1, writtenRowCount / stepCount)
+  return Math.max(1, Math.ceil((rowCountOf(inputs) - writtenRowCount) / rowsPerStep))
 }
 
 function rowCountOf(blocks: readonly LiveBlock[]): number {

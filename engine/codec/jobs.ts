@@ -39,11 +39,24 @@ const encode: JobHandler<EncodeFrameJob, Slice> = (job, { kernels }) => {
 
 const textEncoder = new TextEncoder()
 
+/** A bit a row; 0: none is missing. */
+function layValidity(kernels: Kernels, scratch: Scratch, values: PlainColumn['values']): number {
+  if (!values.includes(null)) return 0
+  const { call } = kernels
+  const validityPtr = scratch.allocate(8 * Math.ceil(values.length / 64))
+  call.fillBits(validityPtr, values.length, 1)
+  values.forEach((value, row) => {
+    if (value === null) call.setBitRange(validityPtr, row, row + 1, 0)
+  })
+  return validityPtr
+}
+
 function layPlain(kernels: Kernels, scratch: Scratch, { name, dtype, values }: PlainColumn): ColumnSlice {
   const rowCount = values.length
-  const column = { name, dtype, kind: 'slice' as const, rowCount, validityPtr: 0, bytesPtr: 0, byteLength: 0 }
+  const validityPtr = layValidity(kernels, scratch, values)
+  const column = { name, dtype, kind: 'slice' as const, rowCount, validityPtr, bytesPtr: 0, byteLength: 0 }
   if (dtype === 'string') {
-    const texts = values.map((value) => textEncoder.encode(String(value)))
+    const texts = values.map((value) => textEncoder.encode(value === null ? '' : String(value)))
     const byteLength = texts.reduce((sum, text) => sum + text.length, 0)
     const valuesPtr = scratch.allocate(4 * (rowCount + 1))
     const bytesPtr = scratch.allocate(byteLength)
@@ -60,8 +73,8 @@ function layPlain(kernels: Kernels, scratch: Scratch, { name, dtype, values }: P
   if (dtype === 'bool') kernels.call.fillBits(valuesPtr, rowCount, 0)
   values.forEach((value, row) => {
     if (dtype === 'bool') kernels.call.setBitRange(valuesPtr, row, row + 1, value === true ? 1 : 0)
-    else if (dtype === 'float64') kernels.f64[(valuesPtr >> 3) + row] = Number(value)
-    else kernels.i64[(valuesPtr >> 3) + row] = BigInt(value as bigint)
+    else if (dtype === 'float64') kernels.f64[(valuesPtr >> 3) + row] = Number(value ?? Number.NaN)
+    else kernels.i64[(valuesPtr >> 3) + row] = BigInt((value as bigint | null) ?? 0n)
   })
   return { ...column, valuesPtr }
 }

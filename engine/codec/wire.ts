@@ -594,8 +594,8 @@ function varintByteLength(value: number): number {
 }
 
 /**
- * Writes the values of a data column of numbers as one packed field, without its tag and length, to before targetEnd; returns
- * the bytes written. column: its number.
+ * Writes the values of a column of numbers as one packed field, without its tag and length, to before targetEnd; returns
+ * the bytes written. column: its number; index columns come behind data columns.
  */
 export type PutValues = (column: number, targetPtr: number, targetEnd: number) => number
 
@@ -607,8 +607,8 @@ export type PutValues = (column: number, targetPtr: number, targetEnd: number) =
  * of dtype null carries bools [false]. Columns of one name share their marks. If no column tells the row count (all are slices of dtype null) the null maps do.
  *
  * target     targetByteLength ≥ encodedFrameBound(frame); bytes behind the message are working room
- * valuePtrs  gets the place of each column's values, if it is given
- * put        writes the values of the data columns, whose valuesPtr is not looked at: numbers, none missing; null: they stand
+ * valuePtrs  gets the place of each data column's values, if it is given, and of index columns that `put` writes
+ * put        writes the values of the columns, whose valuesPtr is not looked at: numbers, none missing; null: they stand
  *            in the columns
  */
 export function encodeFrame(
@@ -624,14 +624,23 @@ export function encodeFrame(
   assert(targetEnd <= kernels.u8.byteLength && targetEnd < 2 ** 32, 'the target lies in the memory')
   assert(frame.rowCount <= frameRowCountMax, 'the frame has no more rows than a frame may have')
   const writer = new MessageWriter(kernels.u8, targetPtr)
-  frame.columns.forEach((column, i) => {
-    if (put !== null) putValues(kernels, writer, 1, column, guessOf(column), targetEnd, (at, end) => put(i, at, end))
+  const { columns, indices } = frame
+  const putColumn = (field: number, column: ColumnSlice, number: number, write: PutValues): void => {
+    const guess = guessOf(column)
+    const valuesPtr = putValues(kernels, writer, field, column, guess, targetEnd, (at, end) => write(number, at, end))
+    valuePtrs?.push(valuesPtr)
+  }
+  columns.forEach((column, i) => {
+    if (put !== null) putColumn(1, column, i, put)
     else {
       const valuesPtr = writeColumn(kernels, writer, 1, column, targetEnd)
       valuePtrs?.push(valuesPtr)
     }
   })
-  for (const column of frame.indices) writeColumn(kernels, writer, 2, column, targetEnd)
+  indices.forEach((column, i) => {
+    if (put !== null) putColumn(2, column, columns.length + i, put)
+    else writeColumn(kernels, writer, 2, column, targetEnd)
+  })
   for (const label of frame.labels) writer.field(3, labelBytes(label))
   writeNulls(kernels, writer, frame, targetEnd)
   return writer.position - targetPtr
@@ -727,7 +736,8 @@ function putValues(
 
 /** What the values of a column of numbers are likely to take. */
 function guessOf({ dtype, rowCount }: ColumnSlice): number {
-  return dtype === 'float64' ? 8 * rowCount : rowCount
+  // Times of these centuries are varints of nine bytes.
+  return dtype === 'time' ? 9 * rowCount : dtype === 'float64' ? 8 * rowCount : rowCount
 }
 
 /** Returns where its values begin. */

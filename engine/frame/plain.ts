@@ -8,5 +8,6 @@ export interface PlainFrame {
 export interface PlainColumn {
   readonly name: string
   readonly dtype: 'int64' | 'float64' | 'string' | 'time' | 'bool'
-  readonly values: readonly (bigint | number | string | boolean)[]
+  /** null: there is none. */
+  readonly values: readonly (bigint | number | string | boolean | null)[]
 }

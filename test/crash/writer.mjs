@@ -1,5 +1,5 @@
 // A process that is killed: it writes frames without end, says which ones are acknowledged, and is never asked to stop.
-// Arguments: the data folder, "ingest", "ballast", "tables" or "deletes", and a frame of each stream: from there on it says what it
+// Arguments: the data folder, "ingest", "ballast", "tables", "deletes" or "ballast-deletes", and a frame of each stream: from there on it says what it
 // finds; for deletes the frame that is written next, and the one that is deleted next.
 import { Frame, openEngine, sliceColumn } from '../../dist/engine/index.js'
 import { backend, firstTimeNs, frameNumber, wholeFrames } from './frames.mjs'
@@ -35,7 +35,7 @@ async function compactForEver() {
 }
 
 /** Rows of no stream, so many that a hundred frames come while the table is compacted. */
-async function writeBallast() {
+async function writeBallast(table = 'ingest') {
   const rowCount = 100_000
   for (let n = 0; n < 16; n++) {
     const times = BigInt64Array.from({ length: rowCount }, (_, row) => BigInt(n * rowCount + row) * 1_000_000n)
@@ -49,7 +49,7 @@ async function writeBallast() {
       indices: [sliceColumn('time', times, 'time')],
       labels: { stream: 'ballast' },
     })
-    await engine.write({ backend, table: 'ingest' }, frame)
+    await engine.write({ backend, table }, frame)
   }
 }
 
@@ -109,14 +109,21 @@ async function deleteBehind(writtenNext, deletedNext) {
   const compact = async () => {
     for (;;) {
       await engine.execute({ ...table, command: 'compact' })
-      await new Promise((resolve) => setTimeout(resolve, 100))
+      say('merged')
+      if (mode === 'deletes') await new Promise((resolve) => setTimeout(resolve, 100))
     }
   }
   await Promise.race([write(), remove(), compact()])
 }
 
-if (mode === 'deletes') {
+if (mode === 'deletes' || mode === 'ballast-deletes') {
   await engine.create({ backend, table: 'deletes', rate: '1/s', ifExists: 'ignore' })
+  // Behind a frame of the stream: merges write blocks of both, and deletes take effect between their steps.
+  if (mode === 'ballast-deletes' && first[0] === '0') {
+    await engine.write({ backend, table: 'deletes' }, frameNumber(0, 0))
+    await writeBallast('deletes')
+    first[0] = '1'
+  }
   say('open')
   await deleteBehind(Number(first[0]), Number(first[1]))
 } else if (mode === 'ingest' || mode === 'ballast') {

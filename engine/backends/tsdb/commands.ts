@@ -158,7 +158,7 @@ async function statistics(parts: BackendParts, table: OpenTable, { signal }: Cal
     const isEmpty = timeMinMs > timeMaxMs
     const int = (name: string, value: number): PlainColumn => ({ name, dtype: 'int64', values: [BigInt(value)] })
     const time = (name: string, timeMs: number): PlainColumn => {
-      return { name, dtype: 'time', values: [isEmpty ? 0n : BigInt(timeMs) * 1_000_000n] }
+      return { name, dtype: 'time', values: [isEmpty ? null : BigInt(timeMs) * 1_000_000n] }
     }
     return {
       columns: [

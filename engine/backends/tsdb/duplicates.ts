@@ -1,8 +1,9 @@
 // Tables that refuse duplicates: is there a second sample of one series and time, in the frame or stored before?
 import { FramesError } from '../../errors.js'
 import type { Kernels } from '../../kernels/kernels.js'
+import type { BlockSource } from '../../blocks/reader.js'
 import type { OpenFrame, RowOrder } from './append.js'
-import { floorMs } from './directory.js'
+import { decodeExtent, floorMs } from './directory.js'
 import type { SeriesReader, WantedMetric } from './series-reader.js'
 import type { Signature } from './signature.js'
 import { seriesType, storedTypes } from './signature.js'
@@ -39,6 +40,34 @@ export function refuseDuplicatesInFrame(kernels: Kernels, frame: OpenFrame, orde
       if (present.length > 1) throw duplicate(name, present[1]!, kernels.i64[(frame.timesPtr >> 3) + present[1]!]!)
     }
   }
+}
+
+/** The blocks that reach into the label sets and the time of a frame: only they can hold a sample of it. */
+export function sourcesWithin(
+  { i64 }: Pick<Kernels, 'i64'>,
+  sources: readonly BlockSource[],
+  { directory: { sets, starts } }: Pick<RowOrder, 'directory'>,
+  sortedTimesPtr: number,
+): readonly BlockSource[] {
+  if (sets.length === 0) return []
+  const times = sortedTimesPtr >> 3
+  let minNs = i64[times]!
+  let maxNs = minNs
+  sets.forEach((_, i) => {
+    const firstNs = i64[times + starts[i]!]!
+    const lastNs = i64[times + starts[i + 1]! - 1]!
+    if (firstNs < minNs) minNs = firstNs
+    if (lastNs > maxNs) maxNs = lastNs
+  })
+  const startMs = floorMs(minNs)
+  const endMs = floorMs(maxNs)
+  const setMin = sets[0]!
+  const setMax = sets[sets.length - 1]!
+  return sources.filter(({ extent }) => {
+    if (extent === null) return true
+    const block = decodeExtent(extent)
+    return block.timeMinMs <= endMs && block.timeMaxMs >= startMs && block.setMin <= setMax && block.setMax >= setMin
+  })
 }
 
 /**

@@ -22,7 +22,7 @@ import type { DigestGrain } from './digests.js'
 import { describeSets } from './describe.js'
 import type { Erasure } from './erase.js'
 import { erasesAny } from './erase.js'
-import { refuseDuplicatesInFrame, refuseStoredDuplicates } from './duplicates.js'
+import { refuseDuplicatesInFrame, refuseStoredDuplicates, sourcesWithin } from './duplicates.js'
 import { FrameOpener } from './frame-opener.js'
 import { canJoin, joinFrames, type KnownFrame } from './joined-frames.js'
 import type { MergePosition } from './merge.js'
@@ -351,7 +351,8 @@ function duplicateCheck(
   const { kernels } = context
   return (order, sortedTimesPtr) => {
     refuseDuplicatesInFrame(kernels, frame, order)
-    const { sources, partition, tableName, access } = job.stored!
+    const { partition, tableName, access } = job.stored!
+    const sources = sourcesWithin(kernels, job.stored!.sources, order, sortedTimesPtr)
     if (sources.length === 0) return
     const mark = work.mark()
     const [cache, temporary] = new Scratch({

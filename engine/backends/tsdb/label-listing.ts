@@ -10,7 +10,7 @@ import { labelsOf } from './select.js'
 import type { Signature } from './signature.js'
 
 /**
- * series       a row for each metric of each label set: its name and the values of all labels ('' where it lacks one)
+ * series       a row for each metric of each label set: its name and the values of all labels (null where it lacks one)
  * labels       a row for each label name: how many values it has, and how many label sets have it
  * labelValues  a row for each value of one label: how many label sets have it
  */
@@ -186,7 +186,7 @@ function listSeries(kernels: Kernels, scratch: Scratch, input: ListingInput): Pl
       ...[...names].sort().map((name) => ({
         name,
         dtype: 'string' as const,
-        values: rows.map(([, labels]) => labels.get(name) ?? ''),
+        values: rows.map(([, labels]) => labels.get(name) ?? null),
       })),
     ],
   }

@@ -2,10 +2,12 @@
 import { assert } from '../../assert.js'
 import { encodedFrameBound, encodeFrame, type PutValues } from '../../codec/wire.js'
 import type { ColumnSlice, FrameSlice } from '../../frame/column-slice.js'
+import type { DType } from '../../frame/dtype.js'
+import type { ColumnEntry } from '../../blocks/block.js'
 import type { Kernels } from '../../kernels/kernels.js'
 import { readJobByteLength, readMessageByteLength } from '../../limits.js'
 import { copyBytes } from '../../memory/copy.js'
-import type { Scratch } from '../../memory/scratch.js'
+import { Scratch } from '../../memory/scratch.js'
 import type { Labels } from './label-tail.js'
 import { labelTail, labelTails, shownLabelColumns } from './label-tail.js'
 import { aliasesOf, checkAliases } from './plan.js'
@@ -14,15 +16,19 @@ import { type CollectedPage, RowCollector } from './row-collector.js'
 import type { NumberList, ScanFrame, ScanInput, ScanPosition, ScanResult, ScanSet } from './scan-input.js'
 import { rowCountNone } from './scan-input.js'
 import type { Batch, BatchColumn, PageRows } from './series-reader.js'
-import { bitmapByteLength, cellsOfPage } from './series-reader.js'
+import { bitmapByteLength, cellsOfPage, timesOfPage } from './series-reader.js'
 import type { MetricType } from './signature.js'
 
 /** Rows of a message, whatever their size: pointers of the collector stay small. */
 const messageRowCountMax = 65_536
-/** An entry of the kernel wirePages, and the faults that it finds. */
+/** An entry of the kernel wirePages, what pages hold, and the faults that it finds. */
 const pageEntryByteLength = 24
+const kindOfPages: Readonly<Partial<Record<DType, number>>> = { int64: 0, float64: 1, time: 2 }
 const badChecksum = 1
 const noRoom = 3
+/** Stored pages of times that a job keeps, to know those that are alike again. */
+const keptTimesByteLengthMax = 64 * 1024
+const keptTimesCountMax = 16
 const noLabels: FrameSlice['labels'] = []
 /** An entry of a null map, without its name. */
 const nullEntryByteLength = 8
@@ -83,6 +89,15 @@ interface Pattern {
   readonly ptr: number
   readonly byteLength: number
   readonly valuePtrs: readonly number[]
+}
+
+/** Times of a message: the stored pages they were made of, as entries of wirePages, and where what became of them stands. */
+interface KeptTimes {
+  readonly entriesPtr: number
+  readonly pageCount: number
+  readonly rowCount: number
+  wirePtr: number
+  readonly wireByteLength: number
 }
 
 /** Messages up to so many are told in a plain list: a typed array has memory of its own, on both sides of a message. */
@@ -175,6 +190,14 @@ export class MessageSink {
   readonly #tailOf: string
   readonly #takesPatterns: boolean
   #pattern: Pattern | null = null
+  /**
+   * Label sets that report together have the same pages of times: such a column is a copy of what another one became. The
+   * messages of a job stay where they are until it ends.
+   */
+  readonly #keptTimes: KeptTimes[] = []
+  readonly #ofKeptTimes: Scratch | null
+  /** The one that is written now: where its values stand is known afterwards. */
+  #newTimes: KeptTimes | null = null
   /** The buckets of the message under way, if it can become a pattern. */
   #patternBuckets: Pick<Pattern, 'rowCount' | 'firstBucket'> | null = null
 
@@ -187,6 +210,10 @@ export class MessageSink {
     /** A job ends when its messages have so many bytes. */
     readonly jobByteLength: number,
   ) {
+    const keepsTimes = input.format === 'wire' && input.plan.mode === 'raw'
+    this.#ofKeptTimes = keepsTimes
+      ? new Scratch({ byteOffset: collected.allocate(keptTimesByteLengthMax), byteLength: keptTimesByteLengthMax })
+      : null
     this.#mark = collected.mark()
     this.#aliases = aliasesOf(input.plan)
     const { groupBy } = input.plan
@@ -268,7 +295,8 @@ export class MessageSink {
     if (batch.page !== undefined) {
       const isWhole = numbers.length === wanted.columns.length
       if (isWhole && collector.takesPages) return this.#pushPage(batch, batch.page)
-      const { rowCount, timesPtr, page } = batch
+      const { rowCount, page } = batch
+      const timesPtr = batch.timesPtr === 0 ? timesOfPage(page) : batch.timesPtr
       return this.push({ rowCount, timesPtr, columns: cellsOfPage(page), digests: null }, keepsWhole)
     }
     if (collector.pages.length > 0) collector.settle(numbers)
@@ -400,14 +428,16 @@ export class MessageSink {
   /** As push, for rows that have all their cells. */
   #pushPage({ rowCount, timesPtr }: Batch, page: PageRows): ScanPosition | null {
     const collector = this.#collecting()
+    const timesFrom = (row: number): number => (timesPtr === 0 ? 0 : timesPtr + 8 * row)
     for (let row = 0; ; ) {
       const limited = this.input.rowCountMax - this.#sentRowCount - collector.rowCount
       const taken = Math.min(rowCount - row, this.#capacity - collector.rowCount, limited)
-      if (taken > 0) collector.appendPage(page, page.from + row, taken, timesPtr + 8 * row)
+      if (taken > 0) collector.appendPage(page, page.from + row, taken, timesFrom(row))
       if (collector.rowCount >= this.#capacity) this.#close()
       row += taken
       if (row === rowCount) return null
-      if (this.isAtRowLimit || this.isLarge) return this.#positionOf({ timesPtr: timesPtr + 8 * row })
+      if (this.isAtRowLimit || this.isLarge)
+        return this.#positionOf({ timesPtr: (timesPtr === 0 ? timesOfPage(page) : timesPtr) + 8 * row })
     }
   }
 
@@ -500,21 +530,79 @@ export class MessageSink {
   #pageWriter(pages: readonly CollectedPage[]): PutValues {
     const { call } = this.kernels
     const entriesPtr = this.collected.allocate(pageEntryByteLength * pages.length)
+    const { columns } = this.#wanted!
+    const write = (columnOf: (page: CollectedPage) => ColumnEntry, targetPtr: number, targetEnd: number): number => {
+      const { densePtr } = pages[0]!.reader.io
+      const kind = kindOfPages[columnOf(pages[0]!).dtype]!
+      const written = call.wirePages(entriesPtr, pages.length, kind, densePtr, targetPtr, targetEnd)
+      if (written >= 0) return written
+      const faulty = pages[-written >> 2]!
+      const fault = -written & 3
+      assert(fault !== noRoom, 'the message has room for its columns')
+      throw faulty.reader.damageOf(columnOf(faulty), faulty.page, fault === badChecksum)
+    }
     return (column, targetPtr, targetEnd) => {
-      const { metric, type } = this.#wanted!.columns[column]!
+      if (column === columns.length) return this.#putTimes(pages, entriesPtr, targetPtr, targetEnd, write)
+      const { metric } = columns[column]!
       for (let i = 0; i < pages.length; i++) {
         const { reader, page, from, rowCount, entries } = pages[i]!
         reader.locate(entries[metric]!, page, from, from + rowCount, entriesPtr + pageEntryByteLength * i)
       }
-      const { densePtr } = pages[0]!.reader.io
-      const isFloat = type === 'float64' ? 1 : 0
-      const written = call.wirePages(entriesPtr, pages.length, isFloat, densePtr, targetPtr, targetEnd)
-      if (written >= 0) return written
-      const { reader, page, entries } = pages[-written >> 2]!
-      const fault = -written & 3
-      assert(fault !== noRoom, 'the message has room for its columns')
-      throw reader.damageOf(entries[metric]!, page, fault === badChecksum)
+      return write(({ entries }) => entries[metric]!, targetPtr, targetEnd)
     }
+  }
+
+  /** Writes the times of pages: a copy where those of another message were made of the same bytes. */
+  #putTimes(
+    pages: readonly CollectedPage[],
+    entriesPtr: number,
+    targetPtr: number,
+    targetEnd: number,
+    write: (columnOf: (page: CollectedPage) => ColumnEntry, targetPtr: number, targetEnd: number) => number,
+  ): number {
+    const collector = this.#collector!
+    const { call } = this.kernels
+    if (pages.some(({ hasTimes }) => hasTimes)) {
+      collector.decodeTimes()
+      return call.wireEncodeVarints(collector.timesPtr, collector.rowCount, targetPtr, targetEnd)
+    }
+    for (let i = 0; i < pages.length; i++) {
+      const { reader, page, from, rowCount, timeColumn } = pages[i]!
+      reader.locate(timeColumn, page, from, from + rowCount, entriesPtr + pageEntryByteLength * i)
+    }
+    const { rowCount } = collector
+    for (const kept of this.#keptTimes) {
+      if (kept.rowCount !== rowCount || kept.pageCount !== pages.length) continue
+      // Their checksums need no look: those bytes fitted theirs, which are the same.
+      if (call.arePagesAlike(entriesPtr, kept.entriesPtr, pages.length) === 0) continue
+      assert(targetEnd - targetPtr >= kept.wireByteLength, 'the message has room for its times')
+      call.copyBytes(kept.wirePtr, kept.wireByteLength, targetPtr)
+      return kept.wireByteLength
+    }
+    const wireByteLength = write(({ timeColumn }) => timeColumn, targetPtr, targetEnd)
+    this.#keepTimes(entriesPtr, pages.length, wireByteLength)
+    return wireByteLength
+  }
+
+  /** Keeps pages of times, if there is room. Where their values stand is known when the message is written. */
+  #keepTimes(entriesPtr: number, pageCount: number, wireByteLength: number): void {
+    const scratch = this.#ofKeptTimes
+    if (scratch === null || this.#keptTimes.length === keptTimesCountMax) return
+    const { call, u32 } = this.kernels
+    let byteLength = 0
+    for (let i = 0; i < pageCount; i++) byteLength += u32[(entriesPtr >> 2) + 6 * i + 1]!
+    const listByteLength = pageEntryByteLength * pageCount
+    if (listByteLength + byteLength > scratch.byteLengthFree) return
+    const keptPtr = scratch.allocate(listByteLength + byteLength)
+    call.copyBytes(entriesPtr, listByteLength, keptPtr)
+    let at = keptPtr + listByteLength
+    for (let entry = keptPtr >> 2; entry < (keptPtr + listByteLength) >> 2; entry += 6) {
+      call.copyBytes(u32[entry]!, u32[entry + 1]!, at)
+      u32[entry] = at
+      at += u32[entry + 1]!
+    }
+    const { rowCount } = this.#collector!
+    this.#newTimes = { entriesPtr: keptPtr, pageCount, rowCount, wirePtr: 0, wireByteLength }
   }
 
   /** Writes the frame of a label set, whose labels are added here. */
@@ -542,6 +630,11 @@ export class MessageSink {
     const valuePtrs: number[] = []
     const headByteLength = encodeFrame(kernels, frame, byteOffset, bound, valuePtrs, put)
     const buckets = this.#patternBuckets
+    if (this.#newTimes !== null) {
+      this.#newTimes.wirePtr = valuePtrs[frame.columns.length]!
+      this.#keptTimes.push(this.#newTimes)
+      this.#newTimes = null
+    }
     if (put === null && buckets !== null && buckets.rowCount === rowCount && frame.columns.every(isPlain))
       // Not spread: V8 makes the shape of such an object anew each time, which takes as long as the encoding.
       this.#pattern = {

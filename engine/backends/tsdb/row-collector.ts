@@ -2,7 +2,7 @@
 import type { Kernels } from '../../kernels/kernels.js'
 import type { Scratch } from '../../memory/scratch.js'
 import type { Batch, BatchColumn, PageRows } from './series-reader.js'
-import { bitmapByteLength, cellsOfPage } from './series-reader.js'
+import { bitmapByteLength, cellsOfPage, timesOfPage } from './series-reader.js'
 import type { MetricType } from './signature.js'
 
 interface TextPiece {
@@ -22,9 +22,10 @@ interface Column {
   presentCount: number
 }
 
-/** Rows of a page that are collected. */
+/** Rows of a page that are collected. hasTimes: their times stand in their place. */
 export interface CollectedPage extends PageRows {
   readonly rowCount: number
+  readonly hasTimes: boolean
 }
 
 /** A collected column; see ColumnSlice. */
@@ -110,16 +111,27 @@ export class RowCollector {
     return this.rowCount === 0 || this.#pages.length > 0
   }
 
-  /** Takes rows as what they are of, from row `from` of the page on. timesPtr: their times. */
-  appendPage({ reader, page, entries }: PageRows, from: number, rowCount: number, timesPtr: number): void {
-    this.kernels.call.copyBytes(timesPtr, 8 * rowCount, this.timesPtr + 8 * this.rowCount)
+  /** Takes rows as what they are of, from row `from` of the page on. timesPtr: their times; 0: they are not decoded. */
+  appendPage({ reader, page, timeColumn, entries }: PageRows, from: number, rowCount: number, timesPtr: number): void {
+    const hasTimes = timesPtr !== 0
+    if (hasTimes) this.kernels.call.copyBytes(timesPtr, 8 * rowCount, this.timesPtr + 8 * this.rowCount)
     // Not spread: V8 looks up each field of such a copy anew, in each column of the message.
-    this.#pages.push({ reader, page, from, rowCount, entries })
+    this.#pages.push({ reader, page, from, rowCount, timeColumn, entries, hasTimes })
     this.rowCount += rowCount
+  }
+
+  /** Puts the times of pages in their place that are not there yet. */
+  decodeTimes(): void {
+    let row = 0
+    for (const page of this.#pages) {
+      if (!page.hasTimes) this.kernels.call.copyBytes(timesOfPage(page), 8 * page.rowCount, this.timesPtr + 8 * row)
+      row += page.rowCount
+    }
   }
 
   /** Puts the rows of pages into columns: others are to follow that stand in no page. columns: as of `append`. */
   settle(columns: readonly number[]): void {
+    this.decodeTimes()
     const pages = this.#pages.splice(0)
     this.rowCount = 0
     for (const page of pages) {

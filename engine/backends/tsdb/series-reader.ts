@@ -37,7 +37,7 @@ export interface BatchColumn {
  * Some rows of the open label set, times strictly ascending. Valid until the next call of next().
  *
  * page     of a reader that was told to pass pages: what the rows are of, when each has a number of each metric; then there are
- *          no columns
+ *          no columns. Its timesPtr is 0 where the times have not been decoded: see timesOfPage.
  * digests  null, or, of a reader that was given a grid, what is known of stretches of rows instead of the rows: rowCount
  *          counts stretches, each with the time of its first row, and there are no columns. Null in it: no row has a cell.
  */
@@ -49,11 +49,12 @@ export interface Batch {
   readonly page?: PageRows
 }
 
-/** Rows of one page, from a row on, whose cells are not decoded; the column of each metric. */
+/** Rows of one page, from a row on, whose cells are not decoded; the column of times, and of each metric. */
 export interface PageRows {
   readonly reader: BlockReader
   readonly page: number
   readonly from: number
+  readonly timeColumn: ColumnEntry
   readonly entries: readonly ColumnEntry[]
 }
 
@@ -64,6 +65,13 @@ export function cellsOfPage({ reader, page, from, entries }: PageRows): BatchCol
     assert(decoded !== null && decoded.validityPtr === 0, 'each row of the page has a cell')
     return { valuesPtr: decoded.valuesPtr + 8 * from, validityPtr: 0, bytesPtr: 0 }
   })
+}
+
+/** The times of such rows. */
+export function timesOfPage({ reader, page, from, timeColumn }: PageRows): number {
+  const decoded = reader.page(timeColumn, page)
+  assert(decoded !== null, 'each row of the page has a time')
+  return decoded.valuesPtr + 8 * from
 }
 
 /** The buckets that samples go to: [startNs + i × stepNs, startNs + (i + 1) × stepNs); and what they keep, as digestFields. */
@@ -139,6 +147,8 @@ interface Cursor extends ReadBlock {
   page: number
   /** The loaded piece: rows [from, to) of page `piece`, or piece < 0. */
   piece: number
+  /** It was found by what is known of the page, whose times have not been decoded: rows of it are passed on without. */
+  isUndecoded: boolean
   from: number
   to: number
   firstNs: bigint
@@ -239,6 +249,7 @@ export class SeriesReader implements SampleReader {
       rowEnd: 0,
       page: 0,
       piece: -1,
+      isUndecoded: false,
       from: 0,
       to: 0,
       firstNs: 0n,
@@ -488,8 +499,9 @@ export class SeriesReader implements SampleReader {
     for (const cursor of this.#open) {
       if (cursor.piece < 0 || cursor.firstNs > horizonNs) continue
       const { from, to, piece: page } = cursor
-      const timesPtr = this.#timesOf(cursor, to)
-      const end = cursor.lastNs <= horizonNs ? to : call.lowerBoundInt64(timesPtr, from, to, horizonNs + 1n)
+      const isAll = cursor.lastNs <= horizonNs
+      const timesPtr = isAll ? 0 : this.#timesOf(cursor, to)
+      const end = isAll ? to : call.lowerBoundInt64(timesPtr, from, to, horizonNs + 1n)
       if (end === from) continue
       parts.push({ cursor, page, from, rowCount: end - from })
       rowCount += end - from
@@ -593,6 +605,21 @@ export class SeriesReader implements SampleReader {
       cursor.piece = cursor.page
       let from = cursor.row - pageStart
       let to = pieceEnd - pageStart
+      if (own >= 0 && pieceEnd === pageEnd && this.#passesUndecoded(cursor)) {
+        const firstNs = statistics.getBigInt64(own, true)
+        const lastNs = statistics.getBigInt64(own + 8, true)
+        if (firstNs >= this.#startNs && lastNs < this.#endNs) {
+          cursor.row = pieceEnd
+          cursor.page++
+          cursor.from = from
+          cursor.to = to
+          cursor.firstNs = firstNs
+          cursor.lastNs = lastNs
+          cursor.isUndecoded = true
+          return true
+        }
+      }
+      cursor.isUndecoded = false
       const timesPtr = this.#timesOf(cursor, to)
       const times = timesPtr >> 3
       cursor.row = pieceEnd
@@ -613,16 +640,33 @@ export class SeriesReader implements SampleReader {
     }
   }
 
+  /** Whether a piece that is a whole page can be passed on without its times. */
+  #passesUndecoded({ plain, reader, timeColumn, piece }: Cursor): boolean {
+    if (plain === null || !reader.isWhole(timeColumn, piece)) return false
+    return plain.every((entry) => reader.isWhole(entry, piece))
+  }
+
   /** Rows of one page, as they stand there where possible. */
   #direct({ cursor, page, from, rowCount }: Part): Batch {
     const { kernels } = this.io
     const { call } = kernels
     const { reader, plain } = cursor
+    const { timeColumn } = cursor
+    if (plain !== null && cursor.isUndecoded) {
+      const rows: PageRows = { reader, page, from, timeColumn, entries: plain }
+      return { rowCount, timesPtr: 0, columns: [], digests: null, page: rows }
+    }
     const rowEnd = from + rowCount
-    const times = reader.page(cursor.timeColumn, page, rowEnd)!
+    const times = reader.page(timeColumn, page, rowEnd)!
     const timesPtr = times.valuesPtr + 8 * from
     if (plain?.every((entry) => reader.isWhole(entry, page)))
-      return { rowCount, timesPtr, columns: [], digests: null, page: { reader, page, from, entries: plain } }
+      return {
+        rowCount,
+        timesPtr,
+        columns: [],
+        digests: null,
+        page: { reader, page, from, timeColumn, entries: plain },
+      }
     const columns = this.#metrics.map((metric, i): BatchColumn | null => {
       const [entry, other] = cursor.stored[i]!
       if (entry === undefined) return null
