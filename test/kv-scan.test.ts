@@ -120,6 +120,26 @@ test('a run of pages is decoded as its pages are one by one, missing cells and a
   }
 })
 
+test('what a backend makes of a directory counts among what is kept, once, and goes with its block', () => {
+  blockId++
+  const before = keptParsedByteLength()
+  const { reader } = readerOf(blockOf(randomItems(10)), scratchOf(40, 16), { isInMemory: true })
+  const opened = keptParsedByteLength()
+  const numbers = new Uint32Array(100_000)
+  for (let i = 0; i < 3; i++)
+    expect(
+      reader.directory(
+        () => numbers,
+        (parsed) => [parsed],
+      ),
+    ).toBe(numbers)
+  const { byteLength } = numbers
+  expect(keptParsedByteLength() - opened).toBeGreaterThanOrEqual(byteLength)
+  expect(keptParsedByteLength() - opened).toBeLessThan(byteLength + 1000)
+  forgetBlock(blockId)
+  expect(keptParsedByteLength()).toBe(before)
+})
+
 test('a byte that has changed is named with its page and column', () => {
   blockId++
   const block = blockOf(randomItems(3000))

@@ -79,6 +79,8 @@ export const parsedByteLengthMax = 64 * MiB
 const headerOverheadByteLength = 4096
 /** Measured: 1,600 to 1,700 bytes of RSS beside the buffer, whether a table has 1, 8 or 32 pages. */
 const tableOverheadByteLength = 1700
+/** An array with a buffer of its own, beside its bytes. */
+const arrayOverheadByteLength = 200
 const parsedBlocks = new Map<bigint, ParsedBlock>()
 let parsedByteLength = 0
 let newestId: bigint | null = null
@@ -270,10 +272,16 @@ export class BlockReader {
     return this.#parsed.layout
   }
 
-  /** The directory as the backend parses it, once. */
-  directory<T>(parse: (bytes: Uint8Array) => T): T {
-    this.#parsed.directory ??= parse(this.layout.directory)
-    return this.#parsed.directory as T
+  /** The directory as the backend parses it, once. arrays: those of it that others do not have, too. */
+  directory<T>(parse: (bytes: Uint8Array) => T, arrays: (parsed: T) => readonly ArrayBufferView[]): T {
+    const known = this.#parsed.directory
+    if (known !== undefined) return known as T
+    const parsed = parse(this.layout.directory)
+    this.#parsed.directory = parsed
+    let byteLength = 0
+    for (const array of arrays(parsed)) byteLength += array.byteLength + arrayOverheadByteLength
+    this.#countParsed(byteLength)
+    return parsed
   }
 
   /** What the backend reads out of the attachments, once; small, for it stays in the worker's heap. */

@@ -303,7 +303,7 @@ function parseItemDirectory(bytes: Uint8Array): ItemDirectory {
 }
 
 export function directoryOf(reader: BlockReader): ItemDirectory {
-  return reader.directory(parseItemDirectory)
+  return reader.directory(parseItemDirectory, ({ rowStarts, offsets, bytes }) => [rowStarts, offsets, bytes])
 }
 
 export function folderBytes({ offsets, bytes }: ItemDirectory, index: number): Uint8Array {

@@ -141,36 +141,39 @@ export function encodePieces(kernels: Kernels, scratch: Scratch, pieces: Pieces)
 /** The pieces of an open block, decoded once a worker. Throws DATA_DAMAGED. */
 export function piecesOf(reader: BlockReader): Pieces {
   const { kernels, scratch } = reader.io
-  return reader.directory((bytes) => {
-    const { call, u8, i64 } = kernels
-    const mark = scratch.mark()
-    const pagePtr = scratch.allocate(bytes.length + 16)
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    const count = view.getUint32(0, true)
-    const valuesPtr = scratch.allocate(8 * Math.min(count, chunkPieceCount))
-    u8.set(bytes, pagePtr)
-    const rows = new Uint32Array(count + 1)
-    const shards = new Uint32Array(count)
-    const sequences = new Float64Array(count)
-    const arrivals = new BigInt64Array(count)
-    let at = 4
-    for (let first = 0; first < count; first += chunkPieceCount) {
-      const length = Math.min(chunkPieceCount, count - first)
-      for (const values of [rows, shards, sequences, arrivals]) {
-        const byteLength = view.getUint32(at, true)
-        if (call.decodeInt64Page(pagePtr + at + 4, byteLength, length, valuesPtr) < 0) {
-          throw reader.io.damaged(reader.source.id, 'its directory cannot be decoded')
+  return reader.directory(
+    (bytes) => {
+      const { call, u8, i64 } = kernels
+      const mark = scratch.mark()
+      const pagePtr = scratch.allocate(bytes.length + 16)
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+      const count = view.getUint32(0, true)
+      const valuesPtr = scratch.allocate(8 * Math.min(count, chunkPieceCount))
+      u8.set(bytes, pagePtr)
+      const rows = new Uint32Array(count + 1)
+      const shards = new Uint32Array(count)
+      const sequences = new Float64Array(count)
+      const arrivals = new BigInt64Array(count)
+      let at = 4
+      for (let first = 0; first < count; first += chunkPieceCount) {
+        const length = Math.min(chunkPieceCount, count - first)
+        for (const values of [rows, shards, sequences, arrivals]) {
+          const byteLength = view.getUint32(at, true)
+          if (call.decodeInt64Page(pagePtr + at + 4, byteLength, length, valuesPtr) < 0) {
+            throw reader.io.damaged(reader.source.id, 'its directory cannot be decoded')
+          }
+          const decoded = i64.subarray(valuesPtr >> 3, (valuesPtr >> 3) + length)
+          if (values instanceof BigInt64Array) values.set(decoded, first)
+          else for (let i = 0; i < length; i++) values[first + i] = Number(decoded[i]!)
+          at += 4 + byteLength
         }
-        const decoded = i64.subarray(valuesPtr >> 3, (valuesPtr >> 3) + length)
-        if (values instanceof BigInt64Array) values.set(decoded, first)
-        else for (let i = 0; i < length; i++) values[first + i] = Number(decoded[i]!)
-        at += 4 + byteLength
       }
-    }
-    rows[count] = reader.layout.rowCount
-    scratch.release(mark)
-    return { count, rows, shards, sequences, arrivals }
-  })
+      rows[count] = reader.layout.rowCount
+      scratch.release(mark)
+      return { count, rows, shards, sequences, arrivals }
+    },
+    ({ rows, shards, sequences, arrivals }) => [rows, shards, sequences, arrivals],
+  )
 }
 
 /** The records of one shard in a block: sequences [first, first + count). */

@@ -75,7 +75,12 @@ export function directoryOf(reader: BlockReader): Directory {
     starts[setCount] = reader.layout.rowCount
     scratch.release(mark)
     return { sets: shared(sets), starts: shared(starts) }
-  })
+  }, ownArrays)
+}
+
+/** Those that are no views of what others have, too. */
+function ownArrays({ sets, starts }: Directory): Uint32Array[] {
+  return [sets, starts].filter((array) => array.byteLength === array.buffer.byteLength)
 }
 
 /** 0, 1, 2, ...: what directories of sets without gaps are views of, and those of one row a set. */
