@@ -67,13 +67,6 @@ test('a table without samples has no first and no last time', async () => {
   expect([...frame.column('samples').values()]).toEqual([0n])
 })
 
-test('counts of rows below 0 are refused', async () => {
-  const read = (counts: { limit?: bigint; messageLimit?: bigint }) =>
-    engine.read({ ...table, start: '0', ...counts }).next()
-  await expect(read({ limit: -1n })).rejects.toThrow('limit is -1, below 0')
-  await expect(read({ messageLimit: -1n })).rejects.toThrow('message_limit is -1, below 0')
-})
-
 test('series are filtered by labels and by metric, and read in pages', async () => {
   const host = async (args: NonNullable<ExecuteRequest['args']>) => (await ask('series', args))['host']
   expect(await host({ filter: "os == 'linux'" })).toEqual(['a', 'a', 'b'])

@@ -305,9 +305,7 @@ export interface ReadSource {
 
 /** Throws INVALID_ARGUMENT. */
 export function readSource(request: ReadRequest): ReadSource {
-  const { limit: rowCountMax = 0n } = request
-  if (rowCountMax < 0n) throw new FramesError('INVALID_ARGUMENT', `limit is ${rowCountMax}, below 0`)
-  const requestLimit = rowCountMax === 0n ? null : rowCountMax
+  const requestLimit = request.limit === undefined || request.limit <= 0n ? null : request.limit
   if (request.query === undefined || request.query === '') {
     const filterText = request.filter ?? ''
     const filter = filterText.trim() === '' ? null : filterOf(filterText)
@@ -418,8 +416,6 @@ function shapeOf(fields: ShapeFields): ReadShape {
  */
 export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
   const { startMs, endMs } = parseRange(request, nowMs)
-  const { messageLimit = 0n } = request
-  if (messageLimit < 0n) throw new FramesError('INVALID_ARGUMENT', `message_limit is ${messageLimit}, below 0`)
   const fields: ShapeFields = [
     request.columns ?? [],
     request.aggregators ?? '',
@@ -427,7 +423,7 @@ export function planRead(request: ReadRequest, nowMs: number): ReadPlan {
     request.aggregationWindow ?? '',
     request.groupBy ?? '',
     request.multiIndex ?? false,
-    Math.min(Number(messageLimit), 2 ** 31),
+    Math.min(Number(request.messageLimit ?? 0n), 2 ** 31),
     request.query ?? '',
   ]
   const shape = shapeOfFields(fields)
