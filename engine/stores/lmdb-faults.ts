@@ -10,10 +10,12 @@ export const faultWords = {
   crash: 2,
   /** Not 0: transactions fail as if LMDB had given the file up. */
   givenUp: 3,
+  /** Not 0: a copy of the file that is made is not yet brought up to date. */
+  copiesHeld: 4,
 } as const
 
 export class LmdbFaults {
-  readonly shared = new SharedArrayBuffer(32)
+  readonly shared = new SharedArrayBuffer(40)
   readonly #words = new BigInt64Array(this.shared)
 
   constructor() {
@@ -31,6 +33,11 @@ export class LmdbFaults {
 
   giveUp(): void {
     Atomics.store(this.#words, faultWords.givenUp, 1n)
+  }
+
+  /** Commits that come while copies are held come during the copy. */
+  holdCopies(held: boolean): void {
+    Atomics.store(this.#words, faultWords.copiesHeld, held ? 1n : 0n)
   }
 
   crashThread(): void {

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
  *   owner.*          sockets: see lock.ts
  *
  * A file is complete and synced before it gets its name, and a rename is atomic, so a crash leaves the older file or
- * both; both hold the same, because no commit happens between the copy and the rename.
+ * both; both hold the same, because no commit happens between the last step of the copy (lmdb-copy.ts) and the rename.
  */
 const dataName = /^data\.(\d+)\.mdb$/
 const anyName = /^data\.\d+\.(mdb|new)(-lock)?$/
@@ -42,9 +42,9 @@ export function publishFile({ unfinished, finished }: { unfinished: string; fini
   sync(dirname(finished))
 }
 
-/** Takes back a file that was published but could not be used. */
+/** Takes back a file that was published, or nearly, and could not be used. */
 export function withdrawFile(path: string): void {
-  rmSync(path)
+  rmSync(path, { force: true })
   sync(dirname(path))
 }
 

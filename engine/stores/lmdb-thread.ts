@@ -1,13 +1,15 @@
 // The storage thread: the only writer of the LMDB file. It puts all batches that wait into one synced transaction, and
 // reads for the main thread, which never touches the file system.
 import { spawnSync } from 'node:child_process'
-import { rmSync, statfsSync, statSync, truncateSync } from 'node:fs'
+import { statfsSync, statSync, truncateSync } from 'node:fs'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
 import { MiB } from '../limits.js'
+import { FileCopy } from './lmdb-copy.js'
 import { faultWords } from './lmdb-faults.js'
 import { inspectFile, isGivenUp, LmdbFile, toStoreError } from './lmdb-file.js'
 import { currentFile, nextFile, publishFile, removeOldFiles, withdrawFile } from './lmdb-folder.js'
@@ -51,6 +53,10 @@ const waiting: Job[] = []
 let readOnlyBecause: string | null = null
 /** When the file that was left by a move is removed. */
 let oldFilesTimer: NodeJS.Timeout | undefined
+/** The copy of the file that is under way, and the calls that wait for it. */
+let copy: { readonly file: FileCopy; readonly byteLength: number; readonly ids: readonly number[] } | null = null
+/** Calls for a copy that came while one was under way: the next is for all of them, since that one misses what they freed. */
+let nextCopyIds: number[] = []
 let turnIsDue = false
 let closing = false
 let closed = false
@@ -171,12 +177,25 @@ function takeTurnSoon(): void {
   if (turnIsDue) return
   turnIsDue = true
   setImmediate(async () => {
-    // Only a move to another file takes longer than the call itself.
-    if (waiting.length > 0) await takeTurn()
-    else if (closing) await close()
+    if (canTakeTurn()) takeTurn()
+    // Only a move to another file and the end take longer than the call itself.
+    if (copy?.file.isOpen) await catchUp()
+    if (closing && waiting.length === 0 && copy === null) await close()
     turnIsDue = false
-    if (waiting.length > 0 || (closing && !closed)) takeTurnSoon()
+    // While nothing but the copy can go on, its end is what brings the next turn.
+    if (canTakeTurn() || copy?.file.isOpen || (closing && !closed && copy === null)) takeTurnSoon()
   })
+}
+
+function canTakeTurn(): boolean {
+  return waiting.length > 0 && !mustWaitForCopy(waiting[0])
+}
+
+/** Whether a job cannot be done beside the copy: its keys could not be noted, or the copy takes the room that it needs. */
+function mustWaitForCopy(job: Job): boolean {
+  if (copy === null || job.kind === 'compactFile') return false
+  if (copy.file.isFull) return true
+  return job.kind === 'batch' ? !hasRoom(job.batch.byteLength, job.batch.makesRoom) : !hasRoom(dropStepByteLength, true)
 }
 
 async function close(): Promise<void> {
@@ -186,7 +205,7 @@ async function close(): Promise<void> {
   port.close() // nothing keeps the thread alive now
 }
 
-async function takeTurn(): Promise<void> {
+function takeTurn(): void {
   if (faults && Atomics.load(faults, faultWords.crash) !== 0n) throw new Error('the storage thread was told to crash')
   const first = waiting[0]
   if (first.kind === 'dropStep') {
@@ -196,7 +215,7 @@ async function takeTurn(): Promise<void> {
   }
   if (first.kind === 'compactFile') {
     waiting.shift()
-    await compactFile(first.id)
+    compactFile(first.id)
     return
   }
   const batches = takeBatches()
@@ -212,7 +231,7 @@ function takeBatches(): PackedBatch[] {
   for (const job of waiting) {
     if (job.kind !== 'batch') break
     byteLength += job.batch.byteLength
-    if (batches.length > 0 && byteLength > transactionByteLengthMax) break
+    if (batches.length > 0 && (byteLength > transactionByteLengthMax || mustWaitForCopy(job))) break
     batches.push(job.batch)
   }
   waiting.splice(0, batches.length)
@@ -245,6 +264,7 @@ function commitAlone(batch: PackedBatch): FramesError | null {
 /** One synced transaction. Each batch sees what the ones before it wrote; a conflict leaves out one batch only. */
 function transact(batches: readonly PackedBatch[]): (FramesError | null)[] {
   throwInjectedFault()
+  if (copy !== null) for (const batch of batches) noteChanges(copy.file, batch)
   return file.database.transactionSync(() => batches.map((batch) => applyBatch(batch)))
 }
 
@@ -257,6 +277,11 @@ function applyBatch({ partition, expect, puts, deletes }: PackedBatch): FramesEr
   for (const { key, value } of puts) void file.database.put(key, copyOfShared(value))
   for (const key of deletes) void file.database.remove(key)
   return null
+}
+
+function noteChanges(copy: FileCopy, { puts, deletes }: PackedBatch): void {
+  for (const { key, value } of puts) copy.note(key, value.byteLength)
+  for (const key of deletes) copy.note(key, 0)
 }
 
 /** The value itself, unless it lies in shared memory: then a copy that is valid until the next one. */
@@ -280,6 +305,7 @@ function dropStep({ id, partition }: { id: number; partition: string }): void {
     const found = file.scan({ start, end, reverse: false, limit: dropStepKeyCount, byteLengthMax: 0, keysOnly: true })
     file.releaseSnapshot() // the pages it saw could not be used again by the transaction
     throwInjectedFault()
+    for (let i = 0; i < found.length; i += 2) copy?.file.note(Buffer.from(found[i]), 0)
     file.database.transactionSync(() => {
       for (let i = 0; i < found.length; i += 2) void file.database.remove(found[i])
     })
@@ -289,48 +315,106 @@ function dropStep({ id, partition }: { id: number; partition: string }): void {
   }
 }
 
-/**
- * Copies what is in use into a new file and goes on with that. Commits wait meanwhile; reads are answered. Should
- * anything fail, the old file stays the one that counts.
- */
-async function compactFile(id: number): Promise<void> {
+/** Begins to copy what is in use into a new file, or has the call wait for the next copy. */
+function compactFile(id: number): void {
+  nextCopyIds.push(id)
+  if (copy === null) beginCopy()
+}
+
+function beginCopy(): void {
+  const ids = nextCopyIds
+  nextCopyIds = []
   try {
     if (readOnlyBecause !== null) throw readOnly()
     const { usedByteLength } = fileSpace()
     if (freeByteLength() < usedByteLength + makesRoomByteLength) throw diskFull(usedByteLength)
     clearTimeout(oldFilesTimer) // or it would take the unfinished file for an old one
     removeOldFiles(options.folder)
-    const next = nextFile(options.folder)
-    try {
-      await file.database.backup(next.unfinished, true)
-      publishFile(next)
-    } catch (error) {
-      rmSync(next.unfinished, { force: true })
-      throw error
-    }
-    const old = file
-    file = openPublished(next.finished)
-    await old.close()
-    oldFilesTimer = setTimeout(() => removeOldFiles(options.folder), oldFileLifeMs).unref()
-    send({ kind: 'moved', path: file.path })
-    send({ kind: 'answer', id, value: null })
+    copy = { file: new FileCopy(file, nextFile(options.folder), options), byteLength: usedByteLength, ids }
+    void makeCopy(copy.file)
   } catch (error) {
-    send({ kind: 'failed', id, error: toErrorMessage(writeError(error, 0)) })
+    answerCopy(ids, writeError(error, 0))
   }
 }
 
-/** Opens the new file. When that fails, the file must go: the next start would take it and miss what comes after. */
-function openPublished(path: string): LmdbFile {
+/** Turns go on meanwhile; what they change is noted and brought over by steps afterwards. */
+async function makeCopy(made: FileCopy): Promise<void> {
   try {
-    return new LmdbFile(path, options)
+    await made.make()
+    while (faults && Atomics.load(faults, faultWords.copiesHeld) !== 0n) await sleep(1)
+    made.open()
+  } catch (error) {
+    await giveUpCopy(error)
+  }
+  takeTurnSoon()
+}
+
+/**
+ * A step of the copy, between two turns; behind the last one the store moves to the new file. No commit is carried out
+ * from that step until the new file is open under a name that is durable, so a crash before finds the old file, one
+ * afterwards the new one, and each holds all that was acknowledged until then.
+ */
+async function catchUp(): Promise<void> {
+  const { file: made, ids } = copy!
+  const old = file
+  try {
+    if (readOnlyBecause !== null) throw readOnly() // nobody knows what of the last transaction is durable
+    if (!made.isUpToDate) {
+      if (!hasRoom(made.stepByteLengthMax, true)) throw diskFull(made.stepByteLengthMax)
+      made.step()
+      if (!made.isUpToDate) return
+    }
+    file = await moveTo(made)
+  } catch (error) {
+    await giveUpCopy(error)
+    return
+  }
+  copy = null
+  oldFilesTimer = setTimeout(() => removeOldFiles(options.folder), oldFileLifeMs).unref()
+  send({ kind: 'moved', path: file.path })
+  try {
+    await old.close()
+    answerCopy(ids, null)
+  } catch (error) {
+    answerCopy(ids, toStoreError(error, old.path))
+  }
+}
+
+/** Publishes the copy and opens it. When that fails, it must go: the next start would take it and miss what comes after. */
+async function moveTo(made: FileCopy): Promise<LmdbFile> {
+  try {
+    return new LmdbFile(await made.publish(), options)
   } catch (error) {
     try {
-      withdrawFile(path)
+      withdrawFile(made.finishedPath)
     } catch (cannotWithdraw) {
       becomeReadOnly(cannotWithdraw)
     }
     throw error
   }
+}
+
+/** The old file stays the one that counts, whatever has happened to the copy. */
+async function giveUpCopy(error: unknown): Promise<void> {
+  const { file: unfinished, byteLength, ids } = copy!
+  const isFull = !(error instanceof FramesError) && freeByteLength() < options.reserveByteLength
+  const failure = isFull ? diskFull(byteLength) : toStoreError(error, file.path)
+  try {
+    await unfinished.discard()
+  } catch (cannotDiscard) {
+    // Its name never counts, and the next start or copy removes it: the first error is the one to tell.
+    failure.cause ??= cannotDiscard
+  }
+  copy = null
+  answerCopy(ids, failure)
+}
+
+function answerCopy(ids: readonly number[], failure: FramesError | null): void {
+  for (const id of ids) {
+    if (failure === null) send({ kind: 'answer', id, value: null })
+    else send({ kind: 'failed', id, error: toErrorMessage(failure) })
+  }
+  if (nextCopyIds.length > 0) beginCopy()
 }
 
 /** Free bytes of the disk, for those who may not use the reserve of a system administrator. */

@@ -43,8 +43,9 @@ export interface LmdbStore extends Store {
   /**
    * Rewrites the file without its free pages, so that the disk gets them back: LMDB itself only uses them again.
    *
-   * Commits wait meanwhile (a copy of what is in use), reads go on, and `workerAccess` names the new file afterwards.
-   * The disk has the old file's space back some seconds later, once every reader of it is closed. Throws DISK_FULL when
+   * Commits and reads go on meanwhile, and `workerAccess` names the new file afterwards. What is freed while it is copied
+   * stays in it as free pages; a call that comes then waits for a copy of its own. Where the disk has no room for a commit
+   * beside the copy, or very much changes, commits wait for the copy. The disk has the old file's space back some seconds later, once every reader of it is closed. Throws DISK_FULL when
    * there is no room for the copy; the old file then stays.
    */
   compactFile(): Promise<void>
