@@ -42,13 +42,13 @@ async function withStore(options: LmdbOptions, body: (store: LmdbStore) => Promi
   }
 }
 
-/** Runs a writer from batch `first` on and kills it; the highest number it said was durable, and how often it compacted. */
+/** Runs a writer from batch `first` on and kills it; the highest numbers it said were durable, and how often it compacted. */
 async function killWriter(
   folder: string,
   first: number,
   lifeMs: number,
   mode = '',
-): Promise<{ acked: number; compactions: number }> {
+): Promise<{ acked: number; compactions: number; windowAcked: number }> {
   const script = fileURLToPath(new URL('store.writer.mjs', import.meta.url))
   const child = spawn(process.execPath, [script, folder, String(first), mode], { stdio: ['ignore', 'pipe', 'inherit'] })
   children.add(child)
@@ -65,7 +65,11 @@ async function killWriter(
   const lines = output.split('\n').slice(0, -1) // what follows the last newline is a torn line
   expect(lines[0]).toBe('open')
   const numbers = lines.filter((line) => /^\d+$/.test(line)).map(Number)
-  return { acked: Math.max(first - 1, ...numbers), compactions: lines.filter((line) => line === 'compacted').length }
+  return {
+    acked: Math.max(first - 1, ...numbers),
+    compactions: lines.filter((line) => line === 'compacted').length,
+    windowAcked: Math.max(-1, ...lines.flatMap((line) => /^window (\d+)$/.exec(line)?.[1] ?? []).map(Number)),
+  }
 }
 
 /** Checks that the store holds batches 0 to some number, each whole; the number. */
@@ -475,6 +479,166 @@ test('a compaction for which there is no room fails and changes nothing', async 
   expect(readdirSync(path).sort()).toEqual(['data.0.mdb', 'data.0.mdb-lock'])
 })
 
+/** All that a store holds, partition by partition in the order of keys. */
+async function contentOf(store: Store): Promise<Map<string, Buffer>> {
+  const content = new Map<string, Buffer>()
+  for (const partition of await store.partitions('')) {
+    for (const { key, value } of await store.scan(partition, { limit: 1e6 })) {
+      content.set(`${partition}/${text(key)}`, Buffer.from(value))
+    }
+  }
+  return content
+}
+
+/** Hundreds of random puts, deletes, drops and refused batches, carried out in a model, too. */
+async function changeAtRandom(store: Store, model: Map<string, Buffer>, count: number): Promise<void> {
+  let settled: Promise<unknown>[] = []
+  for (let n = 0; n < count; n++) {
+    const partition = `r${Math.floor(random() * 4)}`
+    if (random() < 0.02) {
+      await Promise.all(settled)
+      settled = []
+      await store.dropPartition(partition)
+      for (const name of [...model.keys()]) if (name.startsWith(`${partition}/`)) model.delete(name)
+      continue
+    }
+    const key = () => `k${Math.floor(random() * 200)}`
+    const puts = Array.from({ length: Math.floor(random() * 4) }, () => {
+      const byteLength = random() < 0.02 ? 1_300_000 : Math.floor(random() * 20_000)
+      return { key: key(), value: Buffer.alloc(byteLength, Math.floor(random() * 256)) }
+    })
+    const deletes = Array.from({ length: Math.floor(random() * 3) }, key)
+    const batch = {
+      partition,
+      puts: puts.map((entry) => ({ key: bytes(entry.key), value: entry.value })),
+      deletes: deletes.map(bytes),
+    }
+    if (random() < 0.05) {
+      const expect = [{ key: bytes('never'), value: bytes('there') }]
+      settled.push(store.commit({ ...batch, expect }).catch(({ code }) => code))
+      continue
+    }
+    settled.push(store.commit(batch))
+    for (const { key, value } of puts) model.set(`${partition}/${key}`, value)
+    for (const key of deletes) model.delete(`${partition}/${key}`)
+  }
+  await Promise.all(settled)
+}
+
+function expectSame(content: Map<string, Buffer>, model: Map<string, Buffer>): void {
+  expect([...content.keys()]).toEqual([...model.keys()].sort((a, b) => (a < b ? -1 : 1)))
+  for (const [name, value] of model) expect(content.get(name)!.equals(value), name).toBe(true)
+}
+
+test('commits, deletes and drops go on while the file is copied, and the new file has all of them', {
+  timeout: 60_000,
+}, async () => {
+  const faults = new LmdbFaults()
+  const path = newFolder()
+  const model = new Map<string, Buffer>()
+  await withStore({ path, faults }, async (store) => {
+    await changeAtRandom(store, model, 300)
+    for (let round = 0; round < 3; round++) {
+      faults.holdCopies(true)
+      let copied = false
+      const oldPath = store.workerAccess!.path
+      const copy = store.compactFile().then(() => {
+        copied = true
+      })
+      await changeAtRandom(store, model, 300) // it resolves: no commit waits for the copy
+      expect(copied).toBe(false)
+      expect(store.workerAccess!.path).toBe(oldPath)
+      expectSame(await contentOf(store), model)
+      faults.holdCopies(false)
+      await Promise.all([copy, changeAtRandom(store, model, 200)]) // steps between turns
+      expect(store.workerAccess!.path).not.toBe(oldPath)
+      expectSame(await contentOf(store), model)
+      await changeAtRandom(store, model, 50)
+    }
+    // Not held: the copy is written at the same time as commits are.
+    for (let round = 0; round < 5; round++) {
+      await Promise.all([store.compactFile(), changeAtRandom(store, model, 150)])
+      expectSame(await contentOf(store), model)
+    }
+  })
+  await withStore({ path }, async (store) => expectSame(await contentOf(store), model))
+  expect(readdirSync(path)).toHaveLength(2)
+})
+
+test('a copy that a full disk or a failed sync ends leaves the old file, with all that was committed meanwhile', async () => {
+  const faults = new LmdbFaults()
+  const path = newFolder()
+  const model = new Map<string, Buffer>()
+  await withStore({ path, faults }, async (store) => {
+    await changeAtRandom(store, model, 100)
+    faults.holdCopies(true)
+    const full = codeOf(store.compactFile())
+    await changeAtRandom(store, model, 100)
+    faults.setFreeByteLength(10)
+    faults.holdCopies(false)
+    expect(await full).toBe('DISK_FULL')
+    expect(readdirSync(path).filter((name) => /^data/.test(name)).sort()).toEqual(['data.0.mdb', 'data.0.mdb-lock'])
+    faults.setFreeByteLength(null)
+    await changeAtRandom(store, model, 20)
+    expectSame(await contentOf(store), model)
+
+    faults.holdCopies(true)
+    const failed = codeOf(store.compactFile())
+    await changeAtRandom(store, model, 20)
+    faults.failSyncs(1)
+    expect(await codeOf(store.commit(put('p', ['a', '1'])))).toBe('STORE_READ_ONLY')
+    faults.holdCopies(false)
+    expect(await failed).toBe('STORE_READ_ONLY')
+    expectSame(await contentOf(store), model)
+  })
+  expect(readdirSync(path).sort()).toEqual(['data.0.mdb', 'data.0.mdb-lock'])
+  await withStore({ path }, async (store) => expectSame(await contentOf(store), model))
+})
+
+test('a commit for which the disk has no room beside a copy waits for its end', async () => {
+  const faults = new LmdbFaults()
+  await withStore({ path: newFolder(), faults }, async (store) => {
+    await store.commit(put('p', ['a', '1']))
+    faults.holdCopies(true)
+    const copy = store.compactFile()
+    await store.commit(put('p', ['b', '1']))
+    faults.setFreeByteLength(8 * 2 ** 20)
+    let settled = false
+    const commit = store.commit(put('p', ['c', '1'])).then(() => {
+      settled = true
+    })
+    await store.read('p', [bytes('a')])
+    await store.read('p', [bytes('a')])
+    expect(settled).toBe(false)
+    faults.setFreeByteLength(null) // as the end of a copy makes room
+    faults.holdCopies(false)
+    await Promise.all([copy, commit])
+    expect(await store.scan('p', { limit: 9 })).toHaveLength(3)
+  })
+})
+
+test('calls for a copy that come during one have one of their own, and a close waits for all of them', async () => {
+  const faults = new LmdbFaults()
+  const path = newFolder()
+  await withStore({ path, faults }, async (store) => {
+    await store.commit({ partition: 'old', puts: [{ key: bytes('k'), value: new Uint8Array(4 * 2 ** 20) }] })
+    faults.holdCopies(true)
+    const first = store.compactFile()
+    await store.dropPartition('old')
+    const later = [store.compactFile(), store.compactFile()]
+    await store.commit(put('p', ['a', '1']))
+    faults.holdCopies(false)
+    await Promise.all([first, ...later])
+    expect(store.workerAccess!.path).toBe(join(path, 'data.2.mdb'))
+    expect((await store.space()).fileByteLength).toBeLessThan(2 ** 20)
+    void store.compactFile()
+    void store.commit(put('p', ['b', '1']))
+    void store.compactFile()
+  })
+  expect(readdirSync(path).sort()).toEqual(['data.4.mdb', 'data.4.mdb-lock'])
+  await withStore({ path }, async (store) => expect(await store.scan('p', { limit: 9 })).toHaveLength(2))
+})
+
 test('files that a crash left behind do not count and go away', async () => {
   const path = newFolder()
   await withStore({ path }, (store) => store.commit(put('p', ['a', 'old'])))
@@ -497,12 +661,17 @@ test('a kill -9 in the middle of compactions loses nothing', { timeout: 120_000 
   let next = 0
   let compactionCount = 0
   for (let kill = 0; kill < 20; kill++) {
-    const { acked, compactions } = await killWriter(folder, next, random() * 150, 'compact')
+    const { acked, compactions, windowAcked } = await killWriter(folder, next, random() * 400, 'compact')
     compactionCount += compactions
     await withStore({ path: folder }, async (store) => {
       const last = await lastWholeBatch(store, next)
       expect(last).toBeGreaterThanOrEqual(acked)
       next = last + 1
+      // What was deleted during a copy has not come back.
+      const keys = (await store.scan('window', { limit: 1e6, keysOnly: true })).map(({ key }) => Number(text(key)))
+      const newest = keys.at(-1) ?? -1
+      expect(newest).toBeGreaterThanOrEqual(windowAcked)
+      expect(keys).toEqual([newest - 2, newest - 1, newest].filter((n) => n >= 0))
     })
     expect(readdirSync(folder)).toHaveLength(2)
   }

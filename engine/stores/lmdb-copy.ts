@@ -1,6 +1,5 @@
 // A copy of the data file that is made while commits to the file go on, and brought up to date behind them.
 import { existsSync, rmSync } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { assert } from '../assert.js'
 import { MiB } from '../limits.js'
 import { type FileOptions, LmdbFile } from './lmdb-file.js'
@@ -12,51 +11,40 @@ const notedByteLengthMax = 32 * MiB
 const notedOverheadByteLength = 100
 /** What a step brings over beside what was written since the one before: it ends within some ms. */
 const stepByteLength = 1 * MiB
+/** Small keys that a step walks over at most. */
+const walkKeyCount = 4096
 /** The least that a changed key makes LMDB write. */
 const pageByteLength = 4096
 
 /*
- * Why the copy equals the file in the end. Of every key one of two things is true at any moment between two turns of the
- * storage thread: the copy has the file's value of it (or both have none), or it is noted.
+ * The copy is written by the storage thread in steps between its turns: a walk through all keys, in their order. LMDB's own
+ * compacting copy is not used: writes to a file that it has made can end the process (decision 0089).
  *
- *   begin   noting begins before the copy takes its snapshot: what changed since the snapshot is noted
+ * Why the copy equals the file in the end. Of every key one of three things is true at any moment between two turns: the
+ * copy has the file's value of it (or both have none), it is noted, or the walk has not come to it.
+ *
  *   commit  notes each key before it changes it; one that fails has noted keys that are the same, which does no harm
- *   step    takes keys off the notes and gives the copy the values that the file has now; no commit comes in between
+ *   step    takes keys off the notes or from the walk and gives the copy the values that the file has now; no commit
+ *           comes in between
  *
- * So when nothing is noted, the two are the same. Until then the copy is a mix of moments: it has a name that never counts.
+ * So when nothing is noted and the walk has ended, the two are the same. Until then the copy is a mix of moments: it has a
+ * name that never counts.
  */
 export class FileCopy {
   readonly #source: LmdbFile
   readonly #names: { readonly unfinished: string; readonly finished: string }
-  readonly #options: FileOptions
   /** The keys to be brought over, in latin1, and the bytes that each makes LMDB write. */
   readonly #noted = new Map<string, number>()
   #notedByteLength = 0
   #byteLengthSinceStep = 0
-  #target: LmdbFile | null = null
+  /** Where the walk through all keys goes on; null when it has reached the end. */
+  #walkFrom: Uint8Array | null = Buffer.of(0)
+  #target: LmdbFile | null
 
   constructor(source: LmdbFile, names: { unfinished: string; finished: string }, options: FileOptions) {
     this.#source = source
     this.#names = names
-    this.#options = options
-  }
-
-  /** Copies what is in use, in threads of LMDB's own, and syncs it, so that the syncs of steps are short. */
-  async make(): Promise<void> {
-    const { unfinished } = this.#names
-    await this.#source.database.backup(unfinished, true)
-    const handle = await open(unfinished, 'r')
-    try {
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-  }
-
-  /** Opens the copy that was made, so that steps can be done. */
-  open(): void {
-    this.#target = new LmdbFile(this.#names.unfinished, this.#options)
-    this.#byteLengthSinceStep = 0
+    this.#target = new LmdbFile(names.unfinished, options)
   }
 
   /** Where the copy is once it is published. */
@@ -64,12 +52,8 @@ export class FileCopy {
     return this.#names.finished
   }
 
-  get isOpen(): boolean {
-    return this.#target !== null
-  }
-
   get isUpToDate(): boolean {
-    return this.#target !== null && this.#noted.size === 0
+    return this.#walkFrom === null && this.#noted.size === 0
   }
 
   /** No more is to be written to the file until steps have made room for notes. */
@@ -100,29 +84,42 @@ export class FileCopy {
     const target = this.#target
     const byteLengthMax = this.stepByteLengthMax
     this.#byteLengthSinceStep = 0
+    // Read first, then written: lmdb-js has one buffer for what it reads, and its writes name places in memory.
+    const changes: { key: Buffer; value: Uint8Array | null }[] = []
+    let byteLength = 0
     this.#source.releaseSnapshot() // what is read is what the newest commit left
-    try {
-      target.database.transactionSync(() => {
-        let byteLength = 0
-        for (const [text, keyByteLength] of this.#noted) {
-          if (byteLength > 0 && byteLength + keyByteLength > byteLengthMax) break
-          byteLength += keyByteLength
-          this.#noted.delete(text)
-          this.#notedByteLength -= text.length + notedOverheadByteLength
-          const key = Buffer.from(text, 'latin1')
-          const value = this.#source.get(key)
-          if (value === null) void target.database.remove(key)
-          else void target.database.put(key, value)
-        }
-      })
-    } finally {
-      this.#source.releaseSnapshot()
+    for (const [text, keyByteLength] of this.#noted) {
+      if (byteLength > 0 && byteLength + keyByteLength > byteLengthMax) break
+      byteLength += keyByteLength
+      this.#noted.delete(text)
+      this.#notedByteLength -= text.length + notedOverheadByteLength
+      const key = Buffer.from(text, 'latin1')
+      changes.push({ key, value: this.#source.get(key)?.slice() ?? null })
     }
+    if (byteLength < byteLengthMax && this.#walkFrom !== null) changes.push(...this.#walk(byteLengthMax - byteLength))
+    this.#source.releaseSnapshot()
+    target.database.transactionSync(() => {
+      for (const { key, value } of changes) {
+        if (value === null) void target.database.remove(key)
+        else void target.database.put(key, value)
+      }
+    })
+  }
+
+  /** The next keys of the walk and their values. */
+  #walk(byteLengthMax: number): { key: Buffer; value: Uint8Array }[] {
+    const range = { start: this.#walkFrom!, end: Buffer.of(0xff), reverse: false, keysOnly: false }
+    const found = this.#source.scan({ ...range, limit: walkKeyCount, byteLengthMax })
+    const entries: { key: Buffer; value: Uint8Array }[] = []
+    for (let i = 0; i < found.length; i += 2) entries.push({ key: Buffer.from(found[i]), value: found[i + 1] })
+    const last = entries.at(-1)
+    this.#walkFrom = last === undefined ? null : Buffer.concat([last.key, Buffer.of(0)])
+    return entries
   }
 
   /** Gives the copy its name, under which it counts from then on. Nothing may be written to the file any more. */
   async publish(): Promise<string> {
-    assert(this.#target !== null && this.#noted.size === 0, 'what is published is the same as the file')
+    assert(this.#target !== null && this.isUpToDate, 'what is published is the same as the file')
     const target = this.#target
     this.#target = null
     await target.close() // each of its transactions is synced

@@ -10,7 +10,7 @@ export const faultWords = {
   crash: 2,
   /** Not 0: transactions fail as if LMDB had given the file up. */
   givenUp: 3,
-  /** Not 0: a copy of the file that is made is not yet brought up to date. */
+  /** Not 0: a copy of the file that is up to date does not yet take its place. */
   copiesHeld: 4,
 } as const
 

@@ -4,7 +4,6 @@ import { spawnSync } from 'node:child_process'
 import { statfsSync, statSync, truncateSync } from 'node:fs'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { assert } from '../assert.js'
 import { FramesError, toErrorMessage } from '../errors.js'
@@ -179,11 +178,10 @@ function takeTurnSoon(): void {
   setImmediate(async () => {
     if (canTakeTurn()) takeTurn()
     // Only a move to another file and the end take longer than the call itself.
-    if (copy?.file.isOpen) await catchUp()
+    if (copy !== null) await catchUp()
     if (closing && waiting.length === 0 && copy === null) await close()
     turnIsDue = false
-    // While nothing but the copy can go on, its end is what brings the next turn.
-    if (canTakeTurn() || copy?.file.isOpen || (closing && !closed && copy === null)) takeTurnSoon()
+    if (canTakeTurn() || copy !== null || (closing && !closed)) takeTurnSoon()
   })
 }
 
@@ -331,22 +329,9 @@ function beginCopy(): void {
     clearTimeout(oldFilesTimer) // or it would take the unfinished file for an old one
     removeOldFiles(options.folder)
     copy = { file: new FileCopy(file, nextFile(options.folder), options), byteLength: usedByteLength, ids }
-    void makeCopy(copy.file)
   } catch (error) {
     answerCopy(ids, writeError(error, 0))
   }
-}
-
-/** Turns go on meanwhile; what they change is noted and brought over by steps afterwards. */
-async function makeCopy(made: FileCopy): Promise<void> {
-  try {
-    await made.make()
-    while (faults && Atomics.load(faults, faultWords.copiesHeld) !== 0n) await sleep(1)
-    made.open()
-  } catch (error) {
-    await giveUpCopy(error)
-  }
-  takeTurnSoon()
 }
 
 /**
@@ -359,11 +344,9 @@ async function catchUp(): Promise<void> {
   const old = file
   try {
     if (readOnlyBecause !== null) throw readOnly() // nobody knows what of the last transaction is durable
-    if (!made.isUpToDate) {
-      if (!hasRoom(made.stepByteLengthMax, true)) throw diskFull(made.stepByteLengthMax)
-      made.step()
-      if (!made.isUpToDate) return
-    }
+    if (!hasRoom(made.stepByteLengthMax, true)) throw diskFull(made.stepByteLengthMax)
+    if (!made.isUpToDate) made.step()
+    if (!made.isUpToDate || (faults && Atomics.load(faults, faultWords.copiesHeld) !== 0n)) return
     file = await moveTo(made)
   } catch (error) {
     await giveUpCopy(error)
