@@ -577,7 +577,11 @@ test('a copy that a full disk or a failed sync ends leaves the old file, with al
     faults.setFreeByteLength(10)
     faults.holdCopies(false)
     expect(await full).toBe('DISK_FULL')
-    expect(readdirSync(path).filter((name) => /^data/.test(name)).sort()).toEqual(['data.0.mdb', 'data.0.mdb-lock'])
+    expect(
+      readdirSync(path)
+        .filter((name) => /^data/.test(name))
+        .sort(),
+    ).toEqual(['data.0.mdb', 'data.0.mdb-lock'])
     faults.setFreeByteLength(null)
     await changeAtRandom(store, model, 20)
     expectSame(await contentOf(store), model)

@@ -344,7 +344,8 @@ async function catchUp(): Promise<void> {
   const old = file
   try {
     if (readOnlyBecause !== null) throw readOnly() // nobody knows what of the last transaction is durable
-    if (!hasRoom(made.stepByteLengthMax, true)) throw diskFull(made.stepByteLengthMax)
+    // Free pages of the old file are no room for the new one, so the disk alone is asked.
+    if (freeByteLength() < made.stepByteLengthMax + makesRoomByteLength) throw diskFull(made.stepByteLengthMax)
     if (!made.isUpToDate) made.step()
     if (!made.isUpToDate || (faults && Atomics.load(faults, faultWords.copiesHeld) !== 0n)) return
     file = await moveTo(made)
