@@ -575,8 +575,8 @@ test('a copy that a full disk or a failed sync ends leaves the old file, with al
     const full = codeOf(store.compactFile())
     await changeAtRandom(store, model, 100)
     faults.setFreeByteLength(10)
-    faults.holdCopies(false)
     expect(await full).toBe('DISK_FULL')
+    faults.holdCopies(false)
     expect(
       readdirSync(path)
         .filter((name) => /^data/.test(name))
