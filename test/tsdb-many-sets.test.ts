@@ -1,6 +1,8 @@
 // Reads of many label sets: those whose buckets digests fill are answered together, others among them one by one, and the
 // messages are those of a read that goes set by set (as one with a row limit does).
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { isLikelyDigested } from '../dist/engine/backends/tsdb/digests.js'
+import type { LiveBlock } from '../dist/engine/blocks/live-block.js'
 import { type Engine, Frame, openEngine, type ReadRequest, sliceColumn } from '../dist/engine/index.js'
 import { SeededRandom, seed } from './seeded-random.js'
 
@@ -58,6 +60,13 @@ const range = { start: String(startMs), end: String(startMs + 4 * hourMs - 1) }
 const requests: Readonly<Record<string, Partial<ReadRequest>>> = {
   'last values of all sets': { ...range, aggregators: 'last', groupBy: 'host' },
   'last values of all time': { start: '0', end: 'now', aggregators: 'last' },
+  'named metrics in one bucket': {
+    start: '0',
+    end: 'now',
+    aggregators: 'last,min',
+    columns: ['a', 'b'],
+    groupBy: 'host',
+  },
   'means by hour': { ...range, aggregators: 'avg', step: '1h' },
   'all functions by two hours': { ...range, aggregators: 'count,sum,sqr,min,max,last,avg,stdvar,stddev', step: '2h' },
   'one metric that some have': { ...range, aggregators: 'max', columns: ['b'], step: '1h', groupBy: 'host' },
@@ -92,4 +101,28 @@ test('sets with late samples are read with them among the others', async () => {
   await engine.execute({ backend, table, command: 'compact' })
   for (const request of Object.values(requests))
     expect(await hexOf(request)).toEqual(await hexOf({ ...request, limit: hasManyRows }))
+})
+
+test('a merged block of many rows a label set counts as digested, any other does not', () => {
+  const block: LiveBlock = {
+    id: 1n,
+    firstCommit: 1,
+    lastCommit: 2,
+    rowCount: 10 * 360,
+    byteLength: 1,
+    headerByteLength: 1,
+    headerCrc: 0,
+    segmentCount: 1,
+    isPacked: false,
+    extent: [1, 10, startMs, startMs + hourMs],
+    memory: null,
+    dead: null,
+    damage: null,
+  }
+  // A sample each ten seconds: 180 of them are half an hour, so digests are of an hour.
+  expect(isLikelyDigested(block, hourMs)).toBe(true)
+  expect(isLikelyDigested(block, hourMs - 1)).toBe(false)
+  expect(isLikelyDigested({ ...block, lastCommit: 1 }, hourMs)).toBe(false)
+  expect(isLikelyDigested({ ...block, extent: [1, 100, startMs, startMs + hourMs] }, hourMs)).toBe(false)
+  expect(isLikelyDigested({ ...block, extent: null }, hourMs)).toBe(false)
 })

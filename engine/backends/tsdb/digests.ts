@@ -2,6 +2,7 @@
 // without its samples. They stand beside the rows, as attachments of the block; see docs/formats.md and decision 0055.
 import { pageScratchByteLength } from '../../blocks/builder.js'
 import type { BlockBuilder, BuilderColumn, PageEncoder } from '../../blocks/builder.js'
+import type { LiveBlock } from '../../blocks/live-block.js'
 import type { BlockReader } from '../../blocks/reader.js'
 import { assert } from '../../assert.js'
 import type { Kernels } from '../../kernels/kernels.js'
@@ -279,9 +280,23 @@ function ownGrain(
     gapCount += starts[i + 1]! - starts[i]! - 1
   }
   if (gapCount === 0) return null
-  const wantedMs = (digestRowCountMin * spanMs) / gapCount
-  const grainMs = grainsMs.find((ms) => ms >= wantedMs)
+  const grainMs = grainOfInterval(spanMs / gapCount)
   return grainMs === undefined ? null : { grainMs, fields: allFields & ~digestFields.squares }
+}
+
+/** The length of digests of rows so far apart; undefined: they have none. */
+function grainOfInterval(intervalMs: number): number | undefined {
+  return grainsMs.find((ms) => ms >= digestRowCountMin * intervalMs)
+}
+
+/** Whether digests no longer than stepMs are likely in a block, by what the live list says of it: only merges write them. */
+export function isLikelyDigested(block: LiveBlock, stepMs: number): boolean {
+  const { rowCount, extent, dead, firstCommit, lastCommit } = block
+  if (extent === null || dead !== null || firstCommit === lastCommit || rowCount < blockRowCountMin) return false
+  const [setMin, setMax, timeMinMs, timeMaxMs] = extent
+  const rowCountOfSet = rowCount / (setMax! - setMin! + 1)
+  const grainMs = grainOfInterval((timeMaxMs! - timeMinMs!) / rowCountOfSet)
+  return rowCountOfSet >= digestRowCountMin && grainMs !== undefined && grainMs <= stepMs
 }
 
 // ---- reading ---------------------------------------------------------------------------------------------------------

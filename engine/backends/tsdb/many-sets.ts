@@ -1,8 +1,9 @@
 // How much is asked for at once where many label sets are answered together: what both halves of a read know of it.
 import { MiB } from '../../limits.js'
-import type { Extent } from '../../blocks/live-block.js'
+import type { Extent, LiveBlock } from '../../blocks/live-block.js'
+import { isLikelyDigested } from './digests.js'
 import { timesOfExtent } from './directory.js'
-import type { ReadPlan } from './plan.js'
+import type { OverTimeFunction, ReadPlan } from './plan.js'
 
 /** Of a job that reads samples. */
 export const scanScratchByteLength = 16 * MiB
@@ -20,6 +21,37 @@ export const rowsStateByteLengthMax = 16 * MiB
 const shareOfArenasMax = 1 / 8
 /** For each set that is asked for: its number, unit, span and whether it is broken. */
 const setByteLength = 28
+
+/** Values of an answer that one worker makes of digests before a second one is woken. */
+const digestedCellCountMax = 10_000
+
+/**
+ * Rows of blocks that a read looks at, about: those of blocks that digests answer for do not count where the whole answer is
+ * one bucket of not too many values.
+ */
+export function rowCountToRead(plan: ReadPlan, blocks: readonly LiveBlock[], unitCount: number): number {
+  const { mode, startMs, endMs, stepMs, items, windowMs, order } = plan
+  const isOfDigests =
+    mode === 'over-time' &&
+    windowMs === 0 &&
+    order === null &&
+    unitCount * items.length <= digestedCellCountMax &&
+    items.every(({ metric, fn }) => metric !== null && fn !== null && isOfOwnDigests(fn)) &&
+    occupiedBuckets(plan, blocks).count === 1
+  let rowCount = 0
+  for (const block of blocks) {
+    const { timeMinMs, timeMaxMs } = timesOfExtent(block.extent)
+    // Digests at an edge of the range are opened.
+    const isInside = isOfDigests && timeMinMs >= startMs && timeMaxMs <= endMs
+    if (!isInside || !isLikelyDigested(block, stepMs)) rowCount += block.rowCount
+  }
+  return rowCount
+}
+
+/** Whether digests that nobody asked for tell it. */
+function isOfOwnDigests(fn: OverTimeFunction): boolean {
+  return fn === 'count' || fn === 'sum' || fn === 'min' || fn === 'max' || fn === 'avg' || fn === 'last'
+}
 
 /** Buckets of a plan's range, `count` of them from number `first` on. */
 export interface BucketRange {

@@ -13,7 +13,7 @@ import type { RunOptions } from '../../pool/pool.js'
 import type { OutgoingStep } from '../outgoing.js'
 import { extentOf } from './directory.js'
 import type { DescribeJob, LabelView, ScanTerms } from './jobs.js'
-import { manySetsByteLength, occupiedBuckets, scanScratchByteLength } from './many-sets.js'
+import { manySetsByteLength, occupiedBuckets, rowCountToRead, scanScratchByteLength } from './many-sets.js'
 import { encodeMarker, type Marker, parseMarker } from './marker.js'
 import { clampRange, lookbackMs, planOf, type ReadPlan, type ReadShape } from './plan.js'
 import { rowCountNone, type ScanAnswer, type ScanPosition, scanResult } from './scan-input.js'
@@ -38,7 +38,7 @@ export interface ReadOptions {
   readonly signal: CancelSignal | null
 }
 
-/** A read of more rows than this is shared out to several workers. */
+/** A read that looks at more rows than this is shared out to several workers: to wake one more costs more than to read fewer. */
 const parallelRowCountMin = 50_000
 /** Rows of the first ranges of a raw read, about; what comes of them says how large the next ones are. */
 const firstRangeRowCount = 16_384
@@ -76,8 +76,14 @@ export async function openSets(
     let rowCount = 0
     for (const block of wanted) rowCount += block.rowCount
     const limit = options.limit > 0n ? Number(options.limit) : rowCountNone
+    const { groupStarts } = selection
+    const unitCount = groupStarts === null ? selection.sets.length : groupStarts.length - 1
+    const rowCountOfJobs =
+      selection.rowCondition === null && rowCount >= parallelRowCountMin
+        ? rowCountToRead(plan, wanted, unitCount)
+        : rowCount
     const workerCount =
-      limit === rowCountNone && marker === null && rowCount >= parallelRowCountMin
+      limit === rowCountNone && marker === null && rowCountOfJobs >= parallelRowCountMin
         ? Math.max(1, parts.pool.statistics().workerCount)
         : 1
     const readRowCount = rowCount * Math.min(1, selection.sets.length / table.labels.setCount)
@@ -96,8 +102,6 @@ export async function openSets(
           columns: await columnsOf(parts, table, plan, selection, options.signal),
         }
     const first = marker === null ? 0 : marker.index(selection)
-    const { groupStarts } = selection
-    const unitCount = groupStarts === null ? selection.sets.length : groupStarts.length - 1
     const ranges =
       workerCount > 1 && plan.mode === 'raw' && plan.order === null
         ? new UnitRanges(first, unitCount, firstRangeRowCount / (readRowCount / unitCount))
