@@ -643,6 +643,34 @@ test('calls for a copy that come during one have one of their own, and a close w
   await withStore({ path }, async (store) => expect(await store.scan('p', { limit: 9 })).toHaveLength(2))
 })
 
+test('a large transaction behind a copy leaves a file that can be opened and written', async () => {
+  const path = newFolder()
+  const batch = (first: number, count: number, seedOfSizes: number) => ({
+    partition: 'p',
+    puts: Array.from({ length: count }, (_, n) => ({
+      key: bytes(`k${(first + n) % 600}`),
+      value: Buffer.alloc(((n + seedOfSizes) * 1009) % 9000, n),
+    })),
+  })
+  for (let round = 0; round < 3; round++) {
+    await withStore({ path }, async (store) => {
+      for (let n = 0; n < 30; n++) await store.commit(batch(n * 20, 20, round))
+      await store.compactFile()
+      await store.commit(batch(0, 600, round + 1)) // frees nearly all pages that the copy has written
+    })
+    await withStore({ path }, async (store) => {
+      for (let n = 0; n < 60; n++) await store.commit(batch(n * 10, 5, n))
+      const { puts } = batch(590, 5, 59)
+      const found = await store.read(
+        'p',
+        puts.map(({ key }) => key),
+      )
+      for (const [i, { value }] of puts.entries()) expect(Buffer.compare(found[i]!, value)).toBe(0)
+      expect(await store.scan('p', { limit: 1e6, keysOnly: true })).toHaveLength(600)
+    })
+  }
+})
+
 test('files that a crash left behind do not count and go away', async () => {
   const path = newFolder()
   await withStore({ path }, (store) => store.commit(put('p', ['a', 'old'])))

@@ -288,7 +288,7 @@ describe('memory of the frames', () => {
 
   async function untilFree(before: number): Promise<void> {
     for (let i = 0; i < 200 && used() > before; i++) await new Promise((resolve) => setTimeout(resolve, 10))
-    expect(used()).toBe(before)
+    expect(used()).toBeLessThanOrEqual(before) // what ended since may have given more back
   }
 
   test('is given back when the write is whole, has failed, or is given up', async () => {

@@ -45,8 +45,8 @@ export interface LmdbStore extends Store {
    *
    * Commits and reads go on meanwhile, and `workerAccess` names the new file afterwards. What is freed while it is copied
    * stays in it as free pages; a call that comes then waits for a copy of its own. Where the disk has no room for a commit
-   * beside the copy, or very much changes, commits wait for the copy. The disk has the old file's space back some seconds later, once every reader of it is closed. Throws DISK_FULL when
-   * there is no room for the copy; the old file then stays.
+   * beside the copy, or very much changes, commits wait for the copy. The disk has the old file's space back some seconds
+   * later, once every reader of it is closed. Throws DISK_FULL when there is no room for the copy; the old file then stays.
    */
   compactFile(): Promise<void>
 }
