@@ -87,8 +87,12 @@ export function claimDigests(
     if (slot === NO_SLOT) continue
     const begin = load<i32>(startsPtr + ((<usize>i) << 2))
     const end = load<i32>(startsPtr + ((<usize>i) << 2), 4)
-    const from = lowerBoundInt64(lastsPtr, begin, end, startNs)
-    const to = lowerBoundInt64(firstsPtr, from, end, endNs)
+    if (begin >= end) continue
+    // Most often all of them are in the range: then their ends are all that is looked at.
+    const isFromFirst = load<i64>(lastsPtr + ((<usize>begin) << 3)) >= startNs
+    const isToLast = load<i64>(firstsPtr + ((<usize>(end - 1)) << 3)) < endNs
+    const from = isFromFirst ? begin : lowerBoundInt64(lastsPtr, begin, end, startNs)
+    const to = isToLast ? end : lowerBoundInt64(firstsPtr, from, end, endNs)
     if (from >= to) continue
     const unitBucket = load<u32>(unitsPtr + ((<usize>slot) << 2)) * <u32>bucketCount
     const firstNs = load<i64>(firstsPtr + ((<usize>from) << 3))
@@ -98,6 +102,11 @@ export function claimDigests(
       continue
     }
     if (!takeSpan(slot, firstNs, lastNs, isOrdered, spansPtr, brokenPtr)) continue
+    const firstBucket = <u64>(firstNs - startNs) / <u64>stepNs
+    if (firstBucket < <u64>bucketCount && lastNs < endOf(startNs + <i64>firstBucket * stepNs, stepNs)) {
+      target = writeClaim(target, unitBucket + <u32>firstBucket, from, to, slot)
+      continue
+    }
     // The first digest of the claim under way, and where its bucket ends.
     let first = from
     let bucket: u64 = 0
@@ -145,6 +154,7 @@ function writeClaim(target: usize, bucket: u32, from: i32, to: i32, slot: u32): 
  * claims  claimCount of those that claimDigests has written
  * broken  u32 a slot
  * counts, sums, mins, maxs, lasts, m2s  f64 a digest of the block; m2s need sums. What is not among `which` may be anything
+ * which   what is kept; of last values alone the count is more than 0 where there is a value, and exact only if it is asked for
  * state   of stateBucketCount buckets
  */
 export function combineClaims(
@@ -163,6 +173,7 @@ export function combineClaims(
 ): void {
   const stride = (<usize>stateBucketCount) << 3
   const isLastOnly = (which & ~WHICH_COUNT) === WHICH_LAST
+  const needsCount = (which & WHICH_COUNT) !== 0
   for (let claim = 0; claim < claimCount; claim++) {
     const claimPtr = claimsPtr + <usize>claim * CLAIM_BYTES
     if (load<u32>(brokenPtr + ((<usize>load<u32>(claimPtr, 12)) << 2)) !== 0) continue
@@ -172,14 +183,16 @@ export function combineClaims(
     const end = (<usize>load<u32>(claimPtr, 8)) << 3
     let at = (<usize>load<u32>(claimPtr, 4)) << 3
     if (isLastOnly) {
-      // Values before the last one need not be looked at.
+      // Values before the last one need not be looked at, nor counts before that, unless they are asked for.
       let total: f64 = 0
       let lastAt: usize = 0
-      for (; at < end; at += 8) {
-        const count = load<f64>(countsPtr + at)
+      for (let before = end; before > at; ) {
+        before -= 8
+        const count = load<f64>(countsPtr + before)
         if (!(count > 0)) continue
+        if (total === 0) lastAt = before
         total += count
-        lastAt = at
+        if (!needsCount) break
       }
       if (total > 0) {
         store<f64>(ptr + stride * LAST_ARRAY, load<f64>(lastsPtr + lastAt))

@@ -236,11 +236,21 @@ describe('comparisons', () => {
 
   test('the first row at or after a value is found in any range of a sorted column', () => {
     forRowCounts((rowCount) => {
-      const values = random.list(rowCount, () => random.int64()).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+      const draw = random.pick([
+        () => random.int64(),
+        // Few different values, all the same, and those at the ends of what there is.
+        () => BigInt(random.integer(0, 5)),
+        () => 2n ** 62n,
+        () => random.pick([-(2n ** 63n), -1n, 0n, 2n ** 63n - 1n]),
+        // Evenly spaced, about; and close together far away from zero.
+        () => BigInt(random.integer(0, 10 * rowCount)) * 1_000_000_000n,
+        () => 2n ** 62n + BigInt(random.integer(0, 100)),
+      ])
+      const values = random.list(rowCount, draw).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
       const valuesPtr = columns.int64s(values)
       const rowStart = random.integer(0, rowCount + 1)
       const rowEnd = random.integer(rowStart, rowCount + 1)
-      for (const value of [random.int64(), values[random.integer(0, rowCount)] ?? 0n]) {
+      for (const value of [random.int64(), draw(), values[random.integer(0, rowCount)] ?? 0n]) {
         let expected = rowStart
         while (expected < rowEnd && values[expected]! < value) expected++
         expect(call.lowerBoundInt64(valuesPtr, rowStart, rowEnd, value)).toBe(expected)

@@ -175,8 +175,12 @@ test('claims add their digests to their buckets as combineDigests does, but for 
         const at = arrays.map((ptr) => ptr + 8 * digest) as [number, number, number, number, number, number]
         call.combineDigests(timesPtr, ...at, 1, 0n, 10n, 1, twin, which)
       }
-      for (let array = 0; array < 7; array++)
-        expect(f64[state / 8 + array * bucketCount + bucket]).toBe(f64[twin / 8 + array])
+      for (let array = 0; array < 7; array++) {
+        const [found, wanted] = [f64[state / 8 + array * bucketCount + bucket]!, f64[twin / 8 + array]!]
+        // Of last values alone the count says only whether there is one.
+        if (array === 0 && which === 8) expect(found > 0).toBe(wanted > 0)
+        else expect(found).toBe(wanted)
+      }
     })
     memory.reset()
   }

@@ -345,6 +345,40 @@ test('a page of which some rows were wanted has all the others when those are', 
   }
 })
 
+test('pages of times with the same bytes are decoded once, and one that is damaged is still noticed', () => {
+  const desk = new Desk()
+  const pageRowCount = 1024
+  const timeOf = (row: number): bigint => {
+    // The third page differs from the others in one time.
+    return BigInt(row === 2 * pageRowCount + 500 ? 7 : (row % pageRowCount) * 1_000_000)
+  }
+  const rows = items(5 * pageRowCount, () => ({})).sort(byKey)
+  const [source] = desk.write(rows.map((item, row) => ({ ...item, mtimeNs: timeOf(row) })))
+  const open = (): BlockReader => {
+    const [cache] = desk.parts(1) as [Scratch]
+    return new BlockReader(new BlockIo(desk.kernels, cache, null, 'p', 't'), { ...source!, id: nextId++ })
+  }
+  const reader = open()
+  const { layout } = reader
+  expect([...layout.pageStarts]).toEqual([0, 1, 2, 3, 4, 5].map((page) => page * pageRowCount))
+  const column = layout.columns.find(({ name, dtype }) => dtype === 'time' && name.includes('mtime'))!
+  const { i64, u8 } = desk.kernels
+  const places = [4, 0, 1, 2, 3].map((page) => {
+    const { valuesPtr } = reader.page(column, page)!
+    const times = [...i64.subarray(valuesPtr / 8, valuesPtr / 8 + pageRowCount)]
+    expect(times).toEqual(times.map((_, row) => timeOf(page * pageRowCount + row)))
+    return valuesPtr
+  })
+  expect(new Set([places[0], places[1], places[2], places[4]]).size).toBe(1)
+  expect(places[3]).not.toBe(places[0])
+  const { segments, offsets } = reader.table(column)
+  const bytePtr = reader.segment(segments[1]!) + offsets[1]! + 2
+  u8[bytePtr]! ^= 0xff
+  const damaged = open()
+  for (const page of [0, 2, 3, 4]) expect(damaged.page(column, page)).not.toBeNull()
+  expect(() => damaged.page(column, 1)).toThrow(/page 1 of column '[^']*' does not fit its checksum/)
+})
+
 test('pages of a segment that is kept are checked once, and again when it comes from the store anew', () => {
   const desk = new Desk()
   const rows = items(900, (i) => ({ cells: new Map<string, Cell>([['number', BigInt(i * i)]]) }))

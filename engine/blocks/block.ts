@@ -22,6 +22,7 @@ const attachmentByteLength = 16
 export const pagePlaceByteLength = 24
 /** min, max, first, last (as the dtype), sum, m2 (f64). */
 export const pageStatisticsByteLength = 48
+export const pageStatisticsWordCount = pageStatisticsByteLength / 8
 
 /** Where a column's page table stands. */
 export interface ColumnEntry {
@@ -214,9 +215,10 @@ export interface PageTable {
   readonly crcs: Uint32Array
   readonly presentCounts: Uint32Array
   readonly validityByteLengths: Uint32Array
-  /** Index into `statistics` (× 48 bytes), or -1. */
+  /** Index into `statistics` (× pageStatisticsWordCount), or -1. */
   readonly statisticsIndexes: Int32Array
-  readonly statistics: DataView
+  /** Words of 64 bits: the least and the greatest value come first. An array, since V8 calls a function for each look into a view. */
+  readonly statistics: BigInt64Array
 }
 
 export function parsePageTable(bytes: Uint8Array, pageCount: number): PageTable {
@@ -247,7 +249,7 @@ export function parsePageTable(bytes: Uint8Array, pageCount: number): PageTable 
     presentCounts: column(4),
     validityByteLengths: column(5),
     statisticsIndexes,
-    statistics: new DataView(buffer, statisticsStart, copy.length - statisticsStart),
+    statistics: new BigInt64Array(buffer, statisticsStart, pageStatisticsWordCount * statisticsCount),
   }
 }
 

@@ -58,6 +58,8 @@ interface ParsedBlock {
   readonly layout: BlockLayout
   readonly columnsByName: ReadonlyMap<string, readonly ColumnEntry[]>
   readonly tables: (PageTable | undefined)[]
+  /** Of each column of times that was asked for pages; see #alikePage. */
+  readonly alikePages: (Int32Array | undefined)[]
   /** What the worker keeps of it between jobs; null: nothing yet. See #keptIndex. */
   kept: KeptOfBlock | null
   /** Of pages in segments that are kept: 1 where a page's checksum was found right; null: of none. */
@@ -229,6 +231,7 @@ export class BlockReader {
         layout,
         columnsByName: columnsByName(layout),
         tables: [],
+        alikePages: [],
         kept: null,
         checkedPages: null,
         directory: undefined,
@@ -470,8 +473,9 @@ export class BlockReader {
    * Decodes one page, rows [0, rowEnd) of it at least; it stays until the cache's next epoch. Most pages of some hours of a label set
    * are of other hours and sets, too. Throws DATA_DAMAGED.
    */
-  page(column: ColumnEntry, page: number, rowEnd = Infinity): DecodedPage | null {
+  page(column: ColumnEntry, number: number, rowEnd = Infinity): DecodedPage | null {
     const { cache, kept } = this.io
+    const page = column.dtype === 'time' ? this.#alikePage(column, number) : number
     const key = this.#pageKey(column, page)
     const foundPtr = cache.find(key)
     if (foundPtr !== 0) {
@@ -516,6 +520,49 @@ export class BlockReader {
     const result = this.#decode(column, table, page, rowEnd, this.#storedPage(column, table, page), allocate)
     this.io.decoded.set(key, result)
     return result
+  }
+
+  /**
+   * The first page of a column with the same bytes and rows, which may be the page itself. Label sets that report together have
+   * the same times: such a page is decoded and kept once for all of them, and stays in the caches of the processor.
+   */
+  #alikePage(column: ColumnEntry, page: number): number {
+    const alike = (this.#parsed.alikePages[column.index] ??= this.#alikeByTable(column))
+    const found = alike[page]!
+    if (found >= 0) return found
+    const first = ~found
+    const { segments, offsets, byteLengths } = this.table(column)
+    const { u8 } = this.io.kernels
+    const segmentPtr = this.segment(segments[page]!)
+    const [own, other] = [page, first].map((number) => {
+      const start = segmentPtr + offsets[number]!
+      return u8.subarray(start, start + byteLengths[number]!)
+    }) as [Uint8Array, Uint8Array]
+    return (alike[page] = Buffer.compare(own, other) === 0 ? first : page)
+  }
+
+  /** Each page's number, or ~first where the table says that an earlier page may be the same: its bytes have not been compared. */
+  #alikeByTable(column: ColumnEntry): Int32Array {
+    const { segments, byteLengths, crcs, presentCounts, validityByteLengths } = this.table(column)
+    const { pageCount } = this.layout
+    const alike = new Int32Array(pageCount)
+    const firstOfCrc = new Map<number, number>()
+    for (let page = 0; page < pageCount; page++) {
+      const crc = crcs[page]!
+      const first = firstOfCrc.get(crc)
+      if (first === undefined) firstOfCrc.set(crc, page)
+      const isLikely =
+        first !== undefined &&
+        // Where both stand in one segment, comparing reads nothing else.
+        segments[first] === segments[page] &&
+        byteLengths[first] === byteLengths[page] &&
+        presentCounts[first] === presentCounts[page] &&
+        validityByteLengths[first] === validityByteLengths[page] &&
+        this.#rowCountOf(first) === this.#rowCountOf(page)
+      alike[page] = isLikely ? ~first : page
+    }
+    this.#countParsed(alike.byteLength + arrayOverheadByteLength)
+    return alike
   }
 
   #rowCountOf(page: number): number {

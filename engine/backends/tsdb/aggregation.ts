@@ -217,10 +217,11 @@ export class Aggregation {
       return end
     }
     const rows = row === 0 ? batch : shiftBatch(this.#kernels, this.#temporary, batch, row, this.wanted.metrics)
-    this.wanted.metrics.forEach(({ type }, i) => {
+    const { metrics } = this.wanted
+    for (let i = 0; i < metrics.length; i++) {
       const cells = rows.columns[i]
-      if (cells != null) this.#addWindows(type, rows.timesPtr, cells, rowCount, chunkNs, this.#states[i]!)
-    })
+      if (cells != null) this.#addWindows(metrics[i]!.type, rows.timesPtr, cells, rowCount, chunkNs, this.#states[i]!)
+    }
     return end
   }
 
@@ -413,13 +414,14 @@ export class Aggregation {
         return this.#isWithin(batch, rowCount)
       }
       const firstEndNs = toInt64(chunkNs + restOfMsNs)
-      metrics.forEach(({ type }, i) => {
+      for (let i = 0; i < metrics.length; i++) {
+        const { type } = metrics[i]!
         const state = states[i]!
         const cells = batch.columns[i]
-        if (cells == null) return
+        if (cells == null) continue
         if (this.#looksBack) this.#addLookback(type, timesPtr, cells, rowCount, firstEndNs, into[state]!)
         else this.#addWindows(type, timesPtr, cells, rowCount, chunkNs, into[state]!)
-        if (!isTimed) return
+        if (!isTimed) continue
         const { validityPtr } = cells
         const lastTimesPtr = this.#memberTimes[state]!
         if (this.#looksBack) {
@@ -435,7 +437,7 @@ export class Aggregation {
           )
         } else
           call.accumulateWindowsLastTime(timesPtr, validityPtr, rowCount, chunkNs, this.#stepNs, count, lastTimesPtr)
-      })
+      }
     }
     return this.#isWithin(batch, rowCount)
   }

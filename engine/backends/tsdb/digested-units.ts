@@ -108,6 +108,8 @@ export class DigestedUnits {
   /** Where the grid begins, in buckets of the plan. */
   readonly #firstBucket: number
   readonly #bucketCount: number
+  /** What is added up of digests: their counts only where somebody asks for them. */
+  readonly #digestFields: number
   readonly #mark: number
   #chunk: Chunk | null = null
   /** Units before this one need not be tried. */
@@ -132,6 +134,7 @@ export class DigestedUnits {
     this.#grid = { startNs: toNs(startMs + first * stepMs), stepNs: toNs(stepMs), fields: neededStates(plan) }
     this.#firstBucket = first
     this.#bucketCount = count
+    this.#digestFields = plan.functions.includes('count') ? this.#grid.fields : this.#grid.fields & ~1
     this.#mark = scratch.mark()
   }
 
@@ -481,7 +484,7 @@ export class DigestedUnits {
       digests.m2sPtr,
       statePtr,
       totalCount,
-      this.#grid.fields,
+      this.#digestFields,
     )
   }
 

@@ -1,6 +1,6 @@
 // Reads one label set after another out of many blocks, in time order: overlapping blocks are merged cell by cell,
 // everything else passes through as decoded pages. Scans, merges of runs and checks for duplicates all read through it.
-import type { ColumnEntry } from '../../blocks/block.js'
+import { type ColumnEntry, pageStatisticsWordCount } from '../../blocks/block.js'
 import type { BlockIo, BlockSource } from '../../blocks/reader.js'
 import { BlockReader } from '../../blocks/reader.js'
 import { assert } from '../../assert.js'
@@ -553,7 +553,7 @@ export class SeriesReader implements SampleReader {
     const { reader, timeColumn } = cursor
     const statistics = this.#ownStatistics(cursor)
     if (statistics >= 0) {
-      const minNs = reader.table(timeColumn).statistics.getBigInt64(statistics, true)
+      const minNs = reader.table(timeColumn).statistics[statistics]!
       if (minNs >= this.#endNs) {
         cursor.row = cursor.rowEnd
         return null
@@ -563,13 +563,13 @@ export class SeriesReader implements SampleReader {
     return this.#load(cursor) ? cursor.firstNs : null
   }
 
-  /** Byte offset of the time statistics of the cursor's next page when all its rows are of the open set, else -1. */
+  /** Where the time statistics begin of the cursor's next page when all its rows are of the open set, else -1. */
   #ownStatistics(cursor: Cursor): number {
     const { reader, page, row, rowEnd, timeColumn } = cursor
     const { pageStarts } = reader.layout
     if (row > pageStarts[page]! || pageStarts[page + 1]! > rowEnd) return -1
     const index = reader.table(timeColumn).statisticsIndexes[page]!
-    return index < 0 ? -1 : index * 48
+    return index < 0 ? -1 : index * pageStatisticsWordCount
   }
 
   /** Times of the piece's page, up to row `rowEnd`. */
@@ -593,11 +593,11 @@ export class SeriesReader implements SampleReader {
       const pageStart = pageStarts[cursor.page]!
       const pageEnd = pageStarts[cursor.page + 1]!
       const pieceEnd = Math.min(pageEnd, cursor.rowEnd, cursor.runs[cursor.run]?.rowFrom ?? Infinity)
-      if (own >= 0 && statistics.getBigInt64(own, true) >= this.#endNs) {
+      if (own >= 0 && statistics[own]! >= this.#endNs) {
         cursor.row = cursor.rowEnd
         return false
       }
-      if (own >= 0 && statistics.getBigInt64(own + 8, true) < this.#startNs) {
+      if (own >= 0 && statistics[own + 1]! < this.#startNs) {
         cursor.row = pieceEnd
         if (pieceEnd === pageEnd) cursor.page++
         continue
@@ -606,8 +606,8 @@ export class SeriesReader implements SampleReader {
       let from = cursor.row - pageStart
       let to = pieceEnd - pageStart
       if (own >= 0 && pieceEnd === pageEnd && this.#passesUndecoded(cursor)) {
-        const firstNs = statistics.getBigInt64(own, true)
-        const lastNs = statistics.getBigInt64(own + 8, true)
+        const firstNs = statistics[own]!
+        const lastNs = statistics[own + 1]!
         if (firstNs >= this.#startNs && lastNs < this.#endNs) {
           cursor.row = pieceEnd
           cursor.page++
@@ -648,10 +648,7 @@ export class SeriesReader implements SampleReader {
 
   /** Rows of one page, as they stand there where possible. */
   #direct({ cursor, page, from, rowCount }: Part): Batch {
-    const { kernels } = this.io
-    const { call } = kernels
-    const { reader, plain } = cursor
-    const { timeColumn } = cursor
+    const { reader, plain, timeColumn } = cursor
     if (plain !== null && cursor.isUndecoded) {
       const rows: PageRows = { reader, page, from, timeColumn, entries: plain }
       return { rowCount, timesPtr: 0, columns: [], digests: null, page: rows }
@@ -667,29 +664,33 @@ export class SeriesReader implements SampleReader {
         digests: null,
         page: { reader, page, from, timeColumn, entries: plain },
       }
-    const columns = this.#metrics.map((metric, i): BatchColumn | null => {
-      const [entry, other] = cursor.stored[i]!
-      if (entry === undefined) return null
-      if (other !== undefined || entry.dtype !== metric.type)
-        return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
-      const decoded = reader.page(entry, page, rowEnd)
-      if (decoded === null) return null
-      let { validityPtr, valuesPtr } = decoded
-      if (validityPtr !== 0 && from > 0) {
-        const bitsPtr = this.temporary.allocate(bitmapByteLength(rowCount))
-        call.copyBits(validityPtr, from, bitsPtr, 0, rowCount)
-        validityPtr = bitsPtr
-      }
-      if (metric.type === 'bool') {
-        if (from > 0) {
-          const bitsPtr = this.temporary.allocate(bitmapByteLength(rowCount))
-          call.copyBits(valuesPtr, from, bitsPtr, 0, rowCount)
-          valuesPtr = bitsPtr
-        }
-      } else valuesPtr += from * (metric.type === 'string' ? 4 : 8)
-      return { valuesPtr, validityPtr, bytesPtr: decoded.bytesPtr }
-    })
+    const columns: (BatchColumn | null)[] = []
+    for (let i = 0; i < this.#metrics.length; i++) columns.push(this.#cells(cursor, page, from, rowCount, i))
     return { rowCount, timesPtr, columns, digests: null }
+  }
+
+  /** Cells of one metric in rows of one page; null: no row has one. */
+  #cells(cursor: Cursor, page: number, from: number, rowCount: number, number: number): BatchColumn | null {
+    const { reader } = cursor
+    const metric = this.#metrics[number]!
+    const stored = cursor.stored[number]!
+    const entry = stored[0]
+    if (entry === undefined) return null
+    if (stored.length > 1 || entry.dtype !== metric.type)
+      return this.#gathered(metric, [{ cursor, page, from, rowCount }], rowCount)
+    const decoded = reader.page(entry, page, from + rowCount)
+    if (decoded === null) return null
+    let { validityPtr, valuesPtr } = decoded
+    if (validityPtr !== 0 && from > 0) validityPtr = this.#shiftedBits(validityPtr, from, rowCount)
+    if (metric.type !== 'bool') valuesPtr += from * (metric.type === 'string' ? 4 : 8)
+    else if (from > 0) valuesPtr = this.#shiftedBits(valuesPtr, from, rowCount)
+    return { valuesPtr, validityPtr, bytesPtr: decoded.bytesPtr }
+  }
+
+  #shiftedBits(ptr: number, from: number, bitCount: number): number {
+    const bitsPtr = this.temporary.allocate(bitmapByteLength(bitCount))
+    this.io.kernels.call.copyBits(ptr, from, bitsPtr, 0, bitCount)
+    return bitsPtr
   }
 
   /** Rows of several blocks: sorted by time, one row a time, each cell the newest that is there. */
