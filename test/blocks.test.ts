@@ -858,6 +858,136 @@ for (const driver of ['memory', 'lmdb'] as const) {
   })
 }
 
+test('a flush while a large merge is under way makes one run of the small commits that this does not read, and waits for no end', async () => {
+  const bench = await Bench.open('memory')
+  await bench.closeTable()
+  const model: Model = new Map()
+  const write = async (i: number, rowCount: number): Promise<void> => {
+    const rows = {
+      host: hosts[i % 3]!,
+      firstSecond: i * 1000,
+      values: Float64Array.from({ length: rowCount }, (_, k) => i + k),
+    }
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  /** Merges that want to end; those at `held` wait until the test lets them. */
+  let endCount = 0
+  const held = new Map<number, () => void>()
+  const hold = (): void => void held.set(endCount + 1, () => undefined)
+  const letGo = (): void => {
+    for (const release of held.values()) release()
+    held.clear()
+  }
+  await bench.openTable({
+    inTurn: async (work) => {
+      const number = ++endCount
+      if (held.has(number)) await new Promise<void>((resolve) => held.set(number, resolve))
+      await work()
+    },
+    job: () => expect.fail('no row dies here'),
+  })
+  const { blocks } = bench.table
+  const ids = (): bigint[] => blocks.blocks.map(({ id }) => id)
+
+  // Eight large runs and three small commits behind them: one merge of all.
+  hold()
+  await blocks.exclusively(async () => {
+    for (let i = 0; i < 8; i++) await write(i, 9000)
+    for (let i = 0; i < 3; i++) await write(i, 5)
+  })
+  await vi.waitFor(() => expect(endCount).toBe(1))
+  const large = ids()
+  expect(large.length).toBe(11)
+  await blocks.flush()
+  expect(ids()).toEqual(large)
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 20; i++) await write(i, round === 1 ? 3000 : 3)
+    await Promise.all([blocks.flush(), blocks.flush()])
+    expect(ids().slice(0, 11)).toEqual(large)
+    // What three thousand rows twenty times make is no small commit any more.
+    expect(blocks.blocks.length, `round ${round}`).toBe(round === 2 ? 13 : 12)
+    expectSame(await bench.now(), model, `round ${round}`)
+  }
+  letGo()
+  await vi.waitFor(() => expect(blocks.blocks.length).toBeLessThan(11))
+
+  // A small merge is waited for: its run, and what has come since, become one.
+  hold()
+  const before = endCount
+  await blocks.exclusively(async () => {
+    for (let i = 0; i < 40; i++) await write(i, 1)
+  })
+  await vi.waitFor(() => expect(endCount).toBe(before + 1))
+  await write(7, 2)
+  let isFlushed = false
+  const flushed = blocks.flush().then(() => {
+    isFlushed = true
+  })
+  await write(8, 2)
+  expect(isFlushed).toBe(false)
+  letGo()
+  await flushed
+  expect(blocks.blocks.filter(({ isPacked }) => isPacked).length).toBe(1)
+  expectSame(await bench.now(), model, 'flushed')
+  expect(bench.reports).toEqual([])
+  await bench.closeTable()
+  await bench.openTable()
+  expectSame(await bench.now(), model, 'opened again')
+  await bench.close()
+})
+
+test('flushes, compactions, deletes and writes at the same time lose nothing and leave nothing', {
+  timeout: 600_000,
+}, async () => {
+  const random = new SeededRandom(seed + 2)
+  const bench = await Bench.open('memory')
+  const model: Model = new Map()
+  const write = async (host: string, rowCount: number): Promise<void> => {
+    const rows = randomRows(random, host, rowCount)
+    await bench.write([frameOf(rows)])
+    apply(model, rows)
+  }
+  for (const host of hosts) await write(host, 1)
+  const { blocks } = bench.table
+  for (let round = 0; round < 12 * roundCount; round++) {
+    for (let i = random.integer(0, 40); i > 0; i--) await write(random.pick(hosts), random.pick([1, 100, 3000]))
+    for (let i = random.integer(0, 3); i > 0; i--) await write(random.pick(hosts), 30_000)
+    // Rows of the first three are deleted while those of the others are written.
+    const first = random.integer(0, 20_000)
+    const last = first + random.integer(0, 20_000)
+    const works = [
+      () => blocks.flush(),
+      () => blocks.flush(),
+      () => blocks.compact(),
+      () => blocks.exclusively(async () => undefined),
+      () => bench.delete([0, 1, 2], first, last),
+      async () => {
+        for (let i = 0; i < 20; i++) await write(random.pick(hosts.slice(3)), random.pick([1, 10, 3000]))
+      },
+    ]
+    await Promise.all(
+      works.map(async (work) => {
+        await new Promise((resolve) => setTimeout(resolve, random.integer(0, 20)))
+        await work()
+      }),
+    )
+    for (const host of hosts.slice(0, 3))
+      for (let second = first; second <= last; second++) model.delete(`${host}/${BigInt(second) * 1_000_000_000n}`)
+    expectSame(await bench.now(), model, `round ${round}`)
+  }
+  await blocks.flush()
+  expect(blocks.blocks.slice(-2).filter(({ isPacked }) => isPacked).length, 'small commits at the end').toBeLessThan(2)
+  await blocks.compact()
+  await blocks.erased()
+  expectSame(await bench.now(), model, 'compacted')
+  const keys = await bench.keys()
+  expect([keys.get(keyKinds.gone) ?? 0, keys.get(keyKinds.stage) ?? 0]).toEqual([0, 0])
+  expect((keys.get(keyKinds.head) ?? 0) + (keys.get(keyKinds.packed) ?? 0)).toBe(keys.get(keyKinds.live))
+  expect(bench.reports).toEqual([])
+  await bench.close()
+})
+
 test('a compaction and the end of a table wait for a step of a merge under way, not for its end', async () => {
   for (const isDropped of [false, true]) {
     const bench = await Bench.open('memory')

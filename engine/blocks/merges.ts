@@ -71,6 +71,8 @@ interface UnderWay {
   readonly reservedCommit: number
   /** Whether it is a merge that nobody waits for. */
   readonly isBackground: boolean
+  /** Whether it may take many seconds: a compaction, or a merge of many rows. */
+  readonly isLong: boolean
   /** Whether it is a rewrite: what is paused stays so until it has ended. */
   readonly isRewrite: boolean
   readonly isCompaction: boolean
@@ -93,6 +95,8 @@ export class Merges {
   #exclusiveCount = 0
   /** Of those that wait until all merges stand still. */
   #pauseWantedCount = 0
+  /** Flushes that wait for what is short: no merge begins meanwhile. */
+  #waitingFlushCount = 0
   /** Steps that merges have done, those of merges side by side counted as one. */
   #stepCount = 0
   /** Of these, those for which commits of loads have waited. */
@@ -187,16 +191,48 @@ export class Merges {
     })
   }
 
-  /** Turns the packed commits at the end of the list into one run. Throws DATA_DAMAGED. */
+  /** See BlockTable.flush. */
   async flush(): Promise<void> {
-    await this.#exclusively('ended', false, async (own) => {
-      for (;;) {
-        const { blocks } = this.#live.snapshot
-        let start = blocks.length
-        while (start > 0 && blocks[start - 1]!.isPacked && !this.#unreadable.has(blocks[start - 1]!.id)) start--
-        if (blocks.length - start < 2 || (await this.#merge(start, blocks.length, own))) return
-      }
-    })
+    for (;;) {
+      let start = this.#flushableStart()
+      this.#waitingFlushCount++
+      for (; start === null; start = this.#flushableStart()) await this.#change()
+      this.#waitingFlushCount--
+      this.#live.assertUsable()
+      const { blocks } = this.#live.snapshot
+      if (blocks.length - start < 2) break
+      const [first, end] = [start, blocks.length]
+      const own = this.#newWork({ rowCount: rowCountOf(blocks.slice(first)), reservedCommit: noCommit })
+      // Where one of them is damaged, it is a barrier from now on: what is behind it is left.
+      if (await this.#startWork(own, () => this.#merge(first, end, own))) return
+    }
+    this.schedule()
+  }
+
+  /**
+   * Where the packed commits at the end of the list begin, but for what is left to work that takes long; null while short work
+   * is to be waited for.
+   */
+  #flushableStart(): number | null {
+    const { blocks } = this.#live.snapshot
+    let start = blocks.length
+    for (; start > 0; start--) {
+      const block = blocks[start - 1]!
+      if (!block.isPacked || this.#unreadable.has(block.id)) break
+      const user = this.#userOf(block)
+      if (user?.isLong === false) return null
+      if (user !== null) break
+    }
+    return start
+  }
+
+  /** What under way reads a block, or may change it; null: nothing. */
+  #userOf({ id, firstCommit }: LiveBlock): UnderWay | null {
+    for (const work of this.#underWay) {
+      const isRead = this.#merged.has(id) && work.merge?.inputs.some((input) => input.id === id) === true
+      if (isRead || firstCommit <= work.reservedCommit) return work
+    }
+    return null
   }
 
   /** See BlockTable.rewrite. */
@@ -244,6 +280,7 @@ export class Merges {
         reservedCommit: keepsLaterCommits ? this.#live.snapshot.version : Infinity,
         isRewrite: manner === 'paused',
         isCompaction: manner === 'abandoned',
+        isLong: manner === 'abandoned',
       })
       working = this.#startWork(own, () => work(own).finally(() => this.#exclusiveCount--))
     } catch (error) {
@@ -383,6 +420,7 @@ export class Merges {
       return
     // What waits until merges stand still begins soon; another one would have to stand still, too.
     if (this.#pauseWantedCount > 0 && !this.#isRewriting) return
+    if (this.#waitingFlushCount > 0) return
     const isPatient = size > 0 && !isWaitedFor
     if (isPatient && this.#mergeableRunCount((run) => !this.#isReserved(run)) < patientRunCountMax) return
     const eighths = [...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge))
@@ -394,8 +432,11 @@ export class Merges {
       size > 0 ? [] : blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
     let run: (own: UnderWay) => Promise<unknown>
     let mergedRowCount = 0
-    if (outlived.length > 0) run = () => this.#dropBlocks(outlived)
-    else {
+    let reservedCommit = noCommit
+    if (outlived.length > 0) {
+      run = () => this.#dropBlocks(outlived)
+      reservedCommit = Infinity
+    } else {
       const choice =
         this.#chooseMerge(rowCountMax) ??
         (isWaitedFor && size === 1 ? this.#chooseMerge(Math.min(waitedForRowCountLimit, ...eighths)) : null) ??
@@ -406,7 +447,12 @@ export class Merges {
       run = (own) => this.#merge(choice.start, choice.end, own)
       mergedRowCount = rowCountOf(inputs)
     }
-    const own = this.#newWork({ rowCount: mergedRowCount, reservedCommit: noCommit, isBackground: true })
+    const own = this.#newWork({
+      rowCount: mergedRowCount,
+      reservedCommit,
+      isBackground: true,
+      isLong: mergedRowCount >= largeMergeRowCount,
+    })
     void this.#startWork(own, () =>
       run(own).catch((error: unknown) => {
         // Rows died while they were merged: it is begun again.
@@ -459,10 +505,11 @@ export class Merges {
 
   #newWork(
     known: Pick<UnderWay, 'rowCount' | 'reservedCommit'> &
-      Partial<Pick<UnderWay, 'isBackground' | 'isRewrite' | 'isCompaction'>>,
+      Partial<Pick<UnderWay, 'isBackground' | 'isLong' | 'isRewrite' | 'isCompaction'>>,
   ): UnderWay {
     return {
       isBackground: false,
+      isLong: false,
       isRewrite: false,
       isCompaction: false,
       ...known,

@@ -325,7 +325,10 @@ export class BlockTable {
     return this.#merges.compact()
   }
 
-  /** Turns the packed commits at the end of the list into one run. Throws DATA_DAMAGED. */
+  /**
+   * Turns the packed commits at the end of the list into one run. Those that a large merge or a compaction under way reads are
+   * left to it: they become a part of its run. Damaged blocks, and what is before them, stay as they are.
+   */
   flush(): Promise<void> {
     return this.#merges.flush()
   }

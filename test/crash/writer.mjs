@@ -72,6 +72,14 @@ async function compactWithoutPause() {
   }
 }
 
+async function flushWithoutPause(table = 'ingest') {
+  for (;;) {
+    await engine.execute({ backend, table, command: 'flush' })
+    say('flushed')
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
 /** Tables come and go; what is said last of each is what must be true, or about to be. */
 async function makeTables(worker) {
   for (let n = Number(first[0]); ; n++) {
@@ -113,7 +121,7 @@ async function deleteBehind(writtenNext, deletedNext) {
       if (mode === 'deletes') await new Promise((resolve) => setTimeout(resolve, 100))
     }
   }
-  await Promise.race([write(), remove(), compact()])
+  await Promise.race([write(), remove(), compact(), flushWithoutPause('deletes')])
 }
 
 if (mode === 'deletes' || mode === 'ballast-deletes') {
@@ -141,7 +149,7 @@ if (mode === 'deletes' || mode === 'ballast-deletes') {
   const beside =
     mode === 'ingest'
       ? [compactForEver()]
-      : [compactWithoutPause(), ...Array.from({ length: 12 }, (_, number) => writeNoise(number))]
+      : [compactWithoutPause(), flushWithoutPause(), ...Array.from({ length: 12 }, (_, number) => writeNoise(number))]
   await Promise.race([...next.map((start, stream) => writeStream(stream, start)), ...beside])
 } else {
   say('open')
