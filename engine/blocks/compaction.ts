@@ -142,18 +142,23 @@ export interface MergeProgress {
 }
 
 /**
- * For how many steps of merges each commit of a load waits, so that its runs are spread evenly until the last merge under way has
- * ended, and find room all the time: what there is, and what the merges that end sooner have made by then. Merges are taken to go on
- * alike, since their jobs wait in one line with those of the load.
+ * For how many steps of merges each commit of a load waits, so that its runs are spread evenly and find room all the time: what there
+ * is, and what the merges that end sooner have made by then. Merges are taken to go on alike, since their jobs wait in one line with
+ * those of the load.
+ *
+ * Until the last merge under way has ended, or until a sooner one has, if no more runs come by then than have gone: others begin behind
+ * that, which make as much room in the same time. A load beside a merge of many seconds goes on as those beside it do.
  *
  * room: at least 1. merges: at least one.
  */
 export function stepsPerCommit(room: number, merges: readonly MergeProgress[]): number {
-  let stepCount = 0
-  let roomByThen = room
+  let untilLast = 0
+  let untilSooner = Infinity
+  let goneByThen = 0
   for (const { runCount, stepsLeft } of [...merges].sort((a, b) => a.stepsLeft - b.stepsLeft)) {
-    stepCount = Math.max(stepCount, stepsLeft / roomByThen)
-    roomByThen += runCount - 1
+    untilLast = Math.max(untilLast, stepsLeft / (room + goneByThen))
+    goneByThen += runCount - 1
+    if (goneByThen > 0) untilSooner = Math.min(untilSooner, Math.max(untilLast, stepsLeft / goneByThen))
   }
-  return stepCount
+  return Math.min(untilLast, untilSooner)
 }

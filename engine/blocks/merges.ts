@@ -44,11 +44,12 @@ const mergeRetryMs = 1000
  */
 const concurrentMergeCountMax = 2
 /**
- * Where a load is held up by merges it needs less of the workers: the merge beside takes up to so many rows then, a second or two,
- * and more only where no fewer would do. Beside that one, a third merges the runs of small writes.
+ * Where a load is held up by a long merge it needs less of the workers: the merge beside takes up to so many rows then, a second
+ * or two, of as many runs as there are. Beside that one, a third merges the runs of small writes. A merge that has hardly more rows
+ * has ended by then; beside it, eight runs at a time would become many that are merged once more.
  */
-const waitedForRowCountMax = 1024 * 1024
-const waitedForRowCountLimit = 8 * 1024 * 1024
+const waitedForRowCountMin = 1024 * 1024
+const waitedForRowCountMax = 8 * 1024 * 1024
 const waitedForMergeCountMax = 3
 /** A merge that stood still for a delete goes on for as long as that took, this at most, before it stands still for the next. */
 const mergeShareMsMax = 500
@@ -423,9 +424,10 @@ export class Merges {
     if (this.#waitingFlushCount > 0) return
     const isPatient = size > 0 && !isWaitedFor
     if (isPatient && this.#mergeableRunCount((run) => !this.#isReserved(run)) < patientRunCountMax) return
-    const eighths = [...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge))
-    const besideRowCountMax = isWaitedFor && size === 1 ? waitedForRowCountMax : largeMergeRowCount
-    const rowCountMax = size === 0 ? Infinity : Math.min(besideRowCountMax, ...eighths)
+    const eighth = Math.min(...[...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge)))
+    const isLongWait = isWaitedFor && size === 1 && eighth >= waitedForRowCountMin
+    const besideRowCountMax = isLongWait ? waitedForRowCountMax : largeMergeRowCount
+    const rowCountMax = size === 0 ? Infinity : Math.min(besideRowCountMax, eighth)
     if (rowCountMax < smallestRowCount) return
     const { blocks } = this.#live.snapshot
     const outlived =
@@ -439,7 +441,6 @@ export class Merges {
     } else {
       const choice =
         this.#chooseMerge(rowCountMax) ??
-        (isWaitedFor && size === 1 ? this.#chooseMerge(Math.min(waitedForRowCountLimit, ...eighths)) : null) ??
         (size > 0 ? null : chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id)))
       if (choice === null) return
       const inputs = blocks.slice(choice.start, choice.end)
