@@ -94,7 +94,8 @@ function markdownTable(head: readonly string[], rows: readonly (readonly string[
   return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)]
 }
 
-export function markdownText(report: Report): string {
+/** name: of the chart beside it. */
+export function markdownText(report: Report, name: string): string {
   const kernels = report.kernels.map((row) => [
     row.name,
     (row.valuesPerSecond / 1e6).toFixed(0),
@@ -108,7 +109,7 @@ export function markdownText(report: Report): string {
     '',
     ...factsOf(report).map((fact) => `- ${fact}`),
     '',
-    '![Loading and reading](latest.svg)',
+    `![Chart](${name}.svg)`,
     '',
     ...groupsOf(report).flatMap(([title, rows]) => [`## ${title}`, '', ...markdownTable(heads, rows), '']),
     ...(kernels.length === 0
@@ -253,6 +254,6 @@ function growthCurves(results: readonly Result[], top: number): { parts: string[
 export function writeReport(report: Report, folder: string, name: string): void {
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(report, null, 1)}\n`)
-  writeFileSync(join(folder, `${name}.md`), markdownText(report))
+  writeFileSync(join(folder, `${name}.md`), markdownText(report, name))
   writeFileSync(join(folder, `${name}.svg`), svgText(report))
 }

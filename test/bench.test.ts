@@ -58,7 +58,7 @@ test('the small bench loads, checks, reads and reports: framesd answers as DuckD
   expect(new Set(told.filter(({ group }) => group === 'tsbs').map(({ name }) => name.split(',')[0])).size).toBe(10)
   for (const result of report.results) expect(result.value, result.name).toBeGreaterThan(0)
   expect(terminalText(report)).toContain('embedded, frames by host')
-  expect(markdownText(report)).toContain('| gRPC, frames by span |')
+  expect(markdownText(report, 'latest')).toContain('| gRPC, frames by span |')
   expect(svgText(report)).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
   const folder = mkdtempSync(join(tmpdir(), 'framesd-report-'))
   writeReport(report, folder, 'small')
