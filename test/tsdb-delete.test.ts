@@ -190,7 +190,7 @@ test('deletes and compactions of a table whose every write brings a new metric e
   const secondNs = 1_000_000_000n
   const firstNs = BigInt(T) * 1_000_000n + 3600n * secondNs
   const rowCount = 200
-  const writeCount = 160
+  const writeCount = 60
   let next = 0
   let isWriting = true
   const write = async (): Promise<void> => {
