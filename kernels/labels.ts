@@ -461,6 +461,11 @@ export function labelTableSignature(tablePtr: usize, set: i32): u32 {
   return atomic.load<u32>(signaturesOf(tablePtr) + ((<usize>set) << 2))
 }
 
+/** Where these numbers stand, a u32 each, by set. */
+export function labelTableSignaturesPtr(tablePtr: usize): usize {
+  return signaturesOf(tablePtr)
+}
+
 export function setLabelTableSignature(tablePtr: usize, set: i32, signature: u32): void {
   atomic.store<u32>(signaturesOf(tablePtr) + ((<usize>set) << 2), signature)
 }

@@ -184,3 +184,52 @@ test('a part of a missing table is missing, or ignored', async () => {
   await expect(remove(table, { start: '0' })).rejects.toThrow('No TSDB schema file found')
   await remove(table, { start: '0', ifMissing: 'ignore' })
 })
+
+test('deletes and compactions of a table whose every write brings a new metric end, and nothing but what was deleted is gone', async () => {
+  const table = await newTable()
+  const secondNs = 1_000_000_000n
+  const firstNs = BigInt(T) * 1_000_000n + 3600n * secondNs
+  const rowCount = 200
+  const writeCount = 60
+  let next = 0
+  let isWriting = true
+  const write = async (): Promise<void> => {
+    for (let n = next++; n < writeCount; n = next++) {
+      const times = BigInt64Array.from({ length: rowCount }, (_, i) => firstNs + BigInt(n * rowCount + i) * secondNs)
+      const values = new Float64Array(rowCount).fill(n)
+      await engine.write(
+        table,
+        new Frame({
+          columns: [sliceColumn('cpu', values), sliceColumn(`new${n}`, values)],
+          indices: [sliceColumn('time', times, 'time')],
+          labels: { host: n % 2 === 0 ? 'a' : 'b' },
+        }),
+      )
+    }
+    isWriting = false
+  }
+  let deletedCount = 0
+  const change = async (): Promise<void> => {
+    for (; isWriting || deletedCount === 0; deletedCount++) {
+      const at = String(T + (deletedCount % 10) * minuteMs)
+      await engine.delete({ ...table, start: at, end: at })
+      await engine.execute({ ...table, command: 'compact' })
+    }
+  }
+  await Promise.all([write(), write(), write(), change()])
+  const found = new Map<string, number>()
+  for (const column of ['cpu', 'new0', `new${writeCount - 1}`]) {
+    let count = 0
+    for await (const frame of engine.read({ ...table, columns: [column], start: '0', end: String(T + 1e9) }))
+      count += frame
+        .column(column)
+        .values()
+        .filter((value) => value !== null).length
+    found.set(column, count)
+  }
+  expect(Object.fromEntries(found)).toEqual({
+    cpu: writeCount * rowCount + 2 * (10 - Math.min(10, deletedCount)),
+    new0: rowCount,
+    [`new${writeCount - 1}`]: rowCount,
+  })
+})

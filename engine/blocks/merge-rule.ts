@@ -23,6 +23,8 @@ export interface RuleJob {
   readonly release: () => void
 }
 
+export type RuleStep = (sources: readonly BlockSource[], position: unknown, isAgain: boolean) => RuleJob
+
 /** A backend's part of a merge. */
 export interface MergeRule {
   /**
@@ -30,8 +32,9 @@ export interface MergeRule {
    * with a MergeStep.
    *
    * sources: oldest first. position: null at first, then what the last step returned as `next`.
+   * isAgain: this job ended with VIEW_OUTDATED when it was sent before, and is not to do so again.
    */
-  step(sources: readonly BlockSource[], position: unknown): RuleJob
+  step: RuleStep
   /** Of backends whose rows die while they are merged; without it such a merge is begun again. */
   readonly settle?: SettleRule
 }

@@ -20,7 +20,7 @@ import { packedKey, stageKey } from './keys.js'
 import type { LiveBlock } from './live-block.js'
 import { encodeLive, toSource } from './live-block.js'
 import type { LiveSet } from './live-set.js'
-import type { MergeRule, MergeStep, PreparedBlock, RewriteStep, RuleJob } from './merge-rule.js'
+import type { MergeRule, MergeStep, PreparedBlock, RewriteStep, RuleJob, RuleStep } from './merge-rule.js'
 import type { BlockSource } from './reader.js'
 import { sourcesOf } from './sources.js'
 import { commitByteLengthMax, type Staging } from './staging.js'
@@ -29,8 +29,6 @@ import type { TableContext } from './table-context.js'
 /** Scratch of a merge job: decoded pages of its inputs, one block being built, its encoded bytes. */
 const mergeScratchByteLength = 48 * MiB
 const settleScratchByteLength = 8 * MiB
-/** Times that one step of a merge is sent again because the backend's view of the table changed under it. */
-const viewRetryCountMax = 100
 
 /** Which blocks leave a table with a rewrite, and which of them are written anew. */
 export interface RewriteChoice {
@@ -184,7 +182,7 @@ export class MergeWork {
    */
   async rewrite(
     choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
-    step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
+    step: RuleStep,
     paused: readonly MergeState[],
   ): Promise<void> {
     const snapshot = this.#live.snapshot.acquire()
@@ -233,16 +231,15 @@ export class MergeWork {
   }
 
   /** Writes what stays of a block, sent ahead, to the end of `staged`. False: all of it stays. */
-  async #rewriteBlock(
-    block: LiveBlock,
-    step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
-    staged: StagedBlock[],
-  ): Promise<boolean> {
+  async #rewriteBlock(block: LiveBlock, step: RuleStep, staged: StagedBlock[]): Promise<boolean> {
     const sources = await sourcesOf(this.#context, [block])
     let isUnchanged = false
     let position: unknown = null
     do {
-      const done = await this.#runRule<RewriteStep>(() => step(sources, position), mergeScratchByteLength)
+      const done = await this.#runRule<RewriteStep>(
+        (isAgain) => step(sources, position, isAgain),
+        mergeScratchByteLength,
+      )
       try {
         position = done.result.next
         isUnchanged = done.result.isUnchanged
@@ -330,19 +327,20 @@ export class MergeWork {
   #mergeStep(sources: readonly BlockSource[], position: unknown): Promise<JobResult<MergeStep>> {
     const rule = this.rule
     assert(rule !== null, 'a table that merges has a merge rule')
-    return this.#runRule(() => rule.step(sources, position), mergeScratchByteLength)
+    return this.#runRule((isAgain) => rule.step(sources, position, isAgain), mergeScratchByteLength)
   }
 
-  async #runRule<R>(ruleJob: () => RuleJob, scratchByteLengthWanted: number): Promise<JobResult<R>> {
+  /** Sends a job, and once again where the backend's view of the table changed under it. */
+  async #runRule<R>(ruleJob: (isAgain: boolean) => RuleJob, scratchByteLengthWanted: number): Promise<JobResult<R>> {
     const { pool, memory } = this.#context
     const scratchByteLength = Math.min(scratchByteLengthWanted, memory.arenas.slice.byteLength / 2)
-    for (let tries = 0; ; tries++) {
-      const { job, release } = ruleJob()
+    for (let isAgain = false; ; isAgain = true) {
+      const { job, release } = ruleJob(isAgain)
       try {
         return await pool.runToEnd<R>(job, { scratchByteLength })
       } catch (error) {
         const isOutdated = error instanceof FramesError && error.code === 'VIEW_OUTDATED'
-        if (!isOutdated || tries >= viewRetryCountMax) throw error
+        if (!isOutdated || isAgain) throw error
       } finally {
         release()
       }

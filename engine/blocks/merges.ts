@@ -15,9 +15,8 @@ import { goneMark, liveKeysOf } from './entries.js'
 import { blockRowCountMax } from '../limits.js'
 import type { LiveBlock } from './live-block.js'
 import type { LiveSet } from './live-set.js'
-import type { MergeRule, RuleJob } from './merge-rule.js'
+import type { MergeRule, RuleStep } from './merge-rule.js'
 import { MergeWork, newMergeState, type MergeState, type RewriteChoice } from './merge-work.js'
-import type { BlockSource } from './reader.js'
 import { verifyBlock } from './sources.js'
 import type { Staging } from './staging.js'
 import type { TableContext } from './table-context.js'
@@ -237,10 +236,7 @@ export class Merges {
   }
 
   /** See BlockTable.rewrite. */
-  async rewrite(
-    choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
-    step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
-  ): Promise<void> {
+  async rewrite(choose: (blocks: readonly LiveBlock[]) => RewriteChoice, step: RuleStep): Promise<void> {
     await this.#exclusively('paused', true, async () => {
       const paused = [...this.#underWay].flatMap(({ pausedSinceMs, merge }) => (pausedSinceMs === null ? [] : merge!))
       const before = paused.flatMap(({ inputs }) => inputs)

@@ -25,7 +25,7 @@ import { Folding } from './folding.js'
 import { keyKinds, killsKeys, kindRange, noteKey, stageKey, versionKey } from './keys.js'
 import { encodeLive, type LiveBlock, toSource } from './live-block.js'
 import { LiveSet } from './live-set.js'
-import type { MergeRule, PreparedBlock, RuleJob } from './merge-rule.js'
+import type { MergeRule, PreparedBlock, RuleStep } from './merge-rule.js'
 import type { RewriteChoice } from './merge-work.js'
 import { Merges } from './merges.js'
 import type { BlockSource } from './reader.js'
@@ -340,10 +340,7 @@ export class BlockTable {
    * choose  which of the blocks of now leave the table, and which are written anew
    * step    the job that writes what stays of a block (see MergeRule.step); it answers with `isUnchanged` where all stays
    */
-  rewrite(
-    choose: (blocks: readonly LiveBlock[]) => RewriteChoice,
-    step: (sources: readonly BlockSource[], position: unknown) => RuleJob,
-  ): Promise<void> {
+  rewrite(choose: (blocks: readonly LiveBlock[]) => RewriteChoice, step: RuleStep): Promise<void> {
     return this.#merges.rewrite(choose, step)
   }
 

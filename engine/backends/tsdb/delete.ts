@@ -73,8 +73,8 @@ export async function deleteSamples(
       const isWhole = (block: LiveBlock): boolean => isOfAllSeries && isWithin(block, plan)
       return { dropped: touched.filter(isWhole), rewritten: touched.filter((block) => !isWhole(block)) }
     },
-    (sources, position) => {
-      const { view, release } = labels.acquire()
+    (sources, position, isAgain) => {
+      const { view, setSignatures, release } = isAgain ? labels.acquireFixed() : labels.acquire()
       const job: EraseJob = {
         kind: 'tsdb.erase',
         partition: blocks.partition,
@@ -83,6 +83,7 @@ export async function deleteSamples(
         sources,
         position: position as EraseJob['position'],
         labels: view,
+        setSignatures,
         partitionIntervalMs: schema.partitionIntervalMs,
         asked: askedDigests(schema),
         newestWins: schema.duplicates !== 'first',

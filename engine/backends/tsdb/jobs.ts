@@ -211,6 +211,11 @@ export interface CountJob extends TableJob {
 
 export interface MergeJob extends TableJob {
   readonly kind: 'tsdb.merge'
+  /**
+   * The signature of each label set when the job was made, for one that must not be outdated; null: those that stand in the table
+   * when the job looks.
+   */
+  readonly setSignatures: Uint32Array | null
   readonly sources: readonly BlockSource[]
   readonly position: MergePosition | null
   readonly partitionIntervalMs: number
@@ -256,11 +261,15 @@ function readSignatures(context: WorkerContext, view: LabelView): Signatures {
   return signatures
 }
 
-function signatureReader(context: WorkerContext, view: LabelView): (set: number) => Signature {
+function signatureReader(
+  context: WorkerContext,
+  view: LabelView,
+  setSignatures: Uint32Array | null = null,
+): (set: number) => Signature {
   const { list } = signaturesOf(context, view)
   const { call } = context.kernels
   return (set) => {
-    const signature = list[call.labelTableSignature(view.tablePtr, set)]
+    const signature = list[setSignatures === null ? call.labelTableSignature(view.tablePtr, set) : setSignatures[set]!]
     // A write registered a new signature after this job was sent: the job is sent again with the longer list.
     if (signature === undefined) throw new FramesError('VIEW_OUTDATED', 'the label sets have changed')
     return signature
@@ -523,7 +532,7 @@ const count: JobHandler<CountJob, { sampleCount: number; seriesCount: number }> 
 const merge: JobHandler<MergeJob, MergeStep> = (job, context) =>
   mergeRuns(context.kernels, new Scratch(job.scratch), storeReader(context, job.access), {
     ...job,
-    signatureOf: signatureReader(context, job.labels),
+    signatureOf: signatureReader(context, job.labels, job.setSignatures),
     isCancelled: () => context.isCancelled(job),
   })
 
@@ -531,7 +540,7 @@ const erase: JobHandler<EraseJob, RewriteStep> = (job, context) => {
   const { kernels } = context
   const { erasure, sources, partition, tableName, newestWins } = job
   const store = storeReader(context, job.access)
-  const signatureOf = signatureReader(context, job.labels)
+  const signatureOf = signatureReader(context, job.labels, job.setSignatures)
   if (job.position === null) {
     const [cache, temporary] = new Scratch(job.scratch).split([0.65, 0.35]) as [Scratch, Scratch]
     const io = new BlockIo(kernels, cache, store, partition, tableName)

@@ -39,6 +39,8 @@ interface HeldView {
 /** What a job may look at; release it when the job has ended. */
 export interface LabelHandle {
   readonly view: LabelView
+  /** See MergeJob. */
+  readonly setSignatures: Uint32Array | null
   /**
    * Makes known what an ingest job with this view has found to be new: whatever is committed from then on is stored together
    * with it or behind it. False where that cannot be: the job is to be sent again with a new view.
@@ -244,6 +246,13 @@ class SetsInMemory {
     if (this.#copyChanges !== null) for (const word of pairs) this.#copyChanges.push(word)
   }
 
+  /** The signature of each set, as it is now: four bytes a set. */
+  setSignatures(): Uint32Array {
+    const { call, u32 } = this.#parts.kernels
+    const first = call.labelTableSignaturesPtr(this.#table.slice.byteOffset) >>> 2
+    return u32.slice(first, first + this.setCount)
+  }
+
   /** Puts the list of signatures where jobs can read it. */
   #writeSignatures(): void {
     const { kernels, region } = this.#parts
@@ -419,9 +428,16 @@ export class LabelSets {
     const held = sets.acquire()
     return {
       view: held.view,
+      setSignatures: null,
       register: (registered) => this.#register(sets, registered),
       release: () => sets.release(held),
     }
+  }
+
+  /** As acquire, for a job that is not to be outdated whatever is registered meanwhile. */
+  acquireFixed(): LabelHandle {
+    const handle = this.acquire()
+    return { ...handle, setSignatures: this.#sets.setSignatures() }
   }
 
   #register(sets: SetsInMemory, registered: Registered): boolean {

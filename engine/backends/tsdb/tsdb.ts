@@ -386,8 +386,8 @@ export class Tsdb implements Backend {
         throw error
       },
     )
-    const step = (sources: readonly BlockSource[], position: unknown): RuleJob => {
-      const { view, release } = labels.acquire()
+    const step = (sources: readonly BlockSource[], position: unknown, isAgain: boolean): RuleJob => {
+      const { view, setSignatures, release } = isAgain ? labels.acquireFixed() : labels.acquire()
       const expiredMs = expiryMs(schema, this.#parts.nowMs())
       const job: MergeJob = {
         kind: 'tsdb.merge',
@@ -397,6 +397,7 @@ export class Tsdb implements Backend {
         sources,
         position: position as MergePosition | null,
         labels: view,
+        setSignatures,
         partitionIntervalMs: schema.partitionIntervalMs,
         asked: askedDigests(schema),
         newestWins: schema.duplicates !== 'first',
