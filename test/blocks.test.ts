@@ -8,6 +8,7 @@ import type { BackendParts } from '../dist/engine/backends/backend.js'
 import { InputGate } from '../dist/engine/backends/input-gate.js'
 import { deleteSamples } from '../dist/engine/backends/tsdb/delete.js'
 import type { ScanTerms } from '../dist/engine/backends/tsdb/jobs.js'
+import { type MergePosition, stretchAt } from '../dist/engine/backends/tsdb/merge-stretch.js'
 import { type SentFields, sendScan } from '../dist/engine/backends/tsdb/sent-scan.js'
 import type { ScanResult } from '../dist/engine/backends/tsdb/scan-input.js'
 import { OutgoingMessages } from '../dist/engine/backends/outgoing.js'
@@ -140,7 +141,7 @@ class Bench {
         partition,
         tableName: 'x/table',
         access: this.store.workerAccess,
-        sources,
+        ...stretchAt(sources, position as MergePosition | null),
         position,
         labels: view,
         setSignatures,

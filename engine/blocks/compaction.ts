@@ -73,10 +73,13 @@ const mergedRunCountMax = 64
  * most that tier is merged when enough of them are of just that tier, the smaller ones between them going along
  * (size-tiered, as in O'Neil et al., "The log-structured merge-tree", 1996, with runs of similar size grouped instead
  * of levels of fixed size).
+ *
+ * rowCountMin: merges of fewer rows are passed over.
  */
 export function chooseMerge(
   runs: readonly Run[],
   bounds: MergeBounds = defaultMergeBounds,
+  rowCountMin = 0,
 ): { start: number; end: number } | null {
   const tiers = runs.map((run) => tierOf(run.rowCount))
   const tierMax = Math.max(0, ...tiers)
@@ -100,8 +103,8 @@ export function chooseMerge(
       }
       const runCount = end - start
       const isBalanced = runsPerMerge * (rowCount - largestRowCount) >= largestRowCount
-      if (ofTierCount >= wanted || runCount >= (isBalanced ? mixedRunsPerMerge : mergedRunCountMax))
-        return { start, end }
+      const isDue = ofTierCount >= wanted || runCount >= (isBalanced ? mixedRunsPerMerge : mergedRunCountMax)
+      if (isDue && rowCount >= rowCountMin) return { start, end }
       start = end > start ? end : start + 1
     }
   }

@@ -82,11 +82,12 @@ export class MergeWork {
   /**
    * Merges neighbouring runs of a snapshot that the caller holds.
    *
-   * between: called between steps; nothing of the merge is at work until it resolves, and the state may change meanwhile.
+   * between: called between steps: no job of the merge is at work until it resolves. The state may change meanwhile, but only behind
+   * the end of `settled`: then all that it has written is stored. A step's blocks are stored beside the job of the next one.
    *
    * Throws DATA_DAMAGED, VIEW_OUTDATED, and what `between` throws.
    */
-  async merge(state: MergeState, between: () => Promise<void> | void): Promise<void> {
+  async merge(state: MergeState, between: (settled: () => Promise<void>) => Promise<void> | void): Promise<void> {
     const { bytes } = this.#context
     const firstCommit = state.inputs[0]!.firstCommit
     const lastCommit = state.inputs[state.inputs.length - 1]!.lastCommit
@@ -97,10 +98,12 @@ export class MergeWork {
     const puts: Entry[] = []
     let held: JobResult<MergeStep> | null = null
     let position: unknown = null
+    /** Blocks of the step before, on their way to the store. */
+    let sending: Promise<void> = Promise.resolve()
     try {
       do {
         if (state.stepCount > 0) {
-          await between()
+          await between(() => sending)
           if (state.inputs.length === 0) {
             // All of it was deleted meanwhile, and what was written of it.
             this.#discard(state.staged)
@@ -111,7 +114,10 @@ export class MergeWork {
         const done: JobResult<MergeStep> = await this.#mergeStep(state.sources, position)
         const isFirst = state.staged.length === 0
         position = done.result.next
+        const sent: StagedBlock[] = []
         try {
+          // One step's are on their way at a time: what merges hold of the shared memory is bounded.
+          await sending
           for (const block of done.result.blocks) {
             const id = newBlockId()
             const isAlone =
@@ -132,17 +138,23 @@ export class MergeWork {
               held = done
               alone = live
             } else {
-              state.staged = [...state.staged, { block, live }]
-              await this.#staging.stageBlock(block, id)
+              sent.push({ block, live })
             }
             state.writtenRowCount += block.rowCount
             this.writtenByteLength += block.packed.byteLength
           }
+          state.staged = [...state.staged, ...sent]
         } finally {
-          if (held !== done) done.release()
+          if (held !== done && sent.length === 0) done.release()
+        }
+        if (sent.length > 0) {
+          sending = this.#stage(sent).finally(() => done.release())
+          // Heard below, with the next step.
+          sending.catch(() => undefined)
         }
         state.stepCount++
       } while (position !== null)
+      await sending
       const { inputs, staged } = state
       const added = alone === null ? staged.map(({ live }) => live) : [alone]
       await this.#inTurn(() =>
@@ -169,11 +181,17 @@ export class MergeWork {
         }),
       )
     } catch (error) {
+      // What is erased is not to be written behind that.
+      await sending.catch(() => undefined)
       if (error instanceof FramesError) this.#discard(state.staged)
       throw error
     } finally {
       held?.release()
     }
+  }
+
+  async #stage(blocks: readonly StagedBlock[]): Promise<void> {
+    for (const { block, live } of blocks) await this.#staging.stageBlock(block, live.id)
   }
 
   /**

@@ -302,15 +302,21 @@ export class Merges {
   }
 
   /** Between two steps of a merge: it stands still here while a rewrite is at work or waits for that. */
-  async #between(work: UnderWay): Promise<void> {
-    if (this.#pauseWantedCount > 0 && !this.#isRewriting && performance.now() >= work.pausedNotBeforeMs)
-      work.pausedSinceMs = performance.now()
+  async #between(work: UnderWay, settled: () => Promise<void>): Promise<void> {
+    if (this.#isToPause(work)) {
+      await settled()
+      if (this.#isToPause(work)) work.pausedSinceMs = performance.now()
+    }
     this.#stepCount += 1 / Math.max(1, this.#activeMergeCount())
     this.#changed()
     while (work.pausedSinceMs !== null) await this.#change()
     if (work.isAbandoned) throw new FramesError('CANCELLED', `a merge of table '${this.#context.name}' was given up`)
     // Of a table that was dropped nothing is wanted any more.
     if (this.#live.isDropped) this.#live.assertUsable()
+  }
+
+  #isToPause({ pausedNotBeforeMs }: UnderWay): boolean {
+    return this.#pauseWantedCount > 0 && !this.#isRewriting && performance.now() >= pausedNotBeforeMs
   }
 
   #activeMergeCount(): number {
@@ -424,7 +430,6 @@ export class Merges {
     const isLongWait = isWaitedFor && size === 1 && eighth >= waitedForRowCountMin
     const besideRowCountMax = isLongWait ? waitedForRowCountMax : largeMergeRowCount
     const rowCountMax = size === 0 ? Infinity : Math.min(besideRowCountMax, eighth)
-    if (rowCountMax < smallestRowCount) return
     const { blocks } = this.#live.snapshot
     const outlived =
       size > 0 ? [] : blocks.filter(({ dead, rowCount, damage }) => dead?.count === rowCount && damage === null)
@@ -436,7 +441,8 @@ export class Merges {
       reservedCommit = Infinity
     } else {
       const choice =
-        this.#chooseMerge(rowCountMax) ??
+        (isWaitedFor && size === 1 && !isLongWait ? this.#chooseMerge(Infinity, waitedForRowCountMax) : null) ??
+        (rowCountMax < smallestRowCount ? null : this.#chooseMerge(rowCountMax)) ??
         (size > 0 ? null : chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id)))
       if (choice === null) return
       const inputs = blocks.slice(choice.start, choice.end)
@@ -543,14 +549,14 @@ export class Merges {
   }
 
   /** Block indexes [start, end) of the current snapshot to merge, with at most so many rows, or null. */
-  #chooseMerge(rowCountMax: number): { start: number; end: number } | null {
+  #chooseMerge(rowCountMax: number, rowCountMin = 0): { start: number; end: number } | null {
     const bounds = { ...this.#bounds, rowCountMax: Math.min(this.#bounds.rowCountMax, rowCountMax) }
     const runs = runsOf(this.#live.snapshot.blocks)
     let from = 0
     for (let i = 0; i <= runs.length; i++) {
       if (i < runs.length && !this.#isReserved(runs[i]!)) continue
       const stretch = runs.slice(from, i)
-      const choice = chooseMerge(stretch, bounds)
+      const choice = chooseMerge(stretch, bounds, rowCountMin)
       if (choice !== null) return { start: stretch[choice.start]!.start, end: stretch[choice.end - 1]!.end }
       from = i + 1
     }
@@ -574,7 +580,7 @@ export class Merges {
     for (const { id } of state.inputs) this.#merged.add(id)
     own.merge = state
     try {
-      await this.#work.merge(state, () => this.#between(own))
+      await this.#work.merge(state, (settled) => this.#between(own, settled))
       return true
     } catch (error) {
       if (error instanceof FramesError && error.code === 'DATA_DAMAGED') {

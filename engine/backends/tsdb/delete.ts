@@ -81,6 +81,7 @@ export async function deleteSamples(
         tableName: blocks.name,
         access: parts.store.workerAccess,
         sources,
+        end: null,
         position: position as EraseJob['position'],
         labels: view,
         setSignatures,

@@ -25,8 +25,8 @@ import { erasesAny } from './erase.js'
 import { refuseDuplicatesInFrame, refuseStoredDuplicates, sourcesWithin } from './duplicates.js'
 import { FrameOpener } from './frame-opener.js'
 import { canJoin, joinFrames, type KnownFrame } from './joined-frames.js'
-import type { MergePosition } from './merge.js'
 import { mergeRuns } from './merge.js'
+import type { MergePosition, MergeStretch } from './merge-stretch.js'
 import { planOf, type ReadPlan, type ReadShape } from './plan.js'
 import type { Listing } from './label-listing.js'
 import { listLabels } from './label-listing.js'
@@ -217,6 +217,8 @@ export interface MergeJob extends TableJob {
    */
   readonly setSignatures: Uint32Array | null
   readonly sources: readonly BlockSource[]
+  /** See MergeStretch. */
+  readonly end: MergeStretch['end']
   readonly position: MergePosition | null
   readonly partitionIntervalMs: number
   /** Digests that the table was created with. */

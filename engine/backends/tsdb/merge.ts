@@ -10,18 +10,13 @@ import type { Scratch } from '../../memory/scratch.js'
 import type { WorkerReader } from '../../stores/store.js'
 import type { DigestGrain } from './digests.js'
 import { type Erasure, ErasingReader } from './erase.js'
+import { type MergePosition, type MergeStretch, reachMin } from './merge-stretch.js'
 import { RowCollector } from './row-collector.js'
 import { RunWriter } from './run-writer.js'
 import type { SampleReader, WantedMetric } from './series-reader.js'
 import { SeriesReader } from './series-reader.js'
 import type { Signature } from './signature.js'
 import { seriesType, storedTypes } from './signature.js'
-
-/** Where the next step of a merge begins: in this set, at this time. */
-export interface MergePosition {
-  readonly set: number
-  readonly fromNs: bigint
-}
 
 /** Before and behind all times. */
 const timeMinNs = -(2n ** 63n)
@@ -32,6 +27,7 @@ const textByteLengthMax = 8 * MiB
 
 export interface MergeInput {
   readonly sources: readonly BlockSource[]
+  readonly end: MergeStretch['end']
   readonly position: MergePosition | null
   readonly partition: string
   readonly tableName: string
@@ -60,6 +56,8 @@ export function mergeRuns(
   const reader: SampleReader =
     input.erasure === null ? stored : new ErasingReader(stored, kernels, temporary, input.erasure)
 
+  const reach = input.position?.reach ?? reachMin
+  const { end } = input
   // As many as one step can write, each having a row, and one more to go on with.
   const sets = stored.sets(input.position?.set, blockRowCountMax + 1)
   const rowCountTotal = input.sources.reduce((sum, source) => sum + source.rowCount, 0)
@@ -101,8 +99,9 @@ export function mergeRuns(
   let next: MergePosition | null = null
   for (let i = 0; i < sets.length && next === null; i++) {
     const set = sets[i]!
+    if (end !== null && set > end.set) break
     if (i === blockRowCountMax) {
-      next = { set, fromNs: timeMinNs }
+      next = { set, fromNs: timeMinNs, reach }
       break
     }
     // Never a part of the rows as if it were all: the inputs would be erased.
@@ -114,14 +113,15 @@ export function mergeRuns(
       numbersOfWanted.set(wanted, numbers)
     }
     const fromNs = input.position?.set === set ? input.position.fromNs : timeMinNs
-    if (!reader.open(set, wanted, fromNs, timeMaxNs)) continue
+    const endNs = set === end?.set ? end.timeNs : timeMaxNs
+    if (!reader.open(set, wanted, fromNs, endNs)) continue
     const start = collector.rowCount
     for (let batch = reader.next(); batch !== null; batch = reader.next()) {
       const free = collector.textByteLength >= textByteLengthMax ? 0 : capacity - collector.rowCount
       const rowCount = Math.min(batch.rowCount, free)
       if (rowCount > 0) collector.append(batch, rowCount, numbers, true)
       if (rowCount < batch.rowCount) {
-        next = { set, fromNs: kernels.i64[(batch.timesPtr >> 3) + rowCount]! }
+        next = { set, fromNs: kernels.i64[(batch.timesPtr >> 3) + rowCount]!, reach }
         break
       }
     }
@@ -130,6 +130,9 @@ export function mergeRuns(
       starts.push(start)
     }
   }
+  // Too few for a block: with more sources, as much of it as one can have.
+  if (next === null && end !== null)
+    return { blocks: [], next: { ...(input.position ?? { set: 0, fromNs: timeMinNs }), reach: 2 * reach } }
   if (collector.rowCount === 0) return { blocks: [], next }
 
   rest.release(mark)

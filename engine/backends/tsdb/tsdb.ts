@@ -28,7 +28,7 @@ import { askedDigests } from './digests.js'
 import { extentOf } from './directory.js'
 import type { MergeJob, SelectJob } from './jobs.js'
 import { LabelSets } from './label-sets.js'
-import type { MergePosition } from './merge.js'
+import { type MergePosition, stretchAt } from './merge-stretch.js'
 import { planRead, type ReadPlan, type ReadShape, type ReadSource, readSource } from './plan.js'
 import { openSets } from './read.js'
 import { expiryMs, isDue } from './retention.js'
@@ -389,13 +389,14 @@ export class Tsdb implements Backend {
     const step = (sources: readonly BlockSource[], position: unknown, isAgain: boolean): RuleJob => {
       const { view, setSignatures, release } = isAgain ? labels.acquireFixed() : labels.acquire()
       const expiredMs = expiryMs(schema, this.#parts.nowMs())
+      const from = position as MergePosition | null
       const job: MergeJob = {
         kind: 'tsdb.merge',
         partition,
         tableName: shownName(name),
         access: this.#parts.store.workerAccess,
-        sources,
-        position: position as MergePosition | null,
+        ...stretchAt(sources, from),
+        position: from,
         labels: view,
         setSignatures,
         partitionIntervalMs: schema.partitionIntervalMs,
