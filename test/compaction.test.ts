@@ -48,35 +48,58 @@ test('no run is made that is larger than the bounds say', () => {
   expect(chooseMerge(runsOfRows([20_000, ...repeated(1000, 8)]), bounds)).toEqual({ start: 1, end: 9 })
 })
 
-test('a load that waits for steps of merges goes on evenly until the last has ended', () => {
+test('merges of fewer rows than asked for are passed over, and neighbours behind them are found', () => {
+  const runs = runsOfRows([...repeated(1000, 9), 3_000_000, ...repeated(50_000, 8)])
+  expect(chooseMerge(runs)).toEqual({ start: 0, end: 9 })
+  expect(chooseMerge(runs, undefined, 9001)).toEqual({ start: 10, end: 18 })
+  expect(chooseMerge(runs, undefined, 400_001)).toBe(null)
+})
+
+test('a load that waits for steps of merges goes on evenly until the large one has ended, while others follow on the small ones', () => {
   const random = new SeededRandom(seed)
   for (let round = 0; round < 300; round++) {
-    const merges = random.list(random.integer(1, 3), () => ({
-      runCount: random.integer(1, 64),
-      steps: random.integer(1, 600),
+    const large = { runCount: random.integer(8, 64), steps: random.integer(80, 600) }
+    const small = random.list(random.integer(0, 2), () => ({
+      runCount: random.integer(8, 64),
+      steps: random.integer(8, large.steps >> 3),
     }))
+    const merges = [large, ...small]
     const roomAtFirst = random.integer(8, 64)
-    const last = Math.max(...merges.map(({ steps }) => steps))
-    const stepsMax = stepsPerCommit(
-      roomAtFirst,
-      merges.map(({ runCount, steps }) => ({ runCount, stepsLeft: steps })),
-    )
+    /** When each ends; another of its size begins then, but behind the large one. */
+    const ends = merges.map(({ steps }) => steps)
+    const activeAt = (step: number) =>
+      merges.flatMap(({ runCount }, i) => (ends[i]! > step ? [{ runCount, stepsLeft: ends[i]! - step }] : []))
+    const stepsMax = stepsPerCommit(roomAtFirst, activeAt(0))
     let room = roomAtFirst
     let paced = 0
-    for (let step = 0; step < last; step++) {
+    for (let step = 0; step < large.steps; step++) {
       for (;;) {
-        const active = merges.flatMap(({ runCount, steps }) =>
-          steps > step ? [{ runCount, stepsLeft: steps - step }] : [],
-        )
-        const stepCount = stepsPerCommit(Math.max(1, room), active)
-        expect(stepCount, `round ${round}, step ${step}`).toBeLessThanOrEqual(2 * stepsMax + 2)
+        const stepCount = stepsPerCommit(Math.max(1, room), activeAt(step))
+        expect(stepCount, `round ${round}, step ${step}`).toBeLessThanOrEqual(5 * stepsMax + 2)
         if (step - paced < stepCount) break
         paced = Math.max(paced + stepCount, step - 1)
         room--
       }
       // Steps are whole here: the few that are too many are stopped by the bound itself.
       expect(room, `round ${round}, step ${step}`).toBeGreaterThanOrEqual(-8)
-      for (const { runCount, steps } of merges) if (steps === step + 1) room += runCount - 1
+      for (const [i, { runCount, steps }] of merges.entries()) {
+        if (ends[i] !== step + 1) continue
+        room += runCount - 1
+        if (i > 0) ends[i]! += steps
+      }
     }
   }
+})
+
+test('beside a merge of many steps a load goes as fast as the small ones make room', () => {
+  const small = { runCount: 40, stepsLeft: 20 }
+  expect(stepsPerCommit(60, [small, { runCount: 10, stepsLeft: 500 }])).toBeCloseTo(20 / 39)
+  // No room until the small one ends: what comes goes into what there is.
+  expect(stepsPerCommit(5, [small, { runCount: 10, stepsLeft: 500 }])).toBe(4)
+  expect(
+    stepsPerCommit(5, [
+      { runCount: 1, stepsLeft: 20 },
+      { runCount: 10, stepsLeft: 500 },
+    ]),
+  ).toBe(100)
 })

@@ -43,9 +43,10 @@ const mergeRetryMs = 1000
  */
 const concurrentMergeCountMax = 2
 /**
- * Where a load is held up by a long merge it needs less of the workers: the merge beside takes up to so many rows then, a second
- * or two, of as many runs as there are. Beside that one, a third merges the runs of small writes. A merge that has hardly more rows
- * has ended by then; beside it, eight runs at a time would become many that are merged once more.
+ * Where a load waits for merges it needs less of the workers. The merge beside a long one takes up to so many rows then, a second
+ * or two, of as many runs as there are; and beside one of no more rows, one of more begins, or their runs would gather until
+ * the load had to wait for all of them. Beside both, a third merges the runs of small writes. Where an eighth of the merge under way
+ * is less than the least, it has ended soon; beside it, eight runs at a time would become many that are merged once more.
  */
 const waitedForRowCountMin = 1024 * 1024
 const waitedForRowCountMax = 8 * 1024 * 1024
@@ -116,6 +117,8 @@ export class Merges {
   readonly #unreadable: Map<bigint, string>
   /** Blocks that merges under way read. */
   readonly #merged = new Set<bigint>()
+  /** Asked for with each commit, of tables with thousands of blocks. */
+  #knownRuns: { readonly blocks: readonly LiveBlock[]; readonly runs: readonly Run[] } = { blocks: [], runs: [] }
 
   /** unreadable: blocks that are known to be damaged, and what is wrong with them. */
   constructor(context: TableContext, live: LiveSet, staging: Staging, unreadable: ReadonlyMap<bigint, string>) {
@@ -427,8 +430,9 @@ export class Merges {
     const isPatient = size > 0 && !isWaitedFor
     if (isPatient && this.#mergeableRunCount((run) => !this.#isReserved(run)) < patientRunCountMax) return
     const eighth = Math.min(...[...this.#underWay].map(({ rowCount }) => Math.floor(rowCount / runsPerMerge)))
-    const isLongWait = isWaitedFor && size === 1 && eighth >= waitedForRowCountMin
-    const besideRowCountMax = isLongWait ? waitedForRowCountMax : largeMergeRowCount
+    const isBesideWaitedFor = isWaitedFor && size === 1
+    const isBesideLong = eighth >= waitedForRowCountMin
+    const besideRowCountMax = isBesideWaitedFor && isBesideLong ? waitedForRowCountMax : largeMergeRowCount
     const rowCountMax = size === 0 ? Infinity : Math.min(besideRowCountMax, eighth)
     const { blocks } = this.#live.snapshot
     const outlived =
@@ -441,7 +445,7 @@ export class Merges {
       reservedCommit = Infinity
     } else {
       const choice =
-        (isWaitedFor && size === 1 && !isLongWait ? this.#chooseMerge(Infinity, waitedForRowCountMax) : null) ??
+        (isBesideWaitedFor && !isBesideLong ? this.#chooseMerge(Infinity, waitedForRowCountMax) : null) ??
         (rowCountMax < smallestRowCount ? null : this.#chooseMerge(rowCountMax)) ??
         (size > 0 ? null : chooseRewrite(blocks, ({ id }) => !this.#unreadable.has(id)))
       if (choice === null) return
@@ -495,7 +499,7 @@ export class Merges {
     const isLarge = rowCountOf(blocks) >= largeMergeRowCount
     const wasIdle = this.#idleJobCount === jobDoneCount
     if (this.#mergeLater === null) this.#idleJobCount = isIdle ? jobDoneCount : null
-    const runs = runsOf(this.#live.snapshot.blocks)
+    const runs = this.#runs
     if ((isIdle && (wasIdle || !isLarge)) || this.#mergeableRunCount() >= patientRunCountMax) return false
     // Nor for ever where half of what is stored is dead.
     if (runs.reduce((sum, { rowCount, deadRowCount }) => sum + deadRowCount - rowCount, 0) >= 0) return false
@@ -541,17 +545,29 @@ export class Merges {
   }
 
   /** Whether a run may not be merged: a block of it is damaged, or being merged. */
-  #isBarrier(run: { start: number; end: number }): boolean {
-    if (this.#unreadable.size + this.#merged.size === 0) return false
-    return this.#live.snapshot.blocks
-      .slice(run.start, run.end)
-      .some(({ id }) => this.#unreadable.has(id) || this.#merged.has(id))
+  #isBarrier({ start, end }: Run): boolean {
+    const { blocks } = this.#live.snapshot
+    const { firstCommit, lastCommit } = blocks[start]!
+    for (const { merge } of this.#underWay) {
+      const first = merge?.inputs[0]
+      if (first === undefined) continue
+      const last = merge!.inputs[merge!.inputs.length - 1]!
+      if (first.firstCommit <= lastCommit && firstCommit <= last.lastCommit) return true
+    }
+    return this.#unreadable.size > 0 && blocks.slice(start, end).some(({ id }) => this.#unreadable.has(id))
   }
 
-  /** Block indexes [start, end) of the current snapshot to merge, with at most so many rows, or null. */
+  /** The runs of the current snapshot. */
+  get #runs(): readonly Run[] {
+    const { blocks } = this.#live.snapshot
+    if (this.#knownRuns.blocks !== blocks) this.#knownRuns = { blocks, runs: runsOf(blocks) }
+    return this.#knownRuns.runs
+  }
+
+  /** Block indexes [start, end) of the current snapshot to merge, with at most and at least so many rows, or null. */
   #chooseMerge(rowCountMax: number, rowCountMin = 0): { start: number; end: number } | null {
     const bounds = { ...this.#bounds, rowCountMax: Math.min(this.#bounds.rowCountMax, rowCountMax) }
-    const runs = runsOf(this.#live.snapshot.blocks)
+    const runs = this.#runs
     let from = 0
     for (let i = 0; i <= runs.length; i++) {
       if (i < runs.length && !this.#isReserved(runs[i]!)) continue
@@ -566,7 +582,7 @@ export class Merges {
   /** Runs that later merges may take. */
   #mergeableRunCount(isWanted: (run: Run) => boolean = () => true): number {
     let count = 0
-    for (const run of runsOf(this.#live.snapshot.blocks)) if (isMergeable(run, this.#bounds) && isWanted(run)) count++
+    for (const run of this.#runs) if (isMergeable(run, this.#bounds) && isWanted(run)) count++
     return count
   }
 
