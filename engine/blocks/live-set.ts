@@ -193,10 +193,10 @@ export class LiveSet {
 
   /** Gives the memory of the blocks back when nobody reads them any more, and resolves then. */
   letGo(): Promise<void> {
-    const last = this.#snapshot
+    const { version, blocks } = this.#snapshot
     return new Promise<void>((resolve) => {
-      this.#snapshot = last.successor(last.version, [], () => {
-        for (const block of last.blocks) this.#free(block)
+      this.#snapshot = this.#snapshot.successor(version, [], () => {
+        for (const block of blocks) this.#free(block)
         resolve()
       })
     })

@@ -8,12 +8,21 @@ export class Snapshot {
   readonly #retired: (() => void)[] = []
   #next: Snapshot | null = null
   #isOldest = false
+  /** Null when nobody can ask any more: while a reader holds an older one, thousands of lists would stay. */
+  #blocks: readonly LiveBlock[] | null
 
   private constructor(
     readonly version: number,
-    /** Oldest commit first. */
-    readonly blocks: readonly LiveBlock[],
-  ) {}
+    blocks: readonly LiveBlock[],
+  ) {
+    this.#blocks = blocks
+  }
+
+  /** Oldest commit first. Only of the current snapshot, and of those that are held. */
+  get blocks(): readonly LiveBlock[] {
+    assert(this.#blocks !== null, 'a snapshot is held by whoever asks for its blocks')
+    return this.#blocks
+  }
 
   static first(version: number, blocks: readonly LiveBlock[]): Snapshot {
     const snapshot = new Snapshot(version, blocks)
@@ -44,6 +53,7 @@ export class Snapshot {
 
   /** Retires this snapshot, and those after it, as long as each is the oldest, unread and no longer current. */
   #settle(): void {
+    if (this.#readerCount === 0 && this.#next !== null) this.#blocks = null
     let snapshot: Snapshot = this
     while (snapshot.#isOldest && snapshot.#readerCount === 0 && snapshot.#next !== null) {
       for (const retire of snapshot.#retired) retire()
