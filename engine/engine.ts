@@ -2,7 +2,7 @@
 import type { CancelSignal } from './cancellation.js'
 import { join } from 'node:path'
 import { assert } from './assert.js'
-import type { Backend, BackendParts, BackendWriteSession, ExecuteOptions, ReadMessage } from './backends/backend.js'
+import type { Backend, BackendParts, BackendWriteSession, ExecuteOptions } from './backends/backend.js'
 import { Csv } from './backends/csv/csv.js'
 import { InputGate } from './backends/input-gate.js'
 import { Kv } from './backends/kv/kv.js'
@@ -27,7 +27,6 @@ import type { Column } from './frame/column.js'
 import type { ColumnHead } from './frame/column-head.js'
 import { eachFrame, Frame } from './frame/frame.js'
 import type { PlainColumn, PlainFrame } from './frame/plain.js'
-import { ListedMessages, type WireMessages } from './frame/wire-messages.js'
 import { CallRecord, History, type HistoryOptions } from './history/history.js'
 import { kernelHeapBase, loadKernels } from './kernels/kernels.js'
 import { checkOptions, type OptionTypes } from './options.js'
@@ -56,6 +55,7 @@ import type { Store } from './stores/store.js'
 import { DroppedReaders } from './dropped-readers.js'
 import { sourceOf, Steps, type StepSource } from './steps.js'
 import { parseDurationMs } from './time.js'
+import { EachMessage, WireBatches } from './wire-batches.js'
 
 export interface BackendOptions {
   /** How requests name it; the type unless given. */
@@ -273,7 +273,7 @@ export class Engine implements EngineApi {
     request: ReadRequest,
     options: CallOptions,
     messages: (record: CallRecord) => AsyncIterable<T>,
-  ): AsyncGenerator<T> {
+  ): AsyncGenerator<T, void, undefined> {
     const record = this.#begin({ action: 'read', request }, options)
     record.count(0, 0)
     try {
@@ -328,14 +328,14 @@ export class Engine implements EngineApi {
    * Frames with buffers of their own, in order; the next is read while this one is used. A request of wrong types is refused at
    * once, here and by the other reads: INVALID_ARGUMENT.
    */
-  read(given: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame> {
+  read(given: ReadRequest, options: CallOptions = {}): AsyncGenerator<Frame, void, undefined> {
     const request = shapedRequest(given, names)
     return this.#readers.steps(
       sourceOf(this.#recordedRead(request, options, (record) => this.#frames(request, options, record))),
     )
   }
 
-  async *#frames(request: ReadRequest, options: CallOptions, record: CallRecord): AsyncGenerator<Frame> {
+  async *#frames(request: ReadRequest, options: CallOptions, record: CallRecord): AsyncGenerator<Frame, void, undefined> {
     for await (const { frame } of this.#backend(request.backend).read(request, 'columns', options)) {
       if (frame === null) continue
       const own = takeFrame(this.#parts.kernels, frame)
@@ -346,8 +346,8 @@ export class Engine implements EngineApi {
     }
   }
 
-  readEncoded(given: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array> {
-    if (format === 'wire') return new EachOf(this.readBatches(given, options))
+  readEncoded(given: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    if (format === 'wire') return new Steps(new EachMessage(this.readBatches(given, options)))
     const request = shapedRequest(given, names)
     return this.#steps(
       sourceOf(this.#recordedRead(request, options, (record) => this.#encoded(request, format, options, record))),
@@ -355,7 +355,7 @@ export class Engine implements EngineApi {
     )
   }
 
-  readBatches(given: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<WireBatch> {
+  readBatches(given: ReadRequest, options: ReadEncodedOptions = {}): AsyncGenerator<WireBatch, void, undefined> {
     const request = shapedRequest(given, names)
     const record = this.#begin({ action: 'read', request }, options)
     record.count(0, 0)
@@ -373,7 +373,7 @@ export class Engine implements EngineApi {
     format: Exclude<ReadFormat, 'wire'>,
     options: ReadEncodedOptions,
     record: CallRecord,
-  ): AsyncGenerator<Uint8Array> {
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const backend = this.#backend(request.backend)
     let index = 0
     let columns: readonly ColumnHead[] = []
@@ -452,13 +452,13 @@ export class Engine implements EngineApi {
   }
 
   /** Which requests there were, in the order in which they ended: frames of up to 1000 rows. */
-  async *history(request: HistoryRequest = {}, options: CallOptions = {}): AsyncGenerator<Frame> {
+  async *history(request: HistoryRequest = {}, options: CallOptions = {}): AsyncGenerator<Frame, void, undefined> {
     for await (const { frame } of this.#readHistory(request, 'columns', options)) {
       if (frame !== null) yield takeFrame(this.#parts.kernels, frame)
     }
   }
 
-  async *historyEncoded(request: HistoryRequest, options: CallOptions = {}): AsyncGenerator<Uint8Array> {
+  async *historyEncoded(request: HistoryRequest, options: CallOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const { bytes } of this.#readHistory(request, 'wire', options)) if (bytes !== null) yield bytes
   }
 
@@ -519,126 +519,6 @@ function guarded(report: NonNullable<EngineOptions['report']>): NonNullable<Engi
       warn(message, error)
       warn('the function for reports has thrown', failure)
     }
-  }
-}
-
-/** The messages of a read, with its entry in the history. */
-class WireBatches implements StepSource<WireBatch> {
-  readonly #open: () => StepSource<ReadMessage>
-  readonly #record: CallRecord
-  readonly #options: ReadEncodedOptions
-  readonly #young: YoungMemory
-  #messages: StepSource<ReadMessage> | null = null
-
-  /** open: called when the first are asked for. */
-  constructor(
-    open: () => StepSource<ReadMessage>,
-    record: CallRecord,
-    options: ReadEncodedOptions,
-    young: YoungMemory,
-  ) {
-    this.#open = open
-    this.#record = record
-    this.#options = options
-    this.#young = young
-  }
-
-  async next(): Promise<WireBatch | null> {
-    try {
-      this.#messages ??= this.#open()
-      for (;;) {
-        const message = await this.#messages.next()
-        if (message === null) break
-        const { rowCount, bytes, batch, isLast = false } = message
-        if (batch === undefined && bytes === null) continue
-        const messages = batch ?? new ListedMessages([bytes!])
-        const { byteLength } = messages
-        this.#record.count(rowCount, byteLength)
-        // What may be borrowed mostly is.
-        if (this.#options.borrows !== true) this.#young.add(byteLength)
-        return { messages, isLast }
-      }
-      this.#record.end()
-      return null
-    } catch (error) {
-      this.#record.end(error)
-      throw error
-    }
-  }
-
-  async close(): Promise<void> {
-    const { signal } = this.#options
-    try {
-      await this.#messages?.close()
-    } finally {
-      // The reader has stopped: by itself, or because its call was ended.
-      this.#record.end(signal?.aborted === true ? signal.reason : undefined)
-    }
-  }
-}
-
-const noMessages = new ListedMessages([])
-
-/** The messages of batches one by one, as a generator would give them; that takes longer for one than it took to make it. */
-class EachOf implements AsyncGenerator<Uint8Array> {
-  readonly #batches: AsyncGenerator<WireBatch>
-  #batch: WireMessages = noMessages
-  #index = 0
-  /** What is asked before the one before is answered waits for it. */
-  #last: Promise<unknown> | null = null
-
-  constructor(batches: AsyncGenerator<WireBatch>) {
-    this.#batches = batches
-  }
-
-  next(): Promise<IteratorResult<Uint8Array>> {
-    if (this.#last === null && this.#index < this.#batch.count)
-      return Promise.resolve({ value: this.#batch.at(this.#index++), done: false })
-    return this.#inTurn(() => this.#next())
-  }
-
-  async #next(): Promise<IteratorResult<Uint8Array>> {
-    while (this.#index >= this.#batch.count) {
-      const { value, done } = await this.#batches.next()
-      if (done === true) return { value: undefined, done: true }
-      this.#batch = value.messages
-      this.#index = 0
-    }
-    return { value: this.#batch.at(this.#index++), done: false }
-  }
-
-  return(): Promise<IteratorResult<Uint8Array>> {
-    return this.#inTurn(async () => {
-      this.#batch = noMessages
-      await this.#batches.return(undefined)
-      return { value: undefined, done: true }
-    })
-  }
-
-  throw(error: unknown): Promise<IteratorResult<Uint8Array>> {
-    return this.#inTurn(async () => {
-      this.#batch = noMessages
-      await this.#batches.throw(error)
-      return { value: undefined, done: true }
-    })
-  }
-
-  #inTurn(work: () => Promise<IteratorResult<Uint8Array>>): Promise<IteratorResult<Uint8Array>> {
-    const answer = this.#last === null ? work() : this.#last.then(work, work)
-    this.#last = answer
-    const leave = (): void => {
-      if (this.#last === answer) this.#last = null
-    }
-    answer.then(leave, leave)
-    return answer
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.return()
   }
 }
 
