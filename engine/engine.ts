@@ -335,7 +335,11 @@ export class Engine implements EngineApi {
     )
   }
 
-  async *#frames(request: ReadRequest, options: CallOptions, record: CallRecord): AsyncGenerator<Frame, void, undefined> {
+  async *#frames(
+    request: ReadRequest,
+    options: CallOptions,
+    record: CallRecord,
+  ): AsyncGenerator<Frame, void, undefined> {
     for await (const { frame } of this.#backend(request.backend).read(request, 'columns', options)) {
       if (frame === null) continue
       const own = takeFrame(this.#parts.kernels, frame)
@@ -346,7 +350,11 @@ export class Engine implements EngineApi {
     }
   }
 
-  readEncoded(given: ReadRequest, format: ReadFormat, options: ReadEncodedOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  readEncoded(
+    given: ReadRequest,
+    format: ReadFormat,
+    options: ReadEncodedOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     if (format === 'wire') return new Steps(new EachMessage(this.readBatches(given, options)))
     const request = shapedRequest(given, names)
     return this.#steps(
@@ -458,7 +466,10 @@ export class Engine implements EngineApi {
     }
   }
 
-  async *historyEncoded(request: HistoryRequest, options: CallOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  async *historyEncoded(
+    request: HistoryRequest,
+    options: CallOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const { bytes } of this.#readHistory(request, 'wire', options)) if (bytes !== null) yield bytes
   }
 
