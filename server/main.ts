@@ -14,6 +14,17 @@ import { StartError, startServer } from './start.js'
 const defaultHttpAddress = '127.0.0.1:8080'
 const defaultGrpcAddress = '127.0.0.1:8081'
 
+/** A server runs for months: its code may take longer to compile. Each is measured (docs/measurements.md). */
+const v8Flags = [
+  // V8 throws the code of functions away that were not called between some of its collections, and compiles them again:
+  // with bursts of messages, the collections come several times a second.
+  '--no-flush-bytecode',
+  // A call goes through hundreds of functions of a microsecond. V8 joins 920 bytes of them into one, and sees four shapes of
+  // objects at a place before it looks fields up by name; here both bounds are the main thread's cost of a small query.
+  '--max-inlined-bytecode-size-cumulative=4000',
+  '--max-valid-polymorphic-map-count=8',
+]
+
 const packageUrl = new URL('../../package.json', import.meta.url)
 const programVersion: string = JSON.parse(readFileSync(packageUrl, 'utf8')).version
 
@@ -26,9 +37,7 @@ async function main(args: readonly string[]): Promise<void> {
   process.stdout.write(`framesd version ${programVersion}\n`)
   if (flags.version) return
 
-  // V8 throws the code of functions away that were not called between some of its collections, and compiles them again:
-  // with bursts of messages, the collections come several times a second.
-  setFlagsFromString('--no-flush-bytecode')
+  for (const flag of v8Flags) setFlagsFromString(flag)
   const config = readConfigFile(flags)
   const log = openLog(flags.logLevel ?? config.log.level)
   const httpAddress = parseListenAddress('HTTP', flags.httpAddr ?? defaultHttpAddress)
